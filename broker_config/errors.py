@@ -1,0 +1,108 @@
+"""Every error that LMaaS raises, in one tree.
+
+    LmaasError
+    ├── SettingsError            a setting is missing, unknown or out of range
+    ├── MessageError             a body on the queue does not keep the contract
+    ├── BrokerError
+    │   ├── BrokerUnavailable    nothing answered in time
+    │   ├── BrokerRefused        credentials, virtual host or TLS were refused
+    │   ├── TopologyMismatch     the broker has a queue or exchange otherwise
+    │   ├── Unroutable           no queue takes the message (an unknown model)
+    │   └── LocalNodeError       a private RabbitMQ could not be started
+    ├── TimeLimitExceeded        no answer within the caller's time limit
+    ├── ItemFailed               one item could not be classified
+    ├── JobError                 an unknown, cancelled or unfinished job
+    ├── ModelError
+    │   ├── ModelNotFound        no such model or version in the repository
+    │   └── ModelDamaged         a file of a model is missing or was changed
+    ├── DataError                an input or output file cannot be used
+    └── TrainingError            training or export did not succeed
+
+A caller who wants to handle all of them writes::
+
+    try:
+        result = await client.classify("sentiment", text)
+    except lmaas.LmaasError as error:
+        log.warning("not classified: %s", error)
+"""
+
+from __future__ import annotations
+
+
+class LmaasError(Exception):
+    """Something went wrong in LMaaS."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__ or type(self).__name__)
+
+
+class SettingsError(LmaasError):
+    """A setting is missing, unknown or out of range."""
+
+
+class MessageError(LmaasError):
+    """A message body does not keep the contract."""
+
+
+class BrokerError(LmaasError):
+    """The broker could not do what was asked."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker did not answer in time."""
+
+
+class BrokerRefused(BrokerError):
+    """The broker refused the credentials, the virtual host or TLS."""
+
+
+class TopologyMismatch(BrokerError):
+    """The broker has a queue or an exchange with other arguments."""
+
+
+class Unroutable(BrokerError):
+    """No queue on the broker takes this message."""
+
+
+class LocalNodeError(BrokerError):
+    """A private RabbitMQ could not be started."""
+
+
+class TimeLimitExceeded(LmaasError):
+    """No answer came within the time limit."""
+
+
+class ItemFailed(LmaasError):
+    """One item could not be classified.
+
+    `item_id` and `code` say which one and why; codes are in `broker_config.messages.Code`.
+    """
+
+    def __init__(self, item_id: str, code: str, message: str) -> None:
+        super().__init__(f"item {item_id!r}: {message}")
+        self.item_id = item_id
+        self.code = code
+
+
+class JobError(LmaasError):
+    """The job is unknown, was cancelled, or is not finished."""
+
+
+class ModelError(LmaasError):
+    """A model cannot be used."""
+
+
+class ModelNotFound(ModelError):
+    """There is no such model or version in the repository."""
+
+
+class ModelDamaged(ModelError):
+    """A file of the model is missing or was changed."""
+
+
+class DataError(LmaasError):
+    """An input or output file cannot be used."""
+
+
+class TrainingError(LmaasError):
+    """Training or export did not succeed."""

@@ -1,0 +1,369 @@
+"""The contract: what a request, a reply and their headers look like on the wire.
+
+A request is a pack of 1..N items for one model. Bodies are JSON (`application/json`, any
+language) or MessagePack (`application/msgpack`, our own clients), the same structures. An item
+that cannot be used gets an error of its own; its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from broker_config.errors import MessageError
+
+JSON: Final = "application/json"
+MSGPACK: Final = "application/msgpack"
+
+#: `type` property of each kind of message.
+REQUEST: Final = "lmaas.request.v1"
+REPLY: Final = "lmaas.reply.v1"
+JOB: Final = "lmaas.job.v1"
+
+
+class Code(StrEnum):
+    """Why an item or a pack was not classified."""
+
+    EMPTY_TEXT = "empty_text"
+    NOT_TEXT = "not_text"
+    INVALID_UTF8 = "invalid_utf8"
+    TOO_LARGE = "too_large"
+    INVALID_ITEM = "invalid_item"
+    MALFORMED = "malformed"
+    UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_VERSION = "unknown_version"
+    MODEL_DAMAGED = "model_damaged"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    INTERNAL = "internal"
+    #: Not from a worker: a row of a file that could not be read.
+    UNREADABLE_ROW = "unreadable_row"
+
+
+class _Wire(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """Strict, immutable, and silent about what has its default."""
+
+
+class ItemError(_Wire, gc=False):
+    """Why one item was not classified, as its result."""
+
+    code: str
+    message: str
+
+
+class Tensor(_Wire):
+    """A ready-made input: row-major values of a shape."""
+
+    shape: list[int]
+    datatype: str
+    data: bytes
+
+
+class Item(_Wire, gc=False):
+    """One thing to classify: exactly one of `text`, `data` or `tensor`."""
+
+    #: Chosen by the sender, unique in its pack; the result carries it.
+    id: str
+    text: str | None = None
+    #: Encoded content, for example a PNG; base64 in JSON.
+    data: bytes | None = None
+    media_type: str | None = None
+    tensor: Tensor | None = None
+
+
+class Options(_Wire):
+    """What the caller wants beyond the label."""
+
+    #: The scores of this many labels, best first, in `Result.scores`; 0 for none.
+    top_k: int = 0
+
+
+class Request(_Wire):
+    """A pack of items for one model."""
+
+    model: str
+    items: list[Item]
+    #: The newest when left out.
+    version: str | None = None
+    options: Options = Options()
+
+
+class Result(_Wire, gc=False):
+    """The answer for one item: a label and its score, or an error."""
+
+    id: str
+    label: str | None = None
+    #: Probability of `label`, 0..1, six decimals.
+    score: float | None = None
+    #: Label -> probability of the best `top_k`, best first.
+    scores: dict[str, float] | None = None
+    error: ItemError | None = None
+
+
+class Timings(_Wire, gc=False):
+    """Where a pack's time went on the worker, in seconds."""
+
+    #: From arrival at the worker to the start of its first batch.
+    waited: float
+    #: From the start of its first batch to the end of its last one.
+    ran: float
+
+
+class Reply(_Wire):
+    """The answer to a pack: one result an item, in the order of the items."""
+
+    model: str
+    results: list[Result]
+    version: str | None = None
+    worker: str | None = None
+    timings: Timings | None = None
+    #: Why the pack as a whole was refused; `results` is then empty.
+    error: ItemError | None = None
+
+
+class Headers(msgspec.Struct, frozen=True, kw_only=True):
+    """AMQP headers of a request; a value that makes no sense counts as not given."""
+
+    #: 1 at the first try; a retry adds one.
+    attempt: int = 1
+    #: How many workers died while they held this pack.
+    crash_attempt: int = 0
+    #: Unix seconds after which nobody wants the answer.
+    deadline: float | None = None
+    #: The publisher's estimate of the service time, in seconds.
+    cost: float | None = None
+    #: Batch job and the chunk's place in it, from 0.
+    job: str | None = None
+    chunk: int | None = None
+    #: W3C trace context.
+    traceparent: str | None = None
+
+    def table(self) -> dict[str, Any]:
+        """As an AMQP header table."""
+        defaults = _DEFAULT_HEADERS
+        return {
+            wire: value
+            for field, wire in _HEADER_NAMES.items()
+            if (value := getattr(self, field)) != getattr(defaults, field)
+        }
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any] | None) -> Headers:
+        """From an AMQP header table, which anybody may have written."""
+        if not table:
+            return _DEFAULT_HEADERS
+        return cls(
+            attempt=_count(table.get("lmaas-attempt"), 1),
+            crash_attempt=_count(table.get("lmaas-crash-attempt"), 0),
+            deadline=_positive(table.get("lmaas-deadline")),
+            cost=_positive(table.get("lmaas-cost")),
+            job=_text(table.get("lmaas-job")),
+            chunk=_chunk(table.get("lmaas-chunk")),
+            traceparent=_text(table.get("traceparent")),
+        )
+
+
+_DEFAULT_HEADERS = Headers()
+_HEADER_NAMES = {
+    name: name if name == "traceparent" else f"lmaas-{name.replace('_', '-')}"
+    for name in Headers.__struct_fields__
+}
+
+
+def _count(value: object, default: int) -> int:
+    return value if type(value) is int and 0 <= value < 2**31 else default
+
+
+def _chunk(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def _positive(value: object) -> float | None:
+    if isinstance(value, int | float) and math.isfinite(value) and value > 0:
+        return float(value)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+_ENCODERS: dict[str, msgspec.json.Encoder | msgspec.msgpack.Encoder] = {
+    JSON: msgspec.json.Encoder(),
+    MSGPACK: msgspec.msgpack.Encoder(),
+}
+_REPLY_DECODERS: dict[str, msgspec.json.Decoder[Reply] | msgspec.msgpack.Decoder[Reply]] = {
+    JSON: msgspec.json.Decoder(Reply),
+    MSGPACK: msgspec.msgpack.Decoder(Reply),
+}
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """A request whose items are not looked at yet, so that one bad item spoils nothing else."""
+
+    model: str
+    items: list[Any]
+    version: str | None = None
+    options: Options = Options()
+
+
+class _RawEnvelope(_Envelope):
+    items: list[msgspec.Raw]
+
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
+def encode(message: Request | Reply, content_type: str = MSGPACK) -> bytes:
+    """The body of a message; `content_type` is JSON or MSGPACK."""
+    return _ENCODERS[content_type].encode(message)
+
+
+def decode_reply(body: bytes, content_type: str | None) -> Reply:
+    """Raises MessageError when the body is no reply."""
+    try:
+        return _REPLY_DECODERS[_known(content_type)].decode(body)
+    except msgspec.DecodeError as error:
+        raise MessageError(f"not a reply: {error}") from error
+
+
+def decode_request(
+    body: bytes, content_type: str | None, *, max_item_bytes: int, max_items: int
+) -> tuple[Request, dict[int, ItemError]]:
+    """A request, and the error of each position in `items` that cannot be run.
+
+    Raises MessageError when nothing of the body can be used.
+    """
+    kind = _known(content_type)
+    module = msgspec.json if kind == JSON else msgspec.msgpack
+    try:
+        request, faults = module.decode(body, type=Request), {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        request, faults = _decode_item_by_item(body, kind)
+    if not request.items:
+        raise MessageError("the pack has no items")
+    if len(request.items) > max_items:
+        raise MessageError(f"the pack has {len(request.items)} items; the limit is {max_items}")
+    faults |= _duplicates(request.items)
+    for position, item in enumerate(request.items):
+        if position not in faults and (fault := item_error(item, max_item_bytes)):
+            faults[position] = fault
+    return request, faults
+
+
+def _known(content_type: str | None) -> str:
+    kind = (content_type or JSON).partition(";")[0].strip().lower()
+    if kind not in _ENCODERS:
+        raise MessageError(f"content type {content_type!r} is neither {JSON} nor {MSGPACK}")
+    return kind
+
+
+def _decode_item_by_item(body: bytes, kind: str) -> tuple[Request, dict[int, ItemError]]:
+    try:
+        envelope, convert = _open_json(body) if kind == JSON else _open_msgpack(body)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"not a request: {error}") from error
+    items: list[Item] = []
+    faults: dict[int, ItemError] = {}
+    for position, raw in enumerate(envelope.items):
+        try:
+            item = convert(raw, Item)
+            item.id.encode()  # the reply carries it
+            items.append(item)
+        except ValueError as error:
+            items.append(Item(id=_id_of(raw, convert) or f"#{position}"))
+            faults[position] = ItemError(code=Code.INVALID_ITEM, message=str(error))
+    request = Request(
+        model=envelope.model, items=items, version=envelope.version, options=envelope.options
+    )
+    return request, faults
+
+
+_Convert = Callable[[Any, Any], Any]
+
+
+def _open_msgpack(body: bytes) -> tuple[_Envelope, _Convert]:
+    envelope = msgspec.msgpack.decode(body, type=_RawEnvelope)
+    return envelope, lambda raw, kind: msgspec.msgpack.decode(raw, type=kind)
+
+
+def _open_json(body: bytes) -> tuple[_Envelope, _Convert]:
+    # The standard library reads lone surrogates, and with surrogateescape bytes that are no
+    # UTF-8: they then spoil the text they are in and not the pack.
+    content = json.loads(body.decode("utf-8", "surrogateescape"))
+    envelope = msgspec.convert(content, _Envelope)
+    envelope.model.encode()
+    return envelope, msgspec.convert
+
+
+def _id_of(raw: Any, convert: _Convert) -> str | None:
+    try:
+        return str(convert(raw, _Identified).id.encode().decode())
+    except ValueError:
+        return None
+
+
+def _duplicates(items: list[Item]) -> dict[int, ItemError]:
+    if len({item.id for item in items}) == len(items):
+        return {}
+    seen: set[str] = set()
+    faults = {}
+    for position, item in enumerate(items):
+        if item.id in seen:
+            faults[position] = ItemError(
+                code=Code.INVALID_ITEM, message=f"id {item.id!r} is twice in this pack"
+            )
+        seen.add(item.id)
+    return faults
+
+
+def item_error(item: Item, max_bytes: int) -> ItemError | None:
+    """Why an item cannot be run by any model, or None."""
+    if item.text is not None and item.data is None and item.tensor is None:
+        return text_error(item.text, max_bytes)
+    given = [item.text, item.data, item.tensor]
+    if sum(part is not None for part in given) != 1:
+        return ItemError(
+            code=Code.INVALID_ITEM, message="an item needs exactly one of text, data, tensor"
+        )
+    size = len(item.data if item.data is not None else item.tensor.data)  # type: ignore[union-attr]
+    return _too_large(size, max_bytes) if size > max_bytes else None
+
+
+def text_error(text: object, max_bytes: int) -> ItemError | None:
+    """Why a text cannot be classified, or None. The same words on every way in."""
+    if not isinstance(text, str):
+        kind = "null" if text is None else type(text).__name__
+        return ItemError(code=Code.NOT_TEXT, message=f"expected a text, got {kind}")
+    if not text or text.isspace():
+        return ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
+    if not text.isascii():
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            return ItemError(
+                code=Code.INVALID_UTF8,
+                message=f"not valid UTF-8 at character {error.start}",
+            )
+    else:
+        size = len(text)
+    return _too_large(size, max_bytes) if size > max_bytes else None
+
+
+def _too_large(size: int, limit: int) -> ItemError:
+    return ItemError(
+        code=Code.TOO_LARGE,
+        message=f"{size:,} bytes; the limit is {limit:,} (setting max_item_bytes)",
+    )
+
+
+def failed(items: Iterable[Item], error: ItemError) -> list[Result]:
+    """The same error for each of the items."""
+    return [Result(id=item.id, error=error) for item in items]

@@ -1,0 +1,157 @@
+"""Settings as one typed value: arguments > environment `LMAAS_*` > TOML file > defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import msgspec
+import platformdirs
+from yarl import URL
+
+from broker_config.errors import SettingsError
+from broker_config.topology import Names, QueueType
+
+ENVIRONMENT_PREFIX: Final = "LMAAS_"
+#: Where `lmaas up` leaves the settings of its private broker for the other commands.
+STATE_FOLDER: Final = platformdirs.user_state_path("lmaas")
+UP_FILE: Final = STATE_FOLDER / "up.toml"
+
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Bytes = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. The environment name of `x` is `LMAAS_X`."""
+
+    #: Where RabbitMQ is: amqp[s]://user:password@host:port/vhost. Several hosts: separate by commas.
+    broker_url: str = "amqp://guest:guest@localhost:5672/"
+    #: Installations with different prefixes share a broker without seeing each other.
+    prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")] = "lmaas"
+    #: "classic" (RabbitMQ 3.10 and later) or "quorum" (clusters).
+    queue_type: QueueType = "classic"
+    #: PEM files for amqps: the authority that signed the broker, and a client certificate.
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    #: Seconds to wait for a broker that is not up yet.
+    connect_timeout: _Positive = 30.0
+    #: Seconds for a whole publish, from the call to the broker's confirm.
+    publish_timeout: _Positive = 30.0
+    #: Seconds between AMQP heartbeats.
+    heartbeat: _Count = 15
+
+    #: Seconds that a caller waits for an answer.
+    timeout: _Positive = 60.0
+    #: Seconds that a single call waits for others to share its message.
+    linger: Annotated[float, msgspec.Meta(ge=0)] = 0.002
+    #: A pack that the client makes holds at most this many items and bytes of text.
+    pack_items: _Count = 256
+    pack_bytes: _Bytes = 512 * 1024
+    #: Packs of one caller that are on their way at a time.
+    window: _Count = 32
+
+    #: Bytes of one item; a larger one gets an error.
+    max_item_bytes: _Bytes = 1024 * 1024
+    #: Items of one pack that a worker accepts.
+    max_pack_items: _Count = 4096
+
+    #: The folder of the model repository.
+    models: str = "models"
+    #: Worker processes; in-process bulk uses as many.
+    processes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: Threads of an ONNX session.
+    threads: _Count = 1
+    #: ONNX Runtime's execution providers, best first.
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    #: Packs that the broker hands to a worker ahead, for each lane.
+    prefetch: _Count = 8
+    #: Padded tokens of one batch.
+    batch_tokens: _Count = 16_384
+    #: Seconds that a worker that was told to stop may take to finish what it holds.
+    drain_timeout: _Positive = 25.0
+
+    @property
+    def names(self) -> Names:
+        return Names(self.prefix)
+
+    @property
+    def broker(self) -> str:
+        """The broker without its password, for people and logs."""
+        return masked(self.broker_url)
+
+    def __repr__(self) -> str:
+        pairs = (
+            (name, getattr(self, name) if name != "broker_url" else self.broker)
+            for name in self.__struct_fields__
+        )
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+    @classmethod
+    def load(cls, **arguments: Any) -> Self:
+        """All layers together; an argument that is None counts as not given.
+
+        Raises SettingsError naming the setting and where it was set.
+        """
+        values: dict[str, Any] = {}
+        for path in (UP_FILE, _config_file()):
+            if path is not None:
+                values |= _checked(cls, _read_toml(path), str(path))
+        values |= _checked(cls, _environment(cls), "environment")
+        values |= _checked(
+            cls, {name: value for name, value in arguments.items() if value is not None}, "argument"
+        )
+        return cls(**values)
+
+
+def masked(url: str) -> str:
+    """A URL whose password is `***`."""
+    return ",".join(_masked_one(part) for part in url.split(","))
+
+
+def _masked_one(url: str) -> str:
+    try:
+        parsed = URL(url)
+        return str(parsed.with_password("***")) if parsed.password else str(parsed)
+    except ValueError:
+        return "(not a URL)"
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise SettingsError(f"LMAAS_CONFIG names {named!r}, which is not a file")
+        return Path(named)
+    candidates = (Path("lmaas.toml"), platformdirs.user_config_path("lmaas") / "lmaas.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _environment(cls: type[Settings]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in cls.__struct_fields__:
+        value = os.environ.get(ENVIRONMENT_PREFIX + name.upper())
+        if value:
+            values[name] = tuple(value.split(",")) if name == "providers" else value
+    return values
+
+
+def _checked(cls: type[Settings], values: dict[str, Any], source: str) -> dict[str, Any]:
+    """The values with their types; text becomes numbers, as the environment has only text."""
+    try:
+        settings = msgspec.convert(values, cls, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"setting from {source}: {error}") from error
+    return {name: getattr(settings, name) for name in values}

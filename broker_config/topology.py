@@ -1,0 +1,269 @@
+"""Exchanges, queues and bindings, as data; and the two things one does with them.
+
+Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 406. Names:
+
+=====================================  ==========================================
+`lmaas.v1.work` (direct)               routing key `MODEL.LANE`
+`lmaas.v1.work.MODEL.LANE`             one queue a model and lane
+`lmaas.v1.retry.DELAY` (fanout)        a queue of the same name a delay; its dead
+                                       letters go back to `work` by their routing key
+`lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
+`lmaas.v1.results` (direct)            one queue a client or job
+`lmaas.v1.jobs`                        the journal of batch jobs
+=====================================  ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import aio_pika
+from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from broker_config.errors import TopologyMismatch
+from broker_config.scheduling import LANES, MAX_PRIORITY
+
+QueueType = Literal["classic", "quorum"]
+
+#: Delays of the retry ladder: name -> milliseconds.
+RETRY_DELAYS: Final = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
+#: A lane of quorum queues refuses more than this many packs; classic lanes have no limit.
+MAX_QUORUM_LENGTH: Final = 1_000_000
+#: Results of a client that is gone are kept this long; those of a job for a week.
+CLIENT_RESULTS_MS: Final = 10 * 60_000
+JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    name: str
+    type: Literal["direct", "fanout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    exchange: str
+    queue: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one installation: several can share a broker, each with its prefix."""
+
+    prefix: str = "lmaas"
+
+    @property
+    def root(self) -> str:
+        return f"{self.prefix}.v1"
+
+    @property
+    def work(self) -> str:
+        return f"{self.root}.work"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.root}.dead"
+
+    @property
+    def results(self) -> str:
+        return f"{self.root}.results"
+
+    @property
+    def jobs(self) -> str:
+        return f"{self.root}.jobs"
+
+    def retry(self, delay: str) -> str:
+        return f"{self.root}.retry.{delay}"
+
+    def work_queue(self, model: str, lane: str) -> str:
+        return f"{self.work}.{model}.{lane}"
+
+    def client_results(self, client: str) -> str:
+        return f"{self.results}.client.{client}"
+
+    def job_results(self, job: str) -> str:
+        return f"{self.results}.job.{job}"
+
+
+def routing_key(model: str, lane: str) -> str:
+    return f"{model}.{lane}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What has to be on the broker."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+def topology(
+    names: Names, queue_type: QueueType = "classic", models: Iterable[str] = ()
+) -> Topology:
+    """All that workers of `models` and their clients need, apart from results queues."""
+    exchanges = [
+        Exchange(names.work, "direct"),
+        Exchange(names.dead, "fanout"),
+        Exchange(names.results, "direct"),
+        *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
+    ]
+    unlimited = {"x-delivery-limit": -1} if queue_type == "quorum" else {}
+    queues = [
+        Queue(names.dead, {"x-queue-type": queue_type, **unlimited}),
+        Queue(names.jobs, {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS}),
+    ]
+    bindings = [Binding(names.dead, names.dead)]
+    for delay, milliseconds in RETRY_DELAYS.items():
+        retry = names.retry(delay)
+        queues.append(Queue(retry, _retry_arguments(names, queue_type, milliseconds) | unlimited))
+        bindings.append(Binding(retry, retry))
+    for model in models:
+        for lane in LANES:
+            queue = names.work_queue(model, lane)
+            queues.append(Queue(queue, _work_arguments(names, queue_type)))
+            bindings.append(Binding(names.work, queue, routing_key(model, lane)))
+    return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
+
+
+def client_results(names: Names, client: str) -> Topology:
+    """A client's results queue: it outlives a lost connection, not a client that stays away."""
+    return _results(names.results, names.client_results(client), CLIENT_RESULTS_MS)
+
+
+def job_results(names: Names, job: str) -> Topology:
+    """A job's results queue: kept for a week after its last use."""
+    return _results(names.results, names.job_results(job), JOB_RESULTS_MS)
+
+
+def _results(exchange: str, queue: str, expires_ms: int) -> Topology:
+    # Always classic: a queue a client or job is more churn than quorum queues are made for.
+    arguments = {"x-queue-type": "classic", "x-expires": expires_ms}
+    return Topology(
+        (Exchange(exchange, "direct"),),
+        (Queue(queue, arguments),),
+        (Binding(exchange, queue, queue),),
+    )
+
+
+_AT_LEAST_ONCE: Final = {
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+def _work_arguments(names: Names, queue_type: QueueType) -> dict[str, Any]:
+    if queue_type == "classic":
+        return {
+            "x-queue-type": "classic",
+            "x-max-priority": MAX_PRIORITY,
+            "x-dead-letter-exchange": names.dead,
+        }
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": names.dead,
+        **_AT_LEAST_ONCE,
+        "x-max-length": MAX_QUORUM_LENGTH,
+        "x-delivery-limit": 10,
+    }
+
+
+def _retry_arguments(names: Names, queue_type: QueueType, milliseconds: int) -> dict[str, Any]:
+    arguments = {
+        "x-queue-type": queue_type,
+        "x-message-ttl": milliseconds,
+        "x-dead-letter-exchange": names.work,
+    }
+    return arguments | (_AT_LEAST_ONCE if queue_type == "quorum" else {})
+
+
+async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> None:
+    """Make it so; what is there already stays as it is.
+
+    Raises TopologyMismatch when the broker has something otherwise; the channel is then closed.
+    """
+    try:
+        for exchange in wanted.exchanges:
+            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+        for queue in wanted.queues:
+            await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+        for binding in wanted.bindings:
+            queue_ = await channel.get_queue(binding.queue, ensure=False)
+            await queue_.bind(binding.exchange, binding.key)
+    except ChannelPreconditionFailed as error:
+        raise TopologyMismatch(
+            f"{_reason(error)}. See what differs with `lmaas broker doctor`; then delete the "
+            "queue when it is empty, or use another LMAAS_PREFIX"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that a broker has otherwise."""
+
+    kind: Literal["exchange", "queue"]
+    name: str
+    #: "missing", or the broker's own words about the first argument that differs.
+    problem: str
+
+
+async def difference(
+    connection: aio_pika.abc.AbstractConnection, wanted: Topology
+) -> list[Difference]:
+    """What the broker lacks or has otherwise. Changes nothing that is there.
+
+    Each question has a channel of its own, because the broker closes the channel to say no.
+    """
+    found = []
+    for exchange in wanted.exchanges:
+        problem = await _exchange_problem(connection, exchange)
+        if problem:
+            found.append(Difference("exchange", exchange.name, problem))
+    for queue in wanted.queues:
+        problem = await _queue_problem(connection, queue)
+        if problem:
+            found.append(Difference("queue", queue.name, problem))
+    return found
+
+
+async def _exchange_problem(
+    connection: aio_pika.abc.AbstractConnection, exchange: Exchange
+) -> str | None:
+    try:
+        async with connection.channel() as channel:
+            await channel.get_exchange(exchange.name)
+        async with connection.channel() as channel:
+            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
+    except ChannelNotFoundEntity:
+        return "missing"
+    except ChannelPreconditionFailed as error:
+        return _reason(error)
+    return None
+
+
+async def _queue_problem(connection: aio_pika.abc.AbstractConnection, queue: Queue) -> str | None:
+    try:
+        async with connection.channel() as channel:
+            await channel.get_queue(queue.name)
+        async with connection.channel() as channel:
+            await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+    except ChannelNotFoundEntity:
+        return "missing"
+    except ChannelPreconditionFailed as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The broker's sentence without its AMQP code."""
+    text = str(error).removeprefix("PRECONDITION_FAILED - ")
+    return text.rstrip(". ")
