@@ -50,14 +50,14 @@ class _Wire(
     """Strict, immutable, and silent about what has its default."""
 
 
-class ItemError(_Wire, gc=False):
+class ItemError(_Wire, frozen=True, gc=False):
     """Why one item was not classified, as its result."""
 
     code: str
     message: str
 
 
-class Tensor(_Wire):
+class Tensor(_Wire, frozen=True):
     """A ready-made input: row-major values of a shape."""
 
     shape: list[int]
@@ -65,7 +65,7 @@ class Tensor(_Wire):
     data: bytes
 
 
-class Item(_Wire, gc=False):
+class Item(_Wire, frozen=True, gc=False):
     """One thing to classify: exactly one of `text`, `data` or `tensor`."""
 
     #: Chosen by the sender, unique in its pack; the result carries it.
@@ -77,14 +77,14 @@ class Item(_Wire, gc=False):
     tensor: Tensor | None = None
 
 
-class Options(_Wire):
+class Options(_Wire, frozen=True):
     """What the caller wants beyond the label."""
 
     #: The scores of this many labels, best first, in `Result.scores`; 0 for none.
     top_k: int = 0
 
 
-class Request(_Wire):
+class Request(_Wire, frozen=True):
     """A pack of items for one model."""
 
     model: str
@@ -94,7 +94,7 @@ class Request(_Wire):
     options: Options = Options()
 
 
-class Result(_Wire, gc=False):
+class Result(_Wire, frozen=True, gc=False):
     """The answer for one item: a label and its score, or an error."""
 
     id: str
@@ -106,7 +106,7 @@ class Result(_Wire, gc=False):
     error: ItemError | None = None
 
 
-class Timings(_Wire, gc=False):
+class Timings(_Wire, frozen=True, gc=False):
     """Where a pack's time went on the worker, in seconds."""
 
     #: From arrival at the worker to the start of its first batch.
@@ -115,7 +115,7 @@ class Timings(_Wire, gc=False):
     ran: float
 
 
-class Reply(_Wire):
+class Reply(_Wire, frozen=True):
     """The answer to a pack: one result an item, in the order of the items."""
 
     model: str
@@ -244,7 +244,8 @@ def decode_request(
     kind = _known(content_type)
     module = msgspec.json if kind == JSON else msgspec.msgpack
     try:
-        request, faults = module.decode(body, type=Request), {}
+        request: Request = module.decode(body, type=Request)
+        faults: dict[int, ItemError] = {}
     except (msgspec.DecodeError, UnicodeDecodeError):
         request, faults = _decode_item_by_item(body, kind)
     if not request.items:

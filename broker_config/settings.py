@@ -27,7 +27,7 @@ _Bytes = Annotated[int, msgspec.Meta(ge=1)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. The environment name of `x` is `LMAAS_X`."""
 
-    #: Where RabbitMQ is: amqp[s]://user:password@host:port/vhost. Several hosts: separate by commas.
+    #: Where RabbitMQ is: amqp[s]://user:password@host:port/vhost; several, separated by commas.
     broker_url: str = "amqp://guest:guest@localhost:5672/"
     #: Installations with different prefixes share a broker without seeing each other.
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")] = "lmaas"

@@ -79,7 +79,7 @@ def main() -> None:
         # The reader of our output left, as `head` does; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.FAILED
-    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told in one line
+    except Exception as error:  # the last resort: a bug, told in one line
         if debug:
             raise
         click.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)

@@ -1,0 +1,161 @@
+"""From the body of a request to the body of its reply: what every way in runs.
+
+No queue in here: a worker calls it with what came from RabbitMQ, the in-process pool with the
+same bytes. It blocks, so it is called off the event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from broker_config.errors import MessageError, ModelDamaged, ModelNotFound
+from broker_config.messages import (
+    Code,
+    Item,
+    ItemError,
+    Reply,
+    Request,
+    Result,
+    Timings,
+    decode_request,
+)
+from broker_config.settings import Settings
+from workers.repository import Repository
+from workers.runtime import Runtime
+
+#: Versions that stay loaded beside the newest ones.
+KEPT_VERSIONS = 8
+
+
+@dataclass(slots=True)
+class Pack:
+    """A request that was read: ready to run, or already known to be wrong."""
+
+    request: Request | None
+    #: Errors of single items, by position.
+    faults: dict[int, ItemError] = field(default_factory=dict)
+    #: Why the whole pack was refused.
+    error: ItemError | None = None
+    #: time.monotonic() when the pack was read.
+    arrived: float = field(default_factory=time.monotonic)
+
+    def __len__(self) -> int:
+        return len(self.request.items) if self.request else 0
+
+
+def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
+    """Never raises: what is wrong with the body becomes the pack's error."""
+    try:
+        request, faults = decode_request(
+            body,
+            content_type,
+            max_item_bytes=settings.max_item_bytes,
+            max_items=settings.max_pack_items,
+        )
+    except MessageError as error:
+        return Pack(None, error=ItemError(code=Code.MALFORMED, message=str(error)))
+    return Pack(request, faults)
+
+
+class Answerer:
+    """Runs packs on the models of a repository, which it loads when they are asked for."""
+
+    def __init__(self, settings: Settings, worker: str) -> None:
+        self.settings = settings
+        self._worker = worker
+        self._repository = Repository(settings.models)
+        self._newest: dict[str, Runtime] = {}
+        self._asked: dict[tuple[str, str], Runtime] = {}
+
+    def load(self, model: str, version: str | None = None) -> Runtime:
+        """The runtime of a version, loaded once. Raises ModelNotFound or ModelDamaged."""
+        if version is None:
+            if model not in self._newest:
+                self._newest[model] = self._runtime(model, None)
+            return self._newest[model]
+        newest = self._newest.get(model)
+        if newest is not None and newest.manifest.version == version:
+            return newest
+        key = (model, version)
+        if key not in self._asked:
+            if len(self._asked) >= KEPT_VERSIONS:
+                del self._asked[next(iter(self._asked))]
+            self._asked[key] = self._runtime(model, version)
+        return self._asked[key]
+
+    def _runtime(self, model: str, version: str | None) -> Runtime:
+        return Runtime(
+            self._repository.find(model, version),
+            providers=self.settings.providers,
+            threads=self.settings.threads,
+            batch_tokens=self.settings.batch_tokens,
+        )
+
+    def answer(self, packs: Sequence[Pack]) -> list[Reply]:
+        """A reply for each pack; packs of one model run together."""
+        replies: dict[int, Reply] = {}
+        alike: dict[tuple[str, str | None, int], list[int]] = {}
+        for place, pack in enumerate(packs):
+            if pack.request is None:
+                replies[place] = Reply(model="", results=[], worker=self._worker, error=pack.error)
+            else:
+                request = pack.request
+                key = (request.model, request.version, request.options.top_k)
+                alike.setdefault(key, []).append(place)
+        for (model, version, top_k), places in alike.items():
+            together = [packs[place] for place in places]
+            answers = self._answer_alike(model, version, top_k, together)
+            replies |= zip(places, answers, strict=True)
+        return [replies[place] for place in range(len(packs))]
+
+    def _answer_alike(
+        self, model: str, version: str | None, top_k: int, packs: Sequence[Pack]
+    ) -> list[Reply]:
+        started = time.monotonic()
+        try:
+            runtime = self.load(model, version)
+        except (ModelNotFound, ModelDamaged) as error:
+            refused = ItemError(code=_model_code(error, version), message=str(error))
+            return [
+                Reply(model=model, version=version, results=[], worker=self._worker, error=refused)
+                for _ in packs
+            ]
+        results = runtime.answer(*_joined(packs), top_k=top_k)
+        ran = time.monotonic() - started
+        return [
+            Reply(
+                model=model,
+                version=runtime.manifest.version,
+                worker=self._worker,
+                timings=Timings(waited=round(started - pack.arrived, 6), ran=round(ran, 6)),
+                results=own,
+            )
+            for pack, own in zip(packs, _split(results, packs), strict=True)
+        ]
+
+
+def _joined(packs: Sequence[Pack]) -> tuple[list[Item], dict[int, ItemError]]:
+    items: list[Item] = []
+    faults: dict[int, ItemError] = {}
+    for pack in packs:
+        assert pack.request is not None
+        faults |= {len(items) + position: error for position, error in pack.faults.items()}
+        items += pack.request.items
+    return items, faults
+
+
+def _split(results: list[Result], packs: Sequence[Pack]) -> list[list[Result]]:
+    parts = []
+    start = 0
+    for pack in packs:
+        parts.append(results[start : start + len(pack)])
+        start += len(pack)
+    return parts
+
+
+def _model_code(error: ModelNotFound | ModelDamaged, version: str | None) -> Code:
+    if isinstance(error, ModelDamaged):
+        return Code.MODEL_DAMAGED
+    return Code.UNKNOWN_MODEL if version is None else Code.UNKNOWN_VERSION

@@ -1,0 +1,105 @@
+"""A model on all cores of this machine, without a queue: the in-process way in.
+
+The same bytes go in and come out as on the queue, so that answers are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Final, Self
+
+from broker_config.errors import ModelError
+from broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
+from broker_config.settings import Settings
+from workers.answering import Answerer, read
+from workers.repository import Manifest, Repository
+
+#: Named in replies where a worker on the queue has its own name.
+NAME: Final = "in-process"
+
+
+class Pool:
+    """Runs packs of one model in `settings.processes` processes (0: one a core).
+
+    A single process is this one: a few texts are answered sooner than a process starts.
+    """
+
+    def __init__(self, settings: Settings, model: str, version: str | None = None) -> None:
+        """Raises ModelNotFound or ModelDamaged before anything is started."""
+        self.settings = settings
+        found = Repository(settings.models).find(model, version)
+        self.manifest: Manifest = found.manifest
+        self.processes = settings.processes or len(os.sched_getaffinity(0))
+        self._executor: Executor | None = None
+
+    async def __aenter__(self) -> Self:
+        if self.processes == 1:
+            answerer = Answerer(self.settings, NAME)
+            self._executor = ThreadPoolExecutor(1, initializer=_use, initargs=(answerer,))
+        else:
+            self._executor = ProcessPoolExecutor(
+                self.processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start,
+                initargs=(self.settings,),
+            )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._executor is not None:
+            await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+
+    async def run(self, request: Request) -> Reply:
+        """The reply to a pack. Raises ModelError when a process died over it."""
+        assert self._executor is not None, "enter the pool first"
+        loop = asyncio.get_running_loop()
+        try:
+            body = await loop.run_in_executor(self._executor, _answer, encode(request))
+        except BrokenProcessPool as error:
+            raise ModelError(
+                f"a process died while it ran model {request.model!r}: out of memory, or killed; "
+                "try fewer --processes"
+            ) from error
+        return decode_reply(body, MSGPACK)
+
+
+_answerer: Answerer | None = None
+_settings: Settings | None = None
+
+
+def _use(answerer: Answerer) -> None:
+    global _answerer, _settings  # noqa: PLW0603 - an executor's initializer has no other place
+    _answerer, _settings = answerer, answerer.settings
+
+
+def _start(settings: Settings) -> None:
+    """Begin a process of the pool: Ctrl-C is its parent's business, whose death is its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _use(Answerer(settings, NAME))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _answer(body: bytes) -> bytes:
+    assert _answerer is not None
+    assert _settings is not None
+    pack = read(body, MSGPACK, _settings)
+    return encode(_answerer.answer([pack])[0])

@@ -1,0 +1,122 @@
+"""One model version, ready to run: items in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from broker_config.errors import ModelDamaged
+from broker_config.messages import Code, Item, ItemError, Result
+from workers.batcher import batches
+from workers.preprocess.text import WordTokenizer
+from workers.repository import MODEL, ModelVersion
+
+Scores = npt.NDArray[np.float32]
+
+#: Scores are rounded to this many decimals: more would be noise.
+DECIMALS: Final = 6
+_WARM_UP: Final = ("a first text", "another one that is a little longer than the first")
+
+
+class Runtime:
+    """Preprocessing and an ONNX session. One thread at a time; the session lets go of the GIL."""
+
+    def __init__(
+        self,
+        version: ModelVersion,
+        *,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 1,
+        batch_tokens: int = 16_384,
+    ) -> None:
+        """Raises ModelDamaged when the files are no model this code can run."""
+        manifest = version.manifest
+        self.manifest = manifest
+        self.labels = manifest.labels
+        self._batch_tokens = batch_tokens
+        self._tokenize = WordTokenizer.load(
+            version.file(manifest.preprocessing.file), manifest.preprocessing.max_tokens
+        )
+        self._session = _session(version, providers, threads)
+        self.scores(_WARM_UP)
+
+    def answer(
+        self, items: Sequence[Item], faults: Mapping[int, ItemError], *, top_k: int = 0
+    ) -> list[Result]:
+        """A result for each item, in order; a position in `faults` gets that error."""
+        faults = dict(faults) | {
+            position: _NOT_TEXT for position, item in enumerate(items)
+            if item.text is None and position not in faults
+        }  # fmt: skip
+        good = [position for position in range(len(items)) if position not in faults]
+        results: dict[int, Result] = {
+            position: Result(id=items[position].id, error=error)
+            for position, error in faults.items()
+        }
+        texts = [text for position in good if (text := items[position].text) is not None]
+        for position, (label, score, best) in zip(good, self.labelled(texts, top_k), strict=True):
+            results[position] = Result(id=items[position].id, label=label, score=score, scores=best)
+        return [results[position] for position in range(len(items))]
+
+    def labelled(
+        self, texts: Sequence[str], top_k: int = 0
+    ) -> list[tuple[str, float, dict[str, float] | None]]:
+        """Label, score and the `top_k` scores of each text."""
+        if not texts:
+            return []
+        scores = self.scores(texts)
+        winners = scores.argmax(axis=1)
+        best = np.round(scores.max(axis=1).astype(np.float64), DECIMALS).tolist()
+        names = [self.labels[winner] for winner in winners.tolist()]
+        if not top_k:
+            return [(name, score, None) for name, score in zip(names, best, strict=True)]
+        return list(zip(names, best, self._best(scores, top_k), strict=True))
+
+    def _best(self, scores: Scores, top_k: int) -> list[dict[str, float]]:
+        # A stable sort, so that equal scores keep the order of the labels everywhere.
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+        values = np.round(np.take_along_axis(scores, order, axis=1).astype(np.float64), DECIMALS)
+        return [
+            {self.labels[label]: value for label, value in zip(row, row_values, strict=True)}
+            for row, row_values in zip(order.tolist(), values.tolist(), strict=True)
+        ]
+
+    def scores(self, texts: Sequence[str]) -> Scores:
+        """Probabilities [text, label]; the same for a text whatever its neighbours are."""
+        ids = self._tokenize(texts)
+        lengths = [len(row) for row in ids]
+        scores = np.empty((len(ids), len(self.labels)), np.float32)
+        for batch in batches(lengths, self._batch_tokens):
+            matrix = np.zeros((batch.rows, batch.length), np.int32)
+            for row, position in enumerate(batch.positions):
+                matrix[row, : lengths[position]] = ids[position]
+            # Rows that only fill up repeat the first: a row of padding alone has no mean.
+            matrix[len(batch.positions) :] = matrix[0]
+            (output,) = self._session.run(None, {"ids": matrix})
+            scores[batch.positions] = output[: len(batch.positions)]
+        return scores
+
+
+_NOT_TEXT: Final = ItemError(code=Code.NOT_TEXT, message="this model takes texts only")
+
+
+def _session(
+    version: ModelVersion, providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A worker shares its core with its event loop: spinning threads would take it away.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Shapes differ from batch to batch; a pattern a shape would only grow.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    path = version.file(MODEL)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:
+        raise ModelDamaged(f"{path}: ONNX Runtime cannot load it: {error}") from error
