@@ -75,6 +75,8 @@ class Item(_Wire, frozen=True, gc=False):
     data: bytes | None = None
     media_type: str | None = None
     tensor: Tensor | None = None
+    #: Set by a sender that could not read the item: it comes back as the item's result.
+    error: ItemError | None = None
 
 
 class Options(_Wire, frozen=True):
@@ -327,6 +329,8 @@ def _duplicates(items: list[Item]) -> dict[int, ItemError]:
 
 def item_error(item: Item, max_bytes: int) -> ItemError | None:
     """Why an item cannot be run by any model, or None."""
+    if item.error is not None:
+        return item.error
     if item.text is not None and item.data is None and item.tensor is None:
         return text_error(item.text, max_bytes)
     given = [item.text, item.data, item.tensor]
@@ -336,6 +340,14 @@ def item_error(item: Item, max_bytes: int) -> ItemError | None:
         )
     size = len(item.data if item.data is not None else item.tensor.data)  # type: ignore[union-attr]
     return _too_large(size, max_bytes) if size > max_bytes else None
+
+
+def text_item(item_id: str, text: object, max_bytes: int) -> Item:
+    """An item of whatever a sender has where a text should be; what is no text has an error."""
+    error = text_error(text, max_bytes)
+    if error is not None:
+        return Item(id=item_id, error=error)
+    return Item(id=item_id, text=text)  # type: ignore[arg-type]  # text_error saw that it is str
 
 
 def text_error(text: object, max_bytes: int) -> ItemError | None:

@@ -8,7 +8,9 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
 `lmaas.v1.retry.DELAY` (fanout)        a queue of the same name a delay; its dead
                                        letters go back to `work` by their routing key
 `lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
-`lmaas.v1.results` (direct)            one queue a client or job
+`lmaas.v1.results.client.ID`           a client's replies, `lmaas.v1.results.job.ID` a
+                                       job's; workers reach them, as every `reply_to`,
+                                       through the default exchange
 `lmaas.v1.jobs`                        the journal of batch jobs
 =====================================  ==========================================
 """
@@ -74,10 +76,6 @@ class Names:
         return f"{self.root}.dead"
 
     @property
-    def results(self) -> str:
-        return f"{self.root}.results"
-
-    @property
     def jobs(self) -> str:
         return f"{self.root}.jobs"
 
@@ -88,10 +86,10 @@ class Names:
         return f"{self.work}.{model}.{lane}"
 
     def client_results(self, client: str) -> str:
-        return f"{self.results}.client.{client}"
+        return f"{self.root}.results.client.{client}"
 
     def job_results(self, job: str) -> str:
-        return f"{self.results}.job.{job}"
+        return f"{self.root}.results.job.{job}"
 
 
 def routing_key(model: str, lane: str) -> str:
@@ -114,13 +112,16 @@ def topology(
     exchanges = [
         Exchange(names.work, "direct"),
         Exchange(names.dead, "fanout"),
-        Exchange(names.results, "direct"),
         *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
     ]
     unlimited = {"x-delivery-limit": -1} if queue_type == "quorum" else {}
     queues = [
         Queue(names.dead, {"x-queue-type": queue_type, **unlimited}),
-        Queue(names.jobs, {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS}),
+        Queue(
+            names.jobs,
+            # Readers look and put back: a limit on deliveries would drop what is looked at often.
+            {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS, **unlimited},
+        ),
     ]
     bindings = [Binding(names.dead, names.dead)]
     for delay, milliseconds in RETRY_DELAYS.items():
@@ -137,22 +138,18 @@ def topology(
 
 def client_results(names: Names, client: str) -> Topology:
     """A client's results queue: it outlives a lost connection, not a client that stays away."""
-    return _results(names.results, names.client_results(client), CLIENT_RESULTS_MS)
+    return _results(names.client_results(client), CLIENT_RESULTS_MS)
 
 
 def job_results(names: Names, job: str) -> Topology:
     """A job's results queue: kept for a week after its last use."""
-    return _results(names.results, names.job_results(job), JOB_RESULTS_MS)
+    return _results(names.job_results(job), JOB_RESULTS_MS)
 
 
-def _results(exchange: str, queue: str, expires_ms: int) -> Topology:
+def _results(queue: str, expires_ms: int) -> Topology:
     # Always classic: a queue a client or job is more churn than quorum queues are made for.
     arguments = {"x-queue-type": "classic", "x-expires": expires_ms}
-    return Topology(
-        (Exchange(exchange, "direct"),),
-        (Queue(queue, arguments),),
-        (Binding(exchange, queue, queue),),
-    )
+    return Topology((), (Queue(queue, arguments),), ())
 
 
 _AT_LEAST_ONCE: Final = {

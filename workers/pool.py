@@ -76,12 +76,11 @@ class Pool:
 
 
 _answerer: Answerer | None = None
-_settings: Settings | None = None
 
 
 def _use(answerer: Answerer) -> None:
-    global _answerer, _settings  # noqa: PLW0603 - an executor's initializer has no other place
-    _answerer, _settings = answerer, answerer.settings
+    global _answerer  # noqa: PLW0603 - an executor's initializer has no other place
+    _answerer = answerer
 
 
 def _start(settings: Settings) -> None:
@@ -100,6 +99,5 @@ def _end_with_parent() -> None:
 
 def _answer(body: bytes) -> bytes:
     assert _answerer is not None
-    assert _settings is not None
-    pack = read(body, MSGPACK, _settings)
+    pack = read(body, MSGPACK, _answerer.settings)
     return encode(_answerer.answer([pack])[0])

@@ -1,0 +1,489 @@
+"""A private RabbitMQ on this machine: for `lmaas up`, the demo and the tests.
+
+    async with LocalNode() as node:
+        connection = await aio_pika.connect(node.url)
+
+It needs an installed `rabbitmq-server` and shares nothing with one that runs already: its own
+folder, ports, cookie, password and epmd (Erlang's directory of nodes), on 127.0.0.1 only.
+
+Three processes: the Erlang VM, its epmd, and a guard. They form one process group. The guard is a
+shell that waits at a pipe whose other end only we hold; when we end, however we end, the pipe
+closes and the guard kills its group, itself included. So nothing outlives us, and no pid is
+remembered that somebody else could have by then. (A program that forks without exec while a node
+runs hands the pipe on: the node then lives as long as that child.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final, Self
+
+import aiormq
+import msgspec
+
+from broker_config.errors import LocalNodeError
+
+USER: Final = "lmaas"
+#: Seconds that a node may take to answer; it takes 3 to 4 on two cores.
+START_TIMEOUT: Final = 60.0
+#: Seconds that a node may take to stop cleanly before it is killed; it takes 1.
+STOP_TIMEOUT: Final = 20.0
+
+#: The data are kept under the node's name. It need not be unique: every node has its own epmd.
+_NODE_NAME: Final = "lmaas@localhost"
+#: Below the ports that systems give to outgoing connections, so that a port stays ours while the
+#: node restarts.
+_PORTS: Final = range(20_000, 32_000)
+_ATTEMPTS: Final = 3
+_POLL: Final = 0.05
+
+#: Debian and RPM packages keep the real script here; the one on PATH switches to another user.
+_PACKAGED: Final = "/usr/lib/rabbitmq/bin"
+_USER_SWITCHING: Final = "rabbitmq-script-wrapper"
+#: Homebrew's, which are often not on PATH.
+_HOMEBREW: Final = ("/opt/homebrew/sbin", "/usr/local/sbin")
+
+_GUARD: Final = 'trap "" HUP INT TERM; read -r _; kill -KILL 0'
+
+_CONFIGURATION: Final = """\
+listeners.tcp.local = 127.0.0.1:{port}
+default_user = {user}
+default_pass = {password}
+loopback_users.{user} = true
+classic_queue.default_version = 2
+# The default, 50 MB, lets a node fill the disk; there, messages are lost.
+disk_free_limit.absolute = 512MB
+log.console = false
+log.connection.level = warning
+log.file.rotation.size = 5242880
+log.file.rotation.count = 1
+"""
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    """`node.json`: what has to be known of a folder the next time."""
+
+    password: str
+    amqp_port: int = 0
+    distribution_port: int = 0
+    epmd_port: int = 0
+    #: Pid -> when it started, of the processes of the last start.
+    processes: dict[int, str] = {}
+
+
+class _PortTaken(LocalNodeError):
+    """Another program took one of the ports before the node did."""
+
+
+class LocalNode:
+    """A private RabbitMQ in a folder of its own.
+
+    A given folder keeps the messages, the password and, while it is free, the port from one start
+    to the next; files in its `conf.d` are read after the node's own configuration. Without a
+    folder, a temporary one is removed by `stop`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str | None = None,
+        *,
+        start_timeout: float = START_TIMEOUT,
+        stop_timeout: float = STOP_TIMEOUT,
+    ) -> None:
+        self._given = Path(folder).absolute() if folder is not None else None
+        self._folder = self._given
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._record: _Record | None = None
+        self._lock: IO[str] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """amqp://user:password@127.0.0.1:port/; the same after `restart` and `kill`."""
+        if self._record is None or not self._record.amqp_port:
+            raise LocalNodeError("the node has not been started yet; call start() first")
+        return f"amqp://{USER}:{self._record.password}@127.0.0.1:{self._record.amqp_port}/"
+
+    @property
+    def folder(self) -> Path:
+        """Where its data and logs are."""
+        if self._folder is None:
+            raise LocalNodeError("the node has no folder before its start; call start() first")
+        return self._folder
+
+    @property
+    def pid(self) -> int | None:
+        """Of the Erlang VM; None when it is not running."""
+        return self._server.pid if self._server and self._server.poll() is None else None
+
+    async def start(self) -> None:
+        """Returns when the node answers; does nothing when it does already.
+
+        Raises LocalNodeError when RabbitMQ is not installed, the folder is used by another
+        process, or the node does not come up.
+        """
+        if self.pid is not None:
+            return
+        server = installed_server()
+        self._close()  # what is left of a node that died on its own
+        try:
+            self._open_folder()
+            await self._start(server)
+        except BaseException:
+            self._close()
+            self._remove_temporary()
+            raise
+
+    async def stop(self) -> None:
+        """Stops cleanly within the time limit, else by force; does nothing twice."""
+        try:
+            await self._terminate()
+        finally:
+            self._close()
+            self._remove_temporary()
+
+    async def restart(self) -> None:
+        """Stops cleanly and starts on the same data and, unless it was taken, the same port."""
+        try:
+            await self._terminate()
+        finally:
+            self._close()
+        await self.start()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would: the data stay, also temporary ones, for the next `start`."""
+        if self._server is not None:
+            self._server.kill()
+        self._close()
+
+    # ------------------------------------------------------------------ start
+
+    def _open_folder(self) -> None:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="lmaas-broker-"))
+        folder = self._folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise LocalNodeError(f"{folder}: {error.strerror}; choose another folder") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LocalNodeError(
+                f"{folder} is in use by a running node; stop that one or choose another folder"
+            ) from error
+        self._record = _read_record(folder)
+        _kill_left_over(self._record.processes)
+
+    async def _start(self, server: Path) -> None:
+        record = self._record
+        assert record is not None
+        for attempt in range(1, _ATTEMPTS + 1):
+            _choose_ports(record)
+            try:
+                async with asyncio.timeout(self._start_timeout):
+                    await self._launch(server, record)
+                return
+            except _PortTaken:
+                self._end_processes()
+                record.amqp_port = 0
+                if attempt == _ATTEMPTS:
+                    raise
+            except TimeoutError as error:
+                limit, words = self._start_timeout, self._last_words()
+                raise LocalNodeError(
+                    f"RabbitMQ did not answer within {limit:g} s: {words}"
+                ) from error
+
+    async def _launch(self, server: Path, record: _Record) -> None:
+        _write_configuration(self.folder, record)
+        environment = _environment(self.folder, record)
+        self._start_guard()
+        self._epmd = self._spawn(
+            environment, "epmd", "-address", "127.0.0.1", "-port", str(record.epmd_port)
+        )
+        while not await _listens(record.epmd_port):
+            self._check_alive()
+            await asyncio.sleep(_POLL)
+        self._server = self._spawn(environment, str(server), "-noinput")
+        record.processes = {
+            process.pid: identity
+            for process in (self._guard, self._epmd, self._server)
+            if process and (identity := _identity(process.pid))
+        }
+        _write_record(self.folder, record)
+        while not (await _listens(record.amqp_port) and await _answers(self.url)):
+            self._check_alive()
+            await asyncio.sleep(_POLL)
+
+    def _start_guard(self) -> None:
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+
+    def _spawn(self, environment: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
+        assert self._guard is not None
+        with (self.folder / "console.log").open("ab") as console:
+            try:
+                return subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=subprocess.STDOUT,
+                    process_group=self._guard.pid,
+                )
+            except OSError as error:
+                raise LocalNodeError(
+                    f"{command[0]} does not start: {error.strerror}; install RabbitMQ again"
+                ) from error
+
+    def _check_alive(self) -> None:
+        for process in (self._epmd, self._server):
+            if process and process.poll() is not None:
+                words = self._last_words()
+                taken = "in use" in words or "eaddrinuse" in words
+                raise (_PortTaken if taken else LocalNodeError)(f"RabbitMQ ended: {words}")
+
+    def _last_words(self) -> str:
+        """The end of what the node wrote to its console, as one line."""
+        try:
+            text = (self.folder / "console.log").read_text(errors="replace")
+        except OSError:
+            text = ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        told = [line for line in lines if "error" in line.lower()] or lines
+        logs = f" (logs: {self.folder})" if self._given else ""
+        return ("; ".join(told[-3:]) or "it wrote nothing")[-600:] + logs
+
+    # ------------------------------------------------------------------- stop
+
+    async def _terminate(self) -> None:
+        if self._server is None or self._server.poll() is not None:
+            return
+        self._server.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_timeout):
+                while self._server.poll() is None:  # noqa: ASYNC110 - there is no event to await
+                    await asyncio.sleep(_POLL)
+
+    def _close(self) -> None:
+        self._end_processes()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _end_processes(self) -> None:
+        """Closing the pipe lets the guard kill its group, whatever is left of it."""
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+        for process in (self._server, self._epmd, self._guard):
+            if process is not None:
+                try:
+                    process.wait(5)
+                except subprocess.TimeoutExpired:  # the guard itself was killed
+                    process.kill()
+                    process.wait()
+        self._server = self._epmd = self._guard = None
+
+    def _remove_temporary(self) -> None:
+        if self._given is None and self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = self._record = None
+
+
+def installed_server() -> Path:
+    """The script that starts RabbitMQ as the user that we are.
+
+    Raises LocalNodeError when there is none.
+    """
+    for folder in (_PACKAGED, *os.get_exec_path(), *_HOMEBREW):
+        program = Path(folder, "rabbitmq-server")
+        if os.access(program, os.X_OK) and program.resolve().name != _USER_SWITCHING:
+            return program
+    raise LocalNodeError(
+        "rabbitmq-server is not installed: `apt install rabbitmq-server`, "
+        "`brew install rabbitmq`, or name a running broker in LMAAS_BROKER_URL"
+    )
+
+
+# ------------------------------------------------------------------------ files
+
+
+def _read_record(folder: Path) -> _Record:
+    path = folder / "node.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Record)
+    except FileNotFoundError:
+        return _Record(password=secrets.token_urlsafe(24))
+    except (OSError, msgspec.DecodeError) as error:
+        raise LocalNodeError(
+            f"{path} cannot be read ({error}); it holds the password of this folder's messages: "
+            "restore it, or choose another folder"
+        ) from error
+
+
+def _write_record(folder: Path, record: _Record) -> None:
+    _write_private(folder / "node.json", msgspec.json.encode(record))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Only the owner can read it, and it is never there in part."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+
+
+def _write_configuration(folder: Path, record: _Record) -> None:
+    # The record is first: once the server has made its user, the password must not be forgotten.
+    _write_record(folder, record)
+    configuration = _CONFIGURATION.format(
+        port=record.amqp_port, user=USER, password=record.password
+    )
+    _write_private(folder / "rabbitmq.conf", configuration.encode())
+    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "conf.d").mkdir(exist_ok=True)
+    (folder / "console.log").write_bytes(b"")
+
+
+def _environment(folder: Path, record: _Record) -> dict[str, str]:
+    """The server's environment: nothing of the system's RabbitMQ, nor of the caller's Erlang."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RABBITMQ_", "ERL_", "LMAAS_"))
+    }
+    return inherited | {
+        "HOME": str(folder),  # of the cookie
+        "LANG": "C.UTF-8",
+        "RABBITMQ_NODENAME": _NODE_NAME,
+        "RABBITMQ_DIST_PORT": str(record.distribution_port),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d" / "*.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        # The script then becomes the VM, so that its pid is the VM's (with -noinput, as always).
+        "RABBITMQ_ALLOW_INPUT": "1",
+        "ERL_EPMD_PORT": str(record.epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        # Ours is the only epmd: a VM that finds none must not leave a daemon behind.
+        "ERL_FLAGS": "-start_epmd false",
+        "ERL_CRASH_DUMP_SECONDS": "0",
+    }
+
+
+# ------------------------------------------------------------------------ ports
+
+
+def _choose_ports(record: _Record) -> None:
+    """Free ones; those of the last start when they are."""
+    last = (record.amqp_port, record.distribution_port, record.epmd_port)
+    if not (all(last) and all(map(_is_free, last))):
+        free = (port for port in iter(lambda: random.choice(_PORTS), None) if _is_free(port))
+        chosen: dict[int, None] = {}
+        while len(chosen) < 3:
+            chosen[next(free)] = None
+        record.amqp_port, record.distribution_port, record.epmd_port = chosen
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As RabbitMQ does: connections of the last node that still fade away are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _answers(url: str) -> bool:
+    """Whether an AMQP connection can be opened."""
+    try:
+        connection = await aiormq.connect(url)
+    except (OSError, aiormq.exceptions.AMQPError):
+        return False
+    await connection.close()
+    return True
+
+
+# -------------------------------------------------------------------- processes
+
+
+def _identity(pid: int) -> str | None:
+    """When a process started, which with its pid names it for ever; None when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None if Path("/proc/self").exists() else _identity_by_ps(pid)
+    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+
+
+def _identity_by_ps(pid: int) -> str | None:
+    answer = subprocess.run(
+        ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = answer.stdout.strip().partition(" ")
+    return started.strip() if started and not state.startswith("Z") else None
+
+
+def _kill_left_over(processes: Mapping[int, str]) -> None:
+    """Ends what a crash left in the folder, in case that the guard was killed too."""
+    left = {pid: started for pid, started in processes.items() if _identity(pid) == started}
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    patience = time.monotonic() + 10
+    while any(_identity(pid) == started for pid, started in left.items()):
+        if time.monotonic() > patience:
+            raise LocalNodeError(f"processes {sorted(left)} of an earlier node do not end")
+        time.sleep(_POLL)

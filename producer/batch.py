@@ -1,0 +1,302 @@
+"""Batch jobs: publish under an id, leave, come back, collect.
+
+A job is its chunks in the lanes and a durable results queue under its id. A last message there,
+the seal, says how many chunks there are. Deleting the results queue cancels the job: workers
+notice at their next reply and drop its other chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+
+from broker_config.connection import Session, connect
+from broker_config.errors import BrokerError, BrokerUnavailable, JobError
+from broker_config.messages import (
+    JOB,
+    Headers,
+    Item,
+    Options,
+    Reply,
+    Request,
+    decode_reply,
+)
+from broker_config.settings import Settings
+from broker_config.topology import declare, job_results
+from producer.journal import JobEntry, read, record
+from producer.packing import Entries, packs
+from producer.publishing import PackPublisher
+from producer.window import windowed
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    entry: JobEntry
+    #: Chunks whose results wait to be collected; None when the results are gone.
+    done: int | None
+    #: Whether somebody is collecting at this moment; `done` does not count what they hold.
+    collecting: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether every chunk has been answered."""
+        chunks = self.entry.chunks
+        return chunks is not None and self.done is not None and self.done >= chunks
+
+    @property
+    def state(self) -> str:
+        """One word for people."""
+        if self.entry.state in {"cancelled", "collected"}:
+            return self.entry.state
+        if self.done is None:
+            return "expired"
+        if self.collecting:
+            return "collecting"
+        if self.finished:
+            return "finished"
+        return "running" if self.entry.state == "submitted" else "submitting"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The results of one chunk, which is the `number`-th of its job, from 0."""
+
+    number: int
+    reply: Reply
+
+
+class Jobs:
+    """The batch jobs of one broker.
+
+    >>> async with Jobs() as jobs:
+    ...     entry = await jobs.submit("sentiment", texts)
+    ...     async for chunk in jobs.results(entry.job):
+    ...         print(chunk.reply.results)
+    """
+
+    def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
+        """Settings as a value, or single ones by name: `Jobs(broker_url=...)`."""
+        self.settings = settings or Settings.load(**arguments)
+        self._names = self.settings.names
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Raises BrokerUnavailable or BrokerRefused."""
+        async with contextlib.AsyncExitStack() as stack:
+            self._publisher = PackPublisher(self.settings, "jobs publish")
+            await stack.enter_async_context(self._publisher)
+            self._connection: AbstractConnection = await connect(self.settings, name="jobs")
+            stack.push_async_callback(self._connection.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def submit(
+        self,
+        model: str,
+        texts: Entries,
+        *,
+        job: str | None = None,
+        version: str | None = None,
+        top_k: int = 0,
+    ) -> JobEntry:
+        """Publish texts, or pairs of id and text; returns when the broker has them all.
+
+        A submission that is interrupted is cancelled. Raises JobError when the id is taken or
+        has other characters than letters, digits and `._-`; ModelNotFound when no worker has
+        ever served the model; BrokerError.
+        """
+        job = job or uuid.uuid4().hex[:12]
+        await self._claim(job)
+        entry = JobEntry(job=job, state="submitting", model=model, version=version)
+        try:
+            await record(self._publisher, self._names.jobs, entry)
+            chunks, items = await self._publish_chunks(entry, texts, top_k)
+            entry = entry.now("submitted", chunks=chunks, items=items)
+            await record(self._publisher, self._names.job_results(job), entry)
+            await record(self._publisher, self._names.jobs, entry)
+        except BaseException:
+            with contextlib.suppress(BrokerError):
+                await self._cancel(entry)
+            raise
+        return entry
+
+    async def _claim(self, job: str) -> None:
+        if not _ID.fullmatch(job):
+            raise JobError(f"job id {job!r} must be 1 to 64 letters, digits or . _ -")
+        if await self._count(job) is not None:
+            raise JobError(f"there is a job {job!r} already; `lmaas jobs cancel {job}` removes it")
+        async with self._connection.channel() as channel:
+            await declare(channel, job_results(self._names, job))
+
+    async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
+        numbers = iter(range(2**31))
+        reply_to = self._names.job_results(entry.job)
+
+        async def publish(items: list[Item]) -> int:
+            number = next(numbers)
+            await self._publisher.publish_pack(
+                Request(
+                    model=entry.model,
+                    version=entry.version,
+                    items=items,
+                    options=Options(top_k=top_k),
+                ),
+                reply_to=reply_to,
+                correlation_id=f"{entry.job}.{number}",
+                headers=Headers(job=entry.job, chunk=number),
+            )
+            return len(items)
+
+        sent = windowed(packs(texts, self.settings), publish, self.settings.window)
+        async with contextlib.aclosing(sent):
+            sizes = [size async for size in sent]
+        return len(sizes), sum(sizes)
+
+    async def list(self) -> list[Progress]:
+        """Every job of the last week, oldest first."""
+        entries = await read(self._connection, self._names.jobs)
+        return [await self._progress(entry) for entry in entries.values()]
+
+    async def progress(self, job: str) -> Progress:
+        """Raises JobError when the broker knows no such job."""
+        return await self._progress(await self._entry(job))
+
+    async def _entry(self, job: str) -> JobEntry:
+        entries = await read(self._connection, self._names.jobs)
+        if job not in entries:
+            raise JobError(f"no job {job!r} on {self.settings.broker} (see `lmaas jobs`)")
+        return entries[job]
+
+    async def _progress(self, entry: JobEntry) -> Progress:
+        counts = await self._count(entry.job)
+        if counts is None:
+            return Progress(entry, None)
+        messages, consumers = counts
+        seal = 1 if entry.state == "submitted" and not consumers else 0
+        return Progress(entry, max(0, messages - seal), collecting=consumers > 0)
+
+    async def _count(self, job: str) -> tuple[int, int] | None:
+        """Messages and consumers of a job's results queue; None when there is no such queue."""
+        try:
+            async with self._connection.channel() as channel:
+                queue = await channel.get_queue(self._names.job_results(job))
+                result = queue.declaration_result
+                return result.message_count or 0, result.consumer_count or 0
+        except ChannelNotFoundEntity:
+            return None
+
+    async def cancel(self, job: str) -> None:
+        """Drop what is not done and all results. Raises JobError when there is no such job."""
+        await self._cancel(await self._entry(job))
+
+    async def _cancel(self, entry: JobEntry) -> None:
+        await self._delete_results(entry.job)
+        await record(self._publisher, self._names.jobs, entry.now("cancelled"))
+
+    async def _delete_results(self, job: str) -> None:
+        async with self._connection.channel() as channel:
+            queue = await channel.get_queue(self._names.job_results(job), ensure=False)
+            await queue.delete(if_unused=False, if_empty=False)
+
+    async def results(self, job: str) -> AsyncGenerator[Chunk, None]:
+        """Each chunk of the job once, as it is completed; ends when the last one has come.
+
+        Results stay on the broker until all of them were taken: who stops half-way, or crashes,
+        gets everything again the next time. Raises JobError when the job is unknown, cancelled,
+        or collected before.
+        """
+        entry = await self._entry(job)
+        if entry.state in {"cancelled", "collected"}:
+            raise JobError(f"job {job!r} was {entry.state}")
+        collector = _Collector(self.settings, job)
+        async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        await self._delete_results(job)
+        await record(self._publisher, self._names.jobs, entry.now("collected"))
+
+
+class _Collector:
+    """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
+
+    def __init__(self, settings: Settings, job: str) -> None:
+        self._settings = settings
+        self._job = job
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._queue: AbstractQueue | None = None
+        self.session = Session(settings, f"job {job} results", self._prepare)
+
+    async def _prepare(self, channel: AbstractChannel) -> None:
+        again = self._queue is not None
+        try:
+            self._queue = await channel.get_queue(self._settings.names.job_results(self._job))
+            # Exclusive: two collectors would get half of the results each.
+            await self._queue.consume(self._arrivals.put, exclusive=True)
+        except ChannelNotFoundEntity as error:
+            raise JobError(f"the results of job {self._job!r} expired or were deleted") from error
+        except ChannelAccessRefused as error:
+            if again:  # the broker has not noticed yet that our last connection is gone
+                raise BrokerUnavailable(f"job {self._job!r} is still held") from error
+            raise JobError(f"job {self._job!r} is being collected by somebody else") from error
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Each chunk once, until there are as many as the seal says."""
+        seen: set[int] = set()
+        total: int | None = None
+        lost = asyncio.create_task(self.session.failed())
+        try:
+            while total is None or len(seen) < total:
+                message = await _first(self._arrivals, lost)
+                if message.type == JOB:
+                    total = msgspec.json.decode(message.body, type=JobEntry).chunks
+                    continue
+                number = Headers.from_table(message.headers).chunk
+                # A chunk that was run twice, or delivered again after a lost connection.
+                if number is not None and number not in seen:
+                    seen.add(number)
+                    yield Chunk(number, decode_reply(message.body, message.content_type))
+        finally:
+            lost.cancel()
+
+
+async def _first(
+    arrivals: asyncio.Queue[AbstractIncomingMessage], lost: asyncio.Task[None]
+) -> AbstractIncomingMessage:
+    """The next arrival; raises why the session was lost, if that comes first."""
+    if not arrivals.empty():
+        return arrivals.get_nowait()
+    arrival = asyncio.create_task(arrivals.get())
+    try:
+        await asyncio.wait([arrival, lost], return_when=asyncio.FIRST_COMPLETED)
+        if not arrival.done():
+            lost.result()
+        return await arrival
+    finally:
+        arrival.cancel()

@@ -1,0 +1,417 @@
+"""Offline bulk: a file in, the same rows with their labels out.
+
+Rows travel in packs, `settings.window` of them at a time; results are written in the order of the
+input, whatever classifies them and however the packs are cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
+
+from broker_config.errors import DataError, LmaasError, ModelDamaged, ModelNotFound
+from broker_config.messages import (
+    Code,
+    Item,
+    ItemError,
+    Options,
+    Reply,
+    Request,
+    Result,
+    text_error,
+)
+from broker_config.settings import Settings
+from producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
+from producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
+from producer.tables.chunks import ranking
+
+#: A run can be resumed from the first chunk that ends at or after each multiple of this,
+#: or that brings what was written since the last checkpoint to this many bytes.
+CHECKPOINT_ROWS: Final = 16_384
+CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+#: Failures that are shown at the end.
+SHOWN_FAILURES: Final = 3
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Classifier(Protocol):
+    """What answers packs: the pool of this machine, or the queue's client."""
+
+    async def run(self, request: Request) -> Reply: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What to classify, and where the results go."""
+
+    source: Place
+    target: Place
+    model: str
+    #: The newest when None. A run stays with the version that answered first.
+    version: str | None = None
+    #: Checksum of the model version's manifest where it is known: a resumed run compares it.
+    model_sha256: str | None = None
+    wanted: Wanted = Wanted()
+    #: The scores of this many labels in a column `scores`, as a JSON object; 0 for no column.
+    top_k: int = 0
+    #: Comes before `label`, `score`, `scores` and `error` in the names of the columns.
+    result_prefix: str = ""
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        names = ("label", "score", "scores", "error") if self.top_k else ("label", "score", "error")
+        return tuple(self.result_prefix + name for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is."""
+
+    rows: int
+    #: Of the input, in the units of `size`, which is None for a pipe.
+    consumed: int
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did."""
+
+    rows: int
+    failed: int
+    #: The first failures: "line 17: empty_text: the text is empty".
+    failures: list[str]
+    #: Rows that an earlier run had done.
+    resumed_at: int
+    #: Version that answered; None when nothing had to be classified.
+    version: str | None
+    #: Of this run, from the first row on.
+    seconds: float
+
+
+class Run:
+    """One file on its way. Opening it raises DataError for all that can be known before work."""
+
+    def __init__(self, task: Task, settings: Settings, *, resume: bool = False) -> None:
+        self.task = task
+        self.settings = settings
+        _check_places(task, resume=resume)
+        with contextlib.ExitStack() as stack:
+            self.table = open_table(task.source, task.wanted)
+            stack.callback(self.table.close)
+            _check_names(self.table.name, self.table.columns, task.results)
+            self._encoding = encoding(task.target, self.table, task.results)
+            self.state = State(fingerprint=self._fingerprint(), version=task.version)
+            #: What an earlier run left.
+            self.found = None if task.target.piped else left(task.target.path)
+            self.output: Output = self._open_output(resume=resume)
+            stack.callback(self.output.close)
+            self._stack = stack.pop_all()
+        #: Rows that an earlier run had done.
+        self.resumed_at = self.state.rows
+        #: Rows that are safe on disk.
+        self.saved_rows = self.state.rows
+        self._unsaved_bytes = 0
+        self._window = asyncio.Semaphore(settings.window)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        task = self.task
+        stat = None if task.source.piped else Path(task.source.path).stat()
+        return {
+            "the size of the input": stat and stat.st_size,
+            "the time of the input's last change": stat
+            and str(datetime.fromtimestamp(stat.st_mtime, UTC)),
+            "the format of the input": task.source.format,
+            "the format of the output": task.target.format,
+            "the text column": task.wanted.text or "",
+            "the kept columns": list(self.table.columns),
+            "the model": task.model,
+            "the model's version": task.version,
+            "the model's manifest (sha256)": task.model_sha256,
+            "--top-k": task.top_k,
+            "--result-prefix": task.result_prefix,
+            "max_item_bytes": self.settings.max_item_bytes,
+        }
+
+    def _open_output(self, *, resume: bool) -> Output:
+        header = self._encoding.header()
+        if self.task.target.piped:
+            pipe = Pipe()
+            pipe.write(header)
+            return pipe
+        file = PartialFile(self.task.target)
+        try:
+            if resume and self.found:
+                check_same(
+                    self.found.fingerprint, self.state.fingerprint, str(self.task.target.path)
+                )
+                file.go_on(self.found)
+                self.state = self.found
+            else:
+                file.start(header)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    async def classify(
+        self, classifier: Classifier, report: Callable[[Progress], None] | None = None
+    ) -> Summary:
+        """Classify what is left of the file; `report` is called after every chunk.
+
+        Raises DataError when a file cannot be used any more, and what the classifier raises.
+        `saved_rows` are then on disk, and can be resumed from.
+        """
+        started = time.monotonic()
+        chunks = (chunk for chunk in self.table.chunks if chunk.start >= self.resumed_at)
+        pending: deque[_Sent] = deque()
+        more = True
+        try:
+            while more or pending:
+                if more and sum(len(sent.packs) for sent in pending) < self.settings.window:
+                    chunk = await _beside(lambda: next(chunks, None))
+                    if more := chunk is not None:
+                        pending.append(self._send(chunk, classifier))
+                    continue
+                sent = pending[0]
+                answers = sent.answers(
+                    await asyncio.gather(*sent.packs), ranked=self.task.top_k > 0
+                )
+                pending.popleft()
+                await _settled(self._write, sent.chunk, answers)
+                if report:
+                    report(self._progress(sent.chunk))
+        finally:
+            await _cancelled([pack for sent in pending for pack in sent.packs])
+        await _settled(self._finish)
+        return self._summary(time.monotonic() - started)
+
+    def _send(self, chunk: Chunk, classifier: Classifier) -> _Sent:
+        packs, errors = _packs(chunk, self.settings)
+        tasks = [asyncio.create_task(self._answer(pack, classifier)) for pack in packs]
+        return _Sent(chunk, errors, tasks)
+
+    async def _answer(self, items: list[Item], classifier: Classifier) -> list[Result]:
+        async with self._window:
+            request = Request(
+                model=self.task.model,
+                version=self.state.version,
+                items=items,
+                options=Options(top_k=self.task.top_k),
+            )
+            reply = await classifier.run(request)
+        if reply.error is not None:
+            raise _refusal(reply.error)
+        if [result.id for result in reply.results] != [item.id for item in items]:
+            raise LmaasError(
+                f"rows {items[0].id} to {items[-1].id} were answered with other rows; "
+                "are all workers of one release?"
+            )
+        self._stay_with(reply.version)
+        return reply.results
+
+    def _stay_with(self, version: str | None) -> None:
+        if version is None or version == self.state.version:
+            return
+        if self.state.version is not None:
+            raise LmaasError(
+                f"model {self.task.model!r} answered with version {self.state.version}, and now "
+                f"with {version}; start over with --model-version {version}"
+            )
+        self.state.version = version
+
+    def _write(self, chunk: Chunk, answers: Answers) -> None:
+        data = self._encoding.rows(chunk, answers)
+        self.output.write(data)
+        state = self.state
+        self._unsaved_bytes += len(data)
+        before, state.rows = state.rows, chunk.start + len(chunk)
+        for position, error in enumerate(answers.errors):
+            if error is not None:
+                state.failed += 1
+                if len(state.failures) < SHOWN_FAILURES:
+                    line = chunk.lines[position]
+                    state.failures.append(_failure(self.table.unit, line, error))
+        # By rows and bytes alone, so that every run has its checkpoints at the same rows.
+        if (
+            before // CHECKPOINT_ROWS != state.rows // CHECKPOINT_ROWS
+            or self._unsaved_bytes >= CHECKPOINT_BYTES
+        ):
+            self._save()
+
+    def _save(self) -> None:
+        self.output.checkpoint(self.state)
+        self._unsaved_bytes = 0
+        self.saved_rows = self.state.rows
+
+    def _finish(self) -> None:
+        self._save()
+        self.output.finish(self._encoding.finish)
+
+    def _progress(self, chunk: Chunk) -> Progress:
+        rows = chunk.start + len(chunk)
+        return Progress(rows=rows, consumed=chunk.consumed, size=self.table.size)
+
+    def _summary(self, seconds: float) -> Summary:
+        state = self.state
+        return Summary(
+            rows=state.rows,
+            failed=state.failed,
+            failures=state.failures,
+            resumed_at=self.resumed_at,
+            version=state.version,
+            seconds=seconds,
+        )
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A chunk on its way: its packs, and the errors of rows that were not sent."""
+
+    chunk: Chunk
+    errors: dict[int, str]
+    packs: list[asyncio.Task[list[Result]]]
+
+    def answers(self, packs: list[list[Result]], *, ranked: bool) -> Answers:
+        size = len(self.chunk)
+        labels: list[str | None] = [None] * size
+        scores: list[float | None] = [None] * size
+        errors = [self.errors.get(position) for position in range(size)]
+        rankings: list[str | None] = [None] * size
+        for result in chain.from_iterable(packs):
+            position = int(result.id) - self.chunk.start
+            if result.error is not None:
+                errors[position] = _told(result.error)
+                continue
+            labels[position] = result.label
+            scores[position] = result.score
+            if ranked:
+                rankings[position] = ranking(result.scores or {})
+        return Answers(labels, scores, errors, rankings if ranked else None)
+
+
+def _packs(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:
+    """The rows that can be sent, in packs within the settings' limits, and why others cannot."""
+    packs: list[list[Item]] = []
+    errors: dict[int, str] = {}
+    items: list[Item] = []
+    size = 0
+    for position, text in enumerate(chunk.texts):
+        if fault := chunk.faults.get(position):
+            errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
+            continue
+        if error := text_error(text, settings.max_item_bytes):
+            errors[position] = _told(error)
+            continue
+        if items and (len(items) >= settings.pack_items or size + len(text) > settings.pack_bytes):
+            packs.append(items)
+            items, size = [], 0
+        items.append(Item(id=str(chunk.start + position), text=text))
+        size += len(text)
+    return ([*packs, items] if items else packs), errors
+
+
+def _told(error: ItemError) -> str:
+    return f"{error.code}: {error.message}"
+
+
+def _failure(unit: str, line: int, error: str) -> str:
+    """An unreadable row says its line itself."""
+    where = f"{unit} {line}: "
+    return where + error.replace(where, "", 1)
+
+
+def _refusal(error: ItemError) -> LmaasError:
+    if error.code in {Code.UNKNOWN_MODEL, Code.UNKNOWN_VERSION}:
+        return ModelNotFound(error.message)
+    if error.code == Code.MODEL_DAMAGED:
+        return ModelDamaged(error.message)
+    return LmaasError(f"the pack was refused: {error.message}")
+
+
+def _check_places(task: Task, *, resume: bool) -> None:
+    source, target = task.source, task.target
+    if resume and (source.piped or target.piped):
+        raise DataError("a pipe cannot be resumed: name an input file and an output file")
+    if target.piped and target.format == "parquet":
+        raise DataError("Parquet cannot be written to a pipe; name a file with -o")
+    if not (source.piped or target.piped) and _same_file(source.path, target.path):
+        raise DataError(f"{target.path}: is the input; choose another output")
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
+
+
+def _check_names(name: str, columns: tuple[str, ...], results: tuple[str, ...]) -> None:
+    for result in results:
+        if result in columns:
+            raise DataError(
+                f"{name}: has a column {result!r} already; name the results otherwise "
+                "(--result-prefix lmaas_), or leave it out with --keep"
+            )
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    """Run in a thread that nobody has to wait for: a read of a pipe may last forever."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Callable[[], None]) -> None:
+        if not done.done():
+            outcome()
+
+    def run() -> None:
+        try:
+            value = work()
+            outcome = partial(done.set_result, value)
+        except Exception as error:  # noqa: BLE001 - handed on to the one who waits
+            outcome = partial(done.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="lmaas-read", daemon=True).start()
+    return await done
+
+
+async def _settled(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run in a thread, to its end even when cancelled: half a write helps nobody."""
+    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def _cancelled(tasks: list[asyncio.Task[list[Result]]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

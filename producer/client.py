@@ -1,0 +1,194 @@
+"""The client: publish packs, wait for their replies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any, Literal, Self
+
+
+from broker_config.errors import (
+    ItemFailed,
+    LmaasError,
+    ModelDamaged,
+    ModelNotFound,
+    TimeLimitExceeded,
+)
+from broker_config.messages import (
+    Code,
+    Headers,
+    Item,
+    ItemError,
+    Options,
+    Reply,
+    Request,
+    Result,
+    text_item,
+)
+from broker_config.settings import Settings
+from producer.linger import Linger
+from producer.packing import Entries, packs
+from producer.publishing import PackPublisher
+from producer.replies import Replies
+from producer.window import windowed
+
+#: What to do with an item that could not be classified: hand it out, or raise ItemFailed.
+Errors = Literal["return", "raise"]
+
+
+class Client:
+    """Sends work to the queue and waits for the answers.
+
+    >>> async with Client() as client:
+    ...     result = await client.classify("sentiment", "What a film!")
+    """
+
+    def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
+        """Settings as a value, or single ones by name: `Client(broker_url=...)`."""
+        self.settings = settings or Settings.load(**arguments)
+        self.id = uuid.uuid4().hex
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Raises BrokerUnavailable or BrokerRefused."""
+        async with contextlib.AsyncExitStack() as stack:
+            self._replies = Replies(self.settings, self.id)
+            self._publisher = PackPublisher(self.settings, f"client {self.id} publish")
+            await stack.enter_async_context(self._publisher)
+            await stack.enter_async_context(self._replies.session)
+            stack.push_async_callback(self._replies.delete)
+            self._linger = Linger(self.settings, self._send)
+            stack.push_async_callback(self._linger.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def classify(
+        self,
+        model: str,
+        text: str,
+        *,
+        version: str | None = None,
+        top_k: int = 0,
+        errors: Errors = "raise",
+        timeout: float | None = None,
+    ) -> Result:
+        """Classify one text. Calls at the same time share messages.
+
+        Raises ItemFailed for a text that cannot be classified (`errors="return"` returns it as
+        a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, BrokerError.
+        """
+        limit = timeout or self.settings.timeout
+        item = text_item("0", text, self.settings.max_item_bytes)
+        if item.error is not None:
+            return _or_raise(Result(id="0", error=item.error), errors)
+        answer = self._linger.add((model, version, top_k), item, limit)
+        try:
+            async with asyncio.timeout(limit):
+                result = await answer
+        except TimeoutError as error:
+            raise TimeLimitExceeded(
+                f"no answer from model {model!r} within {limit:g} s; is a worker running?"
+            ) from error
+        return _or_raise(result, errors)
+
+    async def classify_many(
+        self,
+        model: str,
+        texts: Entries,
+        *,
+        version: str | None = None,
+        top_k: int = 0,
+        ordered: bool = True,
+        errors: Errors = "return",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Result, None]:
+        """Classify texts, or pairs of id and text, of any number, in bounded memory.
+
+        `texts` is any iterable or asynchronous iterable; results come in its order, or with
+        `ordered=False` as they are completed. `timeout` is the longest time without any answer.
+        Raises as `classify` does; an item's error is a result unless `errors="raise"`.
+        """
+
+        async def run(items: list[Item]) -> Reply:
+            request = Request(
+                model=model, version=version, items=items, options=Options(top_k=top_k)
+            )
+            return await self.run(request, timeout=timeout)
+
+        source = packs(texts, self.settings)
+        replies = windowed(source, run, self.settings.window, ordered=ordered)
+        async with contextlib.aclosing(replies):
+            async for reply in replies:
+                for result in reply.results:
+                    yield _or_raise(result, errors)
+
+    async def run(self, request: Request, *, timeout: float | None = None) -> Reply:
+        """Send a pack and wait for its reply.
+
+        A long queue is no reason to give up: the time limit counts from the last answer of any
+        pack of this client. Raises ModelNotFound, ModelDamaged, TimeLimitExceeded, BrokerError.
+        """
+        return await self._exchange(request, timeout or self.settings.timeout, deadline=None)
+
+    async def _send(self, request: Request, seconds: float) -> Reply:
+        """A pack of single calls, whose callers give up after `seconds`."""
+        return await self._exchange(request, seconds, deadline=time.time() + seconds)
+
+    async def _exchange(
+        self, request: Request, patience: float, *, deadline: float | None
+    ) -> Reply:
+        correlation_id = uuid.uuid4().hex
+        answer = self._replies.expect(correlation_id)
+        try:
+            await self._publisher.publish_pack(
+                request,
+                reply_to=self._replies.queue_name,
+                correlation_id=correlation_id,
+                headers=Headers(deadline=deadline),
+            )
+            reply = await self._patiently(answer, patience, request.model)
+        finally:
+            self._replies.forget(correlation_id)
+        if reply.error is not None:
+            raise refusal(reply.error)
+        return reply
+
+    async def _patiently(self, answer: asyncio.Future[Reply], patience: float, model: str) -> Reply:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        while not answer.done():
+            quiet_since = max(asked, self._replies.last_arrival)
+            left = quiet_since + patience - loop.time()
+            if left <= 0:
+                raise TimeLimitExceeded(
+                    f"no answer from model {model!r} for {patience:g} s; is a worker running?"
+                )
+            await asyncio.wait([answer], timeout=left)
+        return answer.result()
+
+
+def _or_raise(result: Result, errors: Errors) -> Result:
+    if result.error is not None and errors == "raise":
+        raise ItemFailed(result.id, result.error.code, result.error.message)
+    return result
+
+
+def refusal(error: ItemError) -> LmaasError:
+    """The exception for a pack that was refused as a whole."""
+    if error.code in {Code.UNKNOWN_MODEL, Code.UNKNOWN_VERSION}:
+        return ModelNotFound(error.message)
+    if error.code == Code.MODEL_DAMAGED:
+        return ModelDamaged(error.message)
+    return LmaasError(f"the worker refused the pack: {error.message}")

@@ -1,0 +1,98 @@
+"""Concurrent single calls share a message: the first leaves at once, the next ones together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from broker_config.errors import LmaasError
+from broker_config.messages import Item, Options, Reply, Request, Result
+from broker_config.settings import Settings
+
+#: Calls that can share a pack: model, version, top_k.
+Kind = tuple[str, str | None, int]
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """Calls of one kind that wait to leave."""
+
+    items: list[Item] = field(default_factory=list)
+    callers: list[asyncio.Future[Result]] = field(default_factory=list)
+    size: int = 0
+    #: When the last caller's patience ends, on the event loop's clock.
+    patience: float = 0.0
+    timer: asyncio.Handle | None = None
+
+
+class Linger:
+    """Gathers calls into packs.
+
+    With nothing on its way a pack leaves at the end of the loop's current turn, so that a lone
+    call waits for nobody and a burst is one pack. While a pack is on its way the next one waits
+    until it is full or `linger` seconds old.
+    """
+
+    def __init__(
+        self, settings: Settings, send: Callable[[Request, float], Awaitable[Reply]]
+    ) -> None:
+        """`send` takes a request and the seconds until its last caller gives up."""
+        self._settings = settings
+        self._send = send
+        self._gatherings: dict[Kind, _Gathering] = {}
+        self._on_their_way: set[asyncio.Task[None]] = set()
+
+    def add(self, kind: Kind, item: Item, timeout: float) -> asyncio.Future[Result]:
+        """A future of the item's result; its id there is the item's place in the pack."""
+        loop = asyncio.get_running_loop()
+        gathering = self._gatherings.setdefault(kind, _Gathering())
+        caller: asyncio.Future[Result] = loop.create_future()
+        gathering.items.append(item)
+        gathering.callers.append(caller)
+        gathering.size += len(item.text or "")
+        gathering.patience = max(gathering.patience, loop.time() + timeout)
+        if (
+            len(gathering.items) >= self._settings.pack_items
+            or gathering.size >= self._settings.pack_bytes
+        ):
+            self._leave(kind)
+        elif gathering.timer is None:
+            if self._on_their_way:
+                gathering.timer = loop.call_later(self._settings.linger, self._leave, kind)
+            else:
+                gathering.timer = loop.call_soon(self._leave, kind)
+        return caller
+
+    def _leave(self, kind: Kind) -> None:
+        gathering = self._gatherings.pop(kind)
+        if gathering.timer:
+            gathering.timer.cancel()
+        task = asyncio.create_task(self._deliver(kind, gathering))
+        self._on_their_way.add(task)
+        task.add_done_callback(self._on_their_way.discard)
+
+    async def _deliver(self, kind: Kind, gathering: _Gathering) -> None:
+        model, version, top_k = kind
+        items = [
+            Item(id=str(place), text=item.text, error=item.error)
+            for place, item in enumerate(gathering.items)
+        ]
+        request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
+        seconds = gathering.patience - asyncio.get_running_loop().time()
+        try:
+            reply = await self._send(request, seconds)
+        except LmaasError as error:
+            for caller in gathering.callers:
+                if not caller.done():
+                    caller.set_exception(error)
+            return
+        for caller, result in zip(gathering.callers, reply.results, strict=True):
+            if not caller.done():
+                caller.set_result(result)
+
+    async def close(self) -> None:
+        """Gives up what is on its way."""
+        for task in self._on_their_way:
+            task.cancel()
+        await asyncio.gather(*self._on_their_way, return_exceptions=True)

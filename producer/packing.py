@@ -1,0 +1,113 @@
+"""A stream of texts into packs of items."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any, Final
+
+from broker_config.messages import Item, text_item
+from broker_config.settings import Settings
+
+#: A text, or a pair of an id and a text; what is no text gets an error as its result.
+Entry = Any
+Entries = Iterable[Entry] | AsyncIterable[Entry]
+
+
+async def packs(entries: Entries, settings: Settings) -> AsyncIterator[list[Item]]:
+    """Items in packs of at most `pack_items` items and about `pack_bytes` bytes.
+
+    A text without an id gets its place in the stream, from 0. An asynchronous source that
+    pauses has its pack closed after `linger` seconds; a plain one is read on the event loop, so
+    it should not block for long.
+    """
+    cutter = _Cutter(settings)
+    if isinstance(entries, AsyncIterable):
+        async for entry in _with_pauses(entries, settings):
+            if pack := cutter.rest() if entry is _PAUSE else cutter.add(entry):
+                yield pack
+    else:
+        for entry in entries:
+            if pack := cutter.add(entry):
+                yield pack
+    if pack := cutter.rest():
+        yield pack
+
+
+class _Cutter:
+    """Counts items and bytes, and numbers what has no id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._place = 0
+        self._items: list[Item] = []
+        self._bytes = 0
+
+    def add(self, entry: Entry) -> list[Item]:
+        """The pack that is full with this entry; empty when there is still room."""
+        item_id, text = entry if isinstance(entry, tuple) else (self._place, entry)
+        self._place += 1
+        item = text_item(str(item_id), text, self._settings.max_item_bytes)
+        self._items.append(item)
+        self._bytes += len(item.text or "")
+        full = (
+            len(self._items) >= self._settings.pack_items
+            or self._bytes >= self._settings.pack_bytes
+        )
+        return self.rest() if full else []
+
+    def rest(self) -> list[Item]:
+        items, self._items, self._bytes = self._items, [], 0
+        return items
+
+
+_PAUSE: Final = object()
+_END: Final = object()
+
+
+class _Failure:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+async def _with_pauses(entries: AsyncIterable[Entry], settings: Settings) -> AsyncIterator[Entry]:
+    """The entries, and _PAUSE whenever the next one does not come within `linger`.
+
+    The source has a task of its own, because giving up on it would cancel what runs inside it.
+    """
+    queue: asyncio.Queue[Entry] = asyncio.Queue(settings.pack_items)
+
+    async def read() -> None:
+        try:
+            async for entry in entries:
+                await queue.put(entry)
+        except Exception as error:
+            await queue.put(_Failure(error))
+        else:
+            await queue.put(_END)
+
+    reader = asyncio.create_task(read())
+    try:
+        while True:
+            entry = await _next(queue, settings.linger)
+            if entry is _PAUSE:
+                yield entry
+                entry = await queue.get()
+            if entry is _END:
+                return
+            if isinstance(entry, _Failure):
+                raise entry.error
+            yield entry
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+async def _next(queue: asyncio.Queue[Entry], linger: float) -> Entry:
+    if not queue.empty():
+        return queue.get_nowait()
+    try:
+        async with asyncio.timeout(linger):
+            return await queue.get()
+    except TimeoutError:
+        return _PAUSE

@@ -1,0 +1,65 @@
+"""A client's results queue: each reply finds the call that waits for it, once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+
+from broker_config.connection import GONE, Session
+from broker_config.errors import MessageError
+from broker_config.messages import Reply, decode_reply
+from broker_config.settings import Settings
+from broker_config.topology import client_results, declare
+
+log = logging.getLogger(__name__)
+
+
+class Replies:
+    """Consumes the results queue of one client.
+
+    The queue is durable and not exclusive: replies that come while the connection is lost are
+    there when it is back. Replies to nobody (a second answer to the same pack) are dropped.
+    """
+
+    def __init__(self, settings: Settings, client: str) -> None:
+        self.queue_name = settings.names.client_results(client)
+        self._topology = client_results(settings.names, client)
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._queue: AbstractQueue | None = None
+        #: When anything came last, on the event loop's clock.
+        self.last_arrival = asyncio.get_running_loop().time()
+        self.session = Session(settings, f"client {client} replies", self._prepare)
+
+    async def _prepare(self, channel: AbstractChannel) -> None:
+        await declare(channel, self._topology)
+        self._queue = await channel.get_queue(self.queue_name, ensure=False)
+        await self._queue.consume(self._on_message)
+
+    def expect(self, correlation_id: str) -> asyncio.Future[Reply]:
+        """A future of the reply to a pack that is about to be published."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[correlation_id] = future
+        return future
+
+    def forget(self, correlation_id: str) -> None:
+        self._waiting.pop(correlation_id, None)
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        self.last_arrival = asyncio.get_running_loop().time()
+        waiting = self._waiting.pop(message.correlation_id or "", None)
+        if waiting is not None and not waiting.done():
+            try:
+                waiting.set_result(decode_reply(message.body, message.content_type))
+            except MessageError as error:
+                waiting.set_exception(error)
+        with contextlib.suppress(*GONE):
+            await message.ack()
+
+    async def delete(self) -> None:
+        """Remove the queue; without a connection it expires by itself."""
+        if self._queue is not None and self.session.is_up:
+            with contextlib.suppress(*GONE, TimeoutError):
+                await self._queue.delete(if_unused=False, if_empty=False, timeout=5)

@@ -1,0 +1,95 @@
+"""The synchronous twin of the client, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from broker_config.messages import Result
+from broker_config.settings import Settings
+from producer.client import Client, Errors
+from producer.packing import Entry
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """`Client` on an event loop of its own, in a thread: works where a loop runs already.
+
+    >>> with SyncClient() as client:
+    ...     print(client.classify("sentiment", "What a film!").label)
+    """
+
+    def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
+        """Settings as a value, or single ones by name: `SyncClient(broker_url=...)`."""
+        self._settings = settings or Settings.load(**arguments)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Raises BrokerUnavailable or BrokerRefused."""
+        self._thread.start()
+        try:
+            self._client = self._wait(self._open())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._wait(self._client.__aexit__(kind, error, traceback))
+        finally:
+            self._end()
+
+    async def _open(self) -> Client:
+        return await Client(self._settings).__aenter__()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def classify(
+        self,
+        model: str,
+        text: str,
+        *,
+        version: str | None = None,
+        top_k: int = 0,
+        errors: Errors = "raise",
+        timeout: float | None = None,
+    ) -> Result:
+        """As `Client.classify`. May be called from several threads."""
+        return self._wait(
+            self._client.classify(
+                model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
+            )
+        )
+
+    def classify_many(
+        self, model: str, texts: Iterable[Entry], **arguments: Any
+    ) -> Iterator[Result]:
+        """As `Client.classify_many`; `texts` is read in the client's thread."""
+        results = self._client.classify_many(model, texts, **arguments)
+        try:
+            while (result := self._wait(anext(results, None))) is not None:  # type: ignore[arg-type]
+                yield result
+        finally:
+            self._wait(results.aclose())

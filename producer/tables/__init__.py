@@ -1,0 +1,62 @@
+"""Streams of rows from and to CSV, TSV, JSONL, Parquet and plain text files.
+
+A file is read as chunks of at most `CHUNK_ROWS` rows and about `CHUNK_BYTES`, the same ones at
+every run, and written as bytes that are only ever appended; so memory stays flat, and a run that
+stopped at the border of a chunk can go on there.
+"""
+
+from __future__ import annotations
+
+from producer.tables import delimited, json_lines, parquet, plain
+from producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
+from producer.tables.places import PIPE, Place, open_input
+
+__all__ = [
+    "PIPE",
+    "Answers",
+    "Chunk",
+    "Encoding",
+    "Place",
+    "Table",
+    "Wanted",
+    "encoding",
+    "open_table",
+]
+
+
+def open_table(place: Place, wanted: Wanted) -> Table:
+    """Open a file far enough to know its columns.
+
+    Raises DataError when it cannot be read, or has no such column.
+    """
+    if place.format == "parquet":
+        return parquet.read(place, wanted)
+    source = open_input(place)
+    try:
+        match place.format:
+            case "csv":
+                return delimited.read(source, wanted, ",")
+            case "tsv":
+                return delimited.read(source, wanted, "\t")
+            case "jsonl":
+                return json_lines.read(source, wanted)
+            case _:
+                return plain.read(source, wanted)
+    except BaseException:
+        source.close()
+        raise
+
+
+def encoding(place: Place, table: Table, results: tuple[str, ...]) -> Encoding:
+    """How rows of `table`, with columns of these names for the results, become bytes."""
+    match place.format:
+        case "csv":
+            return delimited.Delimited(table, results, ",")
+        case "tsv":
+            return delimited.Delimited(table, results, "\t")
+        case "jsonl":
+            return json_lines.JsonLines(results)
+        case "parquet":
+            return parquet.Parquet(table, results)
+        case _:
+            return plain.Plain(table)

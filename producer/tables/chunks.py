@@ -1,0 +1,184 @@
+"""What all formats share: chunks of rows in, the answers for them, and cells as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from broker_config.errors import DataError
+
+#: A chunk ends at this many rows, or with the row that brings it to this many bytes.
+CHUNK_ROWS: Final = 1024
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+
+#: A cell that its row does not have, as the key of another JSON line.
+ABSENT: Final = msgspec.UNSET
+
+# What "surrogateescape" makes of bytes that are no UTF-8 is U+DC80..U+DCFF; JSON escapes can
+# name the others too, and no encoding takes those.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the caller wants of a file."""
+
+    #: The column to classify; None takes `text`, or the only one.
+    text: str | None = None
+    #: The columns to keep; None keeps all.
+    keep: tuple[str, ...] | None = None
+
+    def text_of(self, columns: Sequence[str], name: str) -> str:
+        """The name of the text column; raises DataError when there is none."""
+        if self.text is None and len(columns) == 1:
+            return columns[0]
+        text = self.text or "text"
+        if text not in columns:
+            raise DataError(
+                f"{name}: there is no column {text!r}; name the one with the texts with "
+                f"--text-column ({_listed(columns)})"
+            )
+        return text
+
+    def kept_of(self, columns: Sequence[str], name: str) -> tuple[str, ...]:
+        """The columns to keep, in the order of the file; raises DataError when one is missing."""
+        if self.keep is None:
+            return tuple(columns)
+        for column in self.keep:
+            if column not in columns:
+                raise DataError(
+                    f"{name}: there is no column {column!r} to keep ({_listed(columns)})"
+                )
+        return tuple(column for column in columns if column in self.keep)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return f"columns there: {', '.join(columns)}"
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some rows that follow each other, by columns."""
+
+    #: Number of the first row, from 0.
+    start: int
+    #: Kept columns by name; every one has a value for each row.
+    columns: dict[str, Iterable[Any]]
+    #: What stands in the text column: a str, or what can only get an error.
+    texts: Sequence[Any]
+    #: Where each row begins in the file, from 1, for messages.
+    lines: Sequence[int]
+    #: Position in this chunk -> why the row could not be read.
+    faults: dict[int, str]
+    #: How much of the file was read so far, in the units of `Table.size`.
+    consumed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers for a chunk, by columns: a row has a label and a score, or an error."""
+
+    labels: list[str | None]
+    #: Probability, 0..1.
+    scores: list[float | None]
+    #: `code: message`.
+    errors: list[str | None]
+    #: JSON objects, label -> probability, when the caller wants the best of them.
+    ranked: list[str | None] | None = None
+
+    def columns(self) -> list[list[Any]]:
+        """In the order of the columns in the output."""
+        ranked = [] if self.ranked is None else [self.ranked]
+        return [self.labels, self.scores, *ranked, self.errors]
+
+
+@dataclass(slots=True)
+class Table:
+    """An open file: its kept columns, and its chunks from the first on."""
+
+    name: str
+    columns: tuple[str, ...]
+    chunks: Iterator[Chunk]
+    close: Callable[[], None]
+    #: Bytes (rows, of Parquet) of the file; None when nobody can know, as of a pipe.
+    size: int | None = None
+    #: What `Chunk.lines` counts: "line" or "row".
+    unit: str = "line"
+    #: Parquet: column -> Arrow type. Other formats have only texts.
+    types: dict[str, Any] = field(default_factory=dict)
+
+
+class Encoding(Protocol):
+    """How an output format writes rows. Only appended bytes, so that a run can be resumed."""
+
+    def header(self) -> bytes:
+        """What comes before the first row."""
+        ...
+
+    def rows(self, chunk: Chunk, answers: Answers) -> bytes:
+        """The rows of one chunk."""
+        ...
+
+    def finish(self, partial: Path) -> Path:
+        """Make of the complete partial file the one to be renamed; most formats are done."""
+        ...
+
+
+def kept_columns(table: Table, chunk: Chunk) -> list[Iterable[Any]]:
+    """The chunk's columns in the order of the table, for outputs whose columns are fixed.
+
+    Raises DataError when a JSON line has a key that the first lines did not have.
+    """
+    if new := chunk.columns.keys() - table.columns:
+        raise DataError(
+            f"{table.name}: key {min(new)!r}, near {table.unit} {chunk.lines[0]}, is in none of "
+            f"the first {CHUNK_ROWS:,} rows; write .jsonl, or choose columns with --keep"
+        )
+    missing = [None] * len(chunk)
+    return [chunk.columns.get(name, missing) for name in table.columns]
+
+
+def cell(value: object) -> str:
+    """A value as text: strings as they are, nothing as "", and all else as JSON writes it."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is ABSENT:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    text = msgspec.json.encode(well_formed(value)).decode()
+    return text[1:-1] if text.startswith('"') else text  # dates and decimals need no quotes
+
+
+def ranking(scores: dict[str, float]) -> str:
+    """Label -> probability as a JSON object, numbers written as in the other columns."""
+    pairs = (f"{msgspec.json.encode(label).decode()}:{p!r}" for label, p in scores.items())
+    return f"{{{','.join(pairs)}}}"
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8, with bytes that were no UTF-8 as they were read."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return _NO_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
+def well_formed(value: Any) -> Any:
+    """The value with U+FFFD for whatever no UTF-8 text can hold, however deep."""
+    if isinstance(value, str):
+        return value if value.isascii() else _LONE_SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [well_formed(inner) for inner in value]
+    return value

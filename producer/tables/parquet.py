@@ -1,0 +1,203 @@
+"""Parquet: kept columns keep their types; of other formats, they are strings.
+
+A Parquet file cannot be appended to, as its end describes all of it. While a run goes on its
+rows are an Arrow stream, which can be cut at the border of any chunk; at the end one pass makes
+Parquet of it. Dictionary columns become columns of their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from broker_config.errors import DataError
+from producer.tables.chunks import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    Answers,
+    Chunk,
+    Table,
+    Wanted,
+    cell,
+    kept_columns,
+    well_formed,
+)
+from producer.tables.places import Place, arrow, unusable
+
+#: A row group of the output ends with the chunk that brings it to this many bytes or rows.
+GROUP_BYTES: Final = 32 * 1024 * 1024
+GROUP_ROWS: Final = 64 * CHUNK_ROWS
+
+
+class Column:
+    """An Arrow array that becomes Python values only when somebody iterates."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __iter__(self) -> Iterator[Any]:
+        pa = arrow("Parquet")
+        array = self.array
+        if pa.types.is_timestamp(array.type) or pa.types.is_time(array.type):
+            array = array.cast(pa.string())  # Python has no nanoseconds
+        elif pa.types.is_duration(array.type):
+            array = array.cast(pa.int64())
+        return iter(array.to_pylist())
+
+
+def read(place: Place, wanted: Wanted) -> Table:
+    """Raises DataError when it is no Parquet, or has not the wanted columns."""
+    if place.piped:
+        raise DataError("Parquet cannot be read from a pipe; name a file")
+    file = _open(place.path)
+    try:
+        schema = file.schema_arrow
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                raise DataError(f"{place.path}: column {name!r} is there twice; rename one")
+        text = wanted.text_of(schema.names, place.path)
+        kept = wanted.kept_of(schema.names, place.path)
+    except DataError:
+        file.close()
+        raise
+    return Table(
+        place.path,
+        kept,
+        _chunks(file, place.path, text, kept),
+        file.close,
+        size=file.metadata.num_rows,
+        unit="row",
+        types={name: _plain_type(schema.field(name).type) for name in kept},
+    )
+
+
+def _open(path: str) -> Any:
+    pa = arrow("Parquet")
+    import pyarrow.parquet as pq
+
+    try:
+        with Path(path).open("rb"):
+            pass
+        # Without pre-buffering a row group is read piece by piece, however large it is.
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1024 * 1024)
+    except OSError as error:
+        if error.errno is not None:
+            raise unusable(path, error) from error
+        raise _not_parquet(path, error) from error
+    except pa.ArrowException as error:
+        raise _not_parquet(path, error) from error
+
+
+def _not_parquet(path: str, error: Exception) -> DataError:
+    return DataError(f"{path}: is not Parquet or is damaged ({str(error).splitlines()[0]})")
+
+
+def _plain_type(kind: Any) -> Any:
+    pa = arrow("Parquet")
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _chunks(file: Any, path: str, text: str, kept: tuple[str, ...]) -> Iterator[Chunk]:
+    pa = arrow("Parquet")
+    start = 0
+    columns = list(dict.fromkeys((*kept, text)))
+    batches = file.iter_batches(_rows_a_chunk(file), columns=columns, use_threads=False)
+    try:
+        for batch in batches:
+            arrays = {name: _decoded(batch.column(name)) for name in columns}
+            yield Chunk(
+                start,
+                {name: Column(arrays[name]) for name in kept},
+                list(Column(arrays[text])),
+                range(start + 1, start + len(batch) + 1),
+                {},
+                start + len(batch),
+            )
+            start += len(batch)
+    except (OSError, pa.ArrowException) as error:
+        raise _not_parquet(path, error) from error
+
+
+def _decoded(array: Any) -> Any:
+    pa = arrow("Parquet")
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _rows_a_chunk(file: Any) -> int:
+    """As many as make about CHUNK_BYTES by the file's own figures."""
+    meta = file.metadata
+    size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+    return int(max(1, min(CHUNK_ROWS, CHUNK_BYTES * meta.num_rows // max(size, 1))))
+
+
+class Parquet:
+    """An Arrow stream while the run goes on, Parquet at its end."""
+
+    def __init__(self, table: Table, results: tuple[str, ...]) -> None:
+        pa = arrow("Parquet")
+        self._table = table
+        kept = [(name, table.types.get(name, pa.string())) for name in table.columns]
+        kinds = {0: pa.string(), 1: pa.float64()}
+        self._schema = pa.schema(
+            [*kept, *((name, kinds.get(i, pa.string())) for i, name in enumerate(results))]
+        )
+
+    def header(self) -> bytes:
+        return bytes(self._schema.serialize())
+
+    def rows(self, chunk: Chunk, answers: Answers) -> bytes:
+        pa = arrow("Parquet")
+        columns = [*kept_columns(self._table, chunk), *answers.columns()]
+        arrays = [
+            column.array if isinstance(column, Column) else _array(column, kind)
+            for column, kind in zip(columns, self._schema.types, strict=True)
+        ]
+        return bytes(pa.record_batch(arrays, schema=self._schema).serialize())
+
+    def finish(self, partial: Path) -> Path:
+        """Raises OSError, for example when the disk is full."""
+        pa = arrow("Parquet")
+        import pyarrow.parquet as pq
+
+        whole = partial.with_name(partial.name + ".parquet")
+        with (
+            pa.OSFile(str(partial)) as source,
+            pa.ipc.open_stream(source) as stream,
+            pq.ParquetWriter(whole, self._schema, compression="zstd") as writer,
+        ):
+            for group in _row_groups(stream):
+                table = pa.Table.from_batches(group, self._schema)
+                writer.write_table(table, row_group_size=max(1, len(table)))
+        return whole
+
+
+def _array(column: Iterable[Any], kind: Any) -> Any:
+    pa = arrow("Parquet")
+    if kind != pa.string():
+        return pa.array(column, kind)
+    texts = [
+        value if value is None or type(value) is str else _text_or_none(value) for value in column
+    ]
+    try:
+        return pa.array(texts, kind)
+    except (UnicodeEncodeError, pa.ArrowException):
+        return pa.array([well_formed(text) for text in texts], kind)
+
+
+def _text_or_none(value: object) -> str | None:
+    return cell(value) or None
+
+
+def _row_groups(stream: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    size = rows = 0
+    for batch in stream:
+        group.append(batch)
+        size += batch.nbytes
+        rows += len(batch)
+        if size >= GROUP_BYTES or rows >= GROUP_ROWS:
+            yield group
+            group, size, rows = [], 0, 0
+    if group:
+        yield group

@@ -1,0 +1,74 @@
+"""Plain text: every line is a row, even an empty one; its column is `text`.
+
+Written with tabs between, the text last: label, score, (scores,) error, kept columns. Tabs and
+line breaks inside a value become spaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from producer.tables.chunks import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    Answers,
+    Chunk,
+    Table,
+    Wanted,
+    cell,
+    kept_columns,
+    to_bytes,
+)
+from producer.tables.places import Input, Lines
+
+COLUMN: Final = "text"
+
+
+def read(source: Input, wanted: Wanted) -> Table:
+    """Raises DataError when another column than `text` is wanted."""
+    wanted.text_of((COLUMN,), source.name)
+    kept = wanted.kept_of((COLUMN,), source.name)
+    return Table(source.name, kept, _chunks(source, kept), source.close, source.size)
+
+
+def _chunks(source: Input, kept: tuple[str, ...]) -> Iterator[Chunk]:
+    lines = Lines(source)
+    start = full = 0
+    texts: list[str] = []
+
+    def chunk() -> Chunk:
+        columns = dict.fromkeys(kept, texts)
+        numbers = range(start + 1, start + len(texts) + 1)
+        return Chunk(start, columns, texts, numbers, {}, source.position())  # type: ignore[arg-type]
+
+    for line in lines:
+        texts.append(line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r"))
+        if len(texts) == CHUNK_ROWS or lines.bytes >= full + CHUNK_BYTES:
+            yield chunk()
+            start, full, texts = start + len(texts), lines.bytes, []
+    if texts:
+        yield chunk()
+
+
+class Plain:
+    """Lines of values between tabs."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def header(self) -> bytes:
+        return b""
+
+    def rows(self, chunk: Chunk, answers: Answers) -> bytes:
+        columns = [*answers.columns(), *kept_columns(self._table, chunk)]
+        flat = [[_flat(cell(value)) for value in column] for column in columns]
+        return to_bytes("".join("\t".join(row) + "\n" for row in zip(*flat, strict=True)))
+
+    def finish(self, partial: Path) -> Path:
+        return partial
+
+
+def _flat(text: str) -> str:
+    return text.replace("\t", " ").replace("\n", " ").replace("\r", " ")

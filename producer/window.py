@@ -1,0 +1,54 @@
+"""A bounded number of calls on their way: in order, or as they are completed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from typing import Any, TypeVar
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+async def windowed(
+    source: AsyncIterable[P],
+    run: Callable[[P], Awaitable[R]],
+    size: int,
+    *,
+    ordered: bool = True,
+) -> AsyncGenerator[R, None]:
+    """`run` of each of the source, at most `size` at a time, fed while results are taken.
+
+    Nothing is read ahead of the window, so memory is bounded by it. The first error of `run` or
+    of the source is raised in its place, and ends what is on its way.
+    """
+    room = asyncio.Semaphore(size)
+    arrivals: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+    under_way: set[asyncio.Task[R]] = set()
+
+    async def feed() -> None:
+        async for element in source:
+            await room.acquire()
+            task = asyncio.ensure_future(run(element))
+            under_way.add(task)
+            if ordered:
+                arrivals.put_nowait(task)
+            else:
+                task.add_done_callback(arrivals.put_nowait)
+
+    feeder = asyncio.create_task(feed())
+    feeder.add_done_callback(arrivals.put_nowait)
+    try:
+        while under_way or not feeder.done() or not arrivals.empty():
+            task = await arrivals.get()
+            if task is feeder:
+                await feeder
+                continue
+            result = await task
+            under_way.discard(task)
+            room.release()
+            yield result
+    finally:
+        for task in (feeder, *under_way):
+            task.cancel()
+        await asyncio.gather(feeder, *under_way, return_exceptions=True)

@@ -1,0 +1,105 @@
+"""Takes packs from the lanes and settles them: prefetch, acks, what a lost connection means."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+
+from broker_config.connection import GONE, Session
+from broker_config.messages import Headers
+from broker_config.scheduling import LANES, Cost
+from broker_config.settings import Settings
+from broker_config.topology import declare, topology
+from workers.answering import Pack, read
+from workers.ready_queue import ReadyQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A pack with the message it came in."""
+
+    message: AbstractIncomingMessage
+    headers: Headers
+    pack: Pack
+
+
+class Consumer:
+    """Consumes every lane of its models into the ready queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        costs: Mapping[str, Cost],
+        ready: ReadyQueue[Delivery],
+    ) -> None:
+        """`costs` has the models to serve, each with its line from bytes to seconds."""
+        self._settings = settings
+        self._costs = costs
+        self._ready = ready
+        self._queues: list[tuple[AbstractQueue, str]] = []
+        self.session = Session(settings, f"{name} consume", self._prepare)
+
+    async def _prepare(self, channel: AbstractChannel) -> None:
+        # What was held came over a channel that is gone: the broker delivers it again.
+        dropped = self._ready.empty()
+        if dropped:
+            log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
+        await declare(
+            channel, topology(self._settings.names, self._settings.queue_type, self._costs)
+        )
+        # Before the first consume: each consumer that follows has this prefetch for itself.
+        await channel.set_qos(prefetch_count=self._settings.prefetch)
+        self._queues = []
+        for model, cost in self._costs.items():
+            for lane in LANES:
+                name = self._settings.names.work_queue(model, lane)
+                queue = await channel.get_queue(name, ensure=False)
+                tag = await queue.consume(self._callback(cost))
+                # aio-pika holds queues weakly.
+                self._queues.append((queue, tag))
+
+    def _callback(self, cost: Cost) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+        async def on_message(message: AbstractIncomingMessage) -> None:
+            pack = read(message.body, message.content_type, self._settings)
+            headers = Headers.from_table(message.headers)
+            self._ready.put(
+                Delivery(message, headers, pack),
+                seconds=cost.estimate(len(message.body)),
+                size=len(pack),
+                arrival=time.monotonic(),
+            )
+
+        return on_message
+
+    async def stop(self) -> None:
+        """Take no more, and hand back what nobody has begun."""
+        # Without a connection the broker takes everything back by itself.
+        with contextlib.suppress(*GONE):
+            for queue, tag in self._queues:
+                await queue.cancel(tag)
+        for delivery in self._ready.empty():
+            await self.hand_back(delivery)
+        self._ready.close()
+
+    async def hand_back(self, delivery: Delivery) -> None:
+        """Somebody has to do this again."""
+        try:
+            await delivery.message.nack(requeue=True)
+        except GONE as error:
+            log.info("not handed back: %s", error, extra={"action": "hand_back_failed"})
+
+    async def ack(self, delivery: Delivery) -> None:
+        """The reply is safe with the broker: the pack can go."""
+        try:
+            await delivery.message.ack()
+        except GONE as error:
+            # It will be redelivered and answered again; the caller keeps the first answer.
+            log.info("ack on a lost channel: %s", error, extra={"action": "ack_lost"})

@@ -1,0 +1,109 @@
+"""The end of a pack on the worker: reply, the broker's confirm, then the ack; never otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import Final
+
+import aio_pika
+from aio_pika import DeliveryMode
+from aio_pika.abc import HeadersType
+
+from broker_config.connection import Publisher
+from broker_config.errors import BrokerError, Unroutable
+from broker_config.messages import JSON, MSGPACK, REPLY, ItemError, Reply, encode
+from workers.consumer import Consumer, Delivery
+
+log = logging.getLogger(__name__)
+
+#: Cancelled jobs that a worker remembers.
+REMEMBERED_JOBS: Final = 10_000
+#: Headers of a request that its reply carries too.
+ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
+
+
+class Replier:
+    """Sends replies and settles deliveries."""
+
+    def __init__(self, name: str, dead: str, publisher: Publisher, consumer: Consumer) -> None:
+        """`name` is the worker's, `dead` the parking lot's exchange."""
+        self._name = name
+        self._dead = dead
+        self._publisher = publisher
+        self._consumer = consumer
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+
+    def is_cancelled(self, delivery: Delivery) -> bool:
+        """Whether nobody waits any more for the job that this pack belongs to."""
+        return delivery.headers.job in self._cancelled
+
+    async def finish(self, delivery: Delivery, body: bytes) -> None:
+        """Without a confirmed reply the pack goes back to the broker."""
+        try:
+            if delivery.pack.error is not None:
+                await self._park(delivery, delivery.pack.error)
+            if delivery.message.reply_to:
+                await self._reply(delivery, delivery.message.reply_to, body)
+        except BrokerError as error:
+            log.warning("reply not sent: %s", error, extra={"action": "reply_failed"})
+            await self._consumer.hand_back(delivery)
+        else:
+            await self._consumer.ack(delivery)
+
+    async def skip(self, delivery: Delivery) -> None:
+        """Drop a pack of a cancelled job."""
+        await self._consumer.ack(delivery)
+
+    async def _reply(self, delivery: Delivery, reply_to: str, body: bytes) -> None:
+        table = delivery.headers.table()
+        message = aio_pika.Message(
+            body,
+            content_type=language(delivery),
+            correlation_id=delivery.message.correlation_id,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            type=REPLY,
+            headers={name: table[name] for name in ECHOED if name in table},
+        )
+        try:
+            # The default exchange reaches every queue by its name, whoever declared it.
+            await self._publisher.publish("", reply_to, message)
+        except Unroutable:
+            self._nobody_waits(delivery.headers.job)
+
+    def _nobody_waits(self, job: str | None) -> None:
+        """The results queue is gone: the caller left, or cancelled the job by deleting it."""
+        log.info("nobody waits for a reply", extra={"action": "reply_unclaimed", "job": job})
+        if job:
+            self._cancelled[job] = None
+            if len(self._cancelled) > REMEMBERED_JOBS:
+                self._cancelled.popitem(last=False)
+
+    async def _park(self, delivery: Delivery, error: ItemError) -> None:
+        """Put a copy with the reason into the parking lot, for people to look at."""
+        original = delivery.message
+        headers: HeadersType = {
+            **delivery.headers.table(),
+            "lmaas-error": str(error.code),
+            "lmaas-reason": error.message,
+            "lmaas-worker": self._name,
+        }
+        message = aio_pika.Message(
+            original.body,
+            content_type=original.content_type,
+            correlation_id=original.correlation_id,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            type=original.type,
+            headers=headers,
+        )
+        await self._publisher.publish(self._dead, original.routing_key or "", message)
+
+
+def language(delivery: Delivery) -> str:
+    """Answered as it was asked; in JSON when nobody could read the question."""
+    asked = (delivery.message.content_type or "").partition(";")[0].strip().lower()
+    return MSGPACK if asked == MSGPACK else JSON
+
+
+def encoded(delivery: Delivery, reply: Reply) -> bytes:
+    return encode(reply, language(delivery))

@@ -1,0 +1,152 @@
+"""The life of a worker: start, run, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from aio_pika.abc import AbstractChannel
+
+from broker_config.connection import Publisher
+from broker_config.errors import ModelNotFound
+from broker_config.messages import Code, ItemError, Reply, failed
+from broker_config.scheduling import Cost
+from broker_config.settings import Settings
+from workers.answering import Answerer
+from workers.consumer import Consumer, Delivery
+from workers.ready_queue import ReadyQueue
+from workers.replier import Replier, encoded
+from workers.repository import Repository
+
+log = logging.getLogger(__name__)
+
+#: Packs are joined until they have this many items: enough to sort by length and fill batches.
+JOIN_ITEMS: Final = 256
+
+
+class Worker:
+    """Serves models from their lanes until it is told to stop."""
+
+    def __init__(self, settings: Settings, models: Sequence[str] = ()) -> None:
+        """`models` are served; all of the repository when none is named.
+
+        Raises ModelNotFound when the repository is empty.
+        """
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.settings = settings
+        self.models = list(models) or Repository(settings.models).models()
+        if not self.models:
+            raise ModelNotFound(
+                f"no models in {settings.models!r}; train one, or name the folder with --models"
+            )
+        self._answerer = Answerer(settings, self.name)
+        # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._ready: ReadyQueue[Delivery] = ReadyQueue()
+        self._stop = asyncio.Event()
+        self._settling: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Begin to drain; `run` returns when that is done. For a signal handler."""
+        self._stop.set()
+
+    async def run(self, started: asyncio.Event | None = None) -> None:
+        """Serve until `stop`; `started` is set when all lanes are consumed.
+
+        Raises ModelError or BrokerError when it cannot go on.
+        """
+        try:
+            costs = await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
+            publisher = Publisher(self.settings, f"{self.name} publish", _nothing)
+            consumer = Consumer(self.settings, self.name, costs, self._ready)
+            async with publisher, consumer.session:
+                log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
+                if started:
+                    started.set()
+                await self._until_stopped(publisher, consumer)
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self) -> dict[str, Cost]:
+        """Load the newest version of every model; their calibration says what packs cost."""
+        costs = {}
+        for model in self.models:
+            calibration = self._answerer.load(model).manifest.calibration
+            costs[model] = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
+        return costs
+
+    async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
+        replier = Replier(self.name, self.settings.names.dead, publisher, consumer)
+        working = asyncio.create_task(self._work(replier), name="work")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        lost = [asyncio.create_task(session.failed()) for session in (publisher, consumer.session)]
+        tasks: list[asyncio.Task[Any]] = [working, stopping, *lost]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                await self._drain(working, consumer)
+            for task in (working, *lost):
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _drain(self, working: asyncio.Task[None], consumer: Consumer) -> None:
+        log.info("draining", extra={"action": "drain"})
+        await consumer.stop()
+        _, late = await asyncio.wait([working], timeout=self.settings.drain_timeout)
+        if late:
+            log.warning(
+                "not finished within %g s: the broker will redeliver it",
+                self.settings.drain_timeout,
+                extra={"action": "drain_timeout"},
+            )
+
+    async def _work(self, replier: Replier) -> None:
+        """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
+        loop = asyncio.get_running_loop()
+        while deliveries := await self._ready.take(JOIN_ITEMS):
+            wanted = []
+            for delivery in deliveries:
+                if replier.is_cancelled(delivery):
+                    self._settle(replier.skip(delivery))
+                else:
+                    wanted.append(delivery)
+            bodies = await loop.run_in_executor(self._executor, self._answer, wanted)
+            for delivery, body in zip(wanted, bodies, strict=True):
+                self._settle(replier.finish(delivery, body))
+        if self._settling:
+            await asyncio.wait(self._settling)
+
+    def _settle(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    def _answer(self, deliveries: list[Delivery]) -> list[bytes]:
+        """In the inference thread. A model that fails over a pack fails its items, not us."""
+        try:
+            replies = self._answerer.answer([delivery.pack for delivery in deliveries])
+        except Exception as error:
+            log.exception("inference failed", extra={"action": "inference_failed"})
+            replies = [self._failure(delivery, error) for delivery in deliveries]
+        return [
+            encoded(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
+        ]
+
+    def _failure(self, delivery: Delivery, error: Exception) -> Reply:
+        fault = ItemError(code=Code.INTERNAL, message=f"{type(error).__name__}: {error}")
+        request = delivery.pack.request
+        if request is None:
+            return Reply(model="", results=[], worker=self.name, error=fault)
+        return Reply(model=request.model, results=failed(request.items, fault), worker=self.name)
+
+
+async def _nothing(channel: AbstractChannel) -> None:
+    """The publisher's channel needs nothing: the consumer declares."""
