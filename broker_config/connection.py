@@ -279,15 +279,34 @@ class Publisher(Session):
 
     async def _try(self, exchange: str, key: str, message: aio_pika.Message) -> bool:
         channel = await self.channel()
-        try:
-            target = await channel.get_exchange(exchange, ensure=False)
-            await target.publish(message, key, mandatory=True)
-        except PublishError as error:
-            raise Unroutable(f"no queue takes {key!r} from {exchange}") from error
-        except DeliveryError as error:
-            raise BrokerError(f"the broker refused a message for {key!r}: queue full") from error
-        except GONE:
-            # The close callback may come a little after the call has failed.
-            await self._lost.wait()
-            return False
-        return True
+        target = await channel.get_exchange(exchange, ensure=False)
+        sending = asyncio.create_task(_send(target, key, message))
+        # A task that `wait` does not cancel: aiormq's channel breaks when a publish is given up
+        # and its message comes back afterwards.
+        await asyncio.wait([sending])
+        match sending.result():
+            case None:
+                return True
+            case PublishError() as error:
+                raise Unroutable(f"no queue takes {key!r} from {exchange!r}") from error
+            case DeliveryError() as error:
+                raise BrokerError(
+                    f"the broker refused a message for {key!r}: queue full"
+                ) from error
+            case _:
+                # The close callback may come a little after the call has failed.
+                await self._lost.wait()
+                return False
+
+
+async def _send(
+    exchange: aio_pika.abc.AbstractExchange, key: str, message: aio_pika.Message
+) -> BaseException | None:
+    """None when confirmed, else what went wrong, as a value: nobody may be waiting any more."""
+    try:
+        await exchange.publish(message, key, mandatory=True)
+    except asyncio.CancelledError as error:
+        return error  # aiormq's own tasks are cancelled when the connection is lost
+    except GONE as error:
+        return error
+    return None

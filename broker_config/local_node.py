@@ -20,7 +20,6 @@ import contextlib
 import fcntl
 import os
 import random
-import secrets
 import shutil
 import signal
 import socket
@@ -32,18 +31,16 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 import aiormq
-import msgspec
 
+from broker_config import node_folder
 from broker_config.errors import LocalNodeError
+from broker_config.node_folder import USER, Record
 
-USER: Final = "lmaas"
 #: Seconds that a node may take to answer; it takes 3 to 4 on two cores.
 START_TIMEOUT: Final = 60.0
 #: Seconds that a node may take to stop cleanly before it is killed; it takes 1.
 STOP_TIMEOUT: Final = 20.0
 
-#: The data are kept under the node's name. It need not be unique: every node has its own epmd.
-_NODE_NAME: Final = "lmaas@localhost"
 #: Below the ports that systems give to outgoing connections, so that a port stays ours while the
 #: node restarts.
 _PORTS: Final = range(20_000, 32_000)
@@ -56,32 +53,8 @@ _USER_SWITCHING: Final = "rabbitmq-script-wrapper"
 #: Homebrew's, which are often not on PATH.
 _HOMEBREW: Final = ("/opt/homebrew/sbin", "/usr/local/sbin")
 
+#: Waits for the end of its input, and takes its process group and itself along.
 _GUARD: Final = 'trap "" HUP INT TERM; read -r _; kill -KILL 0'
-
-_CONFIGURATION: Final = """\
-listeners.tcp.local = 127.0.0.1:{port}
-default_user = {user}
-default_pass = {password}
-loopback_users.{user} = true
-classic_queue.default_version = 2
-# The default, 50 MB, lets a node fill the disk; there, messages are lost.
-disk_free_limit.absolute = 512MB
-log.console = false
-log.connection.level = warning
-log.file.rotation.size = 5242880
-log.file.rotation.count = 1
-"""
-
-
-class _Record(msgspec.Struct, kw_only=True):
-    """`node.json`: what has to be known of a folder the next time."""
-
-    password: str
-    amqp_port: int = 0
-    distribution_port: int = 0
-    epmd_port: int = 0
-    #: Pid -> when it started, of the processes of the last start.
-    processes: dict[int, str] = {}
 
 
 class _PortTaken(LocalNodeError):
@@ -107,7 +80,7 @@ class LocalNode:
         self._folder = self._given
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
-        self._record: _Record | None = None
+        self._record: Record | None = None
         self._lock: IO[str] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -197,7 +170,7 @@ class LocalNode:
             raise LocalNodeError(
                 f"{folder} is in use by a running node; stop that one or choose another folder"
             ) from error
-        self._record = _read_record(folder)
+        self._record = node_folder.read_record(folder)
         _kill_left_over(self._record.processes)
 
     async def _start(self, server: Path) -> None:
@@ -215,14 +188,14 @@ class LocalNode:
                 if attempt == _ATTEMPTS:
                     raise
             except TimeoutError as error:
-                limit, words = self._start_timeout, self._last_words()
+                limit, words = self._start_timeout, self._words()
                 raise LocalNodeError(
                     f"RabbitMQ did not answer within {limit:g} s: {words}"
                 ) from error
 
-    async def _launch(self, server: Path, record: _Record) -> None:
-        _write_configuration(self.folder, record)
-        environment = _environment(self.folder, record)
+    async def _launch(self, server: Path, record: Record) -> None:
+        node_folder.prepare(self.folder, record)
+        environment = node_folder.environment(self.folder, record)
         self._start_guard()
         self._epmd = self._spawn(
             environment, "epmd", "-address", "127.0.0.1", "-port", str(record.epmd_port)
@@ -236,7 +209,7 @@ class LocalNode:
             for process in (self._guard, self._epmd, self._server)
             if process and (identity := _identity(process.pid))
         }
-        _write_record(self.folder, record)
+        node_folder.write_record(self.folder, record)
         while not (await _listens(record.amqp_port) and await _answers(self.url)):
             self._check_alive()
             await asyncio.sleep(_POLL)
@@ -252,7 +225,7 @@ class LocalNode:
 
     def _spawn(self, environment: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
         assert self._guard is not None
-        with (self.folder / "console.log").open("ab") as console:
+        with (self.folder / node_folder.CONSOLE).open("ab") as console:
             try:
                 return subprocess.Popen(
                     command,
@@ -269,22 +242,19 @@ class LocalNode:
                 ) from error
 
     def _check_alive(self) -> None:
-        for process in (self._epmd, self._server):
-            if process and process.poll() is not None:
-                words = self._last_words()
-                taken = "in use" in words or "eaddrinuse" in words
-                raise (_PortTaken if taken else LocalNodeError)(f"RabbitMQ ended: {words}")
+        if self._epmd and self._epmd.poll() is not None:
+            raise _PortTaken("epmd ended: its port was taken by another program")
+        if self._server and self._server.poll() is not None:
+            console = node_folder.console(self.folder)
+            taken = "eaddrinuse" in console or "dist_port_already_used" in console
+            raise (_PortTaken if taken else LocalNodeError)(f"RabbitMQ ended: {self._words()}")
 
-    def _last_words(self) -> str:
-        """The end of what the node wrote to its console, as one line."""
-        try:
-            text = (self.folder / "console.log").read_text(errors="replace")
-        except OSError:
-            text = ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        told = [line for line in lines if "error" in line.lower()] or lines
+    def _words(self) -> str:
+        """What the node wrote about its failure, as one line."""
         logs = f" (logs: {self.folder})" if self._given else ""
-        return ("; ".join(told[-3:]) or "it wrote nothing")[-600:] + logs
+        return (
+            node_folder.complaint(node_folder.console(self.folder)) or "it wrote no reason"
+        ) + logs
 
     # ------------------------------------------------------------------- stop
 
@@ -337,82 +307,10 @@ def installed_server() -> Path:
     )
 
 
-# ------------------------------------------------------------------------ files
-
-
-def _read_record(folder: Path) -> _Record:
-    path = folder / "node.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Record)
-    except FileNotFoundError:
-        return _Record(password=secrets.token_urlsafe(24))
-    except (OSError, msgspec.DecodeError) as error:
-        raise LocalNodeError(
-            f"{path} cannot be read ({error}); it holds the password of this folder's messages: "
-            "restore it, or choose another folder"
-        ) from error
-
-
-def _write_record(folder: Path, record: _Record) -> None:
-    _write_private(folder / "node.json", msgspec.json.encode(record))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Only the owner can read it, and it is never there in part."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    part.replace(path)
-
-
-def _write_configuration(folder: Path, record: _Record) -> None:
-    # The record is first: once the server has made its user, the password must not be forgotten.
-    _write_record(folder, record)
-    configuration = _CONFIGURATION.format(
-        port=record.amqp_port, user=USER, password=record.password
-    )
-    _write_private(folder / "rabbitmq.conf", configuration.encode())
-    (folder / "enabled_plugins").write_text("[].\n")
-    (folder / "conf.d").mkdir(exist_ok=True)
-    (folder / "console.log").write_bytes(b"")
-
-
-def _environment(folder: Path, record: _Record) -> dict[str, str]:
-    """The server's environment: nothing of the system's RabbitMQ, nor of the caller's Erlang."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RABBITMQ_", "ERL_", "LMAAS_"))
-    }
-    return inherited | {
-        "HOME": str(folder),  # of the cookie
-        "LANG": "C.UTF-8",
-        "RABBITMQ_NODENAME": _NODE_NAME,
-        "RABBITMQ_DIST_PORT": str(record.distribution_port),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d" / "*.conf"),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-        "RABBITMQ_CONF_ENV_FILE": os.devnull,
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-        # The script then becomes the VM, so that its pid is the VM's (with -noinput, as always).
-        "RABBITMQ_ALLOW_INPUT": "1",
-        "ERL_EPMD_PORT": str(record.epmd_port),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        # Ours is the only epmd: a VM that finds none must not leave a daemon behind.
-        "ERL_FLAGS": "-start_epmd false",
-        "ERL_CRASH_DUMP_SECONDS": "0",
-    }
-
-
 # ------------------------------------------------------------------------ ports
 
 
-def _choose_ports(record: _Record) -> None:
+def _choose_ports(record: Record) -> None:
     """Free ones; those of the last start when they are."""
     last = (record.amqp_port, record.distribution_port, record.epmd_port)
     if not (all(last) and all(map(_is_free, last))):

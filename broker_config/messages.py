@@ -56,6 +56,9 @@ class ItemError(_Wire, frozen=True, gc=False):
     code: str
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
 
 class Tensor(_Wire, frozen=True):
     """A ready-made input: row-major values of a shape."""
@@ -125,7 +128,7 @@ class Reply(_Wire, frozen=True):
     version: str | None = None
     worker: str | None = None
     timings: Timings | None = None
-    #: Why the pack as a whole was refused; `results` is then empty.
+    #: Why the pack as a whole was refused: every item that could be read has this error too.
     error: ItemError | None = None
 
 

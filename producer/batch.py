@@ -38,7 +38,7 @@ from broker_config.messages import (
 )
 from broker_config.settings import Settings
 from broker_config.topology import declare, job_results
-from producer.journal import JobEntry, read, record
+from producer.journal import JobEntry, State, read, record
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
 from producer.window import windowed
@@ -143,7 +143,7 @@ class Jobs:
             await record(self._publisher, self._names.jobs, entry)
         except BaseException:
             with contextlib.suppress(BrokerError):
-                await self._cancel(entry)
+                await self._end(entry, "cancelled")
             raise
         return entry
 
@@ -214,33 +214,34 @@ class Jobs:
 
     async def cancel(self, job: str) -> None:
         """Drop what is not done and all results. Raises JobError when there is no such job."""
-        await self._cancel(await self._entry(job))
+        await self._end(await self._entry(job), "cancelled")
 
-    async def _cancel(self, entry: JobEntry) -> None:
-        await self._delete_results(entry.job)
-        await record(self._publisher, self._names.jobs, entry.now("cancelled"))
+    async def remove(self, job: str) -> None:
+        """Drop the results, which somebody has. Raises JobError when there is no such job."""
+        await self._end(await self._entry(job), "collected")
 
-    async def _delete_results(self, job: str) -> None:
+    async def _end(self, entry: JobEntry, state: State) -> None:
         async with self._connection.channel() as channel:
-            queue = await channel.get_queue(self._names.job_results(job), ensure=False)
+            queue = await channel.get_queue(self._names.job_results(entry.job), ensure=False)
             await queue.delete(if_unused=False, if_empty=False)
+        await record(self._publisher, self._names.jobs, entry.now(state))
 
-    async def results(self, job: str) -> AsyncGenerator[Chunk, None]:
+    async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
         """Each chunk of the job once, as it is completed; ends when the last one has come.
 
-        Results stay on the broker until all of them were taken: who stops half-way, or crashes,
-        gets everything again the next time. Raises JobError when the job is unknown, cancelled,
-        or collected before.
+        Results stay on the broker until all of them were taken (or with `keep` until `remove`):
+        who stops half-way, or crashes, gets everything again the next time. Raises JobError when
+        the job is unknown, cancelled, or was collected before.
         """
         entry = await self._entry(job)
         if entry.state in {"cancelled", "collected"}:
-            raise JobError(f"job {job!r} was {entry.state}")
+            raise JobError(f"job {job!r} was {entry.state} before")
         collector = _Collector(self.settings, job)
         async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
             async for chunk in chunks:
                 yield chunk
-        await self._delete_results(job)
-        await record(self._publisher, self._names.jobs, entry.now("collected"))
+        if not keep:
+            await self._end(entry, "collected")
 
 
 class _Collector:

@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self
 
-from broker_config.errors import DataError, LmaasError, ModelDamaged, ModelNotFound
-from broker_config.messages import (
-    Code,
-    Item,
-    ItemError,
-    Options,
-    Reply,
-    Request,
-    Result,
-    text_error,
-)
+from broker_config.errors import DataError, LmaasError
+from broker_config.messages import Item, Options, Reply, Request, Result
 from broker_config.settings import Settings
 from producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
+from producer.rows import answers_of, packs_of
 from producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
-from producer.tables.chunks import ranking
+from producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,
 #: or that brings what was written since the last checkpoint to this many bytes.
@@ -43,8 +32,7 @@ CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
 #: Failures that are shown at the end.
 SHOWN_FAILURES: Final = 3
 
-T = TypeVar("T")
-P = ParamSpec("P")
+_VERSION: Final = "the model's version"
 
 
 class Classifier(Protocol):
@@ -64,7 +52,7 @@ class Task:
     version: str | None = None
     #: Checksum of the model version's manifest where it is known: a resumed run compares it.
     model_sha256: str | None = None
-    wanted: Wanted = Wanted()
+    wanted: Wanted = field(default_factory=Wanted)
     #: The scores of this many labels in a column `scores`, as a JSON object; 0 for no column.
     top_k: int = 0
     #: Comes before `label`, `score`, `scores` and `error` in the names of the columns.
@@ -139,7 +127,7 @@ class Run:
             "the text column": task.wanted.text or "",
             "the kept columns": list(self.table.columns),
             "the model": task.model,
-            "the model's version": task.version,
+            _VERSION: task.version,
             "the model's manifest (sha256)": task.model_sha256,
             "--top-k": task.top_k,
             "--result-prefix": task.result_prefix,
@@ -155,9 +143,8 @@ class Run:
         file = PartialFile(self.task.target)
         try:
             if resume and self.found:
-                check_same(
-                    self.found.fingerprint, self.state.fingerprint, str(self.task.target.path)
-                )
+                then = self.found.fingerprint | {_VERSION: self.found.version}
+                check_same(then, self.state.fingerprint, str(self.task.target.path))
                 file.go_on(self.found)
                 self.state = self.found
             else:
@@ -193,25 +180,24 @@ class Run:
         try:
             while more or pending:
                 if more and sum(len(sent.packs) for sent in pending) < self.settings.window:
-                    chunk = await _beside(lambda: next(chunks, None))
+                    chunk = await beside(lambda: next(chunks, None))
                     if more := chunk is not None:
                         pending.append(self._send(chunk, classifier))
                     continue
                 sent = pending[0]
-                answers = sent.answers(
-                    await asyncio.gather(*sent.packs), ranked=self.task.top_k > 0
-                )
+                results = await asyncio.gather(*sent.packs)
+                answers = answers_of(sent.chunk, sent.errors, results, ranked=self.task.top_k > 0)
                 pending.popleft()
-                await _settled(self._write, sent.chunk, answers)
+                await settled(self._write, sent.chunk, answers)
                 if report:
                     report(self._progress(sent.chunk))
         finally:
             await _cancelled([pack for sent in pending for pack in sent.packs])
-        await _settled(self._finish)
+        await settled(self._finish)
         return self._summary(time.monotonic() - started)
 
     def _send(self, chunk: Chunk, classifier: Classifier) -> _Sent:
-        packs, errors = _packs(chunk, self.settings)
+        packs, errors = packs_of(chunk, self.settings)
         tasks = [asyncio.create_task(self._answer(pack, classifier)) for pack in packs]
         return _Sent(chunk, errors, tasks)
 
@@ -223,14 +209,7 @@ class Run:
                 items=items,
                 options=Options(top_k=self.task.top_k),
             )
-            reply = await classifier.run(request)
-        if reply.error is not None:
-            raise _refusal(reply.error)
-        if [result.id for result in reply.results] != [item.id for item in items]:
-            raise LmaasError(
-                f"rows {items[0].id} to {items[-1].id} were answered with other rows; "
-                "are all workers of one release?"
-            )
+            reply = await _ask(classifier, request)
         self._stay_with(reply.version)
         return reply.results
 
@@ -290,67 +269,52 @@ class Run:
 
 @dataclass(slots=True)
 class _Sent:
-    """A chunk on its way: its packs, and the errors of rows that were not sent."""
+    """A chunk on its way: the tasks of its packs, and the errors of rows that were not sent."""
 
     chunk: Chunk
     errors: dict[int, str]
     packs: list[asyncio.Task[list[Result]]]
 
-    def answers(self, packs: list[list[Result]], *, ranked: bool) -> Answers:
-        size = len(self.chunk)
-        labels: list[str | None] = [None] * size
-        scores: list[float | None] = [None] * size
-        errors = [self.errors.get(position) for position in range(size)]
-        rankings: list[str | None] = [None] * size
-        for result in chain.from_iterable(packs):
-            position = int(result.id) - self.chunk.start
-            if result.error is not None:
-                errors[position] = _told(result.error)
-                continue
-            labels[position] = result.label
-            scores[position] = result.score
-            if ranked:
-                rankings[position] = ranking(result.scores or {})
-        return Answers(labels, scores, errors, rankings if ranked else None)
+
+async def classify_texts(
+    texts: Sequence[str],
+    classifier: Classifier,
+    settings: Settings,
+    *,
+    model: str,
+    version: str | None = None,
+    top_k: int = 0,
+) -> tuple[Chunk, Answers]:
+    """A few texts as one chunk, with their answers. Raises what the classifier raises."""
+    chunk = Chunk(0, {"text": texts}, texts, range(1, len(texts) + 1), {})
+    packs, errors = packs_of(chunk, settings)
+    options = Options(top_k=top_k)
+    requests = [
+        Request(model=model, version=version, items=items, options=options) for items in packs
+    ]
+    replies = await asyncio.gather(*(_ask(classifier, request) for request in requests))
+    results = [reply.results for reply in replies]
+    return chunk, answers_of(chunk, errors, results, ranked=top_k > 0)
 
 
-def _packs(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:
-    """The rows that can be sent, in packs within the settings' limits, and why others cannot."""
-    packs: list[list[Item]] = []
-    errors: dict[int, str] = {}
-    items: list[Item] = []
-    size = 0
-    for position, text in enumerate(chunk.texts):
-        if fault := chunk.faults.get(position):
-            errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
-            continue
-        if error := text_error(text, settings.max_item_bytes):
-            errors[position] = _told(error)
-            continue
-        if items and (len(items) >= settings.pack_items or size + len(text) > settings.pack_bytes):
-            packs.append(items)
-            items, size = [], 0
-        items.append(Item(id=str(chunk.start + position), text=text))
-        size += len(text)
-    return ([*packs, items] if items else packs), errors
+async def _ask(classifier: Classifier, request: Request) -> Reply:
+    reply = await classifier.run(request)
+    if reply.error is not None:
+        from producer.client import refusal  # the queue's library, which most runs do without
 
-
-def _told(error: ItemError) -> str:
-    return f"{error.code}: {error.message}"
+        raise refusal(reply.error)
+    if [result.id for result in reply.results] != [item.id for item in request.items]:
+        raise LmaasError(
+            f"rows {request.items[0].id} to {request.items[-1].id} were answered with other rows; "
+            "are all workers of one release?"
+        )
+    return reply
 
 
 def _failure(unit: str, line: int, error: str) -> str:
     """An unreadable row says its line itself."""
     where = f"{unit} {line}: "
     return where + error.replace(where, "", 1)
-
-
-def _refusal(error: ItemError) -> LmaasError:
-    if error.code in {Code.UNKNOWN_MODEL, Code.UNKNOWN_VERSION}:
-        return ModelNotFound(error.message)
-    if error.code == Code.MODEL_DAMAGED:
-        return ModelDamaged(error.message)
-    return LmaasError(f"the pack was refused: {error.message}")
 
 
 def _check_places(task: Task, *, resume: bool) -> None:
@@ -377,38 +341,6 @@ def _check_names(name: str, columns: tuple[str, ...], results: tuple[str, ...]) 
                 f"{name}: has a column {result!r} already; name the results otherwise "
                 "(--result-prefix lmaas_), or leave it out with --keep"
             )
-
-
-async def _beside(work: Callable[[], T]) -> T:
-    """Run in a thread that nobody has to wait for: a read of a pipe may last forever."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(outcome: Callable[[], None]) -> None:
-        if not done.done():
-            outcome()
-
-    def run() -> None:
-        try:
-            value = work()
-            outcome = partial(done.set_result, value)
-        except Exception as error:  # noqa: BLE001 - handed on to the one who waits
-            outcome = partial(done.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, outcome)
-
-    threading.Thread(target=run, name="lmaas-read", daemon=True).start()
-    return await done
-
-
-async def _settled(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Run in a thread, to its end even when cancelled: half a write helps nobody."""
-    task = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 async def _cancelled(tasks: list[asyncio.Task[list[Result]]]) -> None:

@@ -154,6 +154,10 @@ class PartialFile:
         # What a full disk refused is refused again here, and was told before.
         with contextlib.suppress(OSError):
             self._file.close()
+        # Without a checkpoint nobody can go on with it.
+        if not state_path(self.target).exists():
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Literal, Self
 
-
 from broker_config.errors import (
     ItemFailed,
     LmaasError,

@@ -60,8 +60,8 @@ async def read(connection: AbstractConnection, queue: str) -> dict[str, JobEntry
     """The newest entry of each job, oldest job first. Raises BrokerUnavailable."""
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            while (bodies := await _bodies(connection, queue)) is None:
-                await asyncio.sleep(READ_PAUSE)
+            while (bodies := await _bodies(connection, queue)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(READ_PAUSE)  # the broker says no more than: not now
     except TimeoutError as error:
         raise BrokerUnavailable(
             f"the journal {queue} is being read by others for {READ_TIMEOUT:g} s; try again"

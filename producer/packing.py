@@ -9,7 +9,7 @@ from typing import Any, Final
 from broker_config.messages import Item, text_item
 from broker_config.settings import Settings
 
-#: A text, or a pair of an id and a text; what is no text gets an error as its result.
+#: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
 Entry = Any
 Entries = Iterable[Entry] | AsyncIterable[Entry]
 
@@ -45,9 +45,8 @@ class _Cutter:
 
     def add(self, entry: Entry) -> list[Item]:
         """The pack that is full with this entry; empty when there is still room."""
-        item_id, text = entry if isinstance(entry, tuple) else (self._place, entry)
+        item = entry if isinstance(entry, Item) else self._item(entry)
         self._place += 1
-        item = text_item(str(item_id), text, self._settings.max_item_bytes)
         self._items.append(item)
         self._bytes += len(item.text or "")
         full = (
@@ -55,6 +54,10 @@ class _Cutter:
             or self._bytes >= self._settings.pack_bytes
         )
         return self.rest() if full else []
+
+    def _item(self, entry: Entry) -> Item:
+        item_id, text = entry if isinstance(entry, tuple) else (self._place, entry)
+        return text_item(str(item_id), text, self._settings.max_item_bytes)
 
     def rest(self) -> list[Item]:
         items, self._items, self._bytes = self._items, [], 0

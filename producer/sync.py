@@ -89,7 +89,7 @@ class SyncClient:
         """As `Client.classify_many`; `texts` is read in the client's thread."""
         results = self._client.classify_many(model, texts, **arguments)
         try:
-            while (result := self._wait(anext(results, None))) is not None:  # type: ignore[arg-type]
+            while (result := self._wait(anext(results, None))) is not None:
                 yield result
         finally:
             self._wait(results.aclose())

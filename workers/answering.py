@@ -20,6 +20,7 @@ from broker_config.messages import (
     Result,
     Timings,
     decode_request,
+    failed,
 )
 from broker_config.settings import Settings
 from workers.repository import Repository
@@ -118,10 +119,7 @@ class Answerer:
             runtime = self.load(model, version)
         except (ModelNotFound, ModelDamaged) as error:
             refused = ItemError(code=_model_code(error, version), message=str(error))
-            return [
-                Reply(model=model, version=version, results=[], worker=self._worker, error=refused)
-                for _ in packs
-            ]
+            return [self._refusal(pack, refused) for pack in packs]
         results = runtime.answer(*_joined(packs), top_k=top_k)
         ran = time.monotonic() - started
         return [
@@ -134,6 +132,16 @@ class Answerer:
             )
             for pack, own in zip(packs, _split(results, packs), strict=True)
         ]
+
+    def _refusal(self, pack: Pack, error: ItemError) -> Reply:
+        assert pack.request is not None
+        return Reply(
+            model=pack.request.model,
+            version=pack.request.version,
+            worker=self._worker,
+            results=failed(pack.request.items, error),
+            error=error,
+        )
 
 
 def _joined(packs: Sequence[Pack]) -> tuple[list[Item], dict[int, ItemError]]:

@@ -107,7 +107,7 @@ class Repository:
                 f"model {model!r} has no version {version!r} in {self.root} "
                 f"(versions there: {', '.join(versions)})"
             )
-        found = self._read(self.root / model / (version or versions[-1]))
+        found = read_version(self.root / model / (version or versions[-1]))
         verify(found)
         return found
 
@@ -116,15 +116,16 @@ class Repository:
         versions = self.versions(model)
         if not versions or (version is not None and version not in versions):
             raise ModelNotFound(f"no model {model!r} version {version or '(any)'} in {self.root}")
-        return self._read(self.root / model / (version or versions[-1])).manifest
+        return read_version(self.root / model / (version or versions[-1])).manifest
 
-    @staticmethod
-    def _read(path: Path) -> ModelVersion:
-        try:
-            manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-        except (OSError, msgspec.DecodeError) as error:
-            raise ModelDamaged(f"{path / MANIFEST}: {error}; export or copy it again") from error
-        return ModelVersion(path, manifest)
+
+def read_version(path: Path) -> ModelVersion:
+    """The version in a folder, not verified. Raises ModelDamaged when it has no good manifest."""
+    try:
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ModelDamaged(f"{path / MANIFEST}: {error}; export or copy it again") from error
+    return ModelVersion(path, manifest)
 
 
 def verify(version: ModelVersion) -> None:

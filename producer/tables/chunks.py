@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -69,7 +69,7 @@ class Chunk:
     #: Number of the first row, from 0.
     start: int
     #: Kept columns by name; every one has a value for each row.
-    columns: dict[str, Iterable[Any]]
+    columns: Mapping[str, Iterable[Any]]
     #: What stands in the text column: a str, or what can only get an error.
     texts: Sequence[Any]
     #: Where each row begins in the file, from 1, for messages.

@@ -135,7 +135,8 @@ class Delimited:
         columns = [*kept_columns(self._table, chunk), *answers.columns()]
         fields = [[self._field(value) for value in column] for column in columns]
         lines = map(self._delimiter.join, zip(*fields, strict=True))
-        return to_bytes("\n".join(lines) + "\n")
+        # Line by line: one wide character would widen a string of all lines.
+        return b"".join([to_bytes(line + "\n") for line in lines])
 
     def _field(self, value: object) -> str:
         text = value if type(value) is str else cell(value)

@@ -94,7 +94,7 @@ def open_input(place: Place) -> Input:
     """Raises DataError when there is nothing to read."""
     if place.piped:
         # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
-        pipe = open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)  # noqa: PTH123, SIM115
+        pipe = open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
         _skip_mark(pipe, "standard input")
         return Input("standard input", pipe, None, None)
     raw = _open(place.path)
@@ -148,7 +148,7 @@ def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
         case ".bz2":
             stream = bz2.BZ2File(raw)
         case ".xz":
-            stream = lzma.LZMAFile(raw)
+            stream = lzma.LZMAFile(raw)  # noqa: SIM115
         case ".zst":
             stream = arrow("zstd").CompressedInputStream(raw, "zstd")
         case _:

@@ -41,7 +41,7 @@ def _chunks(source: Input, kept: tuple[str, ...]) -> Iterator[Chunk]:
     def chunk() -> Chunk:
         columns = dict.fromkeys(kept, texts)
         numbers = range(start + 1, start + len(texts) + 1)
-        return Chunk(start, columns, texts, numbers, {}, source.position())  # type: ignore[arg-type]
+        return Chunk(start, columns, texts, numbers, {}, source.position())
 
     for line in lines:
         texts.append(line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r"))
@@ -64,7 +64,8 @@ class Plain:
     def rows(self, chunk: Chunk, answers: Answers) -> bytes:
         columns = [*answers.columns(), *kept_columns(self._table, chunk)]
         flat = [[_flat(cell(value)) for value in column] for column in columns]
-        return to_bytes("".join("\t".join(row) + "\n" for row in zip(*flat, strict=True)))
+        # Line by line: one wide character would widen a string of all lines.
+        return b"".join([to_bytes("\t".join(row) + "\n") for row in zip(*flat, strict=True)])
 
     def finish(self, partial: Path) -> Path:
         return partial

@@ -1,0 +1,38 @@
+"""A topology as the JSON that RabbitMQ imports, for brokers where users may not configure.
+
+`rabbitmqctl import_definitions FILE` takes it. The one in `broker_config/definitions.json` is what
+`lmaas broker definitions --model sentiment` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker_config.topology import Topology
+
+
+def definitions(wanted: Topology, vhost: str = "/") -> dict[str, Any]:
+    """Exchanges, queues and bindings in `vhost`; users and permissions stay as they are."""
+    exchanges = [
+        {"name": exchange.name, "type": exchange.type, "internal": False}
+        for exchange in wanted.exchanges
+    ]
+    queues = [{"name": queue.name, "arguments": queue.arguments} for queue in wanted.queues]
+    bindings = [
+        {
+            "source": binding.exchange,
+            "destination": binding.queue,
+            "destination_type": "queue",
+            "routing_key": binding.key,
+            "arguments": {},
+            "vhost": vhost,
+        }
+        for binding in wanted.bindings
+    ]
+    durable = {"vhost": vhost, "durable": True, "auto_delete": False}
+    return {
+        "vhosts": [{"name": vhost}],
+        "exchanges": [{**exchange, **durable, "arguments": {}} for exchange in exchanges],
+        "queues": [{**queue, **durable} for queue in queues],
+        "bindings": bindings,
+    }

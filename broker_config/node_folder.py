@@ -1,0 +1,143 @@
+"""What lies in the folder of a private RabbitMQ, and how its server is told to stay in it.
+
+`node.json` (what to know the next time), `rabbitmq.conf`, `conf.d/*.conf` (the user's own),
+`data/`, `log/`, `console.log` (what the server wrote before its log was open). The password is in
+the first two only, which nobody else can read.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from broker_config.errors import LocalNodeError
+
+USER: Final = "lmaas"
+
+#: The data are kept under the node's name. It need not be unique: every node has its own epmd.
+_NODE_NAME: Final = "lmaas@localhost"
+_RECORD: Final = "node.json"
+CONSOLE: Final = "console.log"
+_DECORATION: Final = ("", "BOOT FAILED")
+
+_CONFIGURATION: Final = """\
+listeners.tcp.local = 127.0.0.1:{port}
+default_user = {user}
+default_pass = {password}
+loopback_users.{user} = true
+classic_queue.default_version = 2
+# The default, 50 MB, lets a node fill the disk; there, messages are lost.
+disk_free_limit.absolute = 512MB
+log.console = false
+log.connection.level = warning
+log.file.rotation.size = 5242880
+log.file.rotation.count = 1
+"""
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """`node.json`: what has to be known of a folder the next time."""
+
+    password: str
+    amqp_port: int = 0
+    distribution_port: int = 0
+    epmd_port: int = 0
+    #: Pid -> when it started, of the processes of the last start.
+    processes: dict[int, str] = {}
+
+
+def read_record(folder: Path) -> Record:
+    """What the last start left, or a new record with a random password.
+
+    Raises LocalNodeError when it is damaged.
+    """
+    path = folder / _RECORD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return Record(password=secrets.token_urlsafe(24))
+    except (OSError, msgspec.DecodeError) as error:
+        raise LocalNodeError(
+            f"{path} cannot be read ({error}); it holds the password of this folder's messages: "
+            "restore it, or choose another folder"
+        ) from error
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Whole or not at all."""
+    _write_private(folder / _RECORD, msgspec.json.encode(record))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Only the owner can read it, and it is never there in part."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+
+
+def prepare(folder: Path, record: Record) -> None:
+    """Writes all that the server reads at its start."""
+    # The record is first: once the server has made its user, the password must not be forgotten.
+    write_record(folder, record)
+    configuration = _CONFIGURATION.format(
+        port=record.amqp_port, user=USER, password=record.password
+    )
+    _write_private(folder / "rabbitmq.conf", configuration.encode())
+    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "conf.d").mkdir(exist_ok=True)
+    (folder / CONSOLE).write_bytes(b"")
+
+
+def environment(folder: Path, record: Record) -> dict[str, str]:
+    """The server's environment: nothing of the system's RabbitMQ, nor of the caller's Erlang."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RABBITMQ_", "ERL_", "LMAAS_"))
+    }
+    return inherited | {
+        "HOME": str(folder),  # of the cookie
+        "LANG": "C.UTF-8",
+        "RABBITMQ_NODENAME": _NODE_NAME,
+        "RABBITMQ_DIST_PORT": str(record.distribution_port),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        "RABBITMQ_CONFIG_FILES": str(folder / "conf.d" / "*.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        # The script then becomes the VM, so that its pid is the VM's (with -noinput, as always).
+        "RABBITMQ_ALLOW_INPUT": "1",
+        "ERL_EPMD_PORT": str(record.epmd_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        # Ours is the only epmd: a VM that finds none must not leave a daemon behind.
+        "ERL_FLAGS": "-start_epmd false",
+        "ERL_CRASH_DUMP_SECONDS": "0",
+    }
+
+
+def console(folder: Path) -> str:
+    """What the server of the last start has written to its console so far."""
+    try:
+        return (folder / CONSOLE).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def complaint(console: str) -> str:
+    """The errors in a server's output from the first one on, which is the cause; else its end."""
+    lines = [line.strip() for line in console.splitlines() if line.strip(" =")]
+    told = [line.partition("> ")[2].strip() for line in lines if "[error]" in line]
+    if "BOOT FAILED" in lines and not told:
+        told = lines[lines.index("BOOT FAILED") + 1 :]
+    words = " ".join(line for line in told or lines[-3:] if line.strip(" =") not in _DECORATION)
+    return words[:300]

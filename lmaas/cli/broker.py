@@ -1,0 +1,159 @@
+"""`lmaas broker`: a private one, and what any broker has or lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from aio_pika.abc import AbstractConnection
+from rich.console import Console
+from rich.table import Table
+
+from broker_config.connection import connect
+from broker_config.definitions import definitions
+from broker_config.errors import BrokerError
+from broker_config.local_node import LocalNode
+from broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
+from broker_config.topology import Difference, Topology, declare, difference, topology
+from lmaas.cli import options
+from lmaas.cli.exits import Exit
+from lmaas.cli.loop import run
+from lmaas.cli.published import published
+
+#: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.
+PATIENCE = 5.0
+
+model_option = click.option(
+    "--model", "models", multiple=True, metavar="NAME", help="Its lanes too; repeat for more."
+)
+
+
+@click.group()
+def command() -> None:
+    """Start a private broker; declare, inspect and export what LMaaS needs on any broker."""
+
+
+@command.command()
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=STATE_FOLDER / "broker",
+    help="Where its messages and its password are kept.",
+)
+def start(folder: Path) -> None:
+    """Run a private broker in the foreground until Ctrl-C; its messages are kept."""
+    run(_start(folder))
+
+
+async def _start(folder: Path) -> None:
+    async with LocalNode(folder) as node:
+        with published(UP_FILE, node.url):
+            click.echo(f"broker: {masked(node.url)}")
+            click.echo(f"found by the other commands through {UP_FILE}, with the password")
+            await asyncio.Event().wait()
+
+
+@command.command("declare")
+@model_option
+@options.broker
+def declare_(models: tuple[str, ...], **arguments: Any) -> None:
+    """Make the exchanges and queues; what is there already stays as it is."""
+    settings = Settings.load(**arguments)
+    wanted = _wanted(settings, models)
+    run(_declare(settings, wanted))
+    click.echo(
+        f"{settings.broker} has {len(wanted.exchanges)} exchanges, {len(wanted.queues)} queues"
+    )
+
+
+async def _declare(settings: Settings, wanted: Topology) -> None:
+    async with await connect(settings, name="lmaas broker declare") as connection:
+        await declare(await connection.channel(), wanted)
+
+
+class _Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What `doctor` found."""
+
+    broker: str
+    reachable: bool
+    version: str | None = None
+    error: str | None = None
+    differences: list[Difference] = []
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.reachable and not self.differences
+
+
+@command.command()
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.broker
+@click.pass_context
+def doctor(
+    context: click.Context, models: tuple[str, ...], as_json: bool, **arguments: Any
+) -> None:
+    """Ask the broker what it lacks or has otherwise; changes nothing. Exit 1 when something is."""
+    settings = Settings.load(**arguments)
+    report = run(_examine(settings, _wanted(settings, models)))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    else:
+        _show(report)
+    context.exit(Exit.OK if report.is_healthy else Exit.FAILED)
+
+
+async def _examine(settings: Settings, wanted: Topology) -> _Report:
+    patience = min(settings.connect_timeout, PATIENCE)
+    impatient = msgspec.structs.replace(settings, connect_timeout=patience)
+    try:
+        async with await connect(impatient, name="lmaas broker doctor") as connection:
+            return _Report(
+                broker=settings.broker,
+                reachable=True,
+                version=_version(connection),
+                differences=await difference(connection, wanted),
+            )
+    except BrokerError as error:
+        return _Report(broker=settings.broker, reachable=False, error=str(error))
+
+
+def _version(connection: AbstractConnection) -> str:
+    transport = connection.transport
+    properties = getattr(transport.connection, "server_properties", {}) if transport else {}
+    return f"{properties.get('product', 'unknown')} {properties.get('version', '')}".strip()
+
+
+def _show(report: _Report) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{report.broker}: {report.version or report.error}")
+    if report.is_healthy:
+        console.print("nothing differs")
+    if not report.differences:
+        return
+    table = Table("kind", "name", "problem")
+    for one in report.differences:
+        table.add_row(*dataclasses.astuple(one))
+    console.print(table)
+    if any(one.problem == "missing" for one in report.differences):
+        console.print("`lmaas broker declare` makes what is missing; so does a worker's start")
+
+
+@command.command("definitions")
+@model_option
+@click.option("--vhost", default="/", help="Virtual host of all of it.")
+@options.setting("queue_type", help="classic or quorum.", type=click.Choice(["classic", "quorum"]))
+@options.setting("prefix", help="First part of every queue name.")
+def definitions_(models: tuple[str, ...], vhost: str, **arguments: Any) -> None:
+    """Print the JSON for `rabbitmqctl import_definitions`."""
+    wanted = _wanted(Settings.load(**arguments), models)
+    content = msgspec.json.encode(definitions(wanted, vhost))
+    click.echo(msgspec.json.format(content, indent=2))
+
+
+def _wanted(settings: Settings, models: tuple[str, ...]) -> Topology:
+    return topology(settings.names, settings.queue_type, models)

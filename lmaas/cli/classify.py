@@ -1,0 +1,288 @@
+"""`lmaas classify`: texts, files and pipes; in process, or through the queue."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import click
+import msgspec
+
+from broker_config.errors import LmaasError
+from broker_config.settings import Settings, masked
+from lmaas.cli import loop
+from lmaas.cli.exits import Exit, of_items
+from lmaas.cli.options import setting
+from producer.bulk import CHECKPOINT_ROWS, Classifier, Progress, Run, Summary, Task, classify_texts
+from producer.tables import PIPE, Answers, Chunk, Place, Table, Wanted
+from producer.tables.json_lines import JsonLines
+from producer.tables.places import FORMATS
+from producer.tables.plain import Plain
+
+_FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
+_SHOWN_CHARACTERS: Final = 60
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", required=False)
+@click.option("--text", "texts", multiple=True, help="Classify this text; may be repeated.")
+@click.option("-o", "--output", default=PIPE, help="The file to write; - is standard output.")
+@click.option("--format", "source_format", type=_FORMAT, help="Of INPUT; else by its suffix.")
+@click.option("--output-format", type=_FORMAT, help="Else by the suffix; - takes that of INPUT.")
+@click.option("--text-column", help="The column to classify; else `text`, or the only one.")
+@click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
+@click.option("--result-prefix", default="", help="Comes before label, score and error.")
+@click.option("--top-k", type=click.IntRange(min=0), default=0, help="Scores of so many labels.")
+@click.option("--model", default="sentiment")
+@click.option("--model-version", help="Else the newest.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run was.")
+@click.option("--json", "as_json", is_flag=True, help="The summary, or texts' results, as JSON.")
+@click.option("--broker", "broker_url", metavar="URL", help="Through the queue of this broker.")
+@click.option("--queue", is_flag=True, help="Through the queue of the broker in the settings.")
+@setting("models", help="The folder of the model repository.")
+@setting("processes", type=int, help="Processes in this machine; 0 is one a core.")
+def command(
+    source: str | None,
+    texts: tuple[str, ...],
+    broker_url: str | None,
+    queue: bool,
+    models: str | None,
+    processes: int | None,
+    **options: Any,
+) -> Exit:
+    """Classify texts, or every row of a file.
+
+    INPUT is CSV, TSV, JSONL, Parquet or plain text lines, compressed (.gz .bz2 .xz .zst) or not,
+    or - for standard input. The output has the kept columns, then label, score and error.
+
+    \b
+    lmaas classify reviews.csv --text-column review -o labelled.parquet
+    lmaas classify - < lines.txt > labelled.txt
+    lmaas classify --text "What a film!"
+    """
+    if bool(texts) == (source is not None):
+        raise click.UsageError("give INPUT (a file, or - for standard input) or --text, not both")
+    settings = Settings.load(broker_url=broker_url, models=models, processes=processes)
+    through_queue = queue or broker_url is not None
+    if source is None:
+        return _classify_texts(texts, settings, through_queue=through_queue, **options)
+    return _classify_file(source, settings, through_queue=through_queue, **options)
+
+
+class _Way:
+    """A way to the model: this machine's processes, or the queue."""
+
+    def __init__(
+        self, settings: Settings, model: str, version: str | None, *, through_queue: bool
+    ) -> None:
+        """Raises ModelNotFound or ModelDamaged where the model is this machine's."""
+        self.classifier: AbstractAsyncContextManager[Classifier]
+        self.version = version
+        self.manifest_sha256: str | None = None
+        if through_queue:
+            from producer.client import Client
+
+            self.classifier = Client(settings)
+        else:
+            from workers.pool import Pool
+
+            pool = Pool(settings, model, version)
+            self.classifier = pool
+            self.version = pool.manifest.version
+            content = msgspec.json.encode(pool.manifest, order="sorted")
+            self.manifest_sha256 = hashlib.sha256(content).hexdigest()
+
+
+def _classify_file(
+    source: str,
+    settings: Settings,
+    *,
+    output: str,
+    source_format: str | None,
+    output_format: str | None,
+    text_column: str | None,
+    keep: str | None,
+    result_prefix: str,
+    top_k: int,
+    model: str,
+    model_version: str | None,
+    resume: bool,
+    as_json: bool,
+    through_queue: bool,
+) -> Exit:
+    place = Place.of(source, source_format)
+    way = _Way(settings, model, model_version, through_queue=through_queue)
+    task = Task(
+        source=place,
+        target=Place.of(output, output_format or _piped_format(output, place)),
+        model=model,
+        version=way.version,
+        model_sha256=way.manifest_sha256,
+        wanted=Wanted(text_column, None if keep is None else _names(keep)),
+        top_k=top_k,
+        result_prefix=result_prefix,
+    )
+    with Run(task, settings, resume=resume) as run:
+        _tell_start(run, resume=resume)
+        try:
+            with _bar(run) as report:
+                summary = loop.run(_through(way, run, report))
+        except (LmaasError, KeyboardInterrupt):
+            _tell_how_to_go_on(run)
+            raise
+    _tell_end(task, summary, as_json=as_json)
+    return of_items(summary.rows, summary.failed)
+
+
+async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
+    async with way.classifier as classifier:
+        return await run.classify(classifier, report)
+
+
+def _names(keep: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in keep.split(",") if name.strip())
+
+
+def _piped_format(output: str, source: Place) -> str | None:
+    """Into a pipe goes what came in, and JSON lines for Parquet; a file has a suffix."""
+    if output != PIPE:
+        return None
+    return "jsonl" if source.format == "parquet" else source.format
+
+
+def _tell_start(run: Run, *, resume: bool) -> None:
+    target = run.task.target.path
+    if run.resumed_at:
+        click.echo(f"{target}: going on after {run.resumed_at:,} rows", err=True)
+    elif resume:
+        click.echo(f"{target}: nothing to resume; starting", err=True)
+    elif run.found:
+        rows = f"{run.found.rows:,}"
+        click.echo(f"{target}: starting over; an earlier run had done {rows} rows", err=True)
+
+
+@contextlib.contextmanager
+def _bar(run: Run) -> Iterator[Callable[[Progress], None] | None]:
+    """A progress bar on a terminal that nothing else is written to."""
+    if not sys.stderr.isatty() or (run.task.target.piped and sys.stdout.isatty()):
+        yield None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[rows]:,} rows"),
+        progress.TextColumn("{task.fields[rate]:,.0f}/s"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(run.table.name, total=run.table.size, rows=run.resumed_at, rate=0.0)
+
+        def report(now: Progress) -> None:
+            seconds = bar.tasks[0].elapsed or 0
+            rate = (now.rows - run.resumed_at) / seconds if seconds else 0.0
+            bar.update(task, completed=now.consumed, rows=now.rows, rate=rate)
+
+        yield report
+
+
+def _tell_how_to_go_on(run: Run) -> None:
+    if run.task.source.piped or run.task.target.piped:
+        return
+    if not run.saved_rows:
+        click.echo(f"stopped before the first {CHECKPOINT_ROWS:,} rows were saved", err=True)
+        return
+    arguments = [masked(word) if "://" in word else word for word in sys.argv[1:]]
+    if "--resume" not in arguments:
+        arguments.append("--resume")
+    command_line = shlex.join(["lmaas", *arguments])
+    click.echo(f"{run.saved_rows:,} rows are done; continue with: {command_line}", err=True)
+
+
+def _tell_end(task: Task, summary: Summary, *, as_json: bool) -> None:
+    rate = (summary.rows - summary.resumed_at) / max(summary.seconds, 1e-9)
+    if as_json:
+        told = {
+            "input": task.source.path,
+            "output": task.target.path,
+            "model": task.model,
+            "version": summary.version,
+            "rows": summary.rows,
+            "failed": summary.failed,
+            "failures": summary.failures,
+            "resumed_at": summary.resumed_at,
+            "seconds": round(summary.seconds, 3),
+            "rows_per_second": round(rate, 1),
+        }
+        # Rows and summary do not mix.
+        click.echo(msgspec.json.encode(told).decode(), err=task.target.piped)
+        return
+    click.echo(
+        f"{task.target.path}: {summary.rows:,} rows in {summary.seconds:.1f} s ({rate:,.0f}/s)",
+        err=True,
+    )
+    if summary.failed:
+        more = " …" if summary.failed > len(summary.failures) else ""
+        first = "; ".join(summary.failures)
+        click.echo(f"{summary.failed:,} rows failed: {first}{more}", err=True)
+
+
+def _classify_texts(
+    texts: tuple[str, ...],
+    settings: Settings,
+    *,
+    model: str,
+    model_version: str | None,
+    top_k: int,
+    as_json: bool,
+    through_queue: bool,
+    **_of_files: Any,
+) -> Exit:
+    # One process is this one: a few texts are answered before others have started.
+    way = _Way(
+        msgspec.structs.replace(settings, processes=1),
+        model,
+        model_version,
+        through_queue=through_queue,
+    )
+
+    async def ask() -> tuple[Chunk, Answers]:
+        async with way.classifier as classifier:
+            return await classify_texts(
+                texts, classifier, settings, model=model, version=way.version, top_k=top_k
+            )
+
+    chunk, answers = loop.run(ask())
+    if not as_json and sys.stdout.isatty():
+        _print_table(chunk, answers)
+    else:
+        results = ("label", "score", "scores", "error") if top_k else ("label", "score", "error")
+        table = Table("--text", ("text",), iter(()), lambda: None)
+        encoding = JsonLines(results) if as_json else Plain(table)
+        click.echo(encoding.rows(chunk, answers), nl=False)
+    return of_items(len(chunk), sum(error is not None for error in answers.errors))
+
+
+def _print_table(chunk: Chunk, answers: Answers) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    table = RichTable("text", "label", "score")
+    rows = zip(chunk.texts, answers.labels, answers.scores, answers.errors, strict=True)
+    for position, (text, label, score, error) in enumerate(rows):
+        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+        if error is not None or score is None:
+            table.add_row(escape(shown), f"[red]{escape(error or '')}[/red]", "")
+            continue
+        ranked = answers.ranked[position] if answers.ranked else None
+        table.add_row(escape(shown), escape(label or ""), ranked or f"{score:.4f}")
+    Console().print(table)

@@ -1,0 +1,126 @@
+"""`lmaas jobs`: list, show, collect and cancel batch jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from broker_config.settings import Settings
+from lmaas.cli import options
+from lmaas.cli.exits import of_items
+from lmaas.cli.loop import run
+from producer import batch
+from producer.batch import Jobs
+from producer.collect import Counts, collect
+from producer.tables import Place
+from producer.tables.places import FORMATS
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@options.broker
+@click.pass_context
+def command(context: click.Context, /, as_json: bool, **arguments: Any) -> None:
+    """List the batch jobs of the last week; or show, collect or cancel one."""
+    context.obj = settings = Settings.load(**arguments)
+    if context.invoked_subcommand is None:
+        _print(run(_list(settings)), as_json)
+
+
+async def _list(settings: Settings) -> list[batch.Progress]:
+    async with Jobs(settings) as jobs:
+        return await jobs.list()
+
+
+@command.command()
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.pass_obj
+def show(settings: Settings, job: str, as_json: bool) -> None:
+    """Say how far JOB is."""
+
+    async def ask() -> batch.Progress:
+        async with Jobs(settings) as jobs:
+            return await jobs.progress(job)
+
+    _print([run(ask())], as_json)
+
+
+@command.command("collect")
+@click.argument("job")
+@click.option("-o", "--output", required=True, help="File for the results, in order.")
+@click.option("--output-format", type=click.Choice(sorted(set(FORMATS.values()) - {"text"})))
+@click.pass_context
+def collect_(context: click.Context, job: str, output: str, output_format: str | None) -> None:
+    """Wait for JOB, write its results (id, label, score, error), and remove it.
+
+    An interruption loses nothing: run it again.
+    """
+    settings: Settings = context.obj
+    target = Place.of(output, output_format)
+
+    async def fetch() -> Counts:
+        async with Jobs(settings) as jobs:
+            progress = await jobs.progress(job)
+            with _bar(progress.entry.items) as report:
+                return await collect(jobs, job, target, report)
+
+    items, failures = run(fetch())
+    click.echo(f"{output}: {items:,} results, {failures:,} of them errors", err=True)
+    context.exit(of_items(items, failures))
+
+
+@command.command()
+@click.argument("job")
+@click.pass_obj
+def cancel(settings: Settings, job: str) -> None:
+    """Drop what is not done of JOB, and its results."""
+
+    async def drop() -> None:
+        async with Jobs(settings) as jobs:
+            await jobs.cancel(job)
+
+    run(drop())
+    click.echo(f"job {job} is cancelled", err=True)
+
+
+@contextlib.contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, nothing in a pipe."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("collect", total=total)
+        yield lambda items: progress.update(task, completed=items)
+
+
+def _print(jobs: list[batch.Progress], as_json: bool) -> None:
+    if as_json:
+        for job in jobs:
+            entry = msgspec.to_builtins(job.entry) | {"state": job.state, "done": job.done}
+            click.echo(msgspec.json.encode(entry))
+        return
+    table = Table("job", "state", "model", "items", "chunks done", "changed")
+    for job in jobs:
+        table.add_row(*_row(job))
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width).print(table if jobs else "no jobs")
+
+
+def _row(job: batch.Progress) -> tuple[str, ...]:
+    entry = job.entry
+    items = "?" if entry.items is None else f"{entry.items:,}"
+    done = (
+        "-" if job.done is None else f"{job.done:,}/{'?' if entry.chunks is None else entry.chunks}"
+    )
+    changed = datetime.fromtimestamp(entry.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return entry.job, job.state, entry.model, items, done, changed

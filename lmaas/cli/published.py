@@ -1,0 +1,27 @@
+"""Where a private broker's address lies while it runs, so that other commands find it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from broker_config.errors import SettingsError
+
+
+@contextlib.contextmanager
+def published(path: Path, url: str) -> Iterator[None]:
+    """The broker's URL where `Settings.load` looks for it, for this user's eyes only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f'broker_url = "{url}"\n')
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

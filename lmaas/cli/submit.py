@@ -1,0 +1,88 @@
+"""`lmaas submit`: a file as a batch job."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import click
+import msgspec
+
+from broker_config.messages import Code, Item, ItemError, text_item
+from broker_config.settings import Settings
+from lmaas.cli import options
+from lmaas.cli.loop import run
+from producer.batch import Jobs
+from producer.journal import JobEntry
+from producer.tables import Chunk, Place, Table, Wanted, open_table
+from producer.tables.places import FORMATS
+from producer.threads import beside
+
+
+@click.command()
+@click.argument("source", metavar="FILE")
+@click.option("--model", default="sentiment", help="Model to ask.", show_envvar=True)
+@click.option("--model-version", "version", help="Version of the model.  [newest]")
+@click.option("--text-column", help="Column with the texts.", show_envvar=True)
+@click.option("--id-column", help="Column that names the rows.  [row number, from 0]")
+@click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
+@click.option("--job", help="Id of the job.  [made up]")
+@click.option("--top-k", default=0, help="Scores of this many labels; 0 for none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
+@options.broker
+def command(
+    source: str,
+    model: str,
+    version: str | None,
+    text_column: str | None,
+    id_column: str | None,
+    file_format: str | None,
+    job: str | None,
+    top_k: int,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
+    """Publish FILE (or - for a pipe) as a batch job and leave.
+
+    The id of the job is printed; `lmaas jobs collect ID -o FILE` fetches the results, now or
+    days later, from anywhere that reaches the broker.
+    """
+    settings = Settings.load(**arguments)
+    keep = (id_column,) if id_column else ()
+    table = open_table(Place.of(source, file_format), Wanted(text=text_column, keep=keep))
+
+    async def submit() -> JobEntry:
+        async with Jobs(settings) as jobs:
+            items = _items(table, id_column, settings.max_item_bytes)
+            return await jobs.submit(model, items, job=job, version=version, top_k=top_k)
+
+    try:
+        entry = run(submit())
+    finally:
+        table.close()
+    if as_json:
+        click.echo(msgspec.json.encode(entry))
+    else:
+        click.echo(entry.job)
+        click.echo(
+            f"{entry.items:,} items in {entry.chunks:,} chunks are in the queue; "
+            f"collect them with: lmaas jobs collect {entry.job} -o results.csv",
+            err=True,
+        )
+
+
+async def _items(table: Table, id_column: str | None, max_bytes: int) -> AsyncIterator[Item]:
+    while (chunk := await beside(lambda: next(table.chunks, None))) is not None:
+        for item in _chunk_items(chunk, id_column, max_bytes):
+            yield item
+
+
+def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
+    numbers = range(chunk.start, chunk.start + len(chunk))
+    ids = chunk.columns[id_column] if id_column else numbers
+    return [
+        Item(id=str(item_id), error=ItemError(code=Code.UNREADABLE_ROW, message=fault))
+        if (fault := chunk.faults.get(position))
+        else text_item(str(item_id), text, max_bytes)
+        for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
+    ]

@@ -1,0 +1,1 @@
+"""`lmaas train`: from a data set to a model version in the repository."""

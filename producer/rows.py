@@ -1,0 +1,57 @@
+"""The rows of a chunk as packs of items, and the results of packs as columns of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from broker_config.messages import Code, Item, ItemError, Result, text_error
+from broker_config.settings import Settings
+from producer.tables import Answers, Chunk
+from producer.tables.chunks import ranking
+
+
+def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:
+    """The rows that can be sent, in packs within the settings' limits, and why others cannot."""
+    packs: list[list[Item]] = []
+    errors: dict[int, str] = {}
+    items: list[Item] = []
+    size = 0
+    for position, text in enumerate(chunk.texts):
+        if fault := chunk.faults.get(position):
+            errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
+            continue
+        if error := text_error(text, settings.max_item_bytes):
+            errors[position] = _told(error)
+            continue
+        if items and (len(items) >= settings.pack_items or size + len(text) > settings.pack_bytes):
+            packs.append(items)
+            items, size = [], 0
+        items.append(Item(id=str(chunk.start + position), text=text))
+        size += len(text)
+    return ([*packs, items] if items else packs), errors
+
+
+def answers_of(
+    chunk: Chunk, errors: dict[int, str], results: Iterable[list[Result]], *, ranked: bool
+) -> Answers:
+    """The columns of a chunk's answers, from the errors of `packs_of` and the packs' results."""
+    size = len(chunk)
+    labels: list[str | None] = [None] * size
+    scores: list[float | None] = [None] * size
+    told = [errors.get(position) for position in range(size)]
+    rankings: list[str | None] = [None] * size
+    for result in chain.from_iterable(results):
+        position = int(result.id) - chunk.start
+        if result.error is not None:
+            told[position] = _told(result.error)
+            continue
+        labels[position] = result.label
+        scores[position] = result.score
+        if ranked:
+            rankings[position] = ranking(result.scores or {})
+    return Answers(labels, scores, told, rankings if ranked else None)
+
+
+def _told(error: ItemError) -> str:
+    return f"{error.code}: {error.message}"
