@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from broker_config.errors import BrokerError
 from broker_config.local_node import LocalNode
 from broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
 from broker_config.topology import Difference, Topology, declare, difference, topology
-from lmaas.cli import options
+from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import published
@@ -35,6 +35,7 @@ model_option = click.option(
 @click.group()
 def command() -> None:
     """Start a private broker; declare, inspect and export what LMaaS needs on any broker."""
+    logs.configure()
 
 
 @command.command()
@@ -95,7 +96,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 @options.broker
 @click.pass_context
 def doctor(
-    context: click.Context, models: tuple[str, ...], as_json: bool, **arguments: Any
+    context: click.Context, /, models: tuple[str, ...], as_json: bool, **arguments: Any
 ) -> None:
     """Ask the broker what it lacks or has otherwise; changes nothing. Exit 1 when something is."""
     settings = Settings.load(**arguments)
@@ -137,7 +138,8 @@ def _show(report: _Report) -> None:
         return
     table = Table("kind", "name", "problem")
     for one in report.differences:
-        table.add_row(*dataclasses.astuple(one))
+        # The broker repeats the name that the row has already.
+        table.add_row(one.kind, one.name, re.sub(r" for \S+ '.*' in vhost '.*':", ":", one.problem))
     console.print(table)
     if any(one.problem == "missing" for one in report.differences):
         console.print("`lmaas broker declare` makes what is missing; so does a worker's start")

@@ -1,0 +1,217 @@
+"""The contract as an AsyncAPI 3.1 document, made from the structures that the code runs on.
+
+`python -m broker_config.asyncapi > docs/asyncapi.yaml` writes it; a test compares.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from broker_config import messages
+from broker_config.messages import (
+    JSON,
+    MSGPACK,
+    REPLY,
+    REQUEST,
+    Code,
+    Headers,
+    Item,
+    ItemError,
+    Options,
+    Reply,
+    Request,
+    Result,
+    Timings,
+)
+from broker_config.scheduling import LANES, MAX_PRIORITY
+from broker_config.topology import Names, topology
+
+_BINDING: Final = {"bindingVersion": "0.3.0"}
+
+_REQUEST_EXAMPLE: Final = Request(
+    model="sentiment",
+    items=[Item(id="1", text="A quiet, lovely film."), Item(id="2", text="")],
+    options=Options(top_k=2),
+)
+_REPLY_EXAMPLE: Final = Reply(
+    model="sentiment",
+    version="1",
+    worker="host-1",
+    timings=Timings(waited=0.002, ran=0.001),
+    results=[
+        Result(
+            id="1",
+            label="positive",
+            score=0.981234,
+            scores={"positive": 0.981234, "negative": 0.018766},
+        ),
+        Result(id="2", error=ItemError(code=Code.EMPTY_TEXT, message="the text is empty")),
+    ],
+)
+
+
+def document() -> dict[str, Any]:
+    """The document as plain values, for the default prefix and classic queues."""
+    names = Names()
+    return {
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "LMaaS",
+            "version": "1",
+            "description": (
+                "Classification requests over RabbitMQ (AMQP 0.9.1). A request is a pack of items "
+                "for one model; its reply has one result an item, in the same order. An item that "
+                "cannot be classified has an error as its result and does not harm its neighbours. "
+                f"Bodies are `{JSON}` or `{MSGPACK}`, with the same structure; a reply comes in "
+                "the language of its request."
+            ),
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": JSON,
+        "servers": {
+            "broker": {"host": "localhost:5672", "protocol": "amqp", "protocolVersion": "0.9.1"}
+        },
+        "channels": {"work": _work(names), "results": _results()},
+        "operations": {"classify": _classify()},
+        "components": {
+            "messages": {"request": _request(), "reply": _reply()},
+            "schemas": _schemas(),
+            "correlationIds": {
+                "pack": {
+                    "description": "The AMQP property correlation_id; the reply repeats it.",
+                    "location": "$message.header#/correlation_id",
+                }
+            },
+        },
+    }
+
+
+def _work(names: Names) -> dict[str, Any]:
+    queues = topology(names, "classic", ["MODEL"]).queues
+    return {
+        "address": "{model}.{lane}",
+        "description": (
+            f"Published to the exchange `{names.work}` with this routing key, persistent and "
+            "mandatory: a message that comes back names a model that nobody serves."
+        ),
+        "parameters": {
+            "model": {"description": "Name of the model, as in the request."},
+            "lane": {
+                "description": "By estimated service time: "
+                + ", ".join(f"`{lane}` up to {bound:g} s" for lane, bound in LANES.items()),
+                "enum": list(LANES),
+                "default": next(iter(LANES)),
+            },
+        },
+        "messages": {"request": {"$ref": "#/components/messages/request"}},
+        "bindings": {
+            "amqp": {
+                "is": "routingKey",
+                "exchange": {
+                    "name": names.work,
+                    "type": "direct",
+                    "durable": True,
+                    "autoDelete": False,
+                },
+                **_BINDING,
+            }
+        },
+        "x-queues": {
+            queue.name: queue.arguments
+            for queue in queues
+            if queue.name.startswith(f"{names.work}.")
+        },
+    }
+
+
+def _results() -> dict[str, Any]:
+    return {
+        "address": None,
+        "description": (
+            "A queue of the caller's own, named in the request's `reply_to`. Workers publish to "
+            "it through the default exchange."
+        ),
+        "messages": {"reply": {"$ref": "#/components/messages/reply"}},
+    }
+
+
+def _classify() -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "summary": "A worker takes a request, and acknowledges it after its reply is confirmed.",
+        "channel": {"$ref": "#/channels/work"},
+        "messages": [{"$ref": "#/channels/work/messages/request"}],
+        "bindings": {"amqp": {"ack": True, **_BINDING}},
+        "reply": {
+            "address": {
+                "description": "The AMQP property reply_to.",
+                "location": "$message.header#/replyTo",
+            },
+            "channel": {"$ref": "#/channels/results"},
+            "messages": [{"$ref": "#/channels/results/messages/reply"}],
+        },
+    }
+
+
+def _request() -> dict[str, Any]:
+    return {
+        "name": "request",
+        "title": "A pack of items for one model",
+        "contentType": JSON,
+        "correlationId": {"$ref": "#/components/correlationIds/pack"},
+        "headers": {"$ref": "#/components/schemas/Headers"},
+        "payload": {"$ref": "#/components/schemas/Request"},
+        "bindings": {"amqp": {"messageType": REQUEST, **_BINDING}},
+        "examples": [{"name": "two texts", "payload": _plain(_REQUEST_EXAMPLE)}],
+        "x-amqp-properties": {
+            "message_id": "unique for every publish",
+            "correlation_id": "chosen by the caller; the reply repeats it",
+            "reply_to": "the queue that the reply goes to; without it there is none",
+            "priority": f"0 to {MAX_PRIORITY} inside the lane, higher is sooner",
+            "delivery_mode": "2, persistent",
+        },
+    }
+
+
+def _reply() -> dict[str, Any]:
+    return {
+        "name": "reply",
+        "title": "One result an item",
+        "contentType": JSON,
+        "correlationId": {"$ref": "#/components/correlationIds/pack"},
+        "payload": {"$ref": "#/components/schemas/Reply"},
+        "bindings": {"amqp": {"messageType": REPLY, **_BINDING}},
+        "examples": [{"name": "a label and an error", "payload": _plain(_REPLY_EXAMPLE)}],
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(
+        [Request, Reply, Headers], ref_template="#/components/schemas/{name}"
+    )
+    schemas["ItemError"]["properties"]["code"]["examples"] = [code.value for code in Code]
+    headers = schemas["Headers"]
+    headers["properties"] = {
+        messages._HEADER_NAMES[field]: schema for field, schema in headers["properties"].items()
+    }
+    return dict(schemas)
+
+
+def _plain(message: Request | Reply) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(message))
+
+
+def render() -> str:
+    """The document as YAML. Needs PyYAML, which only developers have."""
+    yaml = importlib.import_module("yaml")
+    head = "# Made by `python -m broker_config.asyncapi`: change the structures, not this file.\n"
+    text = yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=100)
+    return head + str(text)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,174 @@
+"""Topology on a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import get_args
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractConnection
+
+from broker_config.errors import TopologyMismatch
+from broker_config.scheduling import LANES
+from broker_config.settings import Settings
+from broker_config.topology import (
+    QueueType,
+    Topology,
+    client_results,
+    declare,
+    difference,
+    job_results,
+    routing_key,
+    topology,
+)
+
+both_types = pytest.mark.parametrize("queue_type", get_args(QueueType))
+
+
+@pytest.fixture
+async def connection(broker_url: str) -> AsyncIterator[AbstractConnection]:
+    async with await aio_pika.connect(broker_url) as connection:
+        yield connection
+
+
+@both_types
+async def test_declare_is_idempotent_and_leaves_no_difference(
+    connection: AbstractConnection, settings: Settings, queue_type: QueueType
+) -> None:
+    wanted = topology(settings.names, queue_type, ["sentiment", "digits"])
+    async with connection.channel() as channel:
+        await declare(channel, wanted)
+        await declare(channel, wanted)
+    assert await difference(connection, wanted) == []
+
+
+@both_types
+async def test_difference_names_what_is_missing_and_makes_nothing(
+    connection: AbstractConnection, settings: Settings, queue_type: QueueType
+) -> None:
+    wanted = topology(settings.names, queue_type, ["sentiment"])
+    every_name = [("exchange", exchange.name) for exchange in wanted.exchanges]
+    every_name += [("queue", queue.name) for queue in wanted.queues]
+    for _ in range(2):  # a difference that declared what it looked for would find less then
+        found = await difference(connection, wanted)
+        assert [(one.kind, one.name) for one in found] == every_name
+        assert {one.problem for one in found} == {"missing"}
+
+
+async def test_difference_says_what_a_queue_has_otherwise(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    wanted = topology(settings.names, "classic", ["sentiment"])
+    odd = settings.names.work_queue("sentiment", "short")
+    async with connection.channel() as channel:
+        await channel.declare_queue(odd, durable=True, arguments={"x-queue-type": "classic"})
+        others = tuple(queue for queue in wanted.queues if queue.name != odd)
+        await declare(channel, Topology(wanted.exchanges, others, ()))
+    (found,) = await difference(connection, wanted)
+    assert (found.kind, found.name) == ("queue", odd)
+    assert "inequivalent arg" in found.problem
+    assert "\n" not in found.problem
+
+
+async def test_declare_over_something_else_raises_and_changes_nothing(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    names = settings.names
+    async with connection.channel() as channel:
+        await declare(channel, topology(names, "classic"))
+    channel = await connection.channel()
+    with pytest.raises(TopologyMismatch, match="lmaas broker doctor"):
+        await declare(channel, topology(names, "quorum"))
+    assert await difference(connection, topology(names, "classic")) == []
+
+
+async def test_an_exchange_of_another_type_is_a_difference(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    wanted = topology(settings.names, "classic")
+    async with connection.channel() as channel:
+        await channel.declare_exchange(settings.names.work, "topic", durable=True)
+    found = {one.name: one.problem for one in await difference(connection, wanted)}
+    assert "inequivalent arg 'type'" in found[settings.names.work]
+
+
+@both_types
+async def test_every_lane_takes_its_own_messages(
+    connection: AbstractConnection, settings: Settings, queue_type: QueueType
+) -> None:
+    names = settings.names
+    async with connection.channel(publisher_confirms=True) as channel:
+        await declare(channel, topology(names, queue_type, ["sentiment", "digits"]))
+        work = await channel.get_exchange(names.work)
+        for lane in LANES:
+            message = aio_pika.Message(lane.encode(), delivery_mode=2)
+            await work.publish(message, routing_key("sentiment", lane))
+        for lane in LANES:
+            queue = await channel.get_queue(names.work_queue("sentiment", lane))
+            message = await queue.get(no_ack=True, timeout=5)
+            assert message.body == lane.encode()
+            other = await channel.get_queue(names.work_queue("digits", lane))
+            assert await other.get(no_ack=True, fail=False) is None
+
+
+async def test_a_refused_message_is_parked_and_keeps_its_routing_key(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    names = settings.names
+    async with connection.channel() as channel:
+        await declare(channel, topology(names, "classic", ["sentiment"]))
+        work = await channel.get_exchange(names.work)
+        await work.publish(aio_pika.Message(b"bad"), routing_key("sentiment", "short"))
+        lane = await channel.get_queue(names.work_queue("sentiment", "short"))
+        await (await lane.get(timeout=5)).reject(requeue=False)
+        parked = await channel.get_queue(names.dead)
+        async with parked.iterator(timeout=5) as messages:
+            message = await anext(messages)
+            await message.ack()
+        assert (message.body, message.routing_key) == (b"bad", "sentiment.short")
+
+
+async def test_a_retry_returns_to_its_lane_after_the_delay(
+    connection: AbstractConnection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker_config.topology.RETRY_DELAYS", {"soon": 50})
+    names = settings.names
+    async with connection.channel() as channel:
+        await declare(channel, topology(names, "classic", ["sentiment"]))
+        retry = await channel.get_exchange(names.retry("soon"))
+        await retry.publish(aio_pika.Message(b"again"), routing_key("sentiment", "long"))
+        lane = await channel.get_queue(names.work_queue("sentiment", "long"))
+        async with lane.iterator(timeout=5) as messages:
+            message = await anext(messages)
+            await message.ack()
+        assert message.body == b"again"
+
+
+async def test_results_queues_of_clients_and_jobs(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    names = settings.names
+    async with connection.channel() as channel:
+        await declare(channel, topology(names, "quorum"))
+        for wanted in (client_results(names, "c1"), job_results(names, "j1")):
+            await declare(channel, wanted)
+            await declare(channel, wanted)
+            assert await difference(connection, wanted) == []
+            (queue,) = wanted.queues
+            # As a worker reaches every reply_to.
+            await channel.default_exchange.publish(aio_pika.Message(b"r"), queue.name)
+            message = await (await channel.get_queue(queue.name)).get(no_ack=True, timeout=5)
+            assert message.body == b"r"
+
+
+async def test_a_difference_with_the_other_queue_type_is_seen(
+    connection: AbstractConnection, settings: Settings
+) -> None:
+    async with connection.channel() as channel:
+        await declare(channel, topology(settings.names, "quorum"))
+    found = await difference(connection, topology(settings.names, "classic"))
+    assert {one.name for one in found} == {
+        queue.name for queue in topology(settings.names, "classic").queues
+    }
+    assert all("inequivalent arg" in one.problem for one in found)

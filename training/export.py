@@ -1,0 +1,217 @@
+"""A trained network as a model version: ONNX, checked against Keras, with its manifest.
+
+The exported graph takes `ids`, int32 [texts, words], and gives `scores`, float32 [texts, labels]:
+probabilities in the order of the manifest's labels. Both dimensions of the input are free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from broker_config.errors import LmaasError, TrainingError
+from training import evaluate, quietly
+from training.architectures import Architecture, NGrams, embedding_of, probabilities
+from training.datasets import Dataset
+from workers.preprocess.text import PADDING, WordTokenizer
+from workers.repository import MANIFEST, MODEL, Calibration, Manifest, ModelVersion, Preprocessing
+from workers.runtime import Runtime
+
+with quietly():
+    import keras
+    import tensorflow as tf
+    import tf2onnx
+
+#: The newest that tf2onnx writes.
+OPSET: Final = 18
+#: The exported graph may differ from Keras by so much.
+TOLERANCE: Final = 1e-5
+VOCABULARY: Final = "vocabulary.txt"
+PICTURE: Final = "evaluation.png"
+#: Texts that the graph is compared on and timed with.
+SAMPLE: Final = 256
+_REPEATS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Everything that goes into a version."""
+
+    name: str
+    architecture: Architecture
+    model: keras.Sequential
+    tokenizer: WordTokenizer
+    dataset: Dataset
+    evaluation: evaluate.Evaluation
+    #: Parameters and course of the training, for the record.
+    record: dict[str, Any]
+
+
+def export(trained: Trained, out_root: Path) -> Path:
+    """Write `out_root/NAME/N`, all of it or nothing; raises TrainingError.
+
+    A worker that looks into the folder sees the version only when it is whole.
+    """
+    models = out_root / trained.name
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as temporary:
+            built = Path(temporary) / "version"
+            built.mkdir()
+            number = _next_number(models)
+            _write(trained, built, str(number))
+            return built.rename(models / str(number))
+    except OSError as error:
+        raise TrainingError(f"{models}: {error}; nothing was exported") from error
+
+
+def _next_number(models: Path) -> int:
+    taken = (int(path.name) for path in models.iterdir() if path.name.isdecimal())
+    return max(taken, default=0) + 1
+
+
+def _write(trained: Trained, folder: Path, number: str) -> None:
+    onnx.save(to_onnx(trained.model), folder / MODEL)
+    trained.tokenizer.save(folder / VOCABULARY)
+    title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset.name})"
+    evaluate.draw(trained.evaluation, folder / PICTURE, title)
+    manifest = _manifest(trained, folder, number)
+    texts = trained.dataset.test.texts[:: max(1, len(trained.dataset.test) // SAMPLE)][:SAMPLE]
+    runtime = _runtime(folder, manifest)
+    _compare(runtime.scores(texts), trained, texts)
+    manifest = msgspec.structs.replace(manifest, calibration=_calibration(runtime, texts))
+    written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(written + b"\n")
+
+
+# --- graph ---------------------------------------------------------------------------------------
+
+
+def to_onnx(model: keras.Sequential) -> onnx.ModelProto:
+    """The network for serving; its embedding is stored in half precision, without loss."""
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    signature = [tf.TensorSpec((None, None), tf.int32, name="ids")]
+    serving = tf.function(_serving(model), input_signature=signature)
+    with quietly():
+        graph: onnx.ModelProto
+        graph, _ = tf2onnx.convert.from_function(serving, signature, opset=OPSET)
+    _halve(graph.graph, embedding_of(model).embeddings.numpy())
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _serving(model: keras.Sequential) -> Any:
+    """The same function of ids as the model, with fewer passes over the memory.
+
+    The row of padding is zero, so that a plain sum needs no mask.
+    """
+    first, (hidden, output) = model.layers[0], model.layers[-2:]
+    table = embedding_of(model).embeddings.value
+
+    def scores(ids: Any) -> dict[str, Any]:
+        rows = first(ids) if isinstance(first, NGrams) else ids
+        total = tf.reduce_sum(tf.gather(table, rows), axis=1)
+        count = tf.reduce_sum(tf.cast(rows != PADDING, tf.float32), axis=1, keepdims=True)
+        # A row of padding alone has the mean zero instead of none.
+        return {"scores": probabilities(output(hidden(total / tf.maximum(count, 1))))}
+
+    return scores
+
+
+def _halve(graph: onnx.GraphProto, table: npt.NDArray[np.float32]) -> None:
+    """Store the embedding as float16 and cast it in the graph (once, when it is loaded)."""
+    stored = next(each for each in graph.initializer if tuple(each.dims) == table.shape)
+    half = table.astype(np.float16)
+    if not np.array_equal(half, table):
+        raise TrainingError("the embedding is not on its grid; call architectures.settle first")
+    name = stored.name
+    stored.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
+    cast = onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
+    graph.node.insert(0, cast)
+
+
+# --- checks and figures --------------------------------------------------------------------------
+
+
+def _runtime(folder: Path, manifest: Manifest) -> Runtime:
+    try:
+        return Runtime(ModelVersion(folder, manifest))
+    except LmaasError as error:
+        raise TrainingError(f"the exported model does not run: {error}") from error
+
+
+def _compare(served: evaluate.Scores, trained: Trained, texts: Sequence[str]) -> None:
+    """Served scores against Keras, each text in a batch of its own."""
+    for text, scores in zip(texts, served, strict=True):
+        (ids,) = trained.tokenizer([text])
+        expected = probabilities(trained.model(ids[None], training=False)).numpy()[0]
+        difference = float(np.abs(scores - expected).max())
+        if not difference <= TOLERANCE:
+            raise TrainingError(
+                f"the exported graph differs from Keras by {difference:.2g} for {text[:60]!r}; "
+                "nothing was exported"
+            )
+
+
+def _calibration(runtime: Runtime, texts: Sequence[str]) -> Calibration:
+    """A line through the service times of a pack of one short text and of a pack of all."""
+    shortest = min(texts, key=len)
+    small, large = len(shortest.encode()), sum(len(text.encode()) for text in texts)
+    fixed, whole = _seconds(runtime, [shortest]), _seconds(runtime, texts)
+    per_byte = max(whole - fixed, 0) / max(large - small, 1)
+    return Calibration(fixed_seconds=max(fixed - per_byte * small, 0), seconds_per_byte=per_byte)
+
+
+def _seconds(runtime: Runtime, texts: Sequence[str]) -> float:
+    """The fastest of a few runs: what else the machine does is not the model's."""
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        runtime.scores(texts)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
+    """Without the calibration, which needs the manifest to run."""
+    dataset = trained.dataset
+    return Manifest(
+        name=trained.name,
+        version=number,
+        labels=list(dataset.labels),
+        preprocessing=Preprocessing(
+            kind="words", file=VOCABULARY, max_tokens=trained.tokenizer.max_tokens
+        ),
+        architecture=trained.architecture,
+        dataset={
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        },
+        metrics=trained.evaluation.as_dict(),
+        calibration=Calibration(fixed_seconds=0, seconds_per_byte=0),
+        code_version=version("lmaas"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        training=trained.record,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
