@@ -235,7 +235,7 @@ def decode_reply(body: bytes, content_type: str | None) -> Reply:
     """Raises MessageError when the body is no reply."""
     try:
         return _REPLY_DECODERS[_known(content_type)].decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"not a reply: {error}") from error
 
 
@@ -275,17 +275,17 @@ def _decode_item_by_item(body: bytes, kind: str) -> tuple[Request, dict[int, Ite
     try:
         envelope, convert = _open_json(body) if kind == JSON else _open_msgpack(body)
     except (ValueError, RecursionError) as error:
-        raise MessageError(f"not a request: {error}") from error
+        raise MessageError(f"not a request: {_words(error)}") from error
     items: list[Item] = []
     faults: dict[int, ItemError] = {}
     for position, raw in enumerate(envelope.items):
         try:
             item = convert(raw, Item)
-            item.id.encode()  # the reply carries it
+            _check_sendable(item.id, item.error)
             items.append(item)
         except ValueError as error:
             items.append(Item(id=_id_of(raw, convert) or f"#{position}"))
-            faults[position] = ItemError(code=Code.INVALID_ITEM, message=str(error))
+            faults[position] = ItemError(code=Code.INVALID_ITEM, message=_words(error))
     request = Request(
         model=envelope.model, items=items, version=envelope.version, options=envelope.options
     )
@@ -305,8 +305,18 @@ def _open_json(body: bytes) -> tuple[_Envelope, _Convert]:
     # UTF-8: they then spoil the text they are in and not the pack.
     content = json.loads(body.decode("utf-8", "surrogateescape"))
     envelope = msgspec.convert(content, _Envelope)
-    envelope.model.encode()
+    _check_sendable(envelope.model, envelope.version)
     return envelope, msgspec.convert
+
+
+def _check_sendable(*parts: Any) -> None:
+    """Raises ValueError for what the reply repeats and could not carry: a lone surrogate."""
+    msgspec.msgpack.encode(parts)
+
+
+def _words(error: Exception) -> str:
+    """What the error says, which can quote a lone surrogate, as a reply can carry it."""
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def _id_of(raw: Any, convert: _Convert) -> str | None:

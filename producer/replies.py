@@ -29,6 +29,7 @@ class Replies:
         self._topology = client_results(settings.names, client)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._queue: AbstractQueue | None = None
+        self._tag = ""
         #: When anything came last, on the event loop's clock.
         self.last_arrival = asyncio.get_running_loop().time()
         self.session = Session(settings, f"client {client} replies", self._prepare)
@@ -36,7 +37,7 @@ class Replies:
     async def _prepare(self, channel: AbstractChannel) -> None:
         await declare(channel, self._topology)
         self._queue = await channel.get_queue(self.queue_name, ensure=False)
-        await self._queue.consume(self._on_message)
+        self._tag = await self._queue.consume(self._on_message)
 
     def expect(self, correlation_id: str) -> asyncio.Future[Reply]:
         """A future of the reply to a pack that is about to be published."""
@@ -62,4 +63,5 @@ class Replies:
         """Remove the queue; without a connection it expires by itself."""
         if self._queue is not None and self.session.is_up:
             with contextlib.suppress(*GONE, TimeoutError):
+                await self._queue.cancel(self._tag)
                 await self._queue.delete(if_unused=False, if_empty=False, timeout=5)

@@ -1,0 +1,151 @@
+"""The main job on this machine: a broker, two workers, single calls and a batch job.
+
+Uses the broker in LMAAS_BROKER_URL when it is set, and a private one otherwise; everything that
+it starts has ended when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import itertools
+import os
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import lmaas
+from broker_config.connection import connect
+from broker_config.local_node import LocalNode
+from broker_config.topology import topology
+
+MODEL = "sentiment"
+WORKERS = 2
+#: How much is measured: calls at the same time, and items of the batch job.
+CALLS = 2_000
+JOB_ITEMS = 20_000
+HERE = Path(__file__).parent
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+
+
+async def main() -> None:
+    with (HERE / "reviews.csv").open(encoding="utf-8", newline="") as file:
+        reviews = [row["review"] for row in csv.DictReader(file)]
+    async with broker() as url:
+        settings = lmaas.Settings.load(
+            broker_url=url,
+            prefix=f"demo-{uuid.uuid4().hex[:8]}",
+            models=str(HERE.parent / "models"),
+        )
+        async with workers(settings), cleared(settings):
+            await single_calls(settings, reviews)
+            await batch_job(settings, reviews)
+
+
+@contextlib.asynccontextmanager
+async def broker() -> AsyncIterator[str]:
+    """The URL of a broker that can be used."""
+    if url := os.environ.get("LMAAS_BROKER_URL"):
+        yield url
+        return
+    began = time.perf_counter()
+    async with LocalNode() as node:
+        console.print(f"private RabbitMQ started in {time.perf_counter() - began:.1f} s")
+        yield node.url
+
+
+@contextlib.asynccontextmanager
+async def workers(settings: lmaas.Settings) -> AsyncIterator[None]:
+    """Worker processes that consume; they drain in the end."""
+    began = time.perf_counter()
+    environment = os.environ | {
+        "LMAAS_BROKER_URL": settings.broker_url,
+        "LMAAS_PREFIX": settings.prefix,
+        "LMAAS_MODELS": settings.models,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lmaas", "worker", "--processes", str(WORKERS)),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        for _ in range(WORKERS):
+            while b"ready" not in (line := await process.stderr.readline()):
+                if not line:
+                    raise SystemExit("the workers did not start")
+        console.print(f"{WORKERS} workers ready in {time.perf_counter() - began:.1f} s\n")
+        yield
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+@contextlib.asynccontextmanager
+async def cleared(settings: lmaas.Settings) -> AsyncIterator[None]:
+    """Leaves nothing on a broker that is not ours alone."""
+    try:
+        yield
+    finally:
+        async with await connect(settings, name="demo") as connection:
+            channel = await connection.channel()
+            made = topology(settings.names, settings.queue_type, [MODEL])
+            for queue in made.queues:
+                await channel.queue_delete(queue.name)
+            for exchange in made.exchanges:
+                await channel.exchange_delete(exchange.name)
+
+
+async def single_calls(settings: lmaas.Settings, reviews: list[str]) -> None:
+    async with lmaas.Client(settings) as client:
+        results = await asyncio.gather(
+            *(client.classify(MODEL, review, errors="return") for review in reviews)
+        )
+        show(reviews, results)
+        texts = itertools.islice(itertools.cycle(filter(None, reviews)), CALLS)
+        began = time.perf_counter()
+        await asyncio.gather(*(client.classify(MODEL, text) for text in texts))
+        rate = CALLS / (time.perf_counter() - began)
+    console.print(f"{CALLS:,} single calls at the same time: {rate:,.0f} a second")
+
+
+async def batch_job(settings: lmaas.Settings, reviews: list[str]) -> None:
+    texts = itertools.islice(itertools.cycle(reviews), JOB_ITEMS)
+    async with lmaas.Jobs(settings) as jobs:
+        began = time.perf_counter()
+        job = await jobs.submit(MODEL, texts)
+        submitted = time.perf_counter() - began
+        counts = {"positive": 0, "negative": 0, "errors": 0}
+        async for chunk in jobs.results(job.job):
+            for result in chunk.reply.results:
+                counts[result.label or "errors"] += 1
+        rate = JOB_ITEMS / (time.perf_counter() - began)
+    told = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    console.print(
+        f"a batch job of {JOB_ITEMS:,} short texts: submitted in {submitted:.1f} s, "
+        f"{rate:,.0f} a second until the last result:\n{told}"
+    )
+
+
+def show(reviews: list[str], results: list[lmaas.Result]) -> None:
+    table = Table(title="single calls through the queue")
+    table.add_column("review", no_wrap=True, overflow="ellipsis", max_width=58)
+    table.add_column("label", no_wrap=True)
+    table.add_column("score", no_wrap=True)
+    for review, result in zip(reviews, results, strict=True):
+        if result.error:
+            table.add_row(repr(review), f"[red]error: {result.error.message}[/red]", "")
+        else:
+            table.add_row(review, result.label, f"{result.score:.3f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
