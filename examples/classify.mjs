@@ -1,0 +1,41 @@
+// Any language can ask: publish JSON to the work exchange, read JSON from a queue of your own.
+//
+//   npm install amqplib
+//   LMAAS_BROKER_URL=amqp://user:password@localhost:5672/ node examples/classify.mjs
+
+import { randomUUID } from "node:crypto";
+import amqp from "amqplib";
+
+const connection = await amqp.connect(process.env.LMAAS_BROKER_URL);
+const channel = await connection.createConfirmChannel();
+channel.on("return", () => {
+  console.error("no worker has ever served this model on this broker");
+  process.exit(1);
+});
+const { queue } = await channel.assertQueue("", { exclusive: true });
+
+const request = {
+  model: "sentiment",
+  items: [
+    { id: "a", text: "What a wonderful film!" },
+    { id: "b", text: "" },
+    { id: "c", text: "A waste of time." },
+  ],
+};
+const prefix = process.env.LMAAS_PREFIX ?? "lmaas";
+channel.publish(`${prefix}.v1.work`, "sentiment.short", Buffer.from(JSON.stringify(request)), {
+  contentType: "application/json",
+  correlationId: randomUUID(),
+  mandatory: true,
+  persistent: true,
+  replyTo: queue,
+  type: "lmaas.request.v1",
+});
+await channel.waitForConfirms();
+
+await channel.consume(queue, async (message) => {
+  for (const { id, label, score, error } of JSON.parse(message.content).results) {
+    console.log(id, error ? `${error.code}: ${error.message}` : `${label} ${score}`);
+  }
+  await connection.close();
+}, { noAck: true });
