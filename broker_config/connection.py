@@ -11,9 +11,9 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -38,6 +38,8 @@ from broker_config.errors import (
 )
 from broker_config.settings import Settings, masked
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 #: Seconds between tries: doubling from the first to the last, with jitter.
@@ -46,8 +48,13 @@ LAST_PAUSE: Final = 2.0
 #: Seconds for one try: TCP, TLS and the AMQP handshake.
 HANDSHAKE_TIMEOUT: Final = 10.0
 
+#: AMQP codes of a broker that closes a connection because it is on its way down or up:
+#: CONNECTION_FORCED and INTERNAL_ERROR.
+NOT_NOW: Final = (320, 541)
 #: What aio-pika raises when a channel or connection went away under a call.
 GONE: Final = (AMQPError, ConnectionError, asyncio.InvalidStateError, RuntimeError)
+#: Those of them that do not only mean that the broker said no.
+LOST: Final = (ConnectionError, asyncio.InvalidStateError, RuntimeError)
 
 
 async def connect(settings: Settings, *, name: str) -> AbstractConnection:
@@ -72,6 +79,13 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
                         last = error
                         if refusal := _refusal(error, url):
                             raise refusal from error
+                if pauses.is_first:
+                    log.warning(
+                        "no broker at %s yet; trying for %g s",
+                        settings.broker,
+                        settings.connect_timeout,
+                        extra={"action": "broker_awaited"},
+                    )
                 await asyncio.sleep(pauses.next())
     except TimeoutError as error:
         reason = f" ({_words(last)})" if last else ""
@@ -86,6 +100,10 @@ class _Pauses:
 
     def __init__(self) -> None:
         self._next = FIRST_PAUSE
+
+    @property
+    def is_first(self) -> bool:
+        return self._next == FIRST_PAUSE
 
     def next(self) -> float:
         pause = self._next * random.uniform(0.5, 1.0)
@@ -128,6 +146,8 @@ def _refusal(error: Exception, url: URL) -> BrokerRefused | None:
             f"{place}: no virtual host {url.path.removeprefix('/') or '/'!r} for this user"
         )
     if isinstance(error, ConnectionClosed):
+        if error.args and error.args[0] in NOT_NOW:
+            return None
         return BrokerRefused(f"{place}: the broker refused: {_words(error)}")
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
@@ -152,7 +172,7 @@ class Session:
         self,
         settings: Settings,
         name: str,
-        prepare: Callable[[AbstractChannel], Awaitable[None]],
+        prepare: Callable[[AbstractChannel], Awaitable[None]] | None = None,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -176,7 +196,7 @@ class Session:
     ) -> None:
         if self._keeper:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await asyncio.gather(self._keeper, return_exceptions=True)
         await self._close()
 
     @property
@@ -195,6 +215,37 @@ class Session:
                 waiting.cancel()
         return self._channel
 
+    async def ask(self, question: Callable[[AbstractConnection], Coroutine[Any, Any, T]]) -> T:
+        """The answer to a question, which is put again when the connection is lost under it.
+
+        It gets the connection, to open a channel of its own on. Raises BrokerUnavailable when
+        there is no answer within `connect_timeout`.
+        """
+        limit = self.settings.connect_timeout
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    channel = await self.channel()
+                    assert self._connection is not None
+                    asking = asyncio.create_task(question(self._connection))
+                    try:
+                        await asyncio.wait([asking])
+                    finally:
+                        asking.cancel()
+                    # aiormq's own tasks are cancelled when the connection is lost.
+                    if not asking.cancelled() and not isinstance(asking.exception(), LOST):
+                        return asking.result()
+                    await self._left(channel)
+        except TimeoutError as error:
+            raise BrokerUnavailable(
+                f"{self.settings.broker} did not answer within {limit:g} s"
+            ) from error
+
+    async def _left(self, channel: AbstractChannel) -> None:
+        """Waits for the close callback, which may come a little after a call has failed."""
+        if self._channel is channel:
+            await self._lost.wait()
+
     async def failed(self) -> None:
         """Waits until the session gave up, and raises why."""
         assert self._keeper is not None
@@ -207,13 +258,21 @@ class Session:
         return BrokerUnavailable(f"{self.name} is closed")
 
     async def _open(self) -> None:
-        self._connection = await connect(self.settings, name=self.name)
+        connection = self._connection = await connect(self.settings, name=self.name)
         self._lost.clear()
+
+        def on_close(*_: Any) -> None:
+            if self._connection is connection:  # not one that was given up before
+                self._channel = None
+                self._up.clear()
+                self._lost.set()
+
         try:
-            channel = await self._connection.channel(on_return_raises=True)
-            self._connection.close_callbacks.add(self._on_close)
-            channel.close_callbacks.add(self._on_close)
-            await self._prepare(channel)
+            channel = await connection.channel(on_return_raises=True)
+            connection.close_callbacks.add(on_close)
+            channel.close_callbacks.add(on_close)
+            if self._prepare:
+                await self._prepare(channel)
         except BaseException:
             await self._close()
             raise
@@ -221,24 +280,25 @@ class Session:
             self._channel = channel
             self._up.set()
 
-    def _on_close(self, *_: Any) -> None:
-        self._channel = None
-        self._up.clear()
-        self._lost.set()
-
     async def _keep(self) -> None:
         """Ends only with an error that coming back would not mend."""
         while True:
             await self._lost.wait()
             log.warning("connection lost", extra={"action": "connection_lost", "link": self.name})
-            await self._close()
             pauses = _Pauses()
+            patience = asyncio.get_running_loop().time() + self.settings.connect_timeout
             while not self.is_up:
+                await self._close()
                 await asyncio.sleep(pauses.next())
                 try:
                     await self._open()
                 except BrokerUnavailable as error:
                     log.warning("%s", error, extra={"action": "broker_away", "link": self.name})
+                except BrokerRefused as error:
+                    # Believed when it lasts: a broker that goes down or comes up refuses too.
+                    if asyncio.get_running_loop().time() > patience:
+                        raise
+                    log.warning("%s", error, extra={"action": "connect_failed", "link": self.name})
                 except LmaasError:
                     raise
                 except (*GONE, OSError) as error:
@@ -249,7 +309,6 @@ class Session:
         connection, self._connection, self._channel = self._connection, None, None
         self._up.clear()
         if connection is not None:
-            connection.close_callbacks.discard(self._on_close)
             with contextlib.suppress(*GONE, OSError, TimeoutError):
                 async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                     await connection.close()
@@ -294,8 +353,7 @@ class Publisher(Session):
                     f"the broker refused a message for {key!r}: queue full"
                 ) from error
             case _:
-                # The close callback may come a little after the call has failed.
-                await self._lost.wait()
+                await self._left(channel)
                 return False
 
 

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Options(_Wire, frozen=True):
     """What the caller wants beyond the label."""
 
     #: The scores of this many labels, best first, in `Result.scores`; 0 for none.
-    top_k: int = 0
+    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Request(_Wire, frozen=True):

@@ -113,6 +113,8 @@ def masked(url: str) -> str:
 
 
 def _masked_one(url: str) -> str:
+    if "://" not in url:  # it may be what follows a comma in a password
+        return "(not a URL)"
     try:
         parsed = URL(url)
         return str(parsed.with_password("***")) if parsed.password else str(parsed)

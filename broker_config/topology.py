@@ -9,8 +9,9 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
                                        letters go back to `work` by their routing key
 `lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
 `lmaas.v1.results.client.ID`           a client's replies, `lmaas.v1.results.job.ID` a
-                                       job's; workers reach them, as every `reply_to`,
-                                       through the default exchange
+                                       job's (its id and a random part); workers reach
+                                       them, as every `reply_to`, through the default
+                                       exchange
 `lmaas.v1.jobs`                        the journal of batch jobs
 =====================================  ==========================================
 """

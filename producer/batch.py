@@ -25,7 +25,7 @@ from aio_pika.abc import (
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
-from broker_config.connection import Session, connect
+from broker_config.connection import Session
 from broker_config.errors import BrokerError, BrokerUnavailable, JobError
 from broker_config.messages import (
     JOB,
@@ -104,8 +104,8 @@ class Jobs:
         async with contextlib.AsyncExitStack() as stack:
             self._publisher = PackPublisher(self.settings, "jobs publish")
             await stack.enter_async_context(self._publisher)
-            self._connection: AbstractConnection = await connect(self.settings, name="jobs")
-            stack.push_async_callback(self._connection.close)
+            self._session = Session(self.settings, "jobs")
+            await stack.enter_async_context(self._session)
             self._stack = stack.pop_all()
         return self
 
@@ -133,13 +133,13 @@ class Jobs:
         ever served the model; BrokerError.
         """
         job = job or uuid.uuid4().hex[:12]
-        await self._claim(job)
-        entry = JobEntry(job=job, state="submitting", model=model, version=version)
+        queue = await self._claim(job)
+        entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
         try:
             await record(self._publisher, self._names.jobs, entry)
             chunks, items = await self._publish_chunks(entry, texts, top_k)
             entry = entry.now("submitted", chunks=chunks, items=items)
-            await record(self._publisher, self._names.job_results(job), entry)
+            await record(self._publisher, queue, entry)
             await record(self._publisher, self._names.jobs, entry)
         except BaseException:
             with contextlib.suppress(BrokerError):
@@ -147,17 +147,28 @@ class Jobs:
             raise
         return entry
 
-    async def _claim(self, job: str) -> None:
+    async def _claim(self, job: str) -> str:
+        """The results queue for a new job.
+
+        It is this submission's alone: what is left in the lanes of an earlier job with the same
+        id finds its own queue gone, and never this one.
+        """
         if not _ID.fullmatch(job):
             raise JobError(f"job id {job!r} must be 1 to 64 letters, digits or . _ -")
-        if await self._count(job) is not None:
+        earlier = (await self._entries()).get(job)
+        if earlier and await self._count(earlier) is not None:
             raise JobError(f"there is a job {job!r} already; `lmaas jobs cancel {job}` removes it")
-        async with self._connection.channel() as channel:
-            await declare(channel, job_results(self._names, job))
+        run = f"{job}.{uuid.uuid4().hex[:8]}"
+
+        async def declared(connection: AbstractConnection) -> None:
+            async with connection.channel() as channel:
+                await declare(channel, job_results(self._names, run))
+
+        await self._session.ask(declared)
+        return self._names.job_results(run)
 
     async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
         numbers = iter(range(2**31))
-        reply_to = self._names.job_results(entry.job)
 
         async def publish(items: list[Item]) -> int:
             number = next(numbers)
@@ -168,47 +179,54 @@ class Jobs:
                     items=items,
                     options=Options(top_k=top_k),
                 ),
-                reply_to=reply_to,
+                reply_to=entry.queue,
                 correlation_id=f"{entry.job}.{number}",
                 headers=Headers(job=entry.job, chunk=number),
             )
             return len(items)
 
-        sent = windowed(packs(texts, self.settings), publish, self.settings.window)
-        async with contextlib.aclosing(sent):
+        async with (
+            contextlib.aclosing(packs(texts, self.settings)) as source,
+            contextlib.aclosing(windowed(source, publish, self.settings.window)) as sent,
+        ):
             sizes = [size async for size in sent]
         return len(sizes), sum(sizes)
 
     async def list(self) -> list[Progress]:
         """Every job of the last week, oldest first."""
-        entries = await read(self._connection, self._names.jobs)
-        return [await self._progress(entry) for entry in entries.values()]
+        return [await self._progress(entry) for entry in (await self._entries()).values()]
 
     async def progress(self, job: str) -> Progress:
         """Raises JobError when the broker knows no such job."""
         return await self._progress(await self._entry(job))
 
+    async def _entries(self) -> dict[str, JobEntry]:
+        return await self._session.ask(lambda connection: read(connection, self._names.jobs))
+
     async def _entry(self, job: str) -> JobEntry:
-        entries = await read(self._connection, self._names.jobs)
+        entries = await self._entries()
         if job not in entries:
             raise JobError(f"no job {job!r} on {self.settings.broker} (see `lmaas jobs`)")
         return entries[job]
 
     async def _progress(self, entry: JobEntry) -> Progress:
-        counts = await self._count(entry.job)
+        counts = await self._count(entry)
         if counts is None:
             return Progress(entry, None)
         messages, consumers = counts
         seal = 1 if entry.state == "submitted" and not consumers else 0
         return Progress(entry, max(0, messages - seal), collecting=consumers > 0)
 
-    async def _count(self, job: str) -> tuple[int, int] | None:
+    async def _count(self, entry: JobEntry) -> tuple[int, int] | None:
         """Messages and consumers of a job's results queue; None when there is no such queue."""
-        try:
-            async with self._connection.channel() as channel:
-                queue = await channel.get_queue(self._names.job_results(job))
-                result = queue.declaration_result
+
+        async def counts(connection: AbstractConnection) -> tuple[int, int]:
+            async with connection.channel() as channel:
+                result = (await channel.get_queue(entry.queue)).declaration_result
                 return result.message_count or 0, result.consumer_count or 0
+
+        try:
+            return await self._session.ask(counts)
         except ChannelNotFoundEntity:
             return None
 
@@ -221,9 +239,11 @@ class Jobs:
         await self._end(await self._entry(job), "collected")
 
     async def _end(self, entry: JobEntry, state: State) -> None:
-        async with self._connection.channel() as channel:
-            queue = await channel.get_queue(self._names.job_results(entry.job), ensure=False)
-            await queue.delete(if_unused=False, if_empty=False)
+        async def delete(connection: AbstractConnection) -> None:
+            async with connection.channel() as channel:
+                await channel.queue_delete(entry.queue)
+
+        await self._session.ask(delete)
         await record(self._publisher, self._names.jobs, entry.now(state))
 
     async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
@@ -236,7 +256,7 @@ class Jobs:
         entry = await self._entry(job)
         if entry.state in {"cancelled", "collected"}:
             raise JobError(f"job {job!r} was {entry.state} before")
-        collector = _Collector(self.settings, job)
+        collector = _Collector(self.settings, entry)
         async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -247,17 +267,17 @@ class Jobs:
 class _Collector:
     """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
 
-    def __init__(self, settings: Settings, job: str) -> None:
-        self._settings = settings
-        self._job = job
+    def __init__(self, settings: Settings, entry: JobEntry) -> None:
+        self._job = entry.job
+        self._name = entry.queue
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._queue: AbstractQueue | None = None
-        self.session = Session(settings, f"job {job} results", self._prepare)
+        self.session = Session(settings, f"job {entry.job} results", self._prepare)
 
     async def _prepare(self, channel: AbstractChannel) -> None:
         again = self._queue is not None
         try:
-            self._queue = await channel.get_queue(self._settings.names.job_results(self._job))
+            self._queue = await channel.get_queue(self._name)
             # Exclusive: two collectors would get half of the results each.
             await self._queue.consume(self._arrivals.put, exclusive=True)
         except ChannelNotFoundEntity as error:

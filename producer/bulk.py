@@ -179,7 +179,9 @@ class Run:
         more = True
         try:
             while more or pending:
-                if more and sum(len(sent.packs) for sent in pending) < self.settings.window:
+                # A chunk without any pack, as of empty lines, takes memory all the same.
+                ahead = sum(max(1, len(sent.packs)) for sent in pending)
+                if more and ahead < self.settings.window:
                     chunk = await beside(lambda: next(chunks, None))
                     if more := chunk is not None:
                         pending.append(self._send(chunk, classifier))

@@ -7,6 +7,7 @@ While a run writes `out.csv`, its rows are in `out.csv.partial` and what is need
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, Final, Protocol, Self
 import msgspec
 
 from broker_config.errors import DataError
-from producer.tables.places import Place, compressor, unusable
+from producer.tables.places import Place, compressor, reason, unusable
 
 #: A compressed output gets a member of its own at every checkpoint, and for this many bytes.
 MEMBER_BYTES: Final = 4 * 1024 * 1024
@@ -54,8 +55,14 @@ class Pipe:
         self._file = sys.stdout.buffer
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        """Raises DataError, and BrokenPipeError when the reader has left."""
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise unusable("standard output", error) from error
 
     def checkpoint(self, state: State) -> None:
         """Nothing can be kept."""
@@ -204,11 +211,15 @@ def check_same(then: dict[str, Any], now: dict[str, Any], target: str) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 
@@ -221,10 +232,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _refused(target: Path, error: OSError) -> DataError:
-    if error.errno in {28, 122}:  # ENOSPC, EDQUOT
-        return DataError(
-            f"{target}: {(error.strerror or '').lower()}; free some space and go on with --resume"
-        )
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DataError(f"{target}: {reason(error)}; free some space and go on with --resume")
     if not target.parent.is_dir():
         return DataError(f"{target}: there is no folder {str(target.parent)!r}; create it first")
     return unusable(target, error)

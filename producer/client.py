@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from broker_config.errors import (
     ItemFailed,
     LmaasError,
+    MessageError,
     ModelDamaged,
     ModelNotFound,
     TimeLimitExceeded,
@@ -59,7 +60,7 @@ class Client:
             self._publisher = PackPublisher(self.settings, f"client {self.id} publish")
             await stack.enter_async_context(self._publisher)
             await stack.enter_async_context(self._replies.session)
-            stack.push_async_callback(self._replies.delete)
+            stack.push_async_callback(self._replies.close)
             self._linger = Linger(self.settings, self._send)
             stack.push_async_callback(self._linger.close)
             self._stack = stack.pop_all()
@@ -126,9 +127,12 @@ class Client:
             )
             return await self.run(request, timeout=timeout)
 
-        source = packs(texts, self.settings)
-        replies = windowed(source, run, self.settings.window, ordered=ordered)
-        async with contextlib.aclosing(replies):
+        async with (
+            contextlib.aclosing(packs(texts, self.settings)) as source,
+            contextlib.aclosing(
+                windowed(source, run, self.settings.window, ordered=ordered)
+            ) as replies,
+        ):
             async for reply in replies:
                 for result in reply.results:
                     yield _or_raise(result, errors)
@@ -162,6 +166,11 @@ class Client:
             self._replies.forget(correlation_id)
         if reply.error is not None:
             raise refusal(reply.error)
+        if len(reply.results) != len(request.items):
+            raise MessageError(
+                f"worker {reply.worker} sent {len(reply.results)} results for "
+                f"{len(request.items)} items"
+            )
         return reply
 
     async def _patiently(self, answer: asyncio.Future[Reply], patience: float, model: str) -> Reply:

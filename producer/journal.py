@@ -33,6 +33,8 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     job: str
     state: State
     model: str
+    #: The results queue.
+    queue: str
     version: str | None = None
     #: Chunks and items; known from state "submitted" on.
     chunks: int | None = None

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from broker_config.errors import LmaasError
+import msgspec
+
+from broker_config.errors import BrokerUnavailable
 from broker_config.messages import Item, Options, Reply, Request, Result
 from broker_config.settings import Settings
 
@@ -25,6 +27,12 @@ class _Gathering:
     patience: float = 0.0
     timer: asyncio.Handle | None = None
 
+    def fail(self, error: Exception) -> None:
+        """Tell every caller that still waits."""
+        for caller in self.callers:
+            if not caller.done():
+                caller.set_exception(error)
+
 
 class Linger:
     """Gathers calls into packs.
@@ -41,10 +49,10 @@ class Linger:
         self._settings = settings
         self._send = send
         self._gatherings: dict[Kind, _Gathering] = {}
-        self._on_their_way: set[asyncio.Task[None]] = set()
+        self._on_their_way: dict[asyncio.Task[None], _Gathering] = {}
 
     def add(self, kind: Kind, item: Item, timeout: float) -> asyncio.Future[Result]:
-        """A future of the item's result; its id there is the item's place in the pack."""
+        """A future of the item's result."""
         loop = asyncio.get_running_loop()
         gathering = self._gatherings.setdefault(kind, _Gathering())
         caller: asyncio.Future[Result] = loop.create_future()
@@ -69,8 +77,8 @@ class Linger:
         if gathering.timer:
             gathering.timer.cancel()
         task = asyncio.create_task(self._deliver(kind, gathering))
-        self._on_their_way.add(task)
-        task.add_done_callback(self._on_their_way.discard)
+        self._on_their_way[task] = gathering
+        task.add_done_callback(self._on_their_way.pop)
 
     async def _deliver(self, kind: Kind, gathering: _Gathering) -> None:
         model, version, top_k = kind
@@ -82,17 +90,24 @@ class Linger:
         seconds = gathering.patience - asyncio.get_running_loop().time()
         try:
             reply = await self._send(request, seconds)
-        except LmaasError as error:
-            for caller in gathering.callers:
-                if not caller.done():
-                    caller.set_exception(error)
+        except Exception as error:
+            gathering.fail(error)
             return
-        for caller, result in zip(gathering.callers, reply.results, strict=True):
+        # In the pack an item's id is its place; its caller gets the one that he gave.
+        for caller, item, result in zip(
+            gathering.callers, gathering.items, reply.results, strict=True
+        ):
             if not caller.done():
-                caller.set_result(result)
+                caller.set_result(msgspec.structs.replace(result, id=item.id))
 
     async def close(self) -> None:
-        """Gives up what is on its way."""
-        for task in self._on_their_way:
+        """Gives up what waits and what is on its way; the callers get BrokerUnavailable."""
+        tasks = list(self._on_their_way)
+        for gathering in (*self._gatherings.values(), *self._on_their_way.values()):
+            if gathering.timer:
+                gathering.timer.cancel()
+            gathering.fail(BrokerUnavailable("the client was closed"))
+        self._gatherings.clear()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._on_their_way, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

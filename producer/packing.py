@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Final
 
-from broker_config.messages import Item, text_item
+from broker_config.messages import Code, Item, ItemError, text_item
 from broker_config.settings import Settings
 
 #: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
@@ -14,24 +15,31 @@ Entry = Any
 Entries = Iterable[Entry] | AsyncIterable[Entry]
 
 
-async def packs(entries: Entries, settings: Settings) -> AsyncIterator[list[Item]]:
+async def packs(entries: Entries, settings: Settings) -> AsyncGenerator[list[Item], None]:
     """Items in packs of at most `pack_items` items and about `pack_bytes` bytes.
 
     A text without an id gets its place in the stream, from 0. An asynchronous source that
     pauses has its pack closed after `linger` seconds; a plain one is read on the event loop, so
-    it should not block for long.
+    it should not block for long. An error of the source is raised after what came before it.
     """
     cutter = _Cutter(settings)
-    if isinstance(entries, AsyncIterable):
-        async for entry in _with_pauses(entries, settings):
-            if pack := cutter.rest() if entry is _PAUSE else cutter.add(entry):
-                yield pack
-    else:
-        for entry in entries:
-            if pack := cutter.add(entry):
-                yield pack
+    failure = None
+    try:
+        if isinstance(entries, AsyncIterable):
+            async with contextlib.aclosing(_with_pauses(entries, settings)) as source:
+                async for entry in source:
+                    if pack := cutter.rest() if entry is _PAUSE else cutter.add(entry):
+                        yield pack
+        else:
+            for entry in entries:
+                if pack := cutter.add(entry):
+                    yield pack
+    except Exception as error:
+        failure = error
     if pack := cutter.rest():
         yield pack
+    if failure is not None:
+        raise failure
 
 
 class _Cutter:
@@ -56,14 +64,20 @@ class _Cutter:
         return self.rest() if full else []
 
     def _item(self, entry: Entry) -> Item:
-        item_id, text = entry if isinstance(entry, tuple) else (self._place, entry)
-        return text_item(str(item_id), text, self._settings.max_item_bytes)
+        is_pair = isinstance(entry, tuple) and len(entry) == 2
+        item_id, text = entry if is_pair else (self._place, entry)
+        name = str(item_id)
+        readable = name.encode("utf-8", "backslashreplace").decode()
+        if readable != name:
+            return Item(id=readable, error=_BAD_ID)
+        return text_item(name, text, self._settings.max_item_bytes)
 
     def rest(self) -> list[Item]:
         items, self._items, self._bytes = self._items, [], 0
         return items
 
 
+_BAD_ID: Final = ItemError(code=Code.INVALID_ITEM, message="the id is not valid UTF-8")
 _PAUSE: Final = object()
 _END: Final = object()
 
@@ -73,7 +87,9 @@ class _Failure:
         self.error = error
 
 
-async def _with_pauses(entries: AsyncIterable[Entry], settings: Settings) -> AsyncIterator[Entry]:
+async def _with_pauses(
+    entries: AsyncIterable[Entry], settings: Settings
+) -> AsyncGenerator[Entry, None]:
     """The entries, and _PAUSE whenever the next one does not come within `linger`.
 
     The source has a task of its own, because giving up on it would cancel what runs inside it.

@@ -9,7 +9,7 @@ import logging
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from broker_config.connection import GONE, Session
-from broker_config.errors import MessageError
+from broker_config.errors import BrokerUnavailable, MessageError
 from broker_config.messages import Reply, decode_reply
 from broker_config.settings import Settings
 from broker_config.topology import client_results, declare
@@ -59,8 +59,12 @@ class Replies:
         with contextlib.suppress(*GONE):
             await message.ack()
 
-    async def delete(self) -> None:
-        """Remove the queue; without a connection it expires by itself."""
+    async def close(self) -> None:
+        """Tell those who wait, and remove the queue; without a connection it expires by itself."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(BrokerUnavailable("the client was closed"))
+                waiting.exception()  # it counts as seen: its caller may fail for another reason
         if self._queue is not None and self.session.is_up:
             with contextlib.suppress(*GONE, TimeoutError):
                 await self._queue.cancel(self._tag)

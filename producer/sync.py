@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from broker_config.errors import BrokerUnavailable
 from broker_config.messages import Result
 from broker_config.settings import Settings
 from producer.client import Client, Errors
@@ -26,11 +28,13 @@ class SyncClient:
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         """Settings as a value, or single ones by name: `SyncClient(broker_url=...)`."""
         self._settings = settings or Settings.load(**arguments)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __enter__(self) -> Self:
         """Raises BrokerUnavailable or BrokerRefused."""
+        loop = self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="lmaas client", daemon=True)
         self._thread.start()
         try:
             self._client = self._wait(self._open())
@@ -54,7 +58,11 @@ class SyncClient:
         return await Client(self._settings).__aenter__()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:  # nothing is given to a loop that will not run it
+            if self._loop is None:
+                work.close()
+                raise BrokerUnavailable("the client is closed; use it inside `with`")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -62,9 +70,13 @@ class SyncClient:
             raise
 
     def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._lock:
+            loop, self._loop = self._loop, None
+        assert loop is not None
+        asyncio.run_coroutine_threadsafe(_end_all(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop.close()
+        loop.close()
 
     def classify(
         self,
@@ -77,10 +89,12 @@ class SyncClient:
         timeout: float | None = None,
     ) -> Result:
         """As `Client.classify`. May be called from several threads."""
-        return self._wait(
-            self._client.classify(
-                model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
-            )
+        return self._wait(self._classify(model, text, version, top_k, errors, timeout))
+
+    async def _classify(self, model: str, text: str, *arguments: Any) -> Result:
+        version, top_k, errors, timeout = arguments
+        return await self._client.classify(
+            model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
         )
 
     def classify_many(
@@ -92,4 +106,14 @@ class SyncClient:
             while (result := self._wait(anext(results, None))) is not None:
                 yield result
         finally:
-            self._wait(results.aclose())
+            with contextlib.suppress(BrokerUnavailable):  # the client was closed before us
+                self._wait(results.aclose())
+
+
+async def _end_all() -> None:
+    """Ends whatever is left on the loop, as `asyncio.run` does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

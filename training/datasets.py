@@ -14,6 +14,7 @@ import os
 import re
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def load_dataset(
 
     `test`, `text` and `label` are for tables: see `load_table`. Raises DataError.
     """
-    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz", ".tar")):
+    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
         return load_imdb(path)
     return load_table(path, test=test, text=text, label=label)
 
@@ -164,12 +165,13 @@ def _archive_reviews(path: Path, digest: Callable[[bytes], None]) -> Iterator[_R
         while block := file.read(1 << 20):
             digest(block)
     try:
-        with tarfile.open(path, "r|*") as archive:
+        # `tarfile` alone takes a cut file for a short one; `gzip` raises EOFError.
+        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content and (match := _IMDB_MEMBER.search(member.name)):
                     yield _review(match, content.read(), f"{path}: {member.name}")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: not a whole tar archive ({error}); download it again") from error
 
 
@@ -231,7 +233,9 @@ def load_table(
     if not (len(measured) and len(validation)):
         raise DataError(f"{path}: {len(rows)} rows are too few; give three or more of a label")
     return Dataset(
-        name=path.name.split(".")[0],
+        name=path.absolute().parent.name
+        if path.name.startswith("train.")
+        else path.name.split(".")[0],
         labels=labels,
         train=whole.take(rest),
         validation=whole.take(validation),
@@ -278,7 +282,7 @@ def _content(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.name.endswith(".gz") else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     try:
         data.decode()

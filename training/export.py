@@ -19,12 +19,11 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from broker_config.errors import LmaasError, TrainingError
 from training import evaluate, quietly
-from training.architectures import Architecture, NGrams, embedding_of, probabilities
+from training.architectures import Architecture, NeutralAverage, NGrams, embedding_of, probabilities
 from training.datasets import Dataset
 from workers.preprocess.text import PADDING, WordTokenizer
 from workers.repository import MANIFEST, MODEL, Calibration, Manifest, ModelVersion, Preprocessing
@@ -101,46 +100,39 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
 
 
 def to_onnx(model: keras.Sequential) -> onnx.ModelProto:
-    """The network for serving; its embedding is stored in half precision, without loss."""
+    """The network for serving; raises TrainingError when its embedding is not settled."""
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     signature = [tf.TensorSpec((None, None), tf.int32, name="ids")]
     serving = tf.function(_serving(model), input_signature=signature)
+    graph: onnx.ModelProto
     with quietly():
-        graph: onnx.ModelProto
         graph, _ = tf2onnx.convert.from_function(serving, signature, opset=OPSET)
-    _halve(graph.graph, embedding_of(model).embeddings.numpy())
     onnx.checker.check_model(graph)
     return graph
 
 
 def _serving(model: keras.Sequential) -> Any:
-    """The same function of ids as the model, with fewer passes over the memory.
+    """The same function of ids as the model, with fewer passes over less memory.
 
-    The row of padding is zero, so that a plain sum needs no mask.
+    Rows are half as long in float16, where settled ones fit without loss, and padding's is zero,
+    so that a plain sum needs no mask.
     """
-    first, (hidden, output) = model.layers[0], model.layers[-2:]
-    table = embedding_of(model).embeddings.value
+    first, (pooling, hidden, output) = model.layers[0], model.layers[-3:]
+    neutral = pooling.neutral if isinstance(pooling, NeutralAverage) else 0
+    rows = embedding_of(model).embeddings.numpy()
+    table = tf.Variable(rows.astype(np.float16))
+    if not np.array_equal(table.numpy(), rows) or rows[PADDING].any():
+        raise TrainingError("the embedding is not on its grid; call architectures.settle first")
 
     def scores(ids: Any) -> dict[str, Any]:
-        rows = first(ids) if isinstance(first, NGrams) else ids
-        total = tf.reduce_sum(tf.gather(table, rows), axis=1)
-        count = tf.reduce_sum(tf.cast(rows != PADDING, tf.float32), axis=1, keepdims=True)
-        # A row of padding alone has the mean zero instead of none.
-        return {"scores": probabilities(output(hidden(total / tf.maximum(count, 1))))}
+        numbers = first(ids) if isinstance(first, NGrams) else ids
+        total = tf.reduce_sum(tf.cast(tf.gather(table, numbers), tf.float32), axis=1)
+        count = tf.reduce_sum(tf.cast(numbers != PADDING, tf.float32), axis=1, keepdims=True)
+        # A text of padding alone has the mean zero instead of none.
+        mean = total / tf.maximum(count + neutral, 1)
+        return {"scores": probabilities(output(hidden(mean)))}
 
     return scores
-
-
-def _halve(graph: onnx.GraphProto, table: npt.NDArray[np.float32]) -> None:
-    """Store the embedding as float16 and cast it in the graph (once, when it is loaded)."""
-    stored = next(each for each in graph.initializer if tuple(each.dims) == table.shape)
-    half = table.astype(np.float16)
-    if not np.array_equal(half, table):
-        raise TrainingError("the embedding is not on its grid; call architectures.settle first")
-    name = stored.name
-    stored.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
-    cast = onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
-    graph.node.insert(0, cast)
 
 
 # --- checks and figures --------------------------------------------------------------------------

@@ -75,6 +75,8 @@ def train(
     tokenizer = WordTokenizer.fit(
         dataset.train.texts, recipe.sizes.vocabulary - FIRST_WORD, recipe.max_tokens
     )
+    sizes = recipe.sizes.fitted(len(tokenizer.words) + FIRST_WORD, len(dataset.labels))
+    recipe = msgspec.structs.replace(recipe, sizes=sizes)
     model, epoch = _fit(dataset, architecture, tokenizer, recipe, progress)
     architectures.settle(model)
     test = tokenizer(dataset.test.texts)
@@ -131,9 +133,9 @@ def _fit(
 ) -> tuple[keras.Sequential, int]:
     """The network with the weights of its best epoch, and that epoch's number."""
     ids = tokenizer(dataset.train.texts)
-    sizes = msgspec.structs.replace(recipe.sizes, vocabulary=len(tokenizer.words) + FIRST_WORD)
-    model = architectures.build(architecture, sizes, ids, dataset.train.labels, len(dataset.labels))
-    kind = "binary" if len(dataset.labels) == 2 else "sparse_categorical"
+    classes = len(dataset.labels)
+    model = architectures.build(architecture, recipe.sizes, ids, dataset.train.labels, classes)
+    kind = "binary" if classes == 2 else "sparse_categorical"
     model.compile(
         optimizer=keras.optimizers.Adam(recipe.learning_rate),
         loss=f"{kind}_crossentropy",

@@ -80,11 +80,11 @@ class Answerer:
         if newest is not None and newest.manifest.version == version:
             return newest
         key = (model, version)
-        if key not in self._asked:
-            if len(self._asked) >= KEPT_VERSIONS:
-                del self._asked[next(iter(self._asked))]
-            self._asked[key] = self._runtime(model, version)
-        return self._asked[key]
+        runtime = self._asked.pop(key, None) or self._runtime(model, version)
+        self._asked[key] = runtime
+        if len(self._asked) > KEPT_VERSIONS:  # the first one was not asked for the longest time
+            del self._asked[next(iter(self._asked))]
+        return runtime
 
     def _runtime(self, model: str, version: str | None) -> Runtime:
         return Runtime(
@@ -118,7 +118,7 @@ class Answerer:
         try:
             runtime = self.load(model, version)
         except (ModelNotFound, ModelDamaged) as error:
-            refused = ItemError(code=_model_code(error, version), message=str(error))
+            refused = ItemError(code=self._code(error, model), message=str(error))
             return [self._refusal(pack, refused) for pack in packs]
         results = runtime.answer(*_joined(packs), top_k=top_k)
         ran = time.monotonic() - started
@@ -132,6 +132,11 @@ class Answerer:
             )
             for pack, own in zip(packs, _split(results, packs), strict=True)
         ]
+
+    def _code(self, error: ModelNotFound | ModelDamaged, model: str) -> Code:
+        if isinstance(error, ModelDamaged):
+            return Code.MODEL_DAMAGED
+        return Code.UNKNOWN_VERSION if self._repository.versions(model) else Code.UNKNOWN_MODEL
 
     def _refusal(self, pack: Pack, error: ItemError) -> Reply:
         assert pack.request is not None
@@ -161,9 +166,3 @@ def _split(results: list[Result], packs: Sequence[Pack]) -> list[list[Result]]:
         parts.append(results[start : start + len(pack)])
         start += len(pack)
     return parts
-
-
-def _model_code(error: ModelNotFound | ModelDamaged, version: str | None) -> Code:
-    if isinstance(error, ModelDamaged):
-        return Code.MODEL_DAMAGED
-    return Code.UNKNOWN_MODEL if version is None else Code.UNKNOWN_VERSION

@@ -11,13 +11,13 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import HeadersType
 
 from broker_config.connection import Publisher
-from broker_config.errors import BrokerError, Unroutable
+from broker_config.errors import LmaasError, Unroutable
 from broker_config.messages import JSON, MSGPACK, REPLY, ItemError, Reply, encode
 from workers.consumer import Consumer, Delivery
 
 log = logging.getLogger(__name__)
 
-#: Cancelled jobs that a worker remembers.
+#: Cancelled jobs that a worker remembers, by their results queues.
 REMEMBERED_JOBS: Final = 10_000
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
@@ -36,7 +36,7 @@ class Replier:
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """Whether nobody waits any more for the job that this pack belongs to."""
-        return delivery.headers.job in self._cancelled
+        return delivery.message.reply_to in self._cancelled
 
     async def finish(self, delivery: Delivery, body: bytes) -> None:
         """Without a confirmed reply the pack goes back to the broker."""
@@ -45,7 +45,7 @@ class Replier:
                 await self._park(delivery, delivery.pack.error)
             if delivery.message.reply_to:
                 await self._reply(delivery, delivery.message.reply_to, body)
-        except BrokerError as error:
+        except LmaasError as error:
             log.warning("reply not sent: %s", error, extra={"action": "reply_failed"})
             await self._consumer.hand_back(delivery)
         else:
@@ -69,13 +69,13 @@ class Replier:
             # The default exchange reaches every queue by its name, whoever declared it.
             await self._publisher.publish("", reply_to, message)
         except Unroutable:
-            self._nobody_waits(delivery.headers.job)
+            self._nobody_waits(delivery.headers.job, reply_to)
 
-    def _nobody_waits(self, job: str | None) -> None:
+    def _nobody_waits(self, job: str | None, reply_to: str) -> None:
         """The results queue is gone: the caller left, or cancelled the job by deleting it."""
         log.info("nobody waits for a reply", extra={"action": "reply_unclaimed", "job": job})
-        if job:
-            self._cancelled[job] = None
+        if job:  # a client's queue may be made anew when the client is back
+            self._cancelled[reply_to] = None
             if len(self._cancelled) > REMEMBERED_JOBS:
                 self._cancelled.popitem(last=False)
 

@@ -7,6 +7,7 @@ files that the manifest lists, each with its sha256; `model.onnx` is always one 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from broker_config.errors import ModelDamaged, ModelNotFound
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+#: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
+MAX_NAME = 200
+_VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,17 +146,19 @@ def verify(version: ModelVersion) -> None:
                 f"{path}: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
                 "copy or export the version again"
             )
-    if MODEL not in version.manifest.files:
-        raise ModelDamaged(f"{version.path / MANIFEST}: does not list {MODEL}")
+    for name in (MODEL, version.manifest.preprocessing.file):
+        if name not in version.manifest.files:
+            raise ModelDamaged(f"{version.path / MANIFEST}: does not list {name}")
 
 
 def _versions(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    numbers = (int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
-    return [str(n) for n in sorted(numbers) if n > 0]
+    names = (p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
+    return sorted(names, key=int)
 
 
 def _plain(name: str) -> bool:
     """A model's name is one path component: it comes from the network."""
-    return bool(name) and name not in {".", ".."} and "/" not in name and "\0" not in name
+    size = len(name.encode("utf-8", "replace"))
+    return 0 < size <= MAX_NAME and name not in {".", ".."} and "/" not in name and "\0" not in name

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from broker_config.errors import ModelDamaged
+from broker_config.errors import DataError, ModelDamaged
 from broker_config.messages import Code, Item, ItemError, Result
 from workers.batcher import batches
 from workers.preprocess.text import WordTokenizer
@@ -38,11 +38,12 @@ class Runtime:
         self.manifest = manifest
         self.labels = manifest.labels
         self._batch_tokens = batch_tokens
-        self._tokenize = WordTokenizer.load(
-            version.file(manifest.preprocessing.file), manifest.preprocessing.max_tokens
-        )
+        self._tokenize = _tokenizer(version)
         self._session = _session(version, providers, threads)
-        self.scores(_WARM_UP)
+        try:
+            self.scores(_WARM_UP)
+        except Exception as error:
+            raise ModelDamaged(f"{version.file(MODEL)}: it fails its first run: {error}") from error
 
     def answer(
         self, items: Sequence[Item], faults: Mapping[int, ItemError], *, top_k: int = 0
@@ -97,11 +98,23 @@ class Runtime:
             # Rows that only fill up repeat the first: a row of padding alone has no mean.
             matrix[len(batch.positions) :] = matrix[0]
             (output,) = self._session.run(None, {"ids": matrix})
+            if output.shape != (batch.rows, len(self.labels)):
+                raise ValueError(f"its output is {output.shape} for {len(self.labels)} labels")
             scores[batch.positions] = output[: len(batch.positions)]
         return scores
 
 
 _NOT_TEXT: Final = ItemError(code=Code.NOT_TEXT, message="this model takes texts only")
+
+
+def _tokenizer(version: ModelVersion) -> WordTokenizer:
+    how = version.manifest.preprocessing
+    if how.kind != "words":
+        raise ModelDamaged(f"{version.path}: no preprocessing {how.kind!r} here; upgrade LMaaS")
+    try:
+        return WordTokenizer.load(version.file(how.file), how.max_tokens)
+    except DataError as error:
+        raise ModelDamaged(str(error)) from error
 
 
 def _session(

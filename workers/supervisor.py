@@ -17,9 +17,8 @@ from broker_config.errors import LmaasError
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a process is started again: doubling from the first to the last.
+#: Seconds before a process is started again; doubled after each bad start.
 FIRST_PAUSE: Final = 0.5
-LAST_PAUSE: Final = 30.0
 #: A process that lived this many seconds has started well; its pauses begin anew.
 WELL_STARTED: Final = 10.0
 #: So many bad starts in a row are no accident.
@@ -82,7 +81,7 @@ class Supervisor:
                 extra={"action": "worker_restart"},
             )
             await self._pause(pause)
-            pause = min(2 * pause, LAST_PAUSE)
+            pause *= 2
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -106,7 +105,7 @@ class Supervisor:
             self._processes.discard(process)
             if process.is_alive():  # we are being cancelled
                 process.kill()
-        process.join()
+            process.join()
         return process.exitcode
 
 

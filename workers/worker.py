@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
-
-from aio_pika.abc import AbstractChannel
 
 from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound
@@ -61,16 +60,33 @@ class Worker:
         Raises ModelError or BrokerError when it cannot go on.
         """
         try:
-            costs = await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
-            publisher = Publisher(self.settings, f"{self.name} publish", _nothing)
-            consumer = Consumer(self.settings, self.name, costs, self._ready)
-            async with publisher, consumer.session:
-                log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
-                if started:
-                    started.set()
-                await self._until_stopped(publisher, consumer)
+            async with contextlib.AsyncExitStack() as stack:
+                starting = asyncio.create_task(self._start(stack), name="start")
+                if await self._ended_before_stop(starting):
+                    log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
+                    if started:
+                        started.set()
+                    await self._until_stopped(*starting.result())
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
+        loop = asyncio.get_running_loop()
+        costs = await loop.run_in_executor(self._executor, self._load)
+        publisher = Publisher(self.settings, f"{self.name} publish")
+        consumer = Consumer(self.settings, self.name, costs, self._ready)
+        await stack.enter_async_context(publisher)
+        await stack.enter_async_context(consumer.session)
+        return publisher, consumer
+
+    async def _ended_before_stop(self, task: asyncio.Task[Any]) -> bool:
+        """Waits for the task or `stop`, which cancels it: the broker may be long in coming."""
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(task, stopping)
+        return not task.cancelled()
 
     def _load(self) -> dict[str, Cost]:
         """Load the newest version of every model; their calibration says what packs cost."""
@@ -94,8 +110,7 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            await _cancelled(*tasks)
 
     async def _drain(self, working: asyncio.Task[None], consumer: Consumer) -> None:
         log.info("draining", extra={"action": "drain"})
@@ -134,6 +149,8 @@ class Worker:
         try:
             replies = self._answerer.answer([delivery.pack for delivery in deliveries])
         except Exception as error:
+            if len(deliveries) > 1:  # the others go on without the one at fault
+                return [body for delivery in deliveries for body in self._answer([delivery])]
             log.exception("inference failed", extra={"action": "inference_failed"})
             replies = [self._failure(delivery, error) for delivery in deliveries]
         return [
@@ -141,12 +158,16 @@ class Worker:
         ]
 
     def _failure(self, delivery: Delivery, error: Exception) -> Reply:
-        fault = ItemError(code=Code.INTERNAL, message=f"{type(error).__name__}: {error}")
+        words = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+        fault = ItemError(code=Code.INTERNAL, message=words)
         request = delivery.pack.request
         if request is None:
             return Reply(model="", results=[], worker=self.name, error=fault)
         return Reply(model=request.model, results=failed(request.items, fault), worker=self.name)
 
 
-async def _nothing(channel: AbstractChannel) -> None:
-    """The publisher's channel needs nothing: the consumer declares."""
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancels those that have not ended, and waits for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

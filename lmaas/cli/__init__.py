@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from broker_config.errors import LmaasError, SettingsError
+from lmaas.cli import logs
 from lmaas.cli.exits import Exit
 
 #: Subcommand -> the line that `lmaas --help` shows. Each is `lmaas.cli.NAME.command`.
@@ -55,6 +56,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="lmaas")
 def group(debug: bool) -> None:
     """AI classifiers as a service over RabbitMQ: short jobs first, nothing lost."""
+    logs.configure()
 
 
 def main() -> None:

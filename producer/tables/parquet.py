@@ -157,19 +157,26 @@ class Parquet:
 
     def finish(self, partial: Path) -> Path:
         """Raises OSError, for example when the disk is full."""
+        whole = partial.with_name(partial.name + ".parquet")
+        try:
+            self._convert(partial, whole)
+        except BaseException:
+            whole.unlink(missing_ok=True)
+            raise
+        return whole
+
+    def _convert(self, stream: Path, whole: Path) -> None:
         pa = arrow("Parquet")
         import pyarrow.parquet as pq
 
-        whole = partial.with_name(partial.name + ".parquet")
         with (
-            pa.OSFile(str(partial)) as source,
-            pa.ipc.open_stream(source) as stream,
+            pa.OSFile(str(stream)) as file,
+            pa.ipc.open_stream(file) as batches,
             pq.ParquetWriter(whole, self._schema, compression="zstd") as writer,
         ):
-            for group in _row_groups(stream):
+            for group in _row_groups(batches):
                 table = pa.Table.from_batches(group, self._schema)
                 writer.write_table(table, row_group_size=max(1, len(table)))
-        return whole
 
 
 def _array(column: Iterable[Any], kind: Any) -> Any:

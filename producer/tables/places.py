@@ -128,7 +128,12 @@ def unusable(path: Path | str, error: OSError) -> DataError:
         errno.EISDIR: "; name a file in it",
         errno.EACCES: "; change its permissions or choose another place",
     }.get(error.errno or 0, "")
-    return DataError(f"{path}: {(error.strerror or str(error)).lower()}{advice}")
+    return DataError(f"{path}: {reason(error)}{advice}")
+
+
+def reason(error: OSError) -> str:
+    """The operating system's words, without what others put around them."""
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def _skip_mark(file: Any, name: str) -> None:

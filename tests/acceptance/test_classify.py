@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,3 +70,244 @@ def save_tiny_model(root: Path, version: str = "1") -> None:
         },
     )
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+#: Runs the real command in a process that stops itself once it has sent so many packs.
+STOPPING = """
+import os, sys
+from lmaas import cli
+from workers.pool import Pool
+
+run, packs, number = Pool.run, int(sys.argv.pop(1)), int(sys.argv.pop(1))
+
+async def run_and_stop(pool, request):
+    global packs
+    packs -= 1
+    if packs == 0:
+        os.kill(os.getpid(), number)
+    return await run(pool, request)
+
+Pool.run = run_and_stop
+cli.main()
+"""
+ROWS = 2 * CHECKPOINT_ROWS + 5000
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    save_tiny_model(root)
+    return root
+
+
+@pytest.fixture
+def environment(models: Path) -> dict[str, str]:
+    # One process is enough, and the quickest to start.
+    return os.environ | {"LMAAS_MODELS": str(models), "LMAAS_PROCESSES": "1"}
+
+
+@pytest.fixture
+def lmaas(tmp_path: Path, environment: dict[str, str]) -> Command:
+    """Runs `lmaas classify` in a folder of its own; `stop` is (packs, signal)."""
+
+    def run(
+        *arguments: str, stop: tuple[int, int] | None = None, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        start = ["-m", "lmaas"] if stop is None else ["-c", STOPPING, *map(str, stop)]
+        return subprocess.run(
+            [sys.executable, *start, "classify", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    words = ("a good film", "a bad film", "", '"good", they said', "bad\nbad")
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "review"])
+        writer.writerows([n, words[n % 5]] for n in range(ROWS))
+    return path
+
+
+def test_a_file_of_reviews(lmaas: Command, reviews: Path, tmp_path: Path) -> None:
+    ended = lmaas(
+        "reviews.csv", "--text-column", "review", "-o", "out.csv", "--json", "--top-k", "2"
+    )
+    assert ended.returncode == Exit.SOME_FAILED, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert (summary["rows"], summary["failed"]) == (ROWS, len(range(2, ROWS, 5)))
+    assert summary["failures"][0] == "line 4: empty_text: the text is empty"
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(n) for n in range(ROWS)]
+    assert [row["label"] for row in rows[:5]] == [
+        "positive",
+        "negative",
+        "",
+        "positive",
+        "negative",
+    ]
+    assert rows[0]["score"] == "0.982014"
+    assert json.loads(rows[0]["scores"]) == {"positive": 0.982014, "negative": 0.017986}
+    assert rows[2]["error"] == "empty_text: the text is empty"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet", "txt"])
+def test_killed_and_resumed(lmaas: Command, reviews: Path, tmp_path: Path, suffix: str) -> None:
+    arguments = ("reviews.csv", "--text-column", "review", "-o")
+    assert lmaas(*arguments, f"whole.{suffix}").returncode == Exit.SOME_FAILED
+    killed = lmaas(*arguments, f"out.{suffix}", stop=(120, signal.SIGKILL))
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / f"out.{suffix}").exists()
+    resumed = lmaas(*arguments, f"out.{suffix}", "--resume", "--json")
+    assert json.loads(resumed.stdout)["resumed_at"] == CHECKPOINT_ROWS
+    assert resumed.returncode == Exit.SOME_FAILED
+    whole, out = (tmp_path / f"{name}.{suffix}" for name in ("whole", "out"))
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(lmaas: Command, reviews: Path, tmp_path: Path, number: int) -> None:
+    arguments = ("reviews.csv", "--text-column", "review", "-o", "out.csv")
+    stopped = lmaas(*arguments, stop=(120, number))
+    assert stopped.returncode == Exit.INTERRUPTED
+    told, _, last = stopped.stderr.splitlines()
+    assert told == (
+        f"{CHECKPOINT_ROWS:,} rows are done; continue with: lmaas classify reviews.csv "
+        "--text-column review -o out.csv --resume"
+    )
+    assert last == "interrupted"
+
+
+def test_pipes(lmaas: Command) -> None:
+    ended = lmaas("-", stdin="good\n\nbad\n")
+    assert ended.stdout == (
+        "positive\t0.982014\t\tgood\n"
+        "\t\tempty_text: the text is empty\t\n"
+        "negative\t0.982014\t\tbad\n"
+    )
+    assert ended.returncode == Exit.SOME_FAILED
+    assert ended.stderr.splitlines()[1] == "1 rows failed: line 2: empty_text: the text is empty"
+    ended = lmaas("-", "--format", "csv", "--output-format", "jsonl", stdin="id,text\n7,good\n")
+    assert json.loads(ended.stdout) == {
+        "id": "7",
+        "text": "good",
+        "label": "positive",
+        "score": 0.982014,
+        "error": None,
+    }
+
+
+def test_a_full_disk_behind_a_pipe(environment: dict[str, str], reviews: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "lmaas", "classify", str(reviews), "--text-column", "review"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr == "error: standard output: no space left on device\n"
+
+
+def test_texts(lmaas: Command) -> None:
+    ended = lmaas("--text", "a good film", "--text", " ")
+    assert ended.stdout == (
+        "positive\t0.982014\t\ta good film\n\t\tempty_text: the text is empty\t \n"
+    )
+    assert ended.returncode == Exit.SOME_FAILED
+    assert lmaas("--text", " ").returncode == Exit.ALL_FAILED
+    ended = lmaas("--text", "bad", "--json")
+    assert ended.returncode == Exit.OK
+    assert json.loads(ended.stdout)["label"] == "negative"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ((), Exit.USAGE, "give INPUT"),
+        (("missing.csv",), Exit.FAILED, "missing.csv: no such file or directory; check the path"),
+        ((".",), Exit.FAILED, "the suffix says no format"),
+        (("reviews.csv",), Exit.FAILED, "columns there: id, review"),
+        (("reviews.csv", "-o", "no/out.csv", "--text-column", "review"), Exit.FAILED, "no folder"),
+        (("-", "-o", "out.txt", "--resume"), Exit.FAILED, "a pipe cannot be resumed"),
+        (("reviews.csv", "--model", "other"), Exit.FAILED, "no model 'other'"),
+        (("--text", "a", "--model-version", "9"), Exit.FAILED, "no version '9'"),
+        (("--text", "a", "--processes", "-1"), Exit.USAGE, "processes"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    lmaas: Command, reviews: Path, arguments: tuple[str, ...], code: Exit, told: str
+) -> None:
+    ended = lmaas(*arguments)
+    assert ended.returncode == code
+    assert told in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_cut_off_archive(lmaas: Command, reviews: Path, tmp_path: Path) -> None:
+    cut = gzip.compress(reviews.read_bytes())[:-100]
+    (tmp_path / "cut.csv.gz").write_bytes(cut)
+    ended = lmaas("cut.csv.gz", "--text-column", "review", "-o", "out.csv")
+    assert ended.returncode == Exit.FAILED
+    assert "damaged or cut off after line" in ended.stderr.splitlines()[-1]
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.fixture
+def worker(broker_url: str, environment: dict[str, str]) -> Iterator[None]:
+    """A worker that is ready, on names that no other test uses."""
+    environment |= {"LMAAS_BROKER_URL": broker_url, "LMAAS_PREFIX": f"test-{uuid.uuid4().hex[:12]}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lmaas", "worker"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "ready" in line:
+            break
+    else:
+        pytest.fail("".join(said))
+    yield
+    process.terminate()
+    process.communicate()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_queue_gives_the_same_bytes(
+    lmaas: Command, reviews: Path, tmp_path: Path, suffix: str
+) -> None:
+    arguments = ("reviews.csv", "--text-column", "review", "--json", "-o")
+    ours, queued = lmaas(*arguments, f"a.{suffix}"), lmaas(*arguments, f"b.{suffix}", "--queue")
+    assert queued.returncode == ours.returncode == Exit.SOME_FAILED, queued.stderr
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    assert json.loads(queued.stdout)["version"] == "1"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_model_that_nobody_serves(lmaas: Command, reviews: Path, tmp_path: Path) -> None:
+    ended = lmaas(
+        "reviews.csv", "--text-column", "review", "-o", "a.csv", "--model", "other", "--queue"
+    )
+    assert ended.returncode == Exit.FAILED
+    assert "no worker has ever served model 'other'" in ended.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.glob("a.csv*")] == []

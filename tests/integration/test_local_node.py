@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -187,10 +188,15 @@ async def test_a_second_start_ends_what_a_crash_left(
     parent.kill()
     parent.wait(GONE)
     assert vm.is_running()
-    async with LocalNode(folder) as node:
-        _, alive = psutil.wait_procs(left, timeout=GONE)
-        assert alive == []
-        await publish(node.url, "q", b"works")
+    try:
+        async with LocalNode(folder) as node:
+            _, alive = psutil.wait_procs(left, timeout=GONE)
+            assert alive == []
+            await publish(node.url, "q", b"works")
+    finally:  # without their guard nobody else would
+        for process in (vm, epmd):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 async def test_a_pid_that_somebody_else_has_now_is_left_alone(tmp_path: Path) -> None:

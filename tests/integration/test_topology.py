@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import get_args
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractConnection
+from pamqp.commands import Basic
 
+from broker_config.definitions import definitions
 from broker_config.errors import TopologyMismatch
+from broker_config.local_node import LocalNode
 from broker_config.scheduling import LANES
 from broker_config.settings import Settings
 from broker_config.topology import (
+    Names,
     QueueType,
     Topology,
     client_results,
@@ -172,3 +178,24 @@ async def test_a_difference_with_the_other_queue_type_is_seen(
         queue.name for queue in topology(settings.names, "classic").queues
     }
     assert all("inequivalent arg" in one.problem for one in found)
+
+
+async def test_the_shipped_configuration_and_definitions_on_a_server(
+    rabbitmq: Path, tmp_path: Path
+) -> None:
+    shipped = Path(definitions.__code__.co_filename).parent
+    wanted = topology(Names(), "classic", ["sentiment"])
+    async with LocalNode(tmp_path) as node:
+        shutil.copy(shipped / "rabbitmq.conf", tmp_path / "conf.d" / "20-lmaas.conf")
+        # Imported at the second start: at the first, the server would make no user.
+        (tmp_path / "conf.d" / "30-import.conf").write_text(
+            f"load_definitions = {shipped / 'definitions.json'}\n"
+        )
+        await node.restart()
+        async with await aio_pika.connect(node.url) as connection:
+            assert await difference(connection, wanted) == []
+            async with connection.channel() as channel:
+                work = await channel.get_exchange(wanted.exchanges[0].name)
+                key = routing_key("sentiment", "short")
+                confirmed = await work.publish(aio_pika.Message(b"x"), key, mandatory=True)
+                assert isinstance(confirmed, Basic.Ack)  # so the bindings are there

@@ -1,0 +1,53 @@
+# syntax=docker/dockerfile:1
+# An image for each role: client, worker (no TensorFlow), training.
+#   docker build --target worker --tag lmaas-worker .
+# Not tried yet: no Docker engine was at hand when this was written.
+
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim-bookworm AS build
+RUN pip install --no-cache-dir "uv>=0.5,<1"
+# Into one folder, which is all that the next stage takes.
+ENV UV_PROJECT_ENVIRONMENT=/opt/lmaas \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_LINK_MODE=copy \
+    UV_COMPILE_BYTECODE=1
+WORKDIR /build
+COPY pyproject.toml uv.lock ./
+
+# Packages first: they change less often than the code.
+FROM build AS build-client
+RUN uv sync --frozen --no-cache --no-dev --no-install-project
+COPY . .
+RUN uv sync --frozen --no-cache --no-dev --no-editable
+
+FROM build AS build-worker
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra files
+COPY . .
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra files
+
+FROM build AS build-training
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra training
+COPY . .
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra training
+
+FROM python:${PYTHON}-slim-bookworm AS run
+ENV PATH=/opt/lmaas/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    LMAAS_MODELS=/srv/models
+RUN useradd --uid 10001 --create-home lmaas
+WORKDIR /srv
+USER 10001
+ENTRYPOINT ["lmaas"]
+CMD ["--help"]
+
+FROM run AS client
+COPY --from=build-client /opt/lmaas /opt/lmaas
+
+FROM run AS training
+COPY --from=build-training /opt/lmaas /opt/lmaas
+
+FROM run AS worker
+COPY --from=build-worker /opt/lmaas /opt/lmaas
+COPY models /srv/models
+CMD ["worker"]

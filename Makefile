@@ -1,0 +1,40 @@
+# Each target sets up what it needs; a fresh clone needs nothing before it but python3 and make.
+
+PYTHON := .venv/bin/python
+
+# Data sets for the tests and figures that need them; without, those are skipped.
+ifneq ($(wildcard ../shared/data),)
+export LMAAS_DATASETS ?= $(abspath ../shared/data)
+endif
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make setup   install everything into .venv"
+	@echo "make demo    classify example reviews through a private broker"
+	@echo "make test    run the tests; PYTEST_ARGS goes to pytest"
+	@echo "make check   style and types"
+	@echo "make bench   measure the figures of docs/benchmarks.md"
+	@echo "make clean   remove what tools left, but not .venv"
+
+setup:
+	@scripts/setup all
+
+demo:
+	@scripts/setup demo
+	@scripts/with-broker $(PYTHON) examples/demo.py
+
+test: setup
+	@scripts/with-broker $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: setup
+	@scripts/with-broker $(PYTHON) -m benchmarks
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,175 @@
+"""Trains something tiny end to end, through the functions that the command line calls."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from broker_config.errors import TrainingError
+from training import export
+from training.architectures import ARCHITECTURES, Architecture, Sizes
+from training.datasets import Dataset, load_dataset
+from training.train import Recipe, train
+from workers.repository import ModelVersion, Repository
+from workers.runtime import Runtime
+
+RECIPE = Recipe(
+    sizes=Sizes(vocabulary=200, pairs=101, triples=101), max_tokens=40, epochs=4, learning_rate=0.02
+)
+WORDS = {
+    "good": ["fine", "great", "lovely", "not bad at all"],
+    "bad": ["awful", "poor", "not good at all", "boring"],
+    "other": ["green", "square", "so what", "maybe"],
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two columns, three labels that a few words give away among words that say nothing."""
+    path = tmp_path_factory.mktemp("data") / "opinions.jsonl"
+    generator = random.Random(3)
+    with path.open("w") as file:
+        for _ in range(150):
+            for label, words in WORDS.items():
+                said = [f"w{generator.randrange(30)}" for _ in range(generator.randrange(1, 30))]
+                said.insert(generator.randrange(len(said)), generator.choice(words))
+                file.write(json.dumps({"text": " ".join(said), "label": label}) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(table: Path) -> Dataset:
+    return load_dataset(table)
+
+
+def two_classes(dataset: Dataset, table: Path, folder: Path) -> Dataset:
+    lines = [line for line in table.read_text().splitlines() if '"other"' not in line]
+    path = folder / "two.jsonl"
+    path.write_text("\n".join(lines))
+    return load_dataset(path)
+
+
+@pytest.fixture(scope="module")
+def version(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
+    root = tmp_path_factory.mktemp("models")
+    path = train(dataset, "ngram", out_root=root, name="opinions", recipe=RECIPE)
+    assert path == root / "opinions" / "1"
+    return Repository(root).find("opinions")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_two_classes_are_learnt_and_served(
+    dataset: Dataset, table: Path, tmp_path: Path, architecture: Architecture
+) -> None:
+    two = two_classes(dataset, table, tmp_path)
+    train(two, architecture, out_root=tmp_path, name="two", recipe=RECIPE)
+    found = Repository(tmp_path).find("two")
+    scores = Runtime(found).scores(two.test.texts)
+    assert found.manifest.labels == ["bad", "good"]
+    assert scores.sum(axis=1) == pytest.approx(np.ones(len(two.test)), abs=1e-6)
+    accuracy = (scores.argmax(axis=1) == two.test.labels).mean()
+    assert accuracy == found.manifest.metrics["accuracy"] > 0.85
+
+
+def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dataset) -> None:
+    manifest = version.manifest
+    scores = Runtime(version).scores(dataset.test.texts)
+    accuracy = (scores.argmax(axis=1) == dataset.test.labels).mean()
+    assert manifest.metrics["accuracy"] == accuracy > 0.85
+    assert manifest.labels == ["bad", "good", "other"]
+    assert manifest.dataset == {
+        "name": "opinions",
+        "sha256": dataset.sha256,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+    }
+    assert sorted(manifest.files) == ["evaluation.png", "model.onnx", "vocabulary.txt"]
+    assert 0 < manifest.calibration.seconds_per_byte < 1e-4
+    assert manifest.training["recipe"]["seed"] == RECIPE.seed
+
+
+def test_nothing_but_the_version_is_left(version: ModelVersion) -> None:
+    assert [path.name for path in version.path.parent.iterdir()] == ["1"]
+    assert {path.name for path in version.path.iterdir()} == {
+        *version.manifest.files,
+        "manifest.json",
+    }
+
+
+def test_answers_do_not_depend_on_the_batch(version: ModelVersion, dataset: Dataset) -> None:
+    runtime = Runtime(version)
+    together = runtime.scores(dataset.test.texts)
+    alone = np.concatenate([runtime.scores([text]) for text in dataset.test.texts])
+    assert np.array_equal(together, alone)
+
+
+def test_the_graph_is_what_the_runtime_expects(version: ModelVersion) -> None:
+    graph = onnx.load(version.file("model.onnx"))
+    assert graph.opset_import[0].version == export.OPSET
+    assert onnx.TensorProto.FLOAT16 in {each.data_type for each in graph.graph.initializer}
+    session = onnxruntime.InferenceSession(version.file("model.onnx"))
+    ((given,), (gives,)) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, gives.name, gives.type) == (
+        "ids", "tensor(int32)", "scores", "tensor(float)",
+    )  # fmt: skip
+    for shape in ((1, 1), (3, 2), (5, 70)):
+        (scores,) = session.run(None, {"ids": np.ones(shape, np.int32)})
+        assert scores.shape == (shape[0], 3)
+    (scores,) = session.run(None, {"ids": np.zeros((2, 16), np.int32)})
+    assert np.isfinite(scores).all()
+
+
+def test_training_again_gives_the_same_under_the_next_number(
+    version: ModelVersion, dataset: Dataset
+) -> None:
+    seen: list[tuple[int, int, int, Mapping[str, float]]] = []
+    path = train(
+        dataset,
+        out_root=version.path.parents[1],
+        name="opinions",
+        recipe=RECIPE,
+        progress=lambda *arguments: seen.append(arguments),
+    )
+    assert path.name == "2"
+    again = Repository(path.parents[1]).find("opinions")
+    assert again.manifest.version == "2"
+    texts = dataset.test.texts
+    assert np.array_equal(Runtime(again).scores(texts), Runtime(version).scores(texts))
+    batches = -(-len(dataset.train) // RECIPE.batch)
+    assert [call[:3] for call in seen[: batches + 1]] == [
+        *((1, batch, batches) for batch in range(1, batches + 1)),
+        (2, 1, batches),
+    ]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= seen[batches - 1][3].keys()
+
+
+def test_a_graph_that_differs_from_keras_is_not_exported(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(TrainingError, match="differs from Keras"):
+        train(dataset, "gap", out_root=tmp_path, name="bad", recipe=RECIPE)
+    assert list((tmp_path / "bad").iterdir()) == []
+    assert Repository(tmp_path).models() == []
+
+
+@pytest.mark.parametrize(("architecture", "name"), [("cnn", "x"), ("gap", "../x"), ("gap", "")])
+def test_mistakes_are_found_before_the_training(
+    dataset: Dataset, tmp_path: Path, architecture: Architecture, name: str
+) -> None:
+    with pytest.raises(TrainingError, match=r"give a plain word|there are: gap, ngram"):
+        train(dataset, architecture, out_root=tmp_path, name=name)
+
+
+def test_an_unwritable_folder_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="nothing was exported"):
+        train(dataset, "gap", out_root=tmp_path / "file", name="x", recipe=RECIPE)

@@ -1,0 +1,486 @@
+"""What goes over the wire: strict, and never harmed by what somebody else sent."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker_config.errors import MessageError
+from broker_config.messages import (
+    JSON,
+    MSGPACK,
+    Code,
+    Headers,
+    Item,
+    ItemError,
+    Options,
+    Reply,
+    Request,
+    Result,
+    Tensor,
+    Timings,
+    decode_reply,
+    decode_request,
+    encode,
+    failed,
+    text_error,
+    text_item,
+)
+
+both_languages = pytest.mark.parametrize("language", [JSON, MSGPACK])
+LIMIT = 1000
+
+
+def read(body: bytes, language: str | None = JSON) -> tuple[Request, dict[int, ItemError]]:
+    return decode_request(body, language, max_item_bytes=LIMIT, max_items=100)
+
+
+def pack(language: str, *items: object, **fields: object) -> bytes:
+    """A body as a stranger would write it, without our structures."""
+    content = {"model": "m", "items": items, **fields}
+    return json.dumps(content).encode() if language == JSON else msgspec.msgpack.encode(content)
+
+
+def codes(faults: Mapping[int, ItemError]) -> dict[int, str]:
+    return {position: fault.code for position, fault in faults.items()}
+
+
+# ------------------------------------------------------------------ round trips
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+errors = st.builds(ItemError, code=texts, message=texts)
+tensors = st.builds(
+    Tensor, shape=st.lists(st.integers(0, 99)), datatype=texts, data=st.binary(max_size=50)
+)
+items = st.builds(
+    Item,
+    id=texts,
+    text=st.none() | texts,
+    data=st.none() | st.binary(max_size=50),
+    media_type=st.none() | texts,
+    tensor=st.none() | tensors,
+    error=st.none() | errors,
+)
+requests = st.builds(
+    Request,
+    model=texts,
+    items=st.lists(items, min_size=1, max_size=5),
+    version=st.none() | texts,
+    options=st.builds(Options, top_k=st.integers(0, 1000)),
+)
+scores = st.floats(0, 1)
+results = st.builds(
+    Result,
+    id=texts,
+    label=st.none() | texts,
+    score=st.none() | scores,
+    scores=st.none() | st.dictionaries(texts, scores, max_size=3),
+    error=st.none() | errors,
+)
+replies = st.builds(
+    Reply,
+    model=texts,
+    results=st.lists(results, max_size=5),
+    version=st.none() | texts,
+    worker=st.none() | texts,
+    timings=st.none() | st.builds(Timings, waited=scores, ran=scores),
+    error=st.none() | errors,
+)
+
+
+@both_languages
+@given(request=requests)
+def test_a_request_comes_back_as_it_was(language: str, request: Request) -> None:
+    assert read(encode(request, language), language)[0] == request
+
+
+@both_languages
+@given(reply=replies)
+def test_a_reply_comes_back_as_it_was(language: str, reply: Reply) -> None:
+    assert decode_reply(encode(reply, language), language) == reply
+
+
+# ----------------------------------------------------------------- any bytes
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+#: Bodies that are nearly right, so that every part of the reader is reached; with lone surrogates.
+wild = st.text("aé\ud800", max_size=3)
+odd_items = st.fixed_dictionaries(
+    {"id": wild},
+    optional={
+        "text": wild | values,
+        "data": wild | values,
+        "error": st.fixed_dictionaries({"code": wild, "message": wild}) | values,
+        "odd\udc80": values,
+    },
+)
+nearly = st.fixed_dictionaries(
+    {"model": wild, "items": st.lists(odd_items | values, max_size=3)},
+    optional={"version": wild, "options": st.just({"top_k": 1}) | values},
+)
+
+
+def read_and_answer(body: bytes, language: str | None) -> None:
+    """Either MessageError, or a request with errors; each of them can be sent back."""
+    try:
+        request, faults = read(body, language)
+    except MessageError as error:
+        refusal = ItemError(code=Code.MALFORMED, message=str(error))
+        encode(Reply(model="", results=[], error=refusal), JSON)
+        return
+    assert all(0 <= position < len(request.items) for position in faults)
+    for kind in (JSON, MSGPACK):
+        echo = [Result(id=item.id) for item in request.items]
+        echo += [Result(id="", error=fault) for fault in faults.values()]
+        encode(Reply(model=request.model, version=request.version, results=echo), kind)
+
+
+@given(st.binary(), st.sampled_from([JSON, MSGPACK, None, "", "text/plain"]))
+def test_any_bytes_give_a_request_or_a_message_error(body: bytes, language: str | None) -> None:
+    read_and_answer(body, language)
+
+
+@given(st.binary(), st.sampled_from([JSON, MSGPACK]))
+def test_any_bytes_give_a_reply_or_a_message_error(body: bytes, language: str) -> None:
+    with contextlib.suppress(MessageError):
+        decode_reply(body, language)
+
+
+@given(nearly)
+def test_any_json_can_be_answered(content: object) -> None:
+    read_and_answer(json.dumps(content).encode(), JSON)
+
+
+@given(nearly, st.integers(0, 60), st.binary(min_size=1, max_size=2))
+def test_any_damage_can_be_answered(content: object, place: int, damage: bytes) -> None:
+    for body, language in (
+        (json.dumps(content).encode(), JSON),
+        (msgspec.msgpack.encode(_without_surrogates(content)), MSGPACK),
+    ):
+        read_and_answer(body[:place] + damage + body[place + len(damage) :], language)
+
+
+def _without_surrogates(content: object) -> Any:
+    text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    return json.loads(text, parse_int=lambda digits: int(digits) % 2**63)
+
+
+@pytest.mark.parametrize(
+    ("body", "language"),
+    [
+        (b"[" * 100_000, JSON),
+        (b'{"model": "m", "items": ' + b"[" * 100_000, JSON),
+        (b"\x91" * 100_000, MSGPACK),
+        (b'{"model": "m", "items": [{"id": ' + b"9" * 10_000 + b"}]", JSON),
+        ("﻿{}".encode(), JSON),
+        ('{"model": "m", "items": []}'.encode("utf-16"), JSON),
+    ],
+    ids=["deep", "deep-items", "deep-msgpack", "long-number", "mark", "utf-16"],
+)
+def test_hostile_bodies_are_message_errors(body: bytes, language: str) -> None:
+    with pytest.raises(MessageError, match="not a request"):
+        read(body, language)
+
+
+# ------------------------------------------------------------- a pack as a whole
+
+
+@both_languages
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"model": "m"},
+        {"items": [{"id": "1", "text": "a"}]},
+        {"model": 1, "items": [{"id": "1", "text": "a"}]},
+        {"model": "m", "items": {}},
+        {"model": "m", "items": [{"id": "1", "text": "a"}], "modle": "x"},
+        {"model": "m", "items": [{"id": "1", "text": "a"}], "options": {"top_j": 1}},
+        {"model": "m", "items": [{"id": "1", "text": "a"}], "options": {"top_k": "1"}},
+        [],
+        "text",
+        None,
+    ],
+)
+def test_a_body_with_another_shape_is_refused(language: str, content: object) -> None:
+    body = json.dumps(content).encode() if language == JSON else msgspec.msgpack.encode(content)
+    with pytest.raises(MessageError, match="not a request"):
+        read(body, language)
+
+
+@both_languages
+def test_a_pack_has_items_and_not_too_many(language: str) -> None:
+    with pytest.raises(MessageError, match="no items"):
+        read(pack(language), language)
+    many = [{"id": str(number), "text": "a"} for number in range(101)]
+    with pytest.raises(MessageError, match="101 items; the limit is 100"):
+        read(pack(language, *many), language)
+    request, faults = read(pack(language, *many[:100]), language)
+    assert (len(request.items), faults) == (100, {})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "language"),
+    [
+        (None, JSON),
+        ("", JSON),
+        ("application/json; charset=utf-8", JSON),
+        ("Application/JSON", JSON),
+        ("application/msgpack", MSGPACK),
+    ],
+)
+def test_content_types(content_type: str | None, language: str) -> None:
+    body = pack(language, {"id": "1", "text": "a"})
+    assert read(body, content_type)[0].items == [Item(id="1", text="a")]
+
+
+def test_an_unknown_content_type_is_refused() -> None:
+    with pytest.raises(MessageError, match="'text/csv' is neither"):
+        read(b"", "text/csv")
+    with pytest.raises(MessageError, match="'text/csv' is neither"):
+        decode_reply(b"", "text/csv")
+
+
+@both_languages
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"\x90",
+        b'{"model": "m"}',
+        b'{"model": "caf\xe9", "results": []}',
+        b"\x82\xa5model\xa1\xe9\xa7results\x90",
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_reply_is_refused(language: str, body: bytes) -> None:
+    with pytest.raises(MessageError, match="not a reply"):
+        decode_reply(body, language)
+
+
+# ---------------------------------------------------------- one item's own error
+
+
+@both_languages
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ({"id": "b"}, Code.INVALID_ITEM),
+        ({"id": "b", "text": None}, Code.INVALID_ITEM),
+        ({"id": "b", "text": 7}, Code.INVALID_ITEM),
+        ({"id": "b", "text": "x", "txet": "y"}, Code.INVALID_ITEM),
+        ({"id": "b", "text": "x", "data": None, "tensor": 1}, Code.INVALID_ITEM),
+        ({"id": "b", "tensor": {"shape": [1]}}, Code.INVALID_ITEM),
+        ({"id": "b", "text": ""}, Code.EMPTY_TEXT),
+        ({"id": "b", "text": " \n\u3000"}, Code.EMPTY_TEXT),
+        ({"id": "b", "text": "a" * (LIMIT + 1)}, Code.TOO_LARGE),
+        ({"id": "b", "text": "é" * (LIMIT // 2 + 1)}, Code.TOO_LARGE),
+        ({"id": "b", "error": {"code": "unreadable_row", "message": "row 3"}}, Code.UNREADABLE_ROW),
+    ],
+)
+def test_a_bad_item_spoils_nothing_else(language: str, bad: object, code: Code) -> None:
+    first, last = {"id": "a", "text": "fine"}, {"id": "c", "text": "x" * LIMIT}
+    request, faults = read(pack(language, first, bad, last), language)
+    assert codes(faults) == {1: code}
+    assert [item.id for item in request.items] == ["a", "b", "c"]
+    assert [request.items[0].text, request.items[2].text] == ["fine", "x" * LIMIT]
+
+
+@both_languages
+@pytest.mark.parametrize("bad", [None, 7, "text", [], {}, {"text": "no id"}, {"id": 7}])
+def test_an_item_without_an_id_is_named_by_its_place(language: str, bad: object) -> None:
+    request, faults = read(pack(language, {"id": "a", "text": "fine"}, bad), language)
+    assert codes(faults) == {1: Code.INVALID_ITEM}
+    assert [item.id for item in request.items] == ["a", "#1"]
+
+
+@both_languages
+def test_an_id_that_is_there_twice_is_an_error_of_the_later_ones(language: str) -> None:
+    one = {"id": "a", "text": "fine"}
+    request, faults = read(pack(language, one, one, {"id": "b", "text": "fine"}, one), language)
+    assert codes(faults) == {1: Code.INVALID_ITEM, 3: Code.INVALID_ITEM}
+    assert "'a' is twice" in faults[1].message
+    assert len(request.items) == 4
+
+
+def test_exactly_one_content() -> None:
+    both = Item(id="1", text="a", data=b"a")
+    _, faults = read(encode(Request(model="m", items=[both]), JSON))
+    assert "exactly one of text, data, tensor" in faults[0].message
+
+
+@both_languages
+def test_binary_contents_have_the_same_limit(language: str) -> None:
+    fits, large = b"x" * LIMIT, b"x" * (LIMIT + 1)
+    given_items = [
+        Item(id="1", data=fits, media_type="image/png"),
+        Item(id="2", data=large),
+        Item(id="3", tensor=Tensor(shape=[LIMIT], datatype="UINT8", data=fits)),
+        Item(id="4", tensor=Tensor(shape=[LIMIT + 1], datatype="UINT8", data=large)),
+    ]
+    request, faults = read(encode(Request(model="m", items=given_items), language), language)
+    assert codes(faults) == {1: Code.TOO_LARGE, 3: Code.TOO_LARGE}
+    assert request.items == given_items
+
+
+def test_a_lone_surrogate_in_json_spoils_its_item_only() -> None:
+    body = rb'{"model": "m", "items": [{"id": "a", "text": "\ud800"}, {"id": "b", "text": "ok"}]}'
+    request, faults = read(body)
+    assert codes(faults) == {0: Code.INVALID_UTF8}
+    assert request.items[1] == Item(id="b", text="ok")
+
+
+def test_bytes_that_are_no_utf8_spoil_their_item_only() -> None:
+    body = b'{"model": "m", "items": [{"id": "a", "text": "caf\xe9"}, {"id": "b", "data": "eA=="}]}'
+    request, faults = read(body)
+    assert codes(faults) == {0: Code.INVALID_UTF8}
+    assert request.items[1] == Item(id="b", data=b"x")
+
+
+def test_bytes_that_are_no_utf8_in_messagepack_spoil_their_item_only() -> None:
+    body = pack(MSGPACK, {"id": "a", "text": "caf?"}, {"id": "b", "text": "ok"})
+    request, faults = read(body.replace(b"caf?", b"caf\xe9"), MSGPACK)
+    assert codes(faults) == {0: Code.INVALID_ITEM}
+    assert request.items == [Item(id="a"), Item(id="b", text="ok")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"model": "\ud800", "items": [{"id": "a", "text": "b"}]}',
+        rb'{"model": "m", "version": "\ud800", "items": [{"id": "a", "text": "b"}]}',
+    ],
+)
+def test_a_name_that_no_reply_could_carry_is_refused(body: bytes) -> None:
+    with pytest.raises(MessageError, match="not a request"):
+        read(body)
+
+
+def test_an_id_that_no_reply_could_carry_is_replaced() -> None:
+    body = rb'{"model": "m", "items": [{"id": "\ud800", "text": "a"}, {"id": "b", "text": "b"}]}'
+    request, faults = read(body)
+    assert codes(faults) == {0: Code.INVALID_ITEM}
+    assert [item.id for item in request.items] == ["#0", "b"]
+
+
+# ---------------------------------------------------------------------- texts
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("fine", None),
+        ("\0", None),
+        ("e\u0301 \u4e2d\u6587 \U0001f600", None),
+        (None, Code.NOT_TEXT),
+        (b"bytes", Code.NOT_TEXT),
+        (1.5, Code.NOT_TEXT),
+        ("", Code.EMPTY_TEXT),
+        ("\t \u2003", Code.EMPTY_TEXT),
+        ("a\udc80", Code.INVALID_UTF8),
+        ("a" * 11, Code.TOO_LARGE),
+        ("\u4e2d" * 4, Code.TOO_LARGE),
+    ],
+)
+def test_the_same_words_for_a_text_on_every_way_in(text: object, code: Code | None) -> None:
+    limit = 21 if code is None else 10
+    fault = text_error(text, limit)
+    assert (fault.code if fault else None) == code
+    item = text_item("1", text, limit)
+    assert item == (Item(id="1", text=text) if code is None else Item(id="1", error=fault))  # type: ignore[arg-type]
+
+
+def test_a_refusal_is_every_items_result() -> None:
+    error = ItemError(code=Code.UNKNOWN_MODEL, message="no model 'x'")
+    assert failed([Item(id="1"), Item(id="2")], error) == [
+        Result(id="1", error=error),
+        Result(id="2", error=error),
+    ]
+
+
+def test_defaults_are_not_sent() -> None:
+    assert json.loads(encode(Request(model="m", items=[Item(id="1", text="a")]), JSON)) == {
+        "model": "m",
+        "items": [{"id": "1", "text": "a"}],
+    }
+
+
+# -------------------------------------------------------------------- headers
+
+
+@given(
+    st.builds(
+        Headers,
+        attempt=st.integers(0, 2**31 - 1),
+        crash_attempt=st.integers(0, 2**31 - 1),
+        deadline=st.none() | st.floats(1e-6, 1e12),
+        cost=st.none() | st.floats(1e-6, 3600),
+        job=st.none() | texts.filter(bool),
+        chunk=st.none() | st.integers(0, 2**31 - 1),
+        traceparent=st.none() | texts.filter(bool),
+    )
+)
+def test_headers_come_back_as_they_were(headers: Headers) -> None:
+    assert Headers.from_table(headers.table()) == headers
+
+
+def test_header_names() -> None:
+    headers = Headers(attempt=2, crash_attempt=1, deadline=5.0, cost=0.1, job="j", chunk=3)
+    assert headers.table() == {
+        "lmaas-attempt": 2,
+        "lmaas-crash-attempt": 1,
+        "lmaas-deadline": 5.0,
+        "lmaas-cost": 0.1,
+        "lmaas-job": "j",
+        "lmaas-chunk": 3,
+    }
+    assert Headers().table() == {}
+    assert Headers(traceparent="00-a-b-01").table() == {"traceparent": "00-a-b-01"}
+
+
+ABSURD = [
+    None, True, -1, 2**31, 2**63, float("nan"), float("inf"), -0.0, "", "text", b"bytes",
+    Decimal("1.5"), [1], {"a": 1}, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+]  # fmt: skip
+
+
+#: Any positive number is a time.
+ABSURD_TIMES = [value for value in ABSURD if value not in (True, 2**31, 2**63)]
+
+
+@pytest.mark.parametrize("name", [f"lmaas-{field}" for field in ("attempt", "crash-attempt")])
+@pytest.mark.parametrize("value", ABSURD, ids=repr)
+def test_an_absurd_count_counts_as_not_given(name: str, value: object) -> None:
+    assert Headers.from_table({name: value}) == Headers()
+
+
+@pytest.mark.parametrize("value", ABSURD_TIMES, ids=repr)
+@pytest.mark.parametrize("name", ["lmaas-deadline", "lmaas-cost"])
+def test_an_absurd_time_counts_as_not_given(name: str, value: object) -> None:
+    assert Headers.from_table({name: value}) == Headers()
+
+
+@pytest.mark.parametrize("value", [value for value in ABSURD if value != "text"], ids=repr)
+@pytest.mark.parametrize("name", ["lmaas-job", "lmaas-chunk", "traceparent"])
+def test_an_absurd_place_counts_as_not_given(name: str, value: object) -> None:
+    assert Headers.from_table({name: value}) == Headers()
+
+
+@pytest.mark.parametrize("table", [None, {}, {"x-death": [{"count": 9}], "other": 1}])
+def test_foreign_headers_do_not_matter(table: Mapping[str, Any] | None) -> None:
+    assert Headers.from_table(table) == Headers()

@@ -1,0 +1,130 @@
+"""Layers of settings, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker_config.errors import SettingsError
+from broker_config.settings import Settings, masked
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with nothing in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_arguments_beat_environment_beats_file_beats_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Settings.load().prefix == "lmaas"
+    (folder / "lmaas.toml").write_text('prefix = "file"\nheartbeat = 7\nthreads = 3\n')
+    assert Settings.load().prefix == "file"
+    monkeypatch.setenv("LMAAS_PREFIX", "environment")
+    monkeypatch.setenv("LMAAS_HEARTBEAT", "8")
+    assert Settings.load().prefix == "environment"
+    settings = Settings.load(prefix="argument", heartbeat=None)
+    assert (settings.prefix, settings.heartbeat, settings.threads) == ("argument", 8, 3)
+
+
+def test_a_running_private_broker_is_found_and_beaten_by_everything_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = folder / "up.toml"
+    up.write_text('broker_url = "amqp://up/"\n')
+    monkeypatch.setattr("broker_config.settings.UP_FILE", up)
+    assert Settings.load().broker_url == "amqp://up/"
+    (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
+    assert Settings.load().broker_url == "amqp://file/"
+
+
+def test_a_named_file_is_read_in_place_of_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "lmaas.toml").write_text('prefix = "near"\n')
+    (folder / "named.toml").write_text('prefix = "named"\n')
+    monkeypatch.setenv("LMAAS_CONFIG", "named.toml")
+    assert Settings.load().prefix == "named"
+    monkeypatch.setenv("LMAAS_CONFIG", "gone.toml")
+    with pytest.raises(SettingsError, match=r"'gone\.toml', which is not a file"):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("prefix = ", r"lmaas\.toml"),
+        ("perfix = 'x'", "perfix"),
+        ("heartbeat = 0", "heartbeat"),
+        ("heartbeat = 'soon'", "heartbeat"),
+        ("timeout = 0", "timeout"),
+        ("linger = -1", "linger"),
+        ("queue_type = 'stream'", "queue_type"),
+        ("prefix = 'a b'", "prefix"),
+        ("pack_items = 0", "pack_items"),
+        ("\xff", r"lmaas\.toml"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_setting(folder: Path, content: str, complaint: str) -> None:
+    (folder / "lmaas.toml").write_text(content, encoding="latin-1")
+    with pytest.raises(SettingsError, match=complaint) as failure:
+        Settings.load()
+    assert "lmaas.toml" in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_wrong_environment_or_argument_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=r"argument.*threads"):
+        Settings.load(threads=0)
+    with pytest.raises(SettingsError, match=r"argument.*tread"):
+        Settings.load(tread=1)
+    monkeypatch.setenv("LMAAS_TIMEOUT", "soon")
+    with pytest.raises(SettingsError, match=r"environment.*timeout"):
+        Settings.load()
+
+
+def test_environment_text_becomes_numbers_and_lists(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMAAS_TIMEOUT", "1.5")
+    monkeypatch.setenv("LMAAS_PROVIDERS", "CUDAExecutionProvider,CPUExecutionProvider")
+    monkeypatch.setenv("LMAAS_PREFIX", "")
+    settings = Settings.load()
+    assert settings.timeout == 1.5
+    assert settings.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert settings.prefix == "lmaas"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://me:secret@host:5672/v", "amqp://me:***@host:5672/v"),
+        ("amqp://a:secret@h1,amqps://b:secret@h2", "amqp://a:***@h1,amqps://b:***@h2"),
+        ("amqp://host/", "amqp://host/"),
+        ("amqp://me:secret@host:notaport/", "(not a URL)"),
+        ("me:secret@host", "(not a URL)"),
+        ("amqp://me:12,secret@host", "amqp://me:12,(not a URL)"),
+    ],
+)
+def test_passwords_are_never_shown(url: str, shown: str) -> None:
+    settings = Settings(broker_url=url)
+    assert masked(url) == settings.broker == shown
+    for text in (repr(settings), str(settings), f"{settings}"):
+        assert "secret" not in text
+        assert shown in text
+
+
+def test_a_wrong_password_setting_is_not_shown_in_the_error(folder: Path) -> None:
+    (folder / "lmaas.toml").write_text("broker_url = ['amqp://me:secret@host']\n")
+    with pytest.raises(SettingsError, match="broker_url") as failure:
+        Settings.load()
+    assert "secret" not in str(failure.value)
+
+
+def test_names_follow_the_prefix() -> None:
+    assert Settings(prefix="team-a").names.work == "team-a.v1.work"

@@ -1,0 +1,161 @@
+"""The queues as data: the tables that RabbitMQ 3.10 to 4.3 accept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from broker_config.definitions import definitions
+from broker_config.scheduling import LANES
+from broker_config.topology import (
+    Binding,
+    Exchange,
+    Names,
+    QueueType,
+    client_results,
+    job_results,
+    routing_key,
+    topology,
+)
+
+NAMES = Names("p")
+both_types = pytest.mark.parametrize("queue_type", get_args(QueueType))
+
+WORK = {
+    "classic": {
+        "x-queue-type": "classic",
+        "x-max-priority": 4,
+        "x-dead-letter-exchange": "p.v1.dead",
+    },
+    "quorum": {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "p.v1.dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-max-length": 1_000_000,
+        "x-delivery-limit": 10,
+    },
+}
+RETRY = {
+    "classic": {"x-queue-type": "classic", "x-dead-letter-exchange": "p.v1.work"},
+    "quorum": {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "p.v1.work",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": -1,
+    },
+}
+UNLIMITED = {
+    "classic": {"x-queue-type": "classic"},
+    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": -1},
+}
+WEEK = 7 * 24 * 3600 * 1000
+
+
+@both_types
+def test_every_queue_and_its_arguments(queue_type: QueueType) -> None:
+    queues = topology(NAMES, queue_type, ["m"]).queues
+    assert {queue.name: queue.arguments for queue in queues} == {
+        "p.v1.dead": UNLIMITED[queue_type],
+        "p.v1.jobs": {**UNLIMITED[queue_type], "x-message-ttl": WEEK},
+        "p.v1.retry.5s": {**RETRY[queue_type], "x-message-ttl": 5_000},
+        "p.v1.retry.30s": {**RETRY[queue_type], "x-message-ttl": 30_000},
+        "p.v1.retry.5m": {**RETRY[queue_type], "x-message-ttl": 300_000},
+        "p.v1.work.m.short": WORK[queue_type],
+        "p.v1.work.m.medium": WORK[queue_type],
+        "p.v1.work.m.long": WORK[queue_type],
+    }
+
+
+@both_types
+def test_exchanges_and_bindings_do_not_depend_on_the_type(queue_type: QueueType) -> None:
+    wanted = topology(NAMES, queue_type, ["m"])
+    assert set(wanted.exchanges) == {
+        Exchange("p.v1.work", "direct"),
+        Exchange("p.v1.dead", "fanout"),
+        Exchange("p.v1.retry.5s", "fanout"),
+        Exchange("p.v1.retry.30s", "fanout"),
+        Exchange("p.v1.retry.5m", "fanout"),
+    }
+    assert set(wanted.bindings) == {
+        Binding("p.v1.dead", "p.v1.dead"),
+        Binding("p.v1.retry.5s", "p.v1.retry.5s"),
+        Binding("p.v1.retry.30s", "p.v1.retry.30s"),
+        Binding("p.v1.retry.5m", "p.v1.retry.5m"),
+        Binding("p.v1.work", "p.v1.work.m.short", "m.short"),
+        Binding("p.v1.work", "p.v1.work.m.medium", "m.medium"),
+        Binding("p.v1.work", "p.v1.work.m.long", "m.long"),
+    }
+
+
+@both_types
+def test_what_some_versions_refuse_or_drop_is_nowhere(queue_type: QueueType) -> None:
+    wanted = topology(NAMES, queue_type, ["a", "b"])
+    for queue in (
+        *wanted.queues,
+        *client_results(NAMES, "c").queues,
+        *job_results(NAMES, "j").queues,
+    ):
+        kind = queue.arguments["x-queue-type"]  # never left to the broker's default
+        given = set(queue.arguments)
+        assert not given & {"x-queue-mode", "x-queue-version", "x-dead-letter-routing-key"}
+        if kind == "quorum":
+            assert "x-max-priority" not in given
+        else:
+            assert not given & {"x-delivery-limit", "x-dead-letter-strategy", "x-max-length"}
+
+
+@both_types
+def test_models_have_lanes_of_their_own(queue_type: QueueType) -> None:
+    one, two = (topology(NAMES, queue_type, models) for models in (["a"], ["a", "b"]))
+    added = {queue.name for queue in two.queues} - {queue.name for queue in one.queues}
+    assert added == {NAMES.work_queue("b", lane) for lane in LANES}
+
+
+@both_types
+def test_prefixes_share_nothing(queue_type: QueueType) -> None:
+    mine, theirs = (topology(Names(prefix), queue_type, ["m"]) for prefix in ("a", "b"))
+    assert not {queue.name for queue in mine.queues} & {queue.name for queue in theirs.queues}
+    assert not set(mine.exchanges) & set(theirs.exchanges)
+
+
+def test_every_binding_joins_what_is_declared() -> None:
+    wanted = topology(NAMES, "classic", ["m"])
+    exchanges = {exchange.name for exchange in wanted.exchanges}
+    queues = {queue.name for queue in wanted.queues}
+    dead_letters = {queue.arguments.get("x-dead-letter-exchange") for queue in wanted.queues}
+    assert {binding.exchange for binding in wanted.bindings} == exchanges
+    assert {binding.queue for binding in wanted.bindings} == queues - {NAMES.jobs}
+    assert dead_letters - {None} <= exchanges
+
+
+def test_results_queues_are_classic_and_end_by_themselves() -> None:
+    (client,) = client_results(NAMES, "c").queues
+    (job,) = job_results(NAMES, "j").queues
+    assert (client.name, job.name) == ("p.v1.results.client.c", "p.v1.results.job.j")
+    assert client.arguments == {"x-queue-type": "classic", "x-expires": 600_000}
+    assert job.arguments == {"x-queue-type": "classic", "x-expires": WEEK}
+
+
+def test_a_routing_key_is_a_model_and_a_lane() -> None:
+    assert routing_key("sentiment", "short") == "sentiment.short"
+
+
+def test_the_committed_definitions_are_those_of_the_topology() -> None:
+    path = Path(definitions.__code__.co_filename).with_name("definitions.json")
+    wanted = definitions(topology(Names(), "classic", ["sentiment"]))
+    assert json.loads(path.read_text()) == wanted, (
+        "run: lmaas broker definitions --model sentiment > broker_config/definitions.json"
+    )
+
+
+def test_definitions_are_in_their_virtual_host() -> None:
+    made = definitions(topology(NAMES, "quorum", ["m"]), "staging")
+    assert made["vhosts"] == [{"name": "staging"}]
+    for kind in ("exchanges", "queues", "bindings"):
+        assert {one["vhost"] for one in made[kind]} == {"staging"}
+    assert not {"users", "permissions"} & set(made)

@@ -1,0 +1,404 @@
+"""A file in, the same rows out: order, errors, atomic output, and going on after a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from broker_config.errors import DataError, LmaasError, ModelNotFound
+from broker_config.messages import Code, ItemError, Reply, Request, Result
+from broker_config.settings import Settings
+from producer.bulk import Progress, Run, Summary, Task, classify_texts
+from producer.checkpoint import partial_path
+from producer.tables import Chunk, Place, Wanted
+
+SETTINGS = Settings(pack_items=256, window=8)
+
+
+class Fake:
+    """Answers by the text alone; `stop` says at which pack it breaks, and how."""
+
+    def __init__(self, version: str = "1", stop: Callable[[int], None] | None = None) -> None:
+        self.version = version
+        self.stop = stop
+        self.requests: list[Request] = []
+        self.running = self.most = 0
+
+    async def run(self, request: Request) -> Reply:
+        if self.stop:
+            self.stop(len(self.requests))
+        self.requests.append(request)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        # Packs of odd rows wait for a few turns of the loop: replies come out of order.
+        for _ in range(int(request.items[0].id) // 256 % 2 * 5):
+            await asyncio.sleep(0)
+        self.running -= 1
+        results = [
+            Result(id=item.id, label="long" if len(item.text or "") > 5 else "short", score=0.75)
+            for item in request.items
+        ]
+        return Reply(model=request.model, version=self.version, results=results)
+
+
+class Gone(LmaasError):
+    """The broker is gone."""
+
+
+def breaks_at(pack: int) -> Callable[[int], None]:
+    def stop(packs: int) -> None:
+        if packs == pack:
+            raise Gone
+
+    return stop
+
+
+def task(source: Path, target: Path, **more: Any) -> Task:
+    return Task(
+        source=Place.of(str(source)), target=Place.of(str(target)), model="sentiment", **more
+    )
+
+
+async def classify(
+    given: Task, fake: Fake | None = None, settings: Settings = SETTINGS, *, resume: bool = False
+) -> Summary:
+    with Run(given, settings, resume=resume) as run:
+        return await run.classify(fake or Fake())
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    """20,000 rows, every hundredth of them empty."""
+    path = tmp_path / "in.csv"
+    texts = ("" if n % 100 == 0 else f"text {n}" for n in range(20_000))
+    path.write_text("id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(texts)))
+    return path
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints after every fourth chunk."""
+    monkeypatch.setattr("producer.bulk.CHECKPOINT_ROWS", 4096)
+
+
+async def test_rows_keep_their_order(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    summary = await classify(task(lines, out))
+    rows = out.read_text().splitlines()
+    assert rows[0] == "id,text,label,score,error"
+    assert rows[1] == "0,,,,empty_text: the text is empty"
+    assert rows[2] == "1,text 1,long,0.75,"
+    assert [row.split(",")[0] for row in rows[1:]] == [str(n) for n in range(20_000)]
+    assert (summary.rows, summary.failed, summary.version) == (20_000, 200, "1")
+    assert summary.failures[1] == "line 102: empty_text: the text is empty"
+    assert len(summary.failures) == 3
+
+
+async def test_only_usable_rows_are_sent(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n{"text": null}\n{"text": 5}\n{"text"\n{"text": "bb"}\n')
+    fake = Fake()
+    settings = msgspec.structs.replace(SETTINGS, max_item_bytes=1)
+    summary = await classify(task(source, tmp_path / "out.txt"), fake, settings)
+    assert [item.text for request in fake.requests for item in request.items] == ["a"]
+    errors = [line.split("\t")[2] for line in (tmp_path / "out.txt").read_text().splitlines()]
+    codes = [error.partition(":")[0] for error in errors]
+    assert codes == ["", Code.NOT_TEXT, Code.NOT_TEXT, Code.UNREADABLE_ROW, Code.TOO_LARGE]
+    assert summary.failed == 4
+    assert summary.failures[2].startswith("line 4: unreadable_row: ")
+    assert summary.failures[2].count("line 4") == 1
+
+
+async def test_packs_are_bounded_in_items_and_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("x\n" * 25 + ("y" * 60 + "\n") * 3)
+    fake = Fake()
+    settings = Settings(pack_items=10, pack_bytes=100)
+    await classify(task(source, tmp_path / "out.txt"), fake, settings)
+    assert [len(request.items) for request in fake.requests] == [10, 10, 5 + 1, 1, 1]
+
+
+async def test_the_window_bounds_what_is_on_its_way(lines: Path, tmp_path: Path) -> None:
+    fake = Fake()
+    settings = Settings(pack_items=16, window=3)
+    await classify(task(lines, tmp_path / "out.csv"), fake, settings)
+    assert fake.most == 3
+
+
+async def test_rows_that_are_not_sent_are_not_read_far_ahead(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("\n" * 20 * 1024)
+    read = most = 0
+
+    def counted(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        nonlocal read
+        for chunk in chunks:
+            read += 1
+            yield chunk
+
+    def written(progress: Progress) -> None:
+        nonlocal most
+        most = max(most, read - progress.rows // 1024)
+
+    with Run(task(source, tmp_path / "out.txt"), Settings(window=2)) as run:
+        run.table.chunks = counted(run.table.chunks)
+        await run.classify(Fake(), written)
+    assert read == 20
+    assert most == 1
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
+async def test_bytes_do_not_depend_on_packs(lines: Path, tmp_path: Path, suffix: str) -> None:
+    one, other = tmp_path / f"one.{suffix}", tmp_path / f"other.{suffix}"
+    await classify(task(lines, one))
+    await classify(task(lines, other), settings=Settings(pack_items=37, window=2))
+    assert one.read_bytes() == other.read_bytes()
+
+
+async def test_a_refused_pack_stops_the_run(lines: Path, tmp_path: Path) -> None:
+    class Refusing(Fake):
+        async def run(self, request: Request) -> Reply:
+            error = ItemError(code=Code.UNKNOWN_MODEL, message="no model 'sentiment'")
+            return Reply(model=request.model, results=[], error=error)
+
+    with pytest.raises(ModelNotFound, match="no model 'sentiment'"):
+        await classify(task(lines, tmp_path / "out.csv"), Refusing())
+    assert names_in(tmp_path) == ["in.csv"]
+
+
+async def test_answers_for_other_rows_stop_the_run(lines: Path, tmp_path: Path) -> None:
+    class Confused(Fake):
+        async def run(self, request: Request) -> Reply:
+            reply = await super().run(request)
+            return msgspec.structs.replace(reply, results=reply.results[1:])
+
+    with pytest.raises(LmaasError, match="were answered with other rows"):
+        await classify(task(lines, tmp_path / "out.csv"), Confused())
+
+
+async def test_a_run_stays_with_one_version(lines: Path, tmp_path: Path) -> None:
+    class Updated(Fake):
+        async def run(self, request: Request) -> Reply:
+            reply = await super().run(request)
+            return msgspec.structs.replace(reply, version="2" if self.most > 2 else "1")
+
+    with pytest.raises(LmaasError, match="--model-version 2"):
+        await classify(task(lines, tmp_path / "out.csv"), Updated())
+    fake = Fake()
+    await classify(task(lines, tmp_path / "out.csv"), fake)
+    assert fake.requests[-1].version == "1"
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize(
+    "suffix", ["csv", "tsv", "jsonl", "txt", "parquet", "csv.gz", "csv.bz2", "csv.xz", "csv.zst"]
+)
+async def test_a_resumed_run_ends_with_the_same_bytes(
+    lines: Path, tmp_path: Path, suffix: str
+) -> None:
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    await classify(task(lines, whole))
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(40)))
+    assert not out.exists()
+    # What was written after the checkpoint belongs to nobody.
+    append(partial_path(out), b"half a row")
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(30)), resume=True)
+    fake = Fake()
+    summary = await classify(task(lines, out), fake, resume=True)
+    assert out.read_bytes() == whole.read_bytes()
+    assert int(fake.requests[0].items[0].id) == summary.resumed_at > 4096
+    assert (summary.rows, summary.failed) == (20_000, 200)
+    assert names_in(tmp_path) == ["in.csv", out.name, whole.name]
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_cancelled_run_can_be_resumed(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+
+    def cancel(packs: int) -> None:
+        if packs == 40:
+            running.cancel()
+
+    running = asyncio.ensure_future(classify(task(lines, out), Fake(stop=cancel)))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await classify(task(lines, out), resume=True)).resumed_at >= 4096
+    whole = tmp_path / "whole.csv"
+    await classify(task(lines, whole))
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("_often")
+async def test_resume_refuses_what_has_changed(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(40)))
+    for changed, what in (
+        (task(lines, out, top_k=2), "--top-k was 0 and is 2"),
+        (task(lines, out, version="2"), "the model's version was '1' and is '2'"),
+        (task(lines, out, wanted=Wanted(keep=("id",))), "the kept columns"),
+    ):
+        with pytest.raises(DataError, match=what):
+            Run(changed, SETTINGS, resume=True)
+    append(lines, b"x,y\n")
+    with pytest.raises(DataError, match=r"the size of the input.*without --resume"):
+        Run(task(lines, out), SETTINGS, resume=True)
+
+
+@pytest.mark.usefixtures("_often")
+async def test_without_resume_it_starts_over(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(40)))
+    with Run(task(lines, out), SETTINGS) as run:
+        assert run.found is not None
+        summary = await run.classify(Fake())
+    assert (summary.rows, summary.resumed_at) == (20_000, 0)
+    assert len(out.read_text().splitlines()) == 20_001
+
+
+async def test_resume_with_nothing_to_resume_starts(lines: Path, tmp_path: Path) -> None:
+    summary = await classify(task(lines, tmp_path / "out.csv"), resume=True)
+    assert (summary.rows, summary.resumed_at) == (20_000, 0)
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_partial_file_that_lost_bytes_is_refused(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(40)))
+    partial_path(out).write_bytes(b"")
+    with pytest.raises(DataError, match="has 0 bytes and should have"):
+        Run(task(lines, out), SETTINGS, resume=True)
+
+
+async def test_an_earlier_output_stays_until_the_new_one_is_complete(
+    lines: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("earlier")
+    with pytest.raises(Gone):
+        await classify(task(lines, out), Fake(stop=breaks_at(10)))
+    assert out.read_text() == "earlier"
+    await classify(task(lines, out))
+    assert len(out.read_text().splitlines()) == 20_001
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_full_disk_can_be_resumed(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(packs: int) -> None:
+        if packs == 60:
+            monkeypatch.setattr("producer.checkpoint.os.fsync", full)
+
+    with pytest.raises(DataError, match=r"no space left on device; free some .* --resume"):
+        await classify(task(lines, out), Fake(stop=fill))
+    monkeypatch.undo()
+    summary = await classify(task(lines, out), resume=True)
+    assert summary.resumed_at >= 4096
+    assert len(out.read_text().splitlines()) == 20_001
+
+
+async def test_a_disk_that_is_full_at_the_conversion(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.parquet"
+
+    def full(_parquet: object, _stream: Path, whole: Path) -> None:
+        whole.write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, "error writing bytes to file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("producer.tables.parquet.Parquet._convert", full)
+        with pytest.raises(DataError, match="no space left"):
+            await classify(task(lines, out))
+    assert names_in(tmp_path) == ["in.csv", "out.parquet.partial", "out.parquet.partial.json"]
+    assert (await classify(task(lines, out), resume=True)).resumed_at == 20_000
+    assert names_in(tmp_path) == ["in.csv", "out.parquet"]
+
+
+def test_outputs_that_cannot_be_are_told_before_work(lines: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    for target, what in (
+        (tmp_path / "missing" / "out.csv", "there is no folder"),
+        (tmp_path / "folder.csv", "is a directory"),
+        (lines / "out.csv", "there is no folder"),
+        (lines, "is the input"),
+    ):
+        with pytest.raises(DataError, match=what):
+            Run(task(lines, target), SETTINGS)
+
+
+def test_two_runs_do_not_write_one_file(lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    imports = "import sys; from producer import checkpoint, tables"
+    other = f"{imports}; checkpoint.PartialFile(tables.Place.of(sys.argv[1]))"
+    with Run(task(lines, out), SETTINGS):
+        ended = subprocess.run(
+            [sys.executable, "-c", other, str(out)], capture_output=True, text=True, check=False
+        )
+    assert "another run is writing it" in ended.stderr
+
+
+@pytest.mark.parametrize("column", ["label", "score", "error"])
+async def test_columns_that_are_there_already(tmp_path: Path, column: str) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"text,{column}\na,b\n")
+    with pytest.raises(DataError, match=rf"'{column}' already.*--result-prefix.*--keep"):
+        Run(task(source, out), SETTINGS)
+    await classify(task(source, out, wanted=Wanted(keep=("text",))))
+    assert out.read_text() == "text,label,score,error\na,short,0.75,\n"
+    await classify(task(source, out, result_prefix="our_"))
+    header = out.read_text().splitlines()[0]
+    assert header == f"text,{column},our_label,our_score,our_error"
+
+
+def test_pipes_cannot_be_resumed(lines: Path) -> None:
+    with pytest.raises(DataError, match="pipe cannot be resumed"):
+        Run(task(lines, Path("-")), SETTINGS, resume=True)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl.zst", "parquet", "txt.bz2"])
+async def test_a_header_alone_gives_a_valid_file(tmp_path: Path, suffix: str) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / f"out.{suffix}"
+    source.write_text("text\n")
+    assert (await classify(task(source, out))).rows == 0
+    if suffix == "csv":
+        assert out.read_text() == "text,label,score,error\n"
+        return
+    # A file of nothing but compressed nothing is still no empty file.
+    assert out.stat().st_size > 0
+
+
+async def test_a_few_texts() -> None:
+    chunk, answers = await classify_texts(
+        ["brief", " ", "longer text"], Fake(), SETTINGS, model="sentiment"
+    )
+    assert len(chunk) == 3
+    assert answers.labels == ["short", None, "long"]
+    assert answers.errors == [None, "empty_text: the text is empty", None]

@@ -1,0 +1,191 @@
+"""Concurrent single calls: which of them share a message, and who learns what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broker_config.errors import BrokerUnavailable, ModelNotFound
+from broker_config.messages import Item, Reply, Request, Result
+from broker_config.settings import Settings
+from producer.linger import Linger
+
+KIND = ("sentiment", None, 0)
+
+
+class Sender:
+    """Takes the requests, and answers them when it is told to."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[Request] = asyncio.Queue()
+        self.patience: list[float] = []
+        self.error: Exception | None = None
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def __call__(self, request: Request, seconds: float) -> Reply:
+        self.patience.append(seconds)
+        self.requests.put_nowait(request)
+        await self.answering.wait()
+        if self.error:
+            raise self.error
+        return Reply(
+            model=request.model,
+            results=[Result(id=item.id, label=item.text) for item in request.items],
+        )
+
+    async def next_texts(self) -> list[str | None]:
+        async with asyncio.timeout(5):
+            return [item.text for item in (await self.requests.get()).items]
+
+
+@pytest.fixture
+def sender() -> Sender:
+    return Sender()
+
+
+@pytest.fixture
+async def linger(sender: Sender) -> AsyncIterator[Linger]:
+    """Lingers for ever: what leaves has another reason."""
+    made = Linger(Settings(linger=1_000, pack_items=5, pack_bytes=100), sender)
+    yield made
+    await made.close()
+
+
+def ask(linger: Linger, *texts: str, timeout: float = 10) -> list[asyncio.Future[Result]]:
+    return [linger.add(KIND, Item(id="mine", text=text), timeout) for text in texts]
+
+
+async def answered(calls: list[asyncio.Future[Result]]) -> list[str | None]:
+    async with asyncio.timeout(5):
+        return [result.label for result in await asyncio.gather(*calls)]
+
+
+async def test_a_lone_call_leaves_at_once(linger: Linger, sender: Sender) -> None:
+    assert await answered(ask(linger, "a")) == ["a"]
+    assert await sender.next_texts() == ["a"]
+
+
+async def test_a_burst_is_one_pack_and_each_caller_gets_his_own_result(
+    linger: Linger, sender: Sender
+) -> None:
+    assert await answered(ask(linger, "a", "b", "c", "d")) == ["a", "b", "c", "d"]
+    assert await sender.next_texts() == ["a", "b", "c", "d"]
+    assert sender.requests.empty()
+
+
+async def test_a_caller_gets_the_id_that_he_gave(linger: Linger) -> None:
+    results = await asyncio.gather(*ask(linger, "a", "b"))
+    assert [result.id for result in results] == ["mine", "mine"]
+
+
+async def test_a_burst_of_more_than_a_pack_is_full_packs(linger: Linger, sender: Sender) -> None:
+    calls = ask(linger, *"abcdefghij")
+    assert await sender.next_texts() == list("abcde")
+    assert await sender.next_texts() == list("fghij")
+    assert await answered(calls) == list("abcdefghij")
+
+
+async def test_a_pack_is_full_also_by_its_bytes(linger: Linger, sender: Sender) -> None:
+    calls = ask(linger, "x" * 60, "y" * 40, "z" * 100)
+    assert await sender.next_texts() == ["x" * 60, "y" * 40]
+    assert await sender.next_texts() == ["z" * 100]
+    await answered(calls)
+
+
+async def test_while_a_pack_is_on_its_way_the_next_one_waits_until_it_is_full(
+    linger: Linger, sender: Sender
+) -> None:
+    sender.answering.clear()
+    first = ask(linger, "first")
+    assert await sender.next_texts() == ["first"]
+    later = ask(linger, "a")
+    await asyncio.sleep(0.02)  # the turns of the loop in which it would have left
+    later += ask(linger, "b", "c", "d")
+    assert sender.requests.empty()
+    later += ask(linger, "e")
+    assert await sender.next_texts() == list("abcde")
+    sender.answering.set()
+    assert await answered(first + later) == ["first", *"abcde"]
+
+
+async def test_while_a_pack_is_on_its_way_the_next_one_waits_no_longer_than_linger(
+    sender: Sender,
+) -> None:
+    linger = Linger(Settings(linger=0.02), sender)
+    sender.answering.clear()
+    calls = ask(linger, "first")
+    assert await sender.next_texts() == ["first"]
+    asked = asyncio.get_running_loop().time()
+    calls += ask(linger, "a", "b")
+    assert await sender.next_texts() == ["a", "b"]
+    assert asyncio.get_running_loop().time() - asked >= 0.015
+    sender.answering.set()
+    assert await answered(calls) == ["first", "a", "b"]
+
+
+async def test_calls_that_want_different_things_do_not_share(
+    linger: Linger, sender: Sender
+) -> None:
+    kinds = [("m", None, 0), ("m", "1", 0), ("m", None, 3), ("n", None, 0)]
+    calls = [linger.add(kind, Item(id="0", text=str(kind)), 10) for kind in kinds]
+    await answered(calls)
+    asked = [await sender.requests.get() for _ in kinds]
+    assert [(r.model, r.version, r.options.top_k) for r in asked] == kinds
+
+
+@pytest.mark.parametrize("error", [ModelNotFound("no such model"), ValueError("a bug")])
+async def test_an_error_reaches_every_caller(
+    linger: Linger, sender: Sender, error: Exception
+) -> None:
+    sender.error = error
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*ask(linger, "a", "b", "c"), return_exceptions=True)
+    assert found == [error] * 3
+
+
+async def test_a_caller_that_gives_up_hurts_nobody(linger: Linger, sender: Sender) -> None:
+    sender.answering.clear()
+    a, b, c = ask(linger, "a", "b", "c")
+    assert await sender.next_texts() == ["a", "b", "c"]
+    b.cancel()
+    sender.answering.set()
+    assert await answered([a, c]) == ["a", "c"]
+    sender.error = ModelNotFound()
+    d, e = ask(linger, "d", "e")
+    d.cancel()
+    with pytest.raises(ModelNotFound):
+        await e
+
+
+async def test_a_pack_is_as_patient_as_its_most_patient_caller(
+    linger: Linger, sender: Sender
+) -> None:
+    calls = [*ask(linger, "a", timeout=5), *ask(linger, "b", timeout=50), *ask(linger, "c")]
+    await answered(calls)
+    assert sender.patience == [pytest.approx(50, abs=1)]
+
+
+async def test_closing_tells_those_who_wait(linger: Linger, sender: Sender) -> None:
+    sender.answering.clear()
+    calls = ask(linger, "on its way")
+    await sender.next_texts()
+    calls += ask(linger, "gathering")
+    await linger.close()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in found] == [BrokerUnavailable] * 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_tells_also_a_pack_that_is_just_leaving(
+    linger: Linger, sender: Sender
+) -> None:
+    calls = ask(linger, *"abcde")  # full: its task exists and has not begun
+    await linger.close()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in found] == [BrokerUnavailable] * 5
+    assert sender.requests.empty()
