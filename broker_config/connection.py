@@ -72,9 +72,7 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
             while True:
                 for url in urls:
                     try:
-                        return await aio_pika.connect(
-                            url, timeout=HANDSHAKE_TIMEOUT, ssl_context=context
-                        )
+                        return await _try_once(url, context)
                     except (*GONE, OSError) as error:
                         last = error
                         if refusal := _refusal(error, url):
@@ -93,6 +91,32 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
             f"no broker at {settings.broker} within {settings.connect_timeout:g} s{reason}; "
             "is it running, and is LMAAS_BROKER_URL right?"
         ) from error
+
+
+async def _try_once(url: URL, context: ssl.SSLContext | None) -> AbstractConnection:
+    # A task that only `wait` stands for: aiormq may swallow a cancellation of its caller, who
+    # then would go on for ever.
+    trying = asyncio.create_task(
+        aio_pika.connect(url, timeout=HANDSHAKE_TIMEOUT, ssl_context=context)
+    )
+    try:
+        await asyncio.wait([trying])
+    except asyncio.CancelledError:
+        trying.add_done_callback(_close_unwanted)
+        trying.cancel()
+        raise
+    return trying.result()
+
+
+def _close_unwanted(trying: asyncio.Task[AbstractConnection]) -> None:
+    if not trying.cancelled() and trying.exception() is None:
+        closing = asyncio.create_task(trying.result().close())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
+
+#: Kept here, because the event loop holds its tasks weakly.
+_closing: set[asyncio.Task[None]] = set()
 
 
 class _Pauses:

@@ -30,6 +30,8 @@ from broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
 
+#: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
+MAX_MODEL_NAME: Final = 200
 #: Delays of the retry ladder: name -> milliseconds.
 RETRY_DELAYS: Final = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
 #: A lane of quorum queues refuses more than this many packs; classic lanes have no limit.
@@ -91,6 +93,15 @@ class Names:
 
     def job_results(self, job: str) -> str:
         return f"{self.root}.results.job.{job}"
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a model can have this name: a folder's, and a part of queue names."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= MAX_MODEL_NAME and name not in {".", ".."} and not {"/", "\0"} & set(name)
 
 
 def routing_key(model: str, lane: str) -> str:

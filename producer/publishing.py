@@ -11,11 +11,11 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel
 
 from broker_config.connection import Publisher
-from broker_config.errors import ModelNotFound, Unroutable
+from broker_config.errors import MessageError, ModelNotFound, Unroutable
 from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
 from broker_config.scheduling import Cost, lane, priority
 from broker_config.settings import Settings
-from broker_config.topology import declare, routing_key, topology
+from broker_config.topology import declare, is_model_name, routing_key, topology
 
 
 class PackPublisher(Publisher):
@@ -37,7 +37,12 @@ class PackPublisher(Publisher):
         Raises ModelNotFound when no worker has ever served the model on this broker, and what
         `publish` raises.
         """
-        body = encode(request)
+        if not is_model_name(request.model):
+            raise ModelNotFound(f"no model can have the name {request.model!r}")
+        try:
+            body = encode(request)
+        except UnicodeEncodeError as error:
+            raise MessageError(f"the request cannot be sent: {error}") from error
         seconds = Cost().estimate(len(body))
         message = aio_pika.Message(
             body,

@@ -27,7 +27,7 @@ class SyncClient:
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         """Settings as a value, or single ones by name: `SyncClient(broker_url=...)`."""
-        self._settings = settings or Settings.load(**arguments)
+        self._client = Client(settings, **arguments)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -37,7 +37,7 @@ class SyncClient:
         self._thread = threading.Thread(target=loop.run_forever, name="lmaas client", daemon=True)
         self._thread.start()
         try:
-            self._client = self._wait(self._open())
+            self._wait(self._client.__aenter__())
         except BaseException:
             self._end()
             raise
@@ -53,9 +53,6 @@ class SyncClient:
             self._wait(self._client.__aexit__(kind, error, traceback))
         finally:
             self._end()
-
-    async def _open(self) -> Client:
-        return await Client(self._settings).__aenter__()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:  # nothing is given to a loop that will not run it
@@ -89,12 +86,10 @@ class SyncClient:
         timeout: float | None = None,
     ) -> Result:
         """As `Client.classify`. May be called from several threads."""
-        return self._wait(self._classify(model, text, version, top_k, errors, timeout))
-
-    async def _classify(self, model: str, text: str, *arguments: Any) -> Result:
-        version, top_k, errors, timeout = arguments
-        return await self._client.classify(
-            model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
+        return self._wait(
+            self._client.classify(
+                model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
+            )
         )
 
     def classify_many(

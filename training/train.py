@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from broker_config.errors import TrainingError
+from broker_config.topology import is_model_name
 from training import architectures, export, quietly
 from training.architectures import Architecture, Sizes
 from training.datasets import Dataset, Split
@@ -120,7 +121,7 @@ def _check(architecture: str, name: str) -> None:
     if architecture not in architectures.ARCHITECTURES:
         known = ", ".join(architectures.ARCHITECTURES)
         raise TrainingError(f"no architecture {architecture!r}; there are: {known}")
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
 
 

@@ -15,11 +15,10 @@ from typing import Any
 import msgspec
 
 from broker_config.errors import ModelDamaged, ModelNotFound
+from broker_config.topology import is_model_name
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-#: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
-MAX_NAME = 200
 _VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
@@ -95,7 +94,8 @@ class Repository:
 
     def versions(self, model: str) -> list[str]:
         """Versions of a model, oldest first; empty when there is no such model."""
-        return _versions(self.root / model) if _plain(model) else []
+        # The name may come from the network: it never leads out of the root.
+        return _versions(self.root / model) if is_model_name(model) else []
 
     def find(self, model: str, version: str | None = None) -> ModelVersion:
         """The asked version, or the newest, with every file verified.
@@ -156,9 +156,3 @@ def _versions(folder: Path) -> list[str]:
         return []
     names = (p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
     return sorted(names, key=int)
-
-
-def _plain(name: str) -> bool:
-    """A model's name is one path component: it comes from the network."""
-    size = len(name.encode("utf-8", "replace"))
-    return 0 < size <= MAX_NAME and name not in {".", ".."} and "/" not in name and "\0" not in name

@@ -97,6 +97,21 @@ def test_networks_give_probabilities(
     assert scores.sum(axis=1) == pytest.approx(np.ones(40))
 
 
+def test_a_short_text_has_a_smaller_average_than_a_long_one() -> None:
+    rows = np.array([[[4.0], [2.0], [9.0]], [[4.0], [9.0], [9.0]]], np.float32)
+    mask = np.array([[True, True, False], [True, False, False]])
+    averages = architectures.NeutralAverage(3)(rows, mask=mask).numpy()
+    assert averages.tolist() == [[pytest.approx(6 / 5)], [1.0]]
+
+
+def test_neutral_rows_follow_the_length_of_the_training_texts() -> None:
+    ids, labels = [array([2, 3, 4, 5, 5])] * 10, array([0, 1] * 5)
+    model = architectures.build("ngram", SIZES, ids, labels, 2)
+    (pooling,) = (each for each in model.layers if isinstance(each, architectures.NeutralAverage))
+    # 4 words, 4 pairs, 3 triples; the repeated word counts once.
+    assert pooling.neutral == round(architectures.NEUTRAL_SHARE * 11)
+
+
 def test_gap_is_the_plain_network() -> None:
     model = architectures.build("gap", Sizes(dimension=32, hidden=24), [], array([]), 2)
     kinds = [type(layer).__name__ for layer in model.layers]

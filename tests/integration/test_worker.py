@@ -1,0 +1,476 @@
+"""The worker: what any program may send it, how it ends, and what happens when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aio_pika
+import msgspec
+import psutil
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from broker_config.errors import ModelNotFound
+from broker_config.messages import JSON, MSGPACK, Code
+from broker_config.settings import Settings
+from broker_config.topology import routing_key
+from producer.client import Client
+from tests.integration.conftest import (
+    LIMIT,
+    Process,
+    StartWorker,
+    channel_to,
+    depth,
+    make_lanes,
+    serving,
+    until,
+    waiting_packs,
+)
+from workers.worker import Worker
+
+GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
+
+
+class Foreign:
+    """A program that knows AMQP and JSON and nothing of this package."""
+
+    def __init__(self, settings: Settings, channel: AbstractChannel) -> None:
+        self._names = settings.names
+        self.channel = channel
+        self.replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self.reply_to = "amq.rabbitmq.reply-to"
+
+    async def listen(self) -> None:
+        """On a queue that goes with the connection, named by the broker."""
+        queue = await self.channel.declare_queue(exclusive=True)
+        await queue.consume(self.replies.put, no_ack=True)
+        self.reply_to = queue.name
+
+    async def send(self, body: bytes | dict[str, Any], **properties: Any) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        chosen = {"content_type": JSON, "reply_to": self.reply_to} | properties
+        work = await self.channel.get_exchange(self._names.work, ensure=False)
+        await work.publish(aio_pika.Message(content, **chosen), routing_key("sentiment", "short"))
+
+    async def reply(self) -> tuple[AbstractIncomingMessage, dict[str, Any]]:
+        async with asyncio.timeout(LIMIT):
+            message = await self.replies.get()
+        return message, json.loads(message.body)
+
+    async def parked(self) -> AbstractIncomingMessage:
+        """What is in the parking lot."""
+        lot = await self.channel.get_queue(self._names.dead, ensure=False)
+        message = await lot.get(no_ack=True, timeout=LIMIT)
+        assert message is not None
+        return message
+
+
+@pytest.fixture
+async def foreign(settings: Settings, worker: Worker) -> AsyncIterator[Foreign]:
+    async with channel_to(settings) as channel:
+        foreign = Foreign(settings, channel)
+        await foreign.listen()
+        yield foreign
+
+
+def request(*texts: Any, **more: Any) -> dict[str, Any]:
+    items = [{"id": f"i{place}", "text": text} for place, text in enumerate(texts)]
+    return {"model": "sentiment", "items": items} | more
+
+
+# ------------------------------------------------------------ foreign clients
+
+
+async def test_a_foreign_client_is_answered_in_json(foreign: Foreign) -> None:
+    await foreign.send(request(GOOD, BAD), correlation_id="mine")
+    message, reply = await foreign.reply()
+    assert (message.correlation_id, message.content_type) == ("mine", JSON)
+    assert message.type == "lmaas.reply.v1"
+    assert [(r["id"], r["label"]) for r in reply["results"]] == [
+        ("i0", "positive"),
+        ("i1", "negative"),
+    ]
+    assert (reply["model"], reply["version"]) == ("sentiment", "1")
+
+
+async def test_without_a_content_type_a_request_is_json(foreign: Foreign) -> None:
+    await foreign.send(request(GOOD), content_type=None)
+    message, reply = await foreign.reply()
+    assert (message.content_type, reply["results"][0]["label"]) == (JSON, "positive")
+
+
+async def test_who_asks_in_message_pack_is_answered_in_it(foreign: Foreign) -> None:
+    await foreign.send(msgspec.msgpack.encode(request(GOOD)), content_type=MSGPACK)
+    message = await foreign.replies.get()
+    assert message.content_type == MSGPACK
+    assert msgspec.msgpack.decode(message.body)["results"][0]["label"] == "positive"
+
+
+async def test_the_direct_reply_to_of_rabbitmq_is_answered(
+    settings: Settings, worker: Worker
+) -> None:
+    async with channel_to(settings) as channel:
+        foreign = Foreign(settings, channel)
+        direct = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
+        await direct.consume(foreign.replies.put, no_ack=True)
+        await foreign.send(request(GOOD), correlation_id="d")
+        message, reply = await foreign.reply()
+    assert message.correlation_id == "d"
+    assert reply["results"][0]["label"] == "positive"
+
+
+async def test_headers_that_a_caller_follows_come_back(foreign: Foreign) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    sent = {"traceparent": trace, "lmaas-job": "night", "lmaas-chunk": 3, "other": "x"}
+    await foreign.send(request(GOOD), headers=sent)
+    message, _ = await foreign.reply()
+    assert message.headers == {"traceparent": trace, "lmaas-job": "night", "lmaas-chunk": 3}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", JSON),
+        (b"{", JSON),
+        (b"hello", JSON),
+        (b"\x00\xff", MSGPACK),
+        (json.dumps(request()).encode(), JSON),
+        (json.dumps({"model": "sentiment"}).encode(), JSON),
+        (b'{"model": "sentiment", "version": "\\ud800", "items": [{"id": "1", "text": "x"}]}', JSON),
+        (json.dumps(request(GOOD, options={"top_k": -1})).encode(), JSON),
+        (json.dumps(request(GOOD)).encode(), "text/plain"),
+    ],
+)
+async def test_a_broken_body_is_answered_and_parked_and_its_neighbours_go_on(
+    foreign: Foreign, body: bytes, content_type: str
+) -> None:
+    await foreign.send(request(GOOD))
+    await foreign.send(body, content_type=content_type, correlation_id="broken")
+    await foreign.send(request(BAD))
+    answers: dict[str | None, Any] = {}
+    for _ in range(3):
+        message = await asyncio.wait_for(foreign.replies.get(), LIMIT)
+        decode = msgspec.msgpack if message.content_type == MSGPACK else msgspec.json
+        answers.setdefault(message.correlation_id, []).append(decode.decode(message.body))
+    (broken,) = answers.pop("broken")
+    assert broken["error"]["code"] == Code.MALFORMED
+    assert broken["results"] == []
+    assert sorted(reply["results"][0]["label"] for reply in answers[None]) == [
+        "negative",
+        "positive",
+    ]
+    copy = await foreign.parked()
+    assert (copy.body, copy.content_type, copy.correlation_id) == (body, content_type, "broken")
+    assert copy.headers["lmaas-error"] == Code.MALFORMED
+    assert copy.headers["lmaas-reason"] == broken["error"]["message"]
+    assert copy.headers["lmaas-worker"]
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        ({"id": "x", "text": None}, Code.INVALID_ITEM),
+        ({"id": "x", "text": 7}, Code.INVALID_ITEM),
+        ({"id": "x", "text": ""}, Code.EMPTY_TEXT),
+        ({"id": "x", "text": "a", "data": "aGk="}, Code.INVALID_ITEM),
+        ({"id": "x", "data": "aGk=", "media_type": "image/png"}, Code.NOT_TEXT),
+        ({"id": "x", "text": "a", "unknown": 1}, Code.INVALID_ITEM),
+        ({"id": "i0", "text": "twice"}, Code.INVALID_ITEM),
+        ({"id": "x", "text": "\ud800"}, Code.INVALID_UTF8),
+        ({"text": "no id"}, Code.INVALID_ITEM),
+        ("no object", Code.INVALID_ITEM),
+    ],
+)
+async def test_a_bad_item_gets_its_error_and_its_neighbours_their_labels(
+    foreign: Foreign, item: Any, code: Code
+) -> None:
+    good = request(GOOD)["items"]
+    await foreign.send({"model": "sentiment", "items": [*good, item, {"id": "z", "text": BAD}]})
+    _, reply = await foreign.reply()
+    first, bad, last = reply["results"]
+    assert (first["label"], last["label"]) == ("positive", "negative")
+    assert bad["error"]["code"] in {code, Code.INVALID_ITEM}
+    assert "error" not in reply
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"model": "nope"}, Code.UNKNOWN_MODEL),
+        ({"model": "../sentiment"}, Code.UNKNOWN_MODEL),
+        ({"version": "99"}, Code.UNKNOWN_VERSION),
+    ],
+)
+async def test_what_is_not_there_is_the_error_of_each_item(
+    foreign: Foreign, changes: dict[str, str], code: Code
+) -> None:
+    await foreign.send(request(GOOD, BAD) | changes)
+    _, reply = await foreign.reply()
+    assert reply["error"]["code"] == code
+    assert [result["error"]["code"] for result in reply["results"]] == [code, code]
+
+
+async def test_a_reply_for_a_queue_that_is_gone_stops_nobody(foreign: Foreign) -> None:
+    await foreign.send(request(GOOD), reply_to="gone-long-ago")
+    await foreign.send(request(GOOD), reply_to="amq.rabbitmq.reply-to.g1h2AnU")
+    await foreign.send(request(BAD))
+    _, reply = await foreign.reply()
+    assert reply["results"][0]["label"] == "negative"
+
+
+async def test_a_request_without_reply_to_is_done_with(foreign: Foreign) -> None:
+    await foreign.send(request(GOOD), reply_to=None)
+    await foreign.send(b"broken", reply_to=None)
+    await foreign.send(request(BAD))
+    _, reply = await foreign.reply()
+    assert reply["results"][0]["label"] == "negative"
+    assert (await foreign.parked()).body == b"broken"
+
+
+async def test_headers_that_make_no_sense_stop_nobody(foreign: Foreign) -> None:
+    odd = {"lmaas-attempt": "x", "lmaas-cost": -1.5, "lmaas-job": 7, "lmaas-chunk": [1], "a": None}
+    await foreign.send(request(GOOD), headers=odd, priority=9)
+    _, reply = await foreign.reply()
+    assert reply["results"][0]["label"] == "positive"
+
+
+async def test_an_inference_that_fails_is_the_error_of_its_own_pack(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings) as worker, Client(settings) as client:
+        answer = worker._answerer.answer
+
+        def failing(packs: Any) -> Any:
+            if any("cursed" in item.text for pack in packs for item in pack.request.items):
+                raise MemoryError("cursed \ud800")
+            return answer(packs)
+
+        monkeypatch.setattr(worker._answerer, "answer", failing)
+        one_each = msgspec.structs.replace(settings, pack_items=1)
+        async with Client(one_each) as client:
+            texts = [GOOD, "cursed", BAD, GOOD]
+            results = [result async for result in client.classify_many("sentiment", texts)]
+    assert [result.label for result in results] == ["positive", None, "negative", "positive"]
+    assert results[1].error is not None
+    assert results[1].error.code == Code.INTERNAL
+    assert "MemoryError" in results[1].error.message
+
+
+async def test_only_the_named_models_are_served(settings: Settings) -> None:
+    with pytest.raises(ModelNotFound, match="nope"):
+        await Worker(settings, ["nope"]).run()
+    empty = msgspec.structs.replace(settings, models="/nowhere")
+    with pytest.raises(ModelNotFound, match="no models in '/nowhere'"):
+        Worker(empty)
+
+
+# ------------------------------------------------------------------- its end
+
+
+async def flood(client: Client, texts: list[str]) -> asyncio.Task[list[str | None]]:
+    """Begins to classify; gives the ids and labels when all are there."""
+
+    async def collect() -> list[str | None]:
+        found = []
+        async for result in client.classify_many("sentiment", texts):
+            assert result.id == str(len(found)), "lost or doubled"
+            found.append(result.label)
+        return found
+
+    return asyncio.create_task(collect())
+
+
+async def labels_of(task: asyncio.Task[list[str | None]]) -> list[str | None]:
+    async with asyncio.timeout(60):
+        return await task
+
+
+@pytest.fixture
+def small_packs(settings: Settings) -> Settings:
+    """Many packs, most of which wait in the lanes."""
+    return msgspec.structs.replace(settings, pack_items=5, window=200)
+
+
+async def first_reply(client: Client) -> None:
+    """Waits until a worker has begun to answer."""
+    at = client._replies.last_arrival
+
+    async def came() -> bool:
+        return client._replies.last_arrival > at
+
+    await until(came)
+
+
+async def test_a_worker_that_is_killed_loses_nothing(
+    small_packs: Settings, start_worker: StartWorker, texts: list[str]
+) -> None:
+    victim = await start_worker()
+    async with Client(small_packs) as client:
+        answers = await flood(client, texts)
+        await first_reply(client)
+        await victim.kill()
+        assert not answers.done()
+        await start_worker()
+        labels = await labels_of(answers)
+    assert len(labels) == len(texts)
+    assert set(labels) == {"positive", "negative"}
+    assert await waiting_packs(small_packs) == 0
+
+
+async def test_sigterm_finishes_what_was_begun_and_hands_back_the_rest(
+    small_packs: Settings, start_worker: StartWorker, texts: list[str]
+) -> None:
+    first = await start_worker()
+    async with Client(small_packs) as client:
+        answers = await flood(client, texts)
+        await first_reply(client)
+        first.send(signal.SIGTERM)
+        assert await first.ended() == 0
+        assert "draining" in "".join(first.lines)
+        assert not answers.done()
+        # No worker now: all that is not answered is in the lanes, and nothing comes twice.
+        waiting = len(client._replies._waiting)
+        await until(lambda: has_waiting(small_packs, waiting))
+        await start_worker()
+        assert len(await labels_of(answers)) == len(texts)
+
+
+async def has_waiting(settings: Settings, packs: int) -> bool:
+    return await waiting_packs(settings) == packs
+
+
+async def test_a_second_signal_ends_at_once(
+    small_packs: Settings, start_worker: StartWorker
+) -> None:
+    worker = await start_worker()
+    worker.send(signal.SIGSTOP)
+    worker.send(signal.SIGTERM)
+    worker.send(signal.SIGINT)
+    worker.send(signal.SIGCONT)
+    assert await worker.ended() in {0, 130}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_it_waits_for_the_broker_ends_a_worker(
+    start_worker: StartWorker, number: signal.Signals
+) -> None:
+    worker = await start_worker(
+        until="no broker", LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="600"
+    )
+    worker.send(number)
+    assert await worker.ended() == 0
+    assert "Traceback" not in "".join(worker.lines)
+
+
+async def test_a_worker_without_a_broker_says_so_in_one_line(start_worker: StartWorker) -> None:
+    worker = await start_worker(
+        until="error:", LMAAS_BROKER_URL="amqp://u:secret@127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="0.3"
+    )
+    assert await worker.ended() == 1
+    told = "".join(worker.lines)
+    assert "is it running" in told
+    assert "secret" not in told
+    assert "Traceback" not in told
+
+
+# --------------------------------------------------------------- supervision
+
+
+def children(process: Process) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "resource_tracker" not in " ".join(child.cmdline())
+    ]
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, LIMIT)
+    assert alive == []
+
+
+async def test_a_supervised_worker_that_is_killed_is_started_again(
+    small_packs: Settings, start_worker: StartWorker, texts: list[str]
+) -> None:
+    supervisor = await start_worker("--processes", "2", until=None)
+    await supervisor.says("ready", times=2)
+    before = children(supervisor)
+    assert len(before) == 2
+    async with Client(small_packs) as client:
+        answers = await flood(client, texts)
+        await first_reply(client)
+        before[0].kill()
+        assert len(await labels_of(answers)) == len(texts)
+    await supervisor.says("SIGKILL")
+    await supervisor.says("ready", times=3)
+    supervisor.send(signal.SIGTERM)
+    assert await supervisor.ended() == 0
+    await all_gone(before)
+    assert "Traceback" not in "".join(supervisor.lines)
+
+
+async def test_no_worker_outlives_a_supervisor_that_is_killed(start_worker: StartWorker) -> None:
+    supervisor = await start_worker("--processes", "2", until=None)
+    await supervisor.says("ready", times=2)
+    left = psutil.Process(supervisor.pid).children(recursive=True)
+    supervisor.send(signal.SIGKILL)
+    await all_gone(left)
+
+
+async def test_workers_that_cannot_start_end_their_supervisor(start_worker: StartWorker) -> None:
+    supervisor = await start_worker("--processes", "2", "--model", "nope", until="error:")
+    assert await supervisor.ended() == 1
+    told = "".join(supervisor.lines)
+    assert "no model 'nope'" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_before_they_are_ready_ends_all_workers(
+    start_worker: StartWorker, number: signal.Signals
+) -> None:
+    supervisor = await start_worker(
+        "--processes", "2", until=None,
+        LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="600",
+    )  # fmt: skip
+    await supervisor.says("no broker", times=2)
+    left = children(supervisor)
+    supervisor.send(number)
+    assert await supervisor.ended() == 0
+    await all_gone(left)
+    assert "Traceback" not in "".join(supervisor.lines)
+
+
+def test_a_worker_imports_no_training_libraries() -> None:
+    code = (
+        "import sys, workers.worker, lmaas.cli.worker, lmaas.cli.up\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT
+    )
+    found = set(done.stdout.split())
+    assert "onnxruntime" in found
+    assert not found & {"tensorflow", "keras", "tf2onnx", "onnx", "pyarrow", "matplotlib"}
+
+
+async def test_what_it_parks_and_leaves_is_nothing_when_all_went_well(
+    client: Client, worker: Worker
+) -> None:
+    assert (await client.classify("sentiment", GOOD)).label == "positive"
+    assert await depth(worker.settings, worker.settings.names.dead) == 0
+
+
+async def test_lanes_that_filled_before_the_worker_came_are_emptied(settings: Settings) -> None:
+    await make_lanes(settings)
+    async with Client(settings) as client:
+        answers = await flood(client, [GOOD] * 1_000)
+        await until(lambda: has_waiting(settings, 4))
+        async with serving(settings):
+            assert await labels_of(answers) == ["positive"] * 1_000

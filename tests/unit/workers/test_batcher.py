@@ -1,0 +1,56 @@
+"""Batches by length: complete, bounded, in steps, and with little padding."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.batcher import LENGTH_STEP, ROW_STEP, batches
+
+LENGTHS = st.lists(st.integers(1, 1_024), max_size=300)
+BOUNDS = st.integers(1, 40_000)
+
+
+@given(LENGTHS, BOUNDS)
+def test_every_position_is_in_one_batch_and_the_shortest_come_first(
+    lengths: list[int], bound: int
+) -> None:
+    order = [position for batch in batches(lengths, bound) for position in batch.positions]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[position] for position in order] == sorted(lengths)
+
+
+@given(LENGTHS, BOUNDS)
+def test_only_the_least_batch_may_pass_the_bound(lengths: list[int], bound: int) -> None:
+    for batch in batches(lengths, bound):
+        assert batch.tokens <= bound or len(batch.positions) <= ROW_STEP
+
+
+@given(LENGTHS, BOUNDS)
+def test_shapes_are_multiples_with_room_for_every_position_and_no_more(
+    lengths: list[int], bound: int
+) -> None:
+    for batch in batches(lengths, bound):
+        longest = max(lengths[position] for position in batch.positions)
+        assert batch.rows % ROW_STEP == batch.length % LENGTH_STEP == 0
+        assert 0 <= batch.rows - len(batch.positions) < ROW_STEP
+        assert 0 <= batch.length - longest < LENGTH_STEP
+
+
+def test_texts_of_equal_length_fill_a_batch_to_its_bound() -> None:
+    found = batches([64] * 100, 64 * 32)
+    assert [len(batch.positions) for batch in found] == [32, 32, 32, 4]
+
+
+def test_no_lengths_need_no_batch() -> None:
+    assert batches([], 100) == []
+
+
+def test_reviews_are_padded_by_less_than_a_tenth() -> None:
+    source = random.Random(1)
+    # IMDB reviews: about 170 words in the middle, log-normal, cut at 1,024.
+    lengths = [min(1_024, int(source.lognormvariate(5.2, 0.6)) + 1) for _ in range(2_048)]
+    padded = sum(batch.tokens for batch in batches(lengths, 16_384))
+    assert padded < 1.1 * sum(lengths)

@@ -1,0 +1,146 @@
+"""The runtime: the same answer for a text, to the last bit, whatever it travels with."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker_config.errors import ModelDamaged
+from broker_config.messages import Code, Item, ItemError, Result
+from workers.repository import ModelVersion, Repository
+from workers.runtime import Runtime
+
+WORDS = ["this", "film", "was", "a", "truly", "great", "and", "moving", "story", "with", "brilliant", "acting", "but", "the", "plot", "is", "dull", "boring", "awful", "wasted", "two", "hours", "of", "my", "life", "do", "not", "watch", "it", "again", "loved", "every", "minute", "café", "電影", "🎬"]
+_source = random.Random(7)
+#: From one word to a thousand, as reviews have them.
+TEXTS = tuple(
+    " ".join(_source.choices(WORDS, k=size))
+    for size in (1, 2, 3, 8, 15, 16, 17, 31, 33, 60, 61, 120, 240, 480, 900, 1_100, 1_500)
+) + ("...", "good", "<br /><br />", "\u0301", "x" * 5_000)
+
+
+def items_of(texts: list[str] | tuple[str, ...]) -> list[Item]:
+    return [Item(id=str(place), text=text) for place, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def alone(runtime: Runtime) -> dict[str, bytes]:
+    """The scores of each text by itself, bit by bit."""
+    return {text: runtime.scores([text])[0].tobytes() for text in TEXTS}
+
+
+@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=60))
+@settings(deadline=None, max_examples=60)
+def test_scores_are_the_same_bits_whatever_the_neighbours_and_the_order(
+    runtime: Runtime, alone: dict[str, bytes], pack: list[str]
+) -> None:
+    assert [row.tobytes() for row in runtime.scores(pack)] == [alone[text] for text in pack]
+
+
+@given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=20), st.randoms())
+@settings(deadline=None, max_examples=40)
+def test_any_text_at_all_has_its_answer_in_any_pack(
+    runtime: Runtime, texts: list[str], source: random.Random
+) -> None:
+    expected = {text: runtime.scores([text])[0].tobytes() for text in texts}
+    source.shuffle(texts)
+    assert [row.tobytes() for row in runtime.scores(texts)] == [expected[text] for text in texts]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 300, 16_384, 1_000_000])
+def test_the_size_of_batches_changes_no_bit(alone: dict[str, bytes], batch_tokens: int) -> None:
+    models = Path(__file__).parents[3] / "models"
+    other = Runtime(Repository(models).find("sentiment"), batch_tokens=batch_tokens)
+    assert [row.tobytes() for row in other.scores(TEXTS)] == list(alone.values())
+
+
+def test_scores_are_probabilities(runtime: Runtime) -> None:
+    scores = runtime.scores(TEXTS)
+    assert scores.shape == (len(TEXTS), len(runtime.labels))
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert scores.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_label_is_the_best_and_has_its_score(runtime: Runtime) -> None:
+    (good, bad) = runtime.answer(
+        items_of(["a wonderful, moving film", "an awful, boring waste of time"]), {}
+    )
+    assert (good.label, bad.label) == ("positive", "negative")
+    assert good.score is not None
+    assert 0.5 < good.score <= 1
+    assert good.score == round(good.score, 6)
+    assert good.scores is None
+
+
+def test_top_k_ranks_the_labels_best_first(runtime: Runtime) -> None:
+    (result,) = runtime.answer(items_of(["a wonderful film"]), {}, top_k=2)
+    assert result.scores is not None
+    ranked = list(result.scores.items())
+    assert ranked[0] == (result.label, result.score)
+    assert ranked[0][1] >= ranked[1][1]
+    assert sum(result.scores.values()) == pytest.approx(1, abs=2e-6)
+
+
+def test_top_k_gives_no_more_labels_than_asked_or_than_there_are(runtime: Runtime) -> None:
+    items = items_of(["a wonderful film"])
+    (one,) = runtime.answer(items, {}, top_k=1)
+    (many,) = runtime.answer(items, {}, top_k=10**9)
+    assert (len(one.scores or {}), len(many.scores or {})) == (1, len(runtime.labels))
+
+
+def test_faults_keep_their_positions_among_the_answers(runtime: Runtime) -> None:
+    fault = ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
+    items = [Item(id="a", text="a fine film"), Item(id="b", text=""), Item(id="c", text="dull")]
+    first, failed, last = runtime.answer(items, {1: fault})
+    assert failed == Result(id="b", error=fault)
+    assert (first, last) == tuple(runtime.answer([items[0], items[2]], {}))
+
+
+def test_an_item_without_text_is_told_and_its_neighbours_go_on(runtime: Runtime) -> None:
+    items = [Item(id="picture", data=b"png", media_type="image/png"), Item(id="t", text="fine")]
+    picture, text = runtime.answer(items, {})
+    assert picture.error is not None
+    assert picture.error.code == Code.NOT_TEXT
+    assert text.label is not None
+
+
+def test_a_pack_of_faults_alone_needs_no_model(runtime: Runtime) -> None:
+    fault = ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
+    assert runtime.answer([Item(id="a", text="")], {0: fault}) == [Result(id="a", error=fault)]
+    assert runtime.answer([], {}) == []
+
+
+def test_a_file_that_is_no_model_is_named(repository: Path) -> None:
+    found = Repository(repository).find("sentiment")
+    found.file("model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelDamaged, match=r"model\.onnx: ONNX Runtime cannot load it"):
+        Runtime(found)
+
+
+def test_a_vocabulary_that_is_no_text_is_named(repository: Path) -> None:
+    found = Repository(repository).find("sentiment")
+    found.file("vocabulary.txt").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(ModelDamaged, match=r"vocabulary\.txt"):
+        Runtime(found)
+
+
+def spoiled(found: ModelVersion, **changes: object) -> ModelVersion:
+    return ModelVersion(found.path, msgspec.structs.replace(found.manifest, **changes))
+
+
+def test_labels_that_do_not_fit_the_model_are_told_at_the_start(repository: Path) -> None:
+    found = Repository(repository).find("sentiment")
+    with pytest.raises(ModelDamaged, match="3 labels"):
+        Runtime(spoiled(found, labels=["a", "b", "c"]))
+
+
+def test_preprocessing_that_this_code_does_not_know_is_told(repository: Path) -> None:
+    found = Repository(repository).find("sentiment")
+    other = msgspec.structs.replace(found.manifest.preprocessing, kind="pixels")
+    with pytest.raises(ModelDamaged, match="pixels"):
+        Runtime(spoiled(found, preprocessing=other))
