@@ -33,7 +33,7 @@ check: setup
 	.venv/bin/mypy
 
 bench: setup
-	@scripts/with-broker $(PYTHON) -m benchmarks
+	@scripts/with-broker $(PYTHON) -m benchmarks --json docs/benchmarks.json --page docs/benchmarks.md
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

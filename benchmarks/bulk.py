@@ -72,7 +72,6 @@ def _runs(settings: Settings) -> dict[str, tuple[str, ...]]:
 
 async def _classify(settings: Settings, source: Path, target: Path, *arguments: str) -> float:
     """Seconds of the whole command, as a user sees them."""
-    import time
 
     command = ("-m", "lmaas", "classify", str(source), "--text-column", "review")
     began = time.perf_counter()

@@ -37,6 +37,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             table.add_row(figure.name, f"{_short(figure.value)} {figure.unit}", figure.goal)
         return table
 
+    def markdown(self) -> str:
+        """The same table for a page."""
+        rows = [f"| {f.name} | {_short(f.value)} {f.unit} | {f.goal} |" for f in self.figures]
+        head = [f"## {self.benchmark}", "", f"{self.setting}. {self.machine}.", ""]
+        return "\n".join([*head, "| | measured | goal |", "| --- | --- | --- |", *rows, ""])
+
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value < 1 else f"{value:.2f}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if value < 1 else f"{value:.2f}"

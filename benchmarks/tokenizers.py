@@ -1,28 +1,22 @@
 """Ways to turn reviews into word ids, measured: why `workers.preprocess.text` is as it is.
 
-    python -m benchmarks.tokenizers --data PATH [--json FILE]
-
 All candidates split and fold ASCII alike; only `WordTokenizer` folds the rest of Unicode.
 One process on one core. Each figure is the best of several rounds.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import rig
+from benchmarks.report import Figure, Report
 from training.datasets import load_imdb
 from workers.preprocess.text import FIRST_WORD, UNKNOWN, WordTokenizer
 
@@ -104,30 +98,20 @@ def speed(candidate: Candidate, packs: Sequence[Sequence[str]]) -> float:
     return sum(map(len, packs)) / best
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, default=os.environ.get("LMAAS_DATASETS"))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("give the IMDB archive or its folder with --data PATH")
-    dataset = load_imdb(Path(arguments.data))
+async def measure() -> Report:
+    dataset = load_imdb(rig.imdb())
     vocabulary = WordTokenizer.fit(dataset.train.texts, WORDS, MAX_TOKENS)
     chosen = np.random.default_rng(0).permutation(len(dataset.test))[: 10 * PACK]
     texts = [dataset.test.texts[i] for i in chosen]
     packs = [texts[i : i + PACK] for i in range(0, len(texts), PACK)]
     singles = [[text] for text in texts[:1000]]
-
-    table = Table("candidate", f"reviews/s, packs of {PACK}", "reviews/s, one at a time")
-    figures = {}
+    figures = []
     for name, candidate in candidates(vocabulary).items():
         pack, single = speed(candidate, packs), speed(candidate, singles)
-        figures[name] = {"pack": round(pack), "single": round(single)}
-        table.add_row(name, f"{pack:,.0f}", f"{single:,.0f}")
-    Console().print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        figures.append(Figure(name=f"{name}, packs of {PACK}", value=pack, unit="reviews/s"))
+        figures.append(Figure(name=f"{name}, one at a time", value=single, unit="reviews/s"))
+    return Report(
+        benchmark="tokenizers",
+        setting=f"IMDB reviews to word ids, one core; best of {ROUNDS}",
+        figures=figures,
+    )

@@ -1,24 +1,16 @@
 """Trains every architecture on the IMDB reviews: how good, how long, how large, how fast.
 
-    python -m benchmarks.training --data PATH [--json FILE]
-
-The versions go to a temporary folder. Speeds are of one thread in this process: tokenizing and
-the model, packs of 256 reviews.
+Speeds are of one thread in this process: tokenizing and the model, packs of 256 reviews.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks import rig
+from benchmarks.report import Figure, Report
 from training.architectures import ARCHITECTURES, Architecture
 from training.datasets import Dataset, load_imdb
 from training.train import train
@@ -27,22 +19,43 @@ from workers.runtime import Runtime
 
 PACK = 256
 PACKS = 10
+#: Test accuracy to reach.
+GOALS = {"gap": "0.875", "ngram": "0.900"}
 
 
-def measure(dataset: Dataset, architecture: Architecture, root: Path) -> dict[str, Any]:
+async def measure() -> Report:
+    dataset = load_imdb(rig.imdb())
+    with tempfile.TemporaryDirectory() as root:
+        figures = [
+            figure
+            for architecture in ARCHITECTURES
+            for figure in _trained(dataset, architecture, Path(root))
+        ]
+    return Report(
+        benchmark="training",
+        setting="IMDB, 22,500 reviews to train on, 2,500 to validate, 25,000 to test",
+        figures=figures,
+    )
+
+
+def _trained(dataset: Dataset, architecture: Architecture, root: Path) -> list[Figure]:
     start = time.perf_counter()
     path = train(dataset, architecture, out_root=root, name=architecture)
     seconds = time.perf_counter() - start
     version = Repository(root).find(architecture)
     metrics = version.manifest.metrics
-    return {
-        "accuracy": metrics["accuracy"],
-        "calibration_error": round(metrics["calibration_error"], 4),
-        "best_epoch": version.manifest.training["best_epoch"],
-        "seconds": round(seconds, 1),
-        "megabytes": round(sum(file.stat().st_size for file in path.iterdir()) / 1e6, 2),
-        "reviews_per_second": round(_speed(Runtime(version), dataset)),
-    }
+    size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+    values = (
+        ("test accuracy", metrics["accuracy"], "", GOALS[architecture]),
+        ("calibration error", metrics["calibration_error"], "", ""),
+        ("training and export", seconds, "s", "600"),
+        ("folder", size, "MB", "10"),
+        ("tokenize and run, one core", _speed(Runtime(version), dataset), "reviews/s", ""),
+    )
+    return [
+        Figure(name=f"{architecture}: {name}", value=value, unit=unit, goal=goal)
+        for name, value, unit, goal in values
+    ]
 
 
 def _speed(runtime: Runtime, dataset: Dataset) -> float:
@@ -54,35 +67,3 @@ def _speed(runtime: Runtime, dataset: Dataset) -> float:
             runtime.scores(texts[i : i + PACK])
         best = min(best, time.perf_counter() - start)
     return len(texts) / best
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, default=os.environ.get("LMAAS_DATASETS"))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("give the IMDB archive or its folder with --data PATH")
-    dataset = load_imdb(Path(arguments.data))
-    table = Table("architecture", "test accuracy", "ECE", "seconds", "MB", "reviews/s")
-    figures = {}
-    with tempfile.TemporaryDirectory() as root:
-        for architecture in ARCHITECTURES:
-            found = figures[architecture] = measure(dataset, architecture, Path(root))
-            table.add_row(
-                architecture,
-                f"{found['accuracy']:.4f}",
-                f"{found['calibration_error']:.4f}",
-                f"{found['seconds']:.0f}",
-                f"{found['megabytes']:.1f}",
-                f"{found['reviews_per_second']:,}",
-            )
-    console = Console()
-    console.print(table)
-    console.print_json(json.dumps(figures))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
