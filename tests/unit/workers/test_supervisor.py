@@ -51,7 +51,16 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def up(folder: Path) -> set[int]:
+    """Processes that were there."""
     return {int(path.stem) for path in folder.glob("*.up")}
+
+
+def drained(folder: Path) -> set[int]:
+    return {int(path.stem) for path in folder.glob("*.drained")}
+
+
+def youngest(folder: Path) -> int:
+    return max(up(folder), key=lambda pid: (folder / f"{pid}.up").stat().st_mtime_ns)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -62,7 +71,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(target: Callable[[str], None], folder: Path, count: int) -> AsyncIterator[Supervisor]:
+async def running(
+    target: Callable[[str], None], folder: Path, count: int
+) -> AsyncIterator[Supervisor]:
     keeper = Supervisor(target, (str(folder),), count)
     task = asyncio.create_task(keeper.run())
     try:
@@ -79,7 +90,7 @@ async def running(target: Callable[[str], None], folder: Path, count: int) -> As
 async def test_stop_lets_every_process_drain(tmp_path: Path) -> None:
     async with running(wait_for_the_end, tmp_path, 2) as keeper:
         keeper.stop()
-    assert {int(path.stem) for path in tmp_path.glob("*.drained")} == up(tmp_path)
+    assert drained(tmp_path) == up(tmp_path)
     assert not any(psutil.pid_exists(pid) for pid in up(tmp_path))
 
 
@@ -91,7 +102,7 @@ async def test_a_process_that_was_killed_is_started_again(tmp_path: Path) -> Non
         await until(lambda: len(up(tmp_path)) == 3)
         (third,) = up(tmp_path) - first
         keeper.stop()
-    assert {int(path.stem) for path in tmp_path.glob("*.drained")} == first - {victim} | {third}
+    assert drained(tmp_path) == first - {victim} | {third}
 
 
 async def test_a_life_that_was_long_enough_is_no_bad_start(
@@ -101,13 +112,17 @@ async def test_a_life_that_was_long_enough_is_no_bad_start(
     monkeypatch.setattr(supervisor, "BAD_STARTS", 2)
     async with running(wait_for_the_end, tmp_path, 1) as keeper:
         for count in (2, 3):
-            os.kill(max(up(tmp_path), key=lambda pid: (tmp_path / f"{pid}.up").stat().st_mtime_ns), 9)
+            os.kill(
+                max(up(tmp_path), key=lambda pid: (tmp_path / f"{pid}.up").stat().st_mtime_ns), 9
+            )
             await until(lambda count=count: len(up(tmp_path)) == count)
         keeper.stop()
 
 
 async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LmaasError, match="ended 3 times soon after its start, last with exit code 7"):
+    with pytest.raises(
+        LmaasError, match="ended 3 times soon after its start, last with exit code 7"
+    ):
         async with asyncio.timeout(LIMIT):
             await Supervisor(fail, (str(tmp_path),), 1).run()
     assert len(up(tmp_path)) == 3
