@@ -185,7 +185,6 @@ async def test_a_broken_body_is_answered_and_parked_and_its_neighbours_go_on(
         ({"id": "x", "text": "a", "data": "aGk="}, Code.INVALID_ITEM),
         ({"id": "x", "data": "aGk=", "media_type": "image/png"}, Code.NOT_TEXT),
         ({"id": "x", "text": "a", "unknown": 1}, Code.INVALID_ITEM),
-        ({"id": "i0", "text": "twice"}, Code.INVALID_ITEM),
         ({"id": "x", "text": "\ud800"}, Code.INVALID_UTF8),
         ({"text": "no id"}, Code.INVALID_ITEM),
         ("no object", Code.INVALID_ITEM),
