@@ -146,6 +146,13 @@ class LocalNode:
             self._close()
         await self.start()
 
+    async def failed(self) -> None:
+        """Waits until the node ends by itself, and raises LocalNodeError saying why."""
+        assert self._server is not None, "start the node first"
+        code = await asyncio.to_thread(self._server.wait)
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}: {self._words()}"
+        raise LocalNodeError(f"RabbitMQ ended by itself with {reason}")
+
     def kill(self) -> None:
         """SIGKILL, as a crash would: the data stay, also temporary ones, for the next `start`."""
         if self._server is not None:

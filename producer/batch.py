@@ -43,6 +43,9 @@ from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
 from producer.window import windowed
 
+#: States in which nothing of a job is left.
+ENDED: Final = ("cancelled", "collected")
+
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -65,7 +68,7 @@ class Progress:
     @property
     def state(self) -> str:
         """One word for people."""
-        if self.entry.state in {"cancelled", "collected"}:
+        if self.entry.state in ENDED:
             return self.entry.state
         if self.done is None:
             return "expired"
@@ -231,8 +234,11 @@ class Jobs:
             return None
 
     async def cancel(self, job: str) -> None:
-        """Drop what is not done and all results. Raises JobError when there is no such job."""
-        await self._end(await self._entry(job), "cancelled")
+        """Drop what is not done and all results. Raises JobError when there is nothing to drop."""
+        entry = await self._entry(job)
+        if entry.state in ENDED:
+            raise JobError(f"job {job!r} was {entry.state} before")
+        await self._end(entry, "cancelled")
 
     async def remove(self, job: str) -> None:
         """Drop the results, which somebody has. Raises JobError when there is no such job."""
@@ -254,7 +260,7 @@ class Jobs:
         the job is unknown, cancelled, or was collected before.
         """
         entry = await self._entry(job)
-        if entry.state in {"cancelled", "collected"}:
+        if entry.state in ENDED:
             raise JobError(f"job {job!r} was {entry.state} before")
         collector = _Collector(self.settings, entry)
         async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
@@ -302,7 +308,10 @@ class _Collector:
                 # A chunk that was run twice, or delivered again after a lost connection.
                 if number is not None and number not in seen:
                     seen.add(number)
-                    yield Chunk(number, decode_reply(message.body, message.content_type))
+                    reply = decode_reply(message.body, message.content_type)
+                    if reply.error is not None and not reply.results:
+                        raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
+                    yield Chunk(number, reply)
         finally:
             lost.cancel()
 

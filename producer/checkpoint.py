@@ -86,6 +86,11 @@ class PartialFile:
         self._waiting = bytearray()
         if self.target.is_dir():
             raise DataError(f"{self.target}: is a directory; name a file in it")
+        if self.target.exists() and not self.target.is_file():
+            raise DataError(
+                f"{self.target}: is a device or a pipe, which the output cannot take the place of; "
+                "write to - and redirect"
+            )
         with self._told():
             # Not truncated yet: it may belong to a run that goes on.
             self._file: BinaryIO = os.fdopen(

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from broker_config.errors import (
+    BrokerUnavailable,
     ItemFailed,
     LmaasError,
     MessageError,
@@ -74,6 +75,10 @@ class Client:
     ) -> None:
         await self._stack.aclose()
 
+    def _check_entered(self) -> None:
+        if not hasattr(self, "_linger"):
+            raise BrokerUnavailable("the client is not connected; use `async with Client() as ...`")
+
     async def classify(
         self,
         model: str,
@@ -89,7 +94,8 @@ class Client:
         Raises ItemFailed for a text that cannot be classified (`errors="return"` returns it as
         a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, BrokerError.
         """
-        limit = timeout or self.settings.timeout
+        self._check_entered()
+        limit = self.settings.timeout if timeout is None else timeout
         item = text_item("0", text, self.settings.max_item_bytes)
         if item.error is not None:
             return _or_raise(Result(id="0", error=item.error), errors)
@@ -143,7 +149,9 @@ class Client:
         A long queue is no reason to give up: the time limit counts from the last answer of any
         pack of this client. Raises ModelNotFound, ModelDamaged, TimeLimitExceeded, BrokerError.
         """
-        return await self._exchange(request, timeout or self.settings.timeout, deadline=None)
+        self._check_entered()
+        patience = self.settings.timeout if timeout is None else timeout
+        return await self._exchange(request, patience, deadline=None)
 
     async def _send(self, request: Request, seconds: float) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""

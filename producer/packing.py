@@ -22,6 +22,8 @@ async def packs(entries: Entries, settings: Settings) -> AsyncGenerator[list[Ite
     pauses has its pack closed after `linger` seconds; a plain one is read on the event loop, so
     it should not block for long. An error of the source is raised after what came before it.
     """
+    if isinstance(entries, str | bytes):
+        raise TypeError("expected an iterable of texts, got one text: put it into a list")
     cutter = _Cutter(settings)
     failure = None
     try:

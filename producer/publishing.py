@@ -39,6 +39,8 @@ class PackPublisher(Publisher):
         """
         if not is_model_name(request.model):
             raise ModelNotFound(f"no model can have the name {request.model!r}")
+        if request.options.top_k < 0:
+            raise MessageError(f"top_k is {request.options.top_k}; it must be 0 or more")
         try:
             body = encode(request)
         except UnicodeEncodeError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import signal
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ from broker_config.errors import ModelError
 from broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from broker_config.settings import Settings
 from workers.answering import Answerer, read
+from workers.interrupts import interrupts_held
 from workers.repository import Manifest, Repository
 
 #: Named in replies where a worker on the queue has its own name.
@@ -36,6 +36,7 @@ class Pool:
         self.settings = settings
         found = Repository(settings.models).find(model, version)
         self.manifest: Manifest = found.manifest
+        self._version = version
         self.processes = settings.processes or len(os.sched_getaffinity(0))
         self._executor: Executor | None = None
 
@@ -50,6 +51,9 @@ class Pool:
                 initializer=_start,
                 initargs=(self.settings,),
             )
+            with interrupts_held():
+                for _ in range(self.processes):  # each starts a process, as none is idle yet
+                    self._executor.submit(_loaded, self.manifest.name, self._version)
         return self
 
     async def __aexit__(
@@ -84,8 +88,7 @@ def _use(answerer: Answerer) -> None:
 
 
 def _start(settings: Settings) -> None:
-    """Begin a process of the pool: Ctrl-C is its parent's business, whose death is its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Begin a process of the pool, which ends with its parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _use(Answerer(settings, NAME))
 
@@ -95,6 +98,12 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def _loaded(model: str, version: str | None) -> None:
+    """Load the model before the first pack comes."""
+    assert _answerer is not None
+    _answerer.load(model, version)
 
 
 def _answer(body: bytes) -> bytes:

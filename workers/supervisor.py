@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 from broker_config.errors import LmaasError
+from workers.interrupts import interrupts_held
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 0.5
 #: A process that lived this many seconds has started well; its pauses begin anew.
 WELL_STARTED: Final = 10.0
+#: The exit code of a process that knows that starting again would not help.
+PERMANENT: Final = 2
 #: So many bad starts in a row are no accident.
 BAD_STARTS: Final = 3
 
@@ -66,6 +69,8 @@ class Supervisor:
             code = await self._run_one()
             if self._stopping.is_set():
                 return
+            if code == PERMANENT:
+                raise LmaasError("a worker process cannot start; its own message is above")
             if time.monotonic() - began >= WELL_STARTED:
                 bad_starts, pause = 0, FIRST_PAUSE
             bad_starts += 1
@@ -93,7 +98,8 @@ class Supervisor:
     async def _run_one(self) -> int | None:
         context = multiprocessing.get_context("spawn")
         process = context.Process(target=_begin, args=(self._target, self._arguments))
-        process.start()
+        with interrupts_held():
+            process.start()
         self._processes.add(process)
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -110,8 +116,6 @@ class Supervisor:
 
 
 def _begin(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    # Ctrl-C reaches the whole terminal; the parent says what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_drain_with_parent, daemon=True).start()
     target(*arguments)
 

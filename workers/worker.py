@@ -63,10 +63,11 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 starting = asyncio.create_task(self._start(stack), name="start")
                 if await self._ended_before_stop(starting):
+                    links = starting.result()
                     log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
                     if started:
                         started.set()
-                    await self._until_stopped(*starting.result())
+                    await self._until_stopped(*links)
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
 

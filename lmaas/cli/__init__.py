@@ -26,6 +26,19 @@ COMMANDS: Final = {
 }
 
 
+#: Package -> the extra of ours that brings it.
+EXTRAS: Final = {
+    "numpy": "worker",
+    "onnxruntime": "worker",
+    "pyarrow": "files",
+    "keras": "training",
+    "matplotlib": "training",
+    "onnx": "training",
+    "tensorflow": "training",
+    "tf2onnx": "training",
+}
+
+
 class _LazyGroup(click.Group):
     """Importing every command at every start would cost a worker a third of its start-up."""
 
@@ -66,24 +79,32 @@ def main() -> None:
         code = group.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = Exit.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = Exit.INTERRUPTED
-    except LmaasError as error:
-        if debug:
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, click.ClickException):
             raise
-        click.echo(f"error: {error}", err=True)
-        code = Exit.USAGE if isinstance(error, SettingsError) else Exit.FAILED
-    except BrokenPipeError:
-        # The reader of our output left, as `head` does; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.FAILED
-    except Exception as error:  # the last resort: a bug, told in one line
-        if debug:
-            raise
-        click.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
-        code = Exit.FAILED
+        code = _told(error)
     sys.exit(int(code or 0))
+
+
+def _told(error: BaseException) -> int:
+    """Say what went wrong in one line; the exit code."""
+    match error:
+        case click.ClickException():
+            error.show()
+            return Exit.USAGE
+        case click.Abort() | KeyboardInterrupt():
+            click.echo("interrupted", err=True)
+            return Exit.INTERRUPTED
+        case LmaasError():
+            click.echo(f"error: {error}", err=True)
+            return Exit.USAGE if isinstance(error, SettingsError) else Exit.FAILED
+        case BrokenPipeError():
+            # The reader of our output left, as `head` does; Python would complain again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").partition(".")[0]):
+            click.echo(f"error: {error.name} is missing: pip install 'lmaas[{extra}]'", err=True)
+        case OSError():
+            click.echo(f"error: {error.strerror or error}", err=True)
+        case _:  # the last resort: a bug
+            click.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+    return Exit.FAILED

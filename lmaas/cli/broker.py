@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ async def _start(folder: Path) -> None:
         with published(UP_FILE, node.url):
             click.echo(f"broker: {masked(node.url)}")
             click.echo(f"found by the other commands through {UP_FILE}, with the password")
-            await asyncio.Event().wait()
+            await node.failed()
 
 
 @command.command("declare")

@@ -71,6 +71,7 @@ def collect_(context: click.Context, job: str, output: str, output_format: str |
     async def fetch() -> Counts:
         async with Jobs(settings) as jobs:
             progress = await jobs.progress(job)
+            _say_what_is_missing(progress)
             with _bar(progress.entry.items) as report:
                 return await collect(jobs, job, target, report)
 
@@ -91,6 +92,14 @@ def cancel(settings: Settings, job: str) -> None:
 
     run(drop())
     click.echo(f"job {job} is cancelled", err=True)
+
+
+def _say_what_is_missing(job: batch.Progress) -> None:
+    entry = job.entry
+    if entry.state == "submitting":
+        click.echo("it is still being submitted; if its submitter has died, cancel it", err=True)
+    elif not job.finished and job.done is not None:
+        click.echo(f"waiting for {(entry.chunks or 0) - job.done:,} chunks", err=True)
 
 
 @contextlib.contextmanager

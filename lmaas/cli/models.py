@@ -14,6 +14,7 @@ from rich.table import Table
 
 from broker_config.errors import DataError, ModelDamaged, ModelError
 from broker_config.settings import Settings
+from broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
 from workers.repository import ModelVersion, Repository, read_version, verify
@@ -88,7 +89,10 @@ def import_(repository: Repository, folder: Path, name: str | None) -> None:
     """Copy a verified model version from FOLDER, as the next version here."""
     version = read_version(folder)
     verify(version)
-    target = _add(repository, version, name or version.manifest.name)
+    name = name or version.manifest.name
+    if not is_model_name(name):
+        raise DataError(f"{name!r} cannot be a model's name; give a plain word with --name")
+    target = _add(repository, version, name)
     click.echo(target)
 
 

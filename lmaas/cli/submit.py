@@ -15,6 +15,7 @@ from lmaas.cli.loop import run
 from producer.batch import Jobs
 from producer.journal import JobEntry
 from producer.tables import Chunk, Place, Table, Wanted, open_table
+from producer.tables.chunks import ABSENT
 from producer.tables.places import FORMATS
 from producer.threads import beside
 
@@ -27,7 +28,9 @@ from producer.threads import beside
 @click.option("--id-column", help="Column that names the rows.  [row number, from 0]")
 @click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
 @click.option("--job", help="Id of the job.  [made up]")
-@click.option("--top-k", default=0, help="Scores of this many labels; 0 for none.")
+@click.option(
+    "--top-k", type=click.IntRange(0), default=0, help="Scores of this many labels; 0 for none."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 @options.broker
 def command(
@@ -80,6 +83,11 @@ async def _items(table: Table, id_column: str | None, max_bytes: int) -> AsyncIt
 def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
     numbers = range(chunk.start, chunk.start + len(chunk))
     ids = chunk.columns[id_column] if id_column else numbers
+    # A row that could not be read has no id: its number stands for it.
+    ids = [
+        number if one is None or one is ABSENT else one
+        for number, one in zip(numbers, ids, strict=True)
+    ]
     return [
         Item(id=str(item_id), error=ItemError(code=Code.UNREADABLE_ROW, message=fault))
         if (fault := chunk.faults.get(position))

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from broker_config.errors import TrainingError
 from broker_config.settings import Settings
+from broker_config.topology import is_model_name
 from lmaas.cli import options
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def command(
     settings = Settings.load(**arguments)
     if importlib.util.find_spec("tensorflow") is None:
         raise TrainingError("TensorFlow is not installed: pip install 'lmaas[training]'")
+    if not is_model_name(name):
+        raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
     console = Console(stderr=True)
     with console.status("starting TensorFlow"):
         from training.datasets import download_imdb, load_dataset

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 from typing import Any
 
 import click
@@ -38,4 +40,17 @@ async def _up(settings: Settings, served: tuple[str, ...]) -> None:
         settings = msgspec.structs.replace(settings, broker_url=node.url)
         with published(UP_FILE, node.url):
             click.echo(f"broker: {settings.broker}, found by the other commands through {UP_FILE}")
-            await supervise(settings, served, count)
+            await _while_up(node, supervise(settings, served, count))
+
+
+async def _while_up(node: LocalNode, work: Coroutine[Any, Any, None]) -> None:
+    """Until the work ends, or the node does: then raises why."""
+    working = asyncio.create_task(work)
+    failing = asyncio.create_task(node.failed())
+    try:
+        await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
+        (working if working.done() else failing).result()
+    finally:
+        working.cancel()
+        failing.cancel()
+        await asyncio.gather(working, return_exceptions=True)

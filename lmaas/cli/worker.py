@@ -9,12 +9,19 @@ from typing import Any
 
 import click
 
-from broker_config.errors import LmaasError
+from broker_config.errors import (
+    BrokerRefused,
+    LmaasError,
+    ModelError,
+    SettingsError,
+    TopologyMismatch,
+)
 from broker_config.settings import Settings
 from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.signals import on_signal
+from workers.supervisor import PERMANENT, Supervisor
 
 
 @click.command()
@@ -41,8 +48,7 @@ def command(served: tuple[str, ...], **arguments: Any) -> None:
 
 async def serve(settings: Settings, served: tuple[str, ...]) -> None:
     """One worker, in this process."""
-    # Imported here: the supervisor of several workers needs no model runtime.
-    from workers.worker import Worker
+    from workers.worker import Worker  # a supervisor of several needs no model runtime
 
     worker = Worker(settings, served)
     on_signal(worker.stop, lambda: os._exit(Exit.INTERRUPTED))
@@ -51,8 +57,6 @@ async def serve(settings: Settings, served: tuple[str, ...]) -> None:
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
     """`count` workers, each in a process of its own."""
-    from workers.supervisor import Supervisor
-
     supervisor = Supervisor(serve_in_child, (settings, served), count)
     on_signal(supervisor.stop, supervisor.force)
     await supervisor.run()
@@ -65,4 +69,5 @@ def serve_in_child(settings: Settings, served: tuple[str, ...]) -> None:
         run(serve(settings, served))
     except LmaasError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(Exit.FAILED)
+        permanent = isinstance(error, ModelError | BrokerRefused | TopologyMismatch | SettingsError)
+        sys.exit(PERMANENT if permanent else Exit.FAILED)

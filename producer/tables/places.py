@@ -56,6 +56,8 @@ class Place:
         """By the suffixes of the path, unless a format is given; raises DataError."""
         if path == PIPE:
             return cls(path, format or "text")
+        if Path(path).is_symlink():
+            path = os.path.realpath(path)  # the link stays, and what it names is written
         suffixes = [suffix.lower() for suffix in Path(path).suffixes]
         compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
         found = format or (FORMATS.get(suffixes[-1]) if suffixes else None)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_config.errors import DataError, JobError, ModelNotFound
+from broker_config.errors import DataError, JobError, MessageError, ModelNotFound
 from broker_config.messages import Code, Result
 from broker_config.settings import Settings
 from producer.batch import Jobs
@@ -180,6 +180,21 @@ async def test_an_id_of_other_characters_is_refused(jobs: Jobs, job: str) -> Non
 
 
 @pytest.mark.usefixtures("worker")
+async def test_a_negative_top_k_is_refused_before_anything_is_published(jobs: Jobs) -> None:
+    with pytest.raises(MessageError, match="top_k"):
+        await jobs.submit("sentiment", [GOOD], job="negative", top_k=-1)
+    assert await state(jobs, "negative") == "cancelled"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_job_that_was_collected_cannot_be_cancelled(jobs: Jobs) -> None:
+    await jobs.submit("sentiment", [GOOD], job="done")
+    await results_of(jobs, "done")
+    with pytest.raises(JobError, match="was collected before"):
+        await jobs.cancel("done")
+    assert await state(jobs, "done") == "collected"
+
+
 async def test_a_job_that_nobody_knows_is_told(jobs: Jobs) -> None:
     for asking in (jobs.progress("nope"), jobs.cancel("nope"), results_of(jobs, "nope")):
         with pytest.raises(JobError, match="no job 'nope'"):

@@ -206,6 +206,16 @@ async def test_a_pid_that_somebody_else_has_now_is_left_alone(tmp_path: Path) ->
         assert "x" * 32 in node.url
 
 
+async def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
+    async with LocalNode(tmp_path) as node:
+        telling = asyncio.create_task(node.failed())
+        assert node.pid
+        os.kill(node.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            with pytest.raises(LocalNodeError, match="ended by itself with signal 9"):
+                await telling
+
+
 async def test_a_folder_in_use_is_refused(node: LocalNode) -> None:
     with pytest.raises(LocalNodeError, match="in use by a running node"):
         await LocalNode(node.folder).start()

@@ -45,6 +45,11 @@ def fail(folder: str) -> None:
     os._exit(7)
 
 
+def fail_for_good(folder: str) -> None:
+    Path(folder, f"{os.getpid()}.up").touch()
+    os._exit(supervisor.PERMANENT)
+
+
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
@@ -126,6 +131,13 @@ async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) 
         async with asyncio.timeout(LIMIT):
             await Supervisor(fail, (str(tmp_path),), 1).run()
     assert len(up(tmp_path)) == 3
+
+
+async def test_what_starting_again_would_not_mend_ends_everything_at_once(tmp_path: Path) -> None:
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(LmaasError, match="cannot start"):
+            await Supervisor(fail_for_good, (str(tmp_path),), 1).run()
+    assert len(up(tmp_path)) == 1
 
 
 async def test_force_ends_what_does_not_drain(tmp_path: Path) -> None:
