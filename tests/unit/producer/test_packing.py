@@ -33,7 +33,7 @@ def texts(found: list[list[Item]]) -> list[list[str | None]]:
 
 
 async def test_a_pack_is_closed_when_it_has_enough_items() -> None:
-    assert texts(await packed("abcdefg")) == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+    assert texts(await packed(list("abcdefg"))) == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
 
 
 async def test_a_pack_is_closed_when_it_has_enough_bytes() -> None:
@@ -42,6 +42,12 @@ async def test_a_pack_is_closed_when_it_has_enough_bytes() -> None:
         ["c", "d" * 15],
         ["e"],
     ]
+
+
+@pytest.mark.parametrize("text", ["one text", b"one text"])
+async def test_one_text_is_no_iterable_of_texts(text: str | bytes) -> None:
+    with pytest.raises(TypeError, match="put it into a list"):
+        await packed(text)
 
 
 async def test_no_texts_are_no_packs() -> None:
