@@ -17,7 +17,7 @@ from lmaas.cli.exits import Exit
 COMMANDS: Final = {
     "classify": "Classify texts, files or a pipe; in process or through the queue.",
     "submit": "Publish a file as a batch job and leave.",
-    "jobs": "List, follow, collect and cancel batch jobs.",
+    "jobs": "List, show, collect and cancel batch jobs.",
     "worker": "Serve models from the queue.",
     "up": "Run a private broker and workers on this machine.",
     "train": "Train a model and export it to the repository.",
