@@ -11,13 +11,14 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import (
+    AMQPChannelError,
     AMQPError,
     AuthenticationError,
     ConnectionClosed,
@@ -32,7 +33,6 @@ from broker_config.errors import (
     BrokerError,
     BrokerRefused,
     BrokerUnavailable,
-    LmaasError,
     SettingsError,
     Unroutable,
 )
@@ -51,10 +51,26 @@ HANDSHAKE_TIMEOUT: Final = 10.0
 #: AMQP codes of a broker that closes a connection because it is on its way down or up:
 #: CONNECTION_FORCED and INTERNAL_ERROR.
 NOT_NOW: Final = (320, 541)
-#: What aio-pika raises when a channel or connection went away under a call.
-GONE: Final = (AMQPError, ConnectionError, asyncio.InvalidStateError, RuntimeError)
-#: Those of them that do not only mean that the broker said no.
-LOST: Final = (ConnectionError, asyncio.InvalidStateError, RuntimeError)
+_GONE: Final = (AMQPError, OSError, asyncio.InvalidStateError, RuntimeError)
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether aio-pika raised this because a channel or connection went away under a call."""
+    if isinstance(error, asyncio.CancelledError):  # its own task was cancelled, and not ours
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, _GONE) or type(error) is Exception
+
+
+@contextlib.contextmanager
+def harmless_when_gone(action: str) -> Iterator[None]:
+    """For calls that the loss of their connection makes needless."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_gone(error):
+            raise
+        log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
 
 async def connect(settings: Settings, *, name: str) -> AbstractConnection:
@@ -66,14 +82,16 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
     urls = [_url(part, settings, name) for part in settings.broker_url.split(",")]
     context = _tls(settings) if urls[0].scheme == "amqps" else None
     pauses = _Pauses()
-    last: Exception | None = None
+    last: BaseException | None = None
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
                 for url in urls:
                     try:
                         return await _try_once(url, context)
-                    except (*GONE, OSError) as error:
+                    except BaseException as error:
+                        if not is_gone(error):
+                            raise
                         last = error
                         if refusal := _refusal(error, url):
                             raise refusal from error
@@ -159,7 +177,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _refusal(error: Exception, url: URL) -> BrokerRefused | None:
+def _refusal(error: BaseException, url: URL) -> BrokerRefused | None:
     """What waiting will not mend."""
     place = masked(str(url.with_query(None)))
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
@@ -179,7 +197,7 @@ def _refusal(error: Exception, url: URL) -> BrokerRefused | None:
     return None
 
 
-def _words(error: Exception | None) -> str:
+def _words(error: BaseException | None) -> str:
     if isinstance(error, ConnectionClosed) and len(error.args) > 1:
         return str(error.args[1])
     return str(error) or type(error).__name__
@@ -208,7 +226,12 @@ class Session:
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._open()
+        except BaseException as error:
+            if not is_gone(error):
+                raise
+            raise BrokerUnavailable(f"{self.settings.broker} went away: {_words(error)}") from error
         self._keeper = asyncio.create_task(self._keep(), name=f"{self.name} keeper")
         return self
 
@@ -251,14 +274,11 @@ class Session:
                 while True:
                     channel = await self.channel()
                     assert self._connection is not None
-                    asking = asyncio.create_task(question(self._connection))
                     try:
-                        await asyncio.wait([asking])
-                    finally:
-                        asking.cancel()
-                    # aiormq's own tasks are cancelled when the connection is lost.
-                    if not asking.cancelled() and not isinstance(asking.exception(), LOST):
-                        return asking.result()
+                        return await question(self._connection)
+                    except BaseException as error:
+                        if isinstance(error, AMQPChannelError) or not is_gone(error):
+                            raise
                     await self._left(channel)
         except TimeoutError as error:
             raise BrokerUnavailable(
@@ -295,12 +315,15 @@ class Session:
             channel = await connection.channel(on_return_raises=True)
             connection.close_callbacks.add(on_close)
             channel.close_callbacks.add(on_close)
+            # A consumer that the broker cancels, because its queue was deleted or moved to
+            # another node, would never hear of anything again.
+            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(on_close)
             if self._prepare:
                 await self._prepare(channel)
         except BaseException:
             await self._close()
             raise
-        if not channel.is_closed:
+        if not (channel.is_closed or self._lost.is_set()):
             self._channel = channel
             self._up.set()
 
@@ -316,16 +339,12 @@ class Session:
                 await asyncio.sleep(pauses.next())
                 try:
                     await self._open()
-                except BrokerUnavailable as error:
-                    log.warning("%s", error, extra={"action": "broker_away", "link": self.name})
-                except BrokerRefused as error:
-                    # Believed when it lasts: a broker that goes down or comes up refuses too.
-                    if asyncio.get_running_loop().time() > patience:
+                except BaseException as error:
+                    mends = isinstance(error, BrokerUnavailable | BrokerRefused) or is_gone(error)
+                    # A refusal is believed when it lasts: who goes down or comes up refuses too.
+                    lasts = asyncio.get_running_loop().time() > patience
+                    if not mends or (isinstance(error, BrokerRefused) and lasts):
                         raise
-                    log.warning("%s", error, extra={"action": "connect_failed", "link": self.name})
-                except LmaasError:
-                    raise
-                except (*GONE, OSError) as error:
                     log.warning("%s", error, extra={"action": "connect_failed", "link": self.name})
             log.warning("connection back", extra={"action": "connection_back", "link": self.name})
 
@@ -333,7 +352,7 @@ class Session:
         connection, self._connection, self._channel = self._connection, None, None
         self._up.clear()
         if connection is not None:
-            with contextlib.suppress(*GONE, OSError, TimeoutError):
+            with harmless_when_gone("close"):
                 async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                     await connection.close()
 
@@ -387,8 +406,8 @@ async def _send(
     """None when confirmed, else what went wrong, as a value: nobody may be waiting any more."""
     try:
         await exchange.publish(message, key, mandatory=True)
-    except asyncio.CancelledError as error:
-        return error  # aiormq's own tasks are cancelled when the connection is lost
-    except GONE as error:
+    except BaseException as error:
+        if not is_gone(error):
+            raise
         return error
     return None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from broker_config.connection import GONE, Session
+from broker_config.connection import Session, harmless_when_gone
 from broker_config.errors import BrokerUnavailable, MessageError
 from broker_config.messages import Reply, decode_reply
 from broker_config.settings import Settings
@@ -56,7 +55,7 @@ class Replies:
                 waiting.set_result(decode_reply(message.body, message.content_type))
             except MessageError as error:
                 waiting.set_exception(error)
-        with contextlib.suppress(*GONE):
+        with harmless_when_gone("ack"):
             await message.ack()
 
     async def close(self) -> None:
@@ -66,6 +65,6 @@ class Replies:
                 waiting.set_exception(BrokerUnavailable("the client was closed"))
                 waiting.exception()  # it counts as seen: its caller may fail for another reason
         if self._queue is not None and self.session.is_up:
-            with contextlib.suppress(*GONE, TimeoutError):
+            with harmless_when_gone("delete_results"):
                 await self._queue.cancel(self._tag)
                 await self._queue.delete(if_unused=False, if_empty=False, timeout=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from broker_config.connection import GONE, Session
+from broker_config.connection import Session, harmless_when_gone
 from broker_config.messages import Headers
 from broker_config.scheduling import LANES, Cost
 from broker_config.settings import Settings
@@ -82,7 +81,7 @@ class Consumer:
     async def stop(self) -> None:
         """Take no more, and hand back what nobody has begun."""
         # Without a connection the broker takes everything back by itself.
-        with contextlib.suppress(*GONE):
+        with harmless_when_gone("cancel_consumers"):
             for queue, tag in self._queues:
                 await queue.cancel(tag)
         for delivery in self._ready.empty():
@@ -91,15 +90,11 @@ class Consumer:
 
     async def hand_back(self, delivery: Delivery) -> None:
         """Somebody has to do this again."""
-        try:
+        with harmless_when_gone("hand_back"):
             await delivery.message.nack(requeue=True)
-        except GONE as error:
-            log.info("not handed back: %s", error, extra={"action": "hand_back_failed"})
 
     async def ack(self, delivery: Delivery) -> None:
         """The reply is safe with the broker: the pack can go."""
-        try:
+        # Else it will be redelivered and answered again; the caller keeps the first answer.
+        with harmless_when_gone("ack"):
             await delivery.message.ack()
-        except GONE as error:
-            # It will be redelivered and answered again; the caller keeps the first answer.
-            log.info("ack on a lost channel: %s", error, extra={"action": "ack_lost"})
