@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -33,6 +33,7 @@ from broker_config.settings import Settings
 from producer.linger import Linger
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
+from producer.remaining import Remaining
 from producer.replies import Replies
 from producer.window import windowed
 
@@ -121,11 +122,14 @@ class Client:
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
 
+        ranking = Remaining(len(texts) if isinstance(texts, Sized) else None)
+
         async def run(items: list[Item]) -> Reply:
             request = Request(
                 model=model, version=version, items=items, options=Options(top_k=top_k)
             )
-            return await self.run(request, timeout=timeout)
+            headers = Headers(remaining=ranking.next(items))
+            return await self._exchange(request, timeout or self.settings.timeout, headers)
 
         async with (
             contextlib.aclosing(packs(texts, self.settings)) as source,
@@ -143,15 +147,13 @@ class Client:
         A long queue is no reason to give up: the time limit counts from the last answer of any
         pack of this client. Raises ModelNotFound, ModelDamaged, TimeLimitExceeded, BrokerError.
         """
-        return await self._exchange(request, timeout or self.settings.timeout, deadline=None)
+        return await self._exchange(request, timeout or self.settings.timeout, Headers())
 
     async def _send(self, request: Request, seconds: float) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""
-        return await self._exchange(request, seconds, deadline=time.time() + seconds)
+        return await self._exchange(request, seconds, Headers(deadline=time.time() + seconds))
 
-    async def _exchange(
-        self, request: Request, patience: float, *, deadline: float | None
-    ) -> Reply:
+    async def _exchange(self, request: Request, patience: float, headers: Headers) -> Reply:
         correlation_id = uuid.uuid4().hex
         answer = self._replies.expect(correlation_id)
         try:
@@ -159,7 +161,7 @@ class Client:
                 request,
                 reply_to=self._replies.queue_name,
                 correlation_id=correlation_id,
-                headers=Headers(deadline=deadline),
+                headers=headers,
             )
             reply = await self._patiently(answer, patience, request.model)
         finally:

@@ -207,9 +207,7 @@ async def test_without_a_worker_the_time_limit_ends_a_call(client: Client) -> No
 
 @pytest.mark.usefixtures("lanes")
 async def test_calls_at_the_same_time_share_a_message(client: Client, settings: Settings) -> None:
-    calls = [
-        asyncio.create_task(client.classify("sentiment", f"{GOOD} {n}")) for n in range(200)
-    ]
+    calls = [asyncio.create_task(client.classify("sentiment", f"{GOOD} {n}")) for n in range(200)]
     await until(lambda: at_least(settings, 1))
     async with serving(settings):
         results = await asyncio.gather(*calls)

@@ -142,7 +142,10 @@ async def test_headers_that_a_caller_follows_come_back(foreign: Foreign) -> None
         (b"\x00\xff", MSGPACK),
         (json.dumps(request()).encode(), JSON),
         (json.dumps({"model": "sentiment"}).encode(), JSON),
-        (b'{"model": "sentiment", "version": "\\ud800", "items": [{"id": "1", "text": "x"}]}', JSON),
+        (
+            b'{"model": "sentiment", "version": "\\ud800", "items": [{"id": "1", "text": "x"}]}',
+            JSON,
+        ),
         (json.dumps(request(GOOD, options={"top_k": -1})).encode(), JSON),
         (json.dumps(request(GOOD)).encode(), "text/plain"),
     ],

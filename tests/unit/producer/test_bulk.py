@@ -197,7 +197,7 @@ async def test_a_run_stays_with_one_version(lines: Path, tmp_path: Path) -> None
     class Updated(Fake):
         async def run(self, request: Request) -> Reply:
             reply = await super().run(request)
-            return msgspec.structs.replace(reply, version="2" if self.most > 2 else "1")
+            return msgspec.structs.replace(reply, version="2" if len(self.requests) > 2 else "1")
 
     with pytest.raises(LmaasError, match="--model-version 2"):
         await classify(task(lines, tmp_path / "out.csv"), Updated())

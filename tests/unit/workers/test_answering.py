@@ -28,9 +28,7 @@ def versions(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Answerer:
     return Answerer(Settings(models=str(repository)), "here")
 
 
-def pack(
-    *texts: str, model: str = "sentiment", version: str | None = None, top_k: int = 0
-) -> Pack:
+def pack(*texts: str, model: str = "sentiment", version: str | None = None, top_k: int = 0) -> Pack:
     items = [Item(id=str(place), text=text) for place, text in enumerate(texts)]
     request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
     return read(encode(request), MSGPACK, Settings())
@@ -168,7 +166,9 @@ def test_a_version_that_does_not_load_takes_nobodys_place(versions: Answerer) ->
 
 def test_a_pack_over_the_limits_is_refused_or_told_item_by_item() -> None:
     small = Settings(max_pack_items=2, max_item_bytes=5)
-    too_many = read(encode(Request(model="m", items=[Item(id=i, text="x") for i in "abc"])), MSGPACK, small)
+    too_many = read(
+        encode(Request(model="m", items=[Item(id=i, text="x") for i in "abc"])), MSGPACK, small
+    )
     assert too_many.error is not None
     assert "limit is 2" in too_many.error.message
     items = [Item(id="a", text="short"), Item(id="b", text="longer")]

@@ -54,7 +54,8 @@ def test_files_and_empty_folders_beside_models_are_ignored(repository: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["nope", "", ".", "..", "../models/sentiment", "a/b", "sentiment/", "\0", "x\0", "\ud800"]
+    "name",
+    ["nope", "", ".", "..", "../models/sentiment", "a/b", "sentiment/", "\0", "x\0", "\ud800"],
 )
 def test_a_strange_name_finds_nothing(repository: Path, name: str) -> None:
     (repository / "1").mkdir()  # "" or "." would make the root itself a model

@@ -15,7 +15,44 @@ from broker_config.messages import Code, Item, ItemError, Result
 from workers.repository import ModelVersion, Repository
 from workers.runtime import Runtime
 
-WORDS = ["this", "film", "was", "a", "truly", "great", "and", "moving", "story", "with", "brilliant", "acting", "but", "the", "plot", "is", "dull", "boring", "awful", "wasted", "two", "hours", "of", "my", "life", "do", "not", "watch", "it", "again", "loved", "every", "minute", "café", "電影", "🎬"]
+WORDS = [
+    "this",
+    "film",
+    "was",
+    "a",
+    "truly",
+    "great",
+    "and",
+    "moving",
+    "story",
+    "with",
+    "brilliant",
+    "acting",
+    "but",
+    "the",
+    "plot",
+    "is",
+    "dull",
+    "boring",
+    "awful",
+    "wasted",
+    "two",
+    "hours",
+    "of",
+    "my",
+    "life",
+    "do",
+    "not",
+    "watch",
+    "it",
+    "again",
+    "loved",
+    "every",
+    "minute",
+    "café",
+    "電影",
+    "🎬",
+]
 _source = random.Random(7)
 #: From one word to a thousand, as reviews have them.
 TEXTS = tuple(

@@ -62,7 +62,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(target: Callable[[str], None], folder: Path, count: int) -> AsyncIterator[Supervisor]:
+async def running(
+    target: Callable[[str], None], folder: Path, count: int
+) -> AsyncIterator[Supervisor]:
     keeper = Supervisor(target, (str(folder),), count)
     task = asyncio.create_task(keeper.run())
     try:
@@ -101,13 +103,17 @@ async def test_a_life_that_was_long_enough_is_no_bad_start(
     monkeypatch.setattr(supervisor, "BAD_STARTS", 2)
     async with running(wait_for_the_end, tmp_path, 1) as keeper:
         for count in (2, 3):
-            os.kill(max(up(tmp_path), key=lambda pid: (tmp_path / f"{pid}.up").stat().st_mtime_ns), 9)
+            os.kill(
+                max(up(tmp_path), key=lambda pid: (tmp_path / f"{pid}.up").stat().st_mtime_ns), 9
+            )
             await until(lambda count=count: len(up(tmp_path)) == count)
         keeper.stop()
 
 
 async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LmaasError, match="ended 3 times soon after its start, last with exit code 7"):
+    with pytest.raises(
+        LmaasError, match="ended 3 times soon after its start, last with exit code 7"
+    ):
         async with asyncio.timeout(LIMIT):
             await Supervisor(fail, (str(tmp_path),), 1).run()
     assert len(up(tmp_path)) == 3
