@@ -32,7 +32,8 @@ check: setup
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-bench: setup
+bench:
+	@scripts/setup bench
 	@scripts/with-broker $(PYTHON) -m benchmarks --json docs/benchmarks.json --page docs/benchmarks.md
 
 clean:

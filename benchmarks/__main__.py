@@ -13,7 +13,7 @@ from rich.console import Console
 from lmaas.cli import logs
 
 #: In the order of a whole run; each is a module here.
-NAMES = ("startup", "tokenizers", "bulk", "requests", "training")
+NAMES = ("startup", "tokenizers", "bulk", "requests", "latency", "training")
 
 PAGE = """\
 # Benchmarks

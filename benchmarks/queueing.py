@@ -9,6 +9,8 @@ part of it is a class. Jobs of equal rank are served in order of arrival.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,7 +25,12 @@ _NEVER: Final = 1e-300
 
 def rate_for(seconds: ArrayLike, load: float, servers: int = 1) -> float:
     """Jobs a second that keep `servers` busy for the share `load` of the time."""
-    return load * servers / float(np.mean(seconds))
+    return load * servers / float(np.asarray(seconds).mean())
+
+
+def poisson(rng: np.random.Generator, rate: float, count: int) -> Seconds:
+    """Arrivals of `count` jobs, `rate` a second on average. A burst is `np.zeros(count)`."""
+    return np.cumsum(rng.exponential(1 / rate, count))
 
 
 def fifo(seconds: ArrayLike, rate: float) -> Seconds:
@@ -42,8 +49,8 @@ def sjf(seconds: ArrayLike, rate: float, estimates: ArrayLike | None = None) -> 
 def levels(seconds: ArrayLike, rate: float, level: ArrayLike) -> Seconds:
     """Priority levels, which interrupt nothing (Cobham).
 
-    W_k = R / ((1 - sigma_(k-1)) (1 - sigma_k)), where sigma_k is the load of levels up to k. `level`
-    is beside `seconds`; the lowest number is served first.
+    W_k = R / ((1 - sigma_(k-1)) (1 - sigma_k)), where sigma_k is the load of the levels up to k.
+    `level` is beside `seconds`; the lowest number is served first.
     """
     sample = _sample(seconds, rate)
     _, place = np.unique(np.asarray(level), return_inverse=True)
@@ -81,6 +88,31 @@ def burst_ratio(seconds: ArrayLike) -> float:
     sample = np.sort(np.asarray(seconds, dtype=float))
     behind = np.arange(sample.size - 1, -1, -1)
     return float(2 * (behind @ sample) / ((sample.size - 1) * sample.sum()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeClass:
+    """How long the jobs of one size waited, in seconds."""
+
+    #: The longest service time in the class.
+    bound: float
+    jobs: int
+    mean: float
+    p50: float
+    p99: float
+
+
+def by_size(seconds: ArrayLike, waits: Seconds, bounds: Sequence[float]) -> list[SizeClass]:
+    """Waits by service time: a class up to each of `bounds`, one above; none that is empty."""
+    place = np.searchsorted(bounds, np.asarray(seconds, dtype=float))
+    classes = []
+    for number, bound in enumerate((*bounds, math.inf)):
+        part = waits[place == number]
+        if part.size:
+            p50, p99 = np.quantile(part, (0.5, 0.99)).tolist()
+            mean = float(part.mean())
+            classes.append(SizeClass(bound=bound, jobs=part.size, mean=mean, p50=p50, p99=p99))
+    return classes
 
 
 def erlang_c(servers: int, load: float) -> float:

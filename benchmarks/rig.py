@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import click
@@ -16,6 +18,10 @@ from broker_config.settings import Settings
 
 MODEL = "sentiment"
 MODELS = Path(__file__).parents[1] / "models"
+
+#: Seconds for a process to say that it is ready, and to end when it was told to.
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0
 
 
 def imdb() -> Path:
@@ -46,23 +52,61 @@ async def broker() -> AsyncIterator[Settings]:
         yield Settings(broker_url=node.url, models=str(MODELS))
 
 
+@contextlib.contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Processes that are started in the block share the first `count` cores."""
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(every)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, every)
+
+
 @contextlib.asynccontextmanager
 async def process(
     settings: Settings, *command: str, ready: bytes = b"ready", times: int = 1
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python process with these settings, which has printed `ready` so many times."""
+    """A Python process with these settings, which has printed `ready` so many times.
+
+    It ends with the block, and the processes that it started with it.
+    """
     child = await _started(settings, *command)
     assert child.stderr is not None
+    started = asyncio.get_running_loop().create_future()
+    listening = asyncio.create_task(_listen(child.stderr, ready, times, started))
     try:
-        for _ in range(times):
-            while ready not in (line := await child.stderr.readline()):
-                if not line:
-                    raise click.ClickException(f"{' '.join(command)} ended before it was ready")
+        try:
+            await asyncio.wait_for(started, START_TIMEOUT)
+        except (EOFError, TimeoutError) as error:
+            raise click.ClickException(f"{' '.join(command)} is not ready: {error}") from error
         yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
-        await child.communicate()
+        await _end(child)
+        await listening
+
+
+async def _listen(
+    stream: asyncio.StreamReader, ready: bytes, times: int, started: asyncio.Future[None]
+) -> None:
+    """Reads to the end, so that a process that logs never waits for a reader."""
+    last: deque[bytes] = deque(maxlen=20)
+    async for line in stream:
+        last.append(line)
+        times -= ready in line
+        if times == 0 and not started.done():
+            started.set_result(None)
+    if not started.done():
+        started.set_exception(EOFError(b"".join(last).decode(errors="replace")))
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), STOP_TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):  # what it has left behind
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 async def run(settings: Settings, *command: str) -> None:
@@ -79,7 +123,12 @@ async def _started(settings: Settings, *command: str) -> asyncio.subprocess.Proc
         for name in ("broker_url", "prefix", "models")
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, *command, env=environment, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        *command,
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
 
 

@@ -71,7 +71,8 @@ class Tensor(_Wire, frozen=True):
 class Item(_Wire, frozen=True, gc=False):
     """One thing to classify: exactly one of `text`, `data` or `tensor`."""
 
-    #: Chosen by the sender, unique in its pack; the result carries it.
+    #: Chosen by the sender; the result carries it. Results are in the order of the items, so
+    #: that an id which is there twice gets two answers.
     id: str
     text: str | None = None
     #: Encoded content, for example a PNG; base64 in JSON.
@@ -263,7 +264,6 @@ def decode_request(
         raise MessageError("the pack has no items")
     if len(request.items) > max_items:
         raise MessageError(f"the pack has {len(request.items)} items; the limit is {max_items}")
-    faults |= _duplicates(request.items)
     for position, item in enumerate(request.items):
         if position not in faults and (fault := item_error(item, max_item_bytes)):
             faults[position] = fault
@@ -330,20 +330,6 @@ def _id_of(raw: Any, convert: _Convert) -> str | None:
         return str(convert(raw, _Identified).id.encode().decode())
     except ValueError:
         return None
-
-
-def _duplicates(items: list[Item]) -> dict[int, ItemError]:
-    if len({item.id for item in items}) == len(items):
-        return {}
-    seen: set[str] = set()
-    faults = {}
-    for position, item in enumerate(items):
-        if item.id in seen:
-            faults[position] = ItemError(
-                code=Code.INVALID_ITEM, message=f"id {item.id!r} is twice in this pack"
-            )
-        seen.add(item.id)
-    return faults
 
 
 def item_error(item: Item, max_bytes: int) -> ItemError | None:

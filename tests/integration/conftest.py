@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aio_pika
@@ -26,14 +26,14 @@ from producer.batch import Jobs
 from producer.client import Client
 from workers.worker import Worker
 
-MODELS = Path("/tmp/tests4/models")  # DEV
+MODELS = Path(__file__).parents[2] / "models"
 #: Seconds after which something that should happen has failed to.
 LIMIT = 30
 
-_WORDS = (
+_SPEECH = (
     "this film was a truly great and moving story with brilliant acting but the plot is dull "
     "boring awful wasted two hours of my life do not watch it again loved every minute café 電影"
-).split()
+)
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def texts() -> list[str]:
     """Five thousand different texts of one to eighty words."""
-    source = random.Random(11)
+    source, words = random.Random(11), _SPEECH.split()
     return [
-        f"{number} " + " ".join(source.choices(_WORDS, k=source.randint(1, 80)))
+        f"{number} " + " ".join(source.choices(words, k=source.randint(1, 80)))
         for number in range(5_000)
     ]
 
@@ -116,9 +116,21 @@ async def channel_to(settings: Settings) -> AsyncIterator[AbstractChannel]:
 
 async def depth(settings: Settings, queue: str) -> int | None:
     """Messages that are ready in a queue; None when there is no such queue."""
+    counts = await _counts(settings, queue)
+    return counts and counts[0]
+
+
+async def consumers(settings: Settings, queue: str) -> int | None:
+    """Consumers of a queue; None when there is no such queue."""
+    counts = await _counts(settings, queue)
+    return counts and counts[1]
+
+
+async def _counts(settings: Settings, queue: str) -> tuple[int, int] | None:
     with contextlib.suppress(ChannelNotFoundEntity):
         async with channel_to(settings) as channel:
-            return (await channel.get_queue(queue)).declaration_result.message_count or 0
+            result = (await channel.get_queue(queue)).declaration_result
+            return result.message_count or 0, result.consumer_count or 0
     return None
 
 
@@ -131,7 +143,7 @@ async def waiting_packs(settings: Settings) -> int:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Polls: of a queue's depth the broker tells nobody."""
     async with asyncio.timeout(LIMIT):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -211,16 +223,15 @@ class Proxy:
     def __init__(self, target: URL) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
-        self._busy: set[asyncio.Task[None]] = set()
         self.url = ""
         #: Connections so far.
         self.count = 0
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.count += 1
         there = await asyncio.open_connection(self._target.host, self._target.port)
         ours = {writer, there[1]}
         self._writers |= ours
+        self.count += 1
         await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
         self._writers -= ours
 
@@ -250,8 +261,15 @@ async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
     await server.wait_closed()
 
 
+@pytest.fixture(scope="session")
+def own_node(rabbitmq: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
+    node = LocalNode(tmp_path_factory.mktemp("own") / "node")
+    yield node
+    asyncio.run(node.stop())
+
+
 @pytest.fixture
-async def node(rabbitmq: Path, tmp_path: Path) -> AsyncIterator[LocalNode]:
-    """A broker of the test's own, to be stopped and killed."""
-    async with LocalNode(tmp_path / "node") as node:
-        yield node
+async def node(own_node: LocalNode) -> LocalNode:
+    """A broker beside the session's, to be stopped and killed; it runs when a test begins."""
+    await own_node.start()
+    return own_node

@@ -26,6 +26,7 @@ from tests.integration.conftest import (
     Process,
     StartWorker,
     channel_to,
+    consumers,
     depth,
     make_lanes,
     serving,
@@ -184,7 +185,6 @@ async def test_a_broken_body_is_answered_and_parked_and_its_neighbours_go_on(
         ({"id": "x", "text": "a", "data": "aGk="}, Code.INVALID_ITEM),
         ({"id": "x", "data": "aGk=", "media_type": "image/png"}, Code.NOT_TEXT),
         ({"id": "x", "text": "a", "unknown": 1}, Code.INVALID_ITEM),
-        ({"id": "i0", "text": "twice"}, Code.INVALID_ITEM),
         ({"id": "x", "text": "\ud800"}, Code.INVALID_UTF8),
         ({"text": "no id"}, Code.INVALID_ITEM),
         ("no object", Code.INVALID_ITEM),
@@ -246,7 +246,7 @@ async def test_headers_that_make_no_sense_stop_nobody(foreign: Foreign) -> None:
 async def test_an_inference_that_fails_is_the_error_of_its_own_pack(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(settings) as worker, Client(settings) as client:
+    async with serving(settings) as worker:
         answer = worker._answerer.answer
 
         def failing(packs: Any) -> Any:
@@ -412,15 +412,8 @@ async def test_a_supervised_worker_that_is_killed_is_started_again(
         assert len(await labels_of(answers)) == len(texts)
     await supervisor.says("SIGKILL")
     await supervisor.says("ready", times=3)
-    supervisor.send(signal.SIGTERM)
-    assert await supervisor.ended() == 0
-    await all_gone(before)
     assert "Traceback" not in "".join(supervisor.lines)
-
-
-async def test_no_worker_outlives_a_supervisor_that_is_killed(start_worker: StartWorker) -> None:
-    supervisor = await start_worker("--processes", "2", until=None)
-    await supervisor.says("ready", times=2)
+    # And none of them outlives the supervisor, however it ends.
     left = psutil.Process(supervisor.pid).children(recursive=True)
     supervisor.send(signal.SIGKILL)
     await all_gone(left)
@@ -434,17 +427,14 @@ async def test_workers_that_cannot_start_end_their_supervisor(start_worker: Star
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_before_they_are_ready_ends_all_workers(
-    start_worker: StartWorker, number: signal.Signals
-) -> None:
+async def test_a_signal_before_they_are_ready_ends_all_workers(start_worker: StartWorker) -> None:
     supervisor = await start_worker(
         "--processes", "2", until=None,
         LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="600",
     )  # fmt: skip
     await supervisor.says("no broker", times=2)
     left = children(supervisor)
-    supervisor.send(number)
+    supervisor.send(signal.SIGINT)
     assert await supervisor.ended() == 0
     await all_gone(left)
     assert "Traceback" not in "".join(supervisor.lines)
@@ -468,6 +458,25 @@ async def test_what_it_parks_and_leaves_is_nothing_when_all_went_well(
 ) -> None:
     assert (await client.classify("sentiment", GOOD)).label == "positive"
     assert await depth(worker.settings, worker.settings.names.dead) == 0
+
+
+@pytest.mark.parametrize("part", ["lane", "results"])
+async def test_a_queue_that_was_deleted_is_made_and_consumed_again(
+    client: Client, worker: Worker, settings: Settings, part: str
+) -> None:
+    assert (await client.classify("sentiment", GOOD)).label == "positive"
+    names = settings.names
+    name = names.work_queue("sentiment", "short")
+    if part == "results":
+        name = names.client_results(client.id)
+    async with channel_to(settings) as channel:
+        await channel.queue_delete(name)
+
+    async def is_back() -> bool:
+        return await consumers(settings, name) == 1
+
+    await until(is_back)
+    assert (await client.classify("sentiment", GOOD)).label == "positive"
 
 
 async def test_lanes_that_filled_before_the_worker_came_are_emptied(settings: Settings) -> None:

@@ -18,9 +18,13 @@ async def numbers(count: int) -> AsyncIterator[int]:
         yield number
 
 
-async def collected(results: AsyncIterator[int]) -> list[int]:
+async def collected(results: AsyncIterator[int], taken: list[int] | None = None) -> list[int]:
+    """All results; `taken` has them too when an error ends it."""
+    taken = [] if taken is None else taken
     async with asyncio.timeout(10):
-        return [result async for result in results]
+        async for result in results:
+            taken.append(result)
+    return taken
 
 
 def finishing_in(order: list[int]) -> Callable[[int], Awaitable[int]]:
@@ -135,10 +139,9 @@ async def test_an_error_keeps_its_place_in_the_order() -> None:
         await asyncio.sleep(0)
         return number
 
-    taken = []
+    taken: list[int] = []
     with pytest.raises(LookupError):
-        async for result in windowed(numbers(5), run, 5):
-            taken.append(result)  # noqa: PERF401
+        await collected(windowed(numbers(5), run, 5), taken)
     assert taken == [0, 1]
 
 
@@ -151,10 +154,9 @@ async def test_an_error_of_the_source_comes_after_the_results_of_what_came_befor
         yield 1
         raise LookupError("source")
 
-    taken = []
+    taken: list[int] = []
     with pytest.raises(LookupError, match="source"):
-        async for result in windowed(failing(), finishing_in([1, 0]), 8, ordered=ordered):
-            taken.append(result)  # noqa: PERF401
+        await collected(windowed(failing(), finishing_in([1, 0]), 8, ordered=ordered), taken)
     assert taken == ([0, 1] if ordered else [1, 0])
 
 

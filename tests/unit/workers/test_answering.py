@@ -57,7 +57,7 @@ def test_a_body_that_cannot_be_read_is_an_answer_too(
         b'{"model": "sentiment", "items": [{"id": "1", "\\ud800": "x"}]}',
         b'{"model": "sentiment", "items": [{"id": "1", "text": "\\ud800"}]}',
         b'{"model": "sentiment", "items": [{"id": "1", "text": "x"}], "\\ud800": 1}',
-        b'{"model": "sentiment", "items": [{"id": "1", "error": {"code": "\\ud800", "message": ""}}]}',
+        b'{"model": "m", "items": [{"id": "1", "error": {"code": "\\ud800", "message": ""}}]}',
         b'{"model": "sentiment", "items": [{"id": "\xff", "text": "x"}]}',
         b'{"model": "sentiment", "items": [{"id": "1", "text": "x", "\xff": 1}]}',
     ],

@@ -15,50 +15,23 @@ from broker_config.messages import Code, Item, ItemError, Result
 from workers.repository import ModelVersion, Repository
 from workers.runtime import Runtime
 
-WORDS = [
-    "this",
-    "film",
-    "was",
-    "a",
-    "truly",
-    "great",
-    "and",
-    "moving",
-    "story",
-    "with",
-    "brilliant",
-    "acting",
-    "but",
-    "the",
-    "plot",
-    "is",
-    "dull",
-    "boring",
-    "awful",
-    "wasted",
-    "two",
-    "hours",
-    "of",
-    "my",
-    "life",
-    "do",
-    "not",
-    "watch",
-    "it",
-    "again",
-    "loved",
-    "every",
-    "minute",
-    "café",
-    "電影",
-    "🎬",
-]
+SPEECH = (
+    "this film was a truly great and moving story with brilliant acting but the plot is dull "
+    "boring awful wasted two hours of my life do not watch it again loved every minute café 電影 🎬"
+)
 _source = random.Random(7)
 #: From one word to a thousand, as reviews have them.
-TEXTS = tuple(
-    " ".join(_source.choices(WORDS, k=size))
-    for size in (1, 2, 3, 8, 15, 16, 17, 31, 33, 60, 61, 120, 240, 480, 900, 1_100, 1_500)
-) + ("...", "good", "<br /><br />", "\u0301", "x" * 5_000)
+TEXTS = (
+    *(
+        " ".join(_source.choices(SPEECH.split(), k=size))
+        for size in (1, 2, 3, 8, 15, 16, 17, 31, 33, 60, 61, 120, 240, 480, 900, 1_100, 1_500)
+    ),
+    "...",
+    "good",
+    "<br /><br />",
+    "\u0301",
+    "x" * 5_000,
+)
 
 
 def items_of(texts: list[str] | tuple[str, ...]) -> list[Item]:

@@ -51,7 +51,16 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def up(folder: Path) -> set[int]:
+    """Processes that were there."""
     return {int(path.stem) for path in folder.glob("*.up")}
+
+
+def drained(folder: Path) -> set[int]:
+    return {int(path.stem) for path in folder.glob("*.drained")}
+
+
+def youngest(folder: Path) -> int:
+    return max(up(folder), key=lambda pid: (folder / f"{pid}.up").stat().st_mtime_ns)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -81,7 +90,7 @@ async def running(
 async def test_stop_lets_every_process_drain(tmp_path: Path) -> None:
     async with running(wait_for_the_end, tmp_path, 2) as keeper:
         keeper.stop()
-    assert {int(path.stem) for path in tmp_path.glob("*.drained")} == up(tmp_path)
+    assert drained(tmp_path) == up(tmp_path)
     assert not any(psutil.pid_exists(pid) for pid in up(tmp_path))
 
 
@@ -93,7 +102,7 @@ async def test_a_process_that_was_killed_is_started_again(tmp_path: Path) -> Non
         await until(lambda: len(up(tmp_path)) == 3)
         (third,) = up(tmp_path) - first
         keeper.stop()
-    assert {int(path.stem) for path in tmp_path.glob("*.drained")} == first - {victim} | {third}
+    assert drained(tmp_path) == first - {victim} | {third}
 
 
 async def test_a_life_that_was_long_enough_is_no_bad_start(

@@ -1,0 +1,88 @@
+"""What a user would pick instead, one module each, configured as its own documentation says.
+
+A module has the worker and `async def measure(settings, texts, callers, seconds) -> float`: calls
+a second of one worker process, which it starts and ends. All run the same model with the same
+code (`classify`) on durable classic queues with persistent messages, and all answers come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from benchmarks.rig import MODEL
+from broker_config.settings import Settings
+from workers.repository import Repository
+from workers.runtime import Runtime
+
+Call = Callable[[str], Awaitable[object]]
+Measure = Callable[[Settings, Sequence[str], int, float], Awaitable[float]]
+Sent = TypeVar("Sent")
+
+#: Seconds of calls before those that count.
+WARM_UP = 1.0
+#: Seconds after which a peer that does not answer is given up.
+PATIENCE = 30.0
+#: Messages that a broker hands out ahead where a peer's documentation names no number.
+PREFETCH = 100
+
+
+@functools.cache
+def runtime() -> Runtime:
+    """The model, loaded by the first call in a worker."""
+    return Runtime(Repository(os.environ["LMAAS_MODELS"]).find(MODEL))
+
+
+def classify(text: str) -> tuple[str, float]:
+    """What every peer's worker does."""
+    ((label, score, _),) = runtime().labelled([text])
+    return label, score
+
+
+async def rate(call: Call, texts: Sequence[str], callers: int, seconds: float) -> float:
+    """Calls a second by `callers`, each of which waits for its answer before it calls again."""
+    source = itertools.cycle(texts)
+    answered = 0
+
+    async def caller(until: float) -> None:
+        nonlocal answered
+        while time.perf_counter() < until:
+            await call(next(source))
+            answered += 1
+
+    async with asyncio.timeout(seconds + PATIENCE):
+        await call(next(source))  # alone, so that the model is loaded once
+        for length in (WARM_UP, seconds):
+            answered, began = 0, time.perf_counter()
+            await asyncio.gather(*(caller(began + length) for _ in range(callers)))
+    return answered / (time.perf_counter() - began)
+
+
+def rate_of_window(
+    send: Callable[[str], Sent],
+    wait: Callable[[Sent], object],
+    texts: Sequence[str],
+    callers: int,
+    seconds: float,
+) -> float:
+    """`rate` for a client that is not asynchronous: one thread with `callers` calls in flight.
+
+    A thread a caller would be slower: these clients open a connection for each thread.
+    """
+    source = itertools.cycle(texts)
+    wait(send(next(source)))
+    for length in (WARM_UP, seconds):
+        answered, began = 0, time.perf_counter()
+        flying = deque(send(next(source)) for _ in range(callers))
+        while flying:
+            wait(flying.popleft())
+            answered += 1
+            if time.perf_counter() < began + length:
+                flying.append(send(next(source)))
+    return answered / (time.perf_counter() - began)

@@ -1,0 +1,221 @@
+"""Brokers that restart or die, and lines that break: every result once, and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from broker_config.connection import Session
+from broker_config.errors import BrokerUnavailable
+from broker_config.local_node import LocalNode
+from broker_config.settings import Settings
+from producer.batch import Jobs
+from producer.client import Client
+from tests.integration.conftest import Proxy, depth, serving, until, waiting_packs
+from workers.worker import Worker
+
+GOOD = "a wonderful, moving film"
+#: Seconds for thousands of texts with a restart of the broker in between.
+LIMIT = 90
+
+
+@pytest.fixture(autouse=True)
+async def _no_error_is_left_lying_about() -> AsyncIterator[None]:
+    """An exception that nobody fetched would be noise on every reconnect."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    yield
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
+
+
+async def classified(
+    client: Client, texts: list[str], at: int, happening: Callable[[], Awaitable[None]]
+) -> list[str | None]:
+    """The labels of all texts; at one of the results something happens, meanwhile it goes on."""
+    labels: list[str | None] = []
+    happens: asyncio.Task[None] | None = None
+    async with asyncio.timeout(LIMIT):
+        async for result in client.classify_many("sentiment", texts):
+            assert result.id == str(len(labels)), "lost, doubled or out of order"
+            assert result.error is None
+            labels.append(result.label)
+            if len(labels) == at:
+                happens = asyncio.ensure_future(happening())
+        assert happens is not None
+        await happens
+    assert len(labels) == len(texts)
+    return labels
+
+
+@pytest.fixture
+async def plain(client: Client, worker: Worker, texts: list[str]) -> list[str | None]:
+    """The labels without any accident."""
+    return [result.label async for result in client.classify_many("sentiment", texts)]
+
+
+@pytest.fixture
+def own(settings: Settings, node: LocalNode) -> Settings:
+    """On the broker of the test's own, in small packs, of which hundreds are on their way."""
+    return msgspec.structs.replace(settings, broker_url=node.url, pack_items=5, window=100)
+
+
+async def restart(node: LocalNode) -> None:
+    await node.restart()
+
+
+async def crash(node: LocalNode) -> None:
+    node.kill()
+    await node.start()
+
+
+both_ways = pytest.mark.parametrize("accident", [restart, crash])
+
+
+@both_ways
+async def test_many_texts_survive_the_broker(
+    own: Settings,
+    node: LocalNode,
+    texts: list[str],
+    plain: list[str | None],
+    accident: Callable[[LocalNode], Awaitable[None]],
+) -> None:
+    async with serving(own), Client(own) as client:
+        assert await classified(client, texts, 500, lambda: accident(node)) == plain
+        assert (await client.classify("sentiment", GOOD)).label == "positive"
+    assert await waiting_packs(own) == 0
+    assert await depth(own, own.names.client_results(client.id)) is None
+
+
+async def test_a_job_survives_a_crash_while_it_is_published_and_one_while_it_is_collected(
+    own: Settings, node: LocalNode, texts: list[str], plain: list[str | None]
+) -> None:
+    halfway = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        for number, text in enumerate(texts):
+            if number == len(texts) // 2:
+                halfway.set()
+            yield text
+
+    async with asyncio.timeout(LIMIT), serving(own), Jobs(own) as jobs:
+        submitting = asyncio.create_task(jobs.submit("sentiment", source(), job="j"))
+        await halfway.wait()
+        await crash(node)
+        entry = await submitting
+        assert (entry.chunks, entry.items) == (len(texts) // 5, len(texts))
+        chunks: dict[int, list[str | None]] = {}
+        async for chunk in jobs.results("j"):
+            assert chunk.number not in chunks
+            chunks[chunk.number] = [result.label for result in chunk.reply.results]
+            if len(chunks) == 300:
+                await crash(node)
+        assert (await jobs.progress("j")).state == "collected"
+    assert [label for number in sorted(chunks) for label in chunks[number]] == plain
+
+
+async def test_calls_and_newcomers_wait_for_a_broker_that_is_away(
+    own: Settings, node: LocalNode
+) -> None:
+    patient = msgspec.structs.replace(own, connect_timeout=LIMIT)
+    newcomer = Client(patient)
+    async with serving(own), Client(own) as client:
+        assert (await client.classify("sentiment", GOOD)).label == "positive"
+        node.kill()
+        call = asyncio.create_task(client.classify("sentiment", GOOD, timeout=LIMIT))
+        entering = asyncio.create_task(newcomer.__aenter__())
+        done, _ = await asyncio.wait([call, entering], timeout=1)
+        assert not done
+        await node.start()
+        async with asyncio.timeout(LIMIT):
+            assert (await call).label == "positive"
+            await entering
+            assert (await newcomer.classify("sentiment", GOOD)).label == "positive"
+            await newcomer.__aexit__(None, None, None)
+
+
+async def test_a_broker_that_stays_away_is_told_after_the_time_limits(
+    own: Settings, node: LocalNode
+) -> None:
+    hasty = msgspec.structs.replace(own, publish_timeout=0.5, connect_timeout=1)
+    async with serving(hasty), Client(hasty) as client, Jobs(hasty) as jobs:
+        node.kill()
+        with pytest.raises(BrokerUnavailable, match=r"did not confirm within 0\.5 s"):
+            await client.classify("sentiment", GOOD)
+        with pytest.raises(BrokerUnavailable, match="did not confirm"):
+            await anext(client.classify_many("sentiment", [GOOD]))
+        with pytest.raises(BrokerUnavailable):
+            await jobs.list()
+
+
+# ----------------------------------------------------------- lines that break
+
+
+@pytest.fixture
+def through(settings: Settings, proxy: Proxy) -> Settings:
+    """Over a line that can be cut."""
+    return msgspec.structs.replace(settings, broker_url=proxy.url, pack_items=5, window=50)
+
+
+async def cut_again_and_again(proxy: Proxy) -> None:
+    for _ in range(4):
+        links = proxy.count
+        proxy.cut()
+
+        async def is_back(links: int = links) -> bool:
+            return proxy.count >= links + 2
+
+        await until(is_back)
+
+
+async def test_a_client_whose_line_breaks_again_and_again_loses_and_doubles_nothing(
+    worker: Worker, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
+) -> None:
+    async with Client(through) as client:
+        found = await classified(client, texts, 300, lambda: cut_again_and_again(proxy))
+    assert found == plain
+
+
+async def test_a_worker_whose_line_breaks_again_and_again_loses_nothing(
+    settings: Settings, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
+) -> None:
+    small = msgspec.structs.replace(settings, pack_items=5, window=50)
+    async with serving(through), Client(small) as client:
+        found = await classified(client, texts, 300, lambda: cut_again_and_again(proxy))
+    assert found == plain
+    assert await waiting_packs(settings) == 0
+
+
+async def test_a_collector_whose_line_breaks_gets_every_chunk_once(
+    worker: Worker, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
+) -> None:
+    async with asyncio.timeout(LIMIT), Jobs(through) as jobs:
+        await jobs.submit("sentiment", texts, job="j")
+        chunks: dict[int, list[str | None]] = {}
+        async for chunk in jobs.results("j"):
+            assert chunk.number not in chunks
+            chunks[chunk.number] = [result.label for result in chunk.reply.results]
+            if len(chunks) % 300 == 0:
+                proxy.cut()
+        assert (await jobs.progress("j")).state == "collected"
+    assert [label for number in sorted(chunks) for label in chunks[number]] == plain
+
+
+async def test_a_session_comes_back_as_often_as_its_line_breaks(
+    through: Settings, proxy: Proxy
+) -> None:
+    async with asyncio.timeout(LIMIT), Session(through, "test") as session:
+        for _ in range(10):
+            before = await session.channel()
+            proxy.cut()
+            await session._left(before)
+            assert await session.channel() is not before
+            assert session.is_up
+    with pytest.raises(BrokerUnavailable, match="closed"):
+        await session.channel()
