@@ -144,6 +144,10 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     #: The publisher's estimate of the service time, in seconds.
     cost: float | None = None
+    #: The publisher's estimate of what remains of the job that this pack belongs to, in seconds.
+    remaining: float | None = None
+    #: Unix seconds at which it was published.
+    published: float | None = None
     #: Batch job and the chunk's place in it, from 0.
     job: str | None = None
     chunk: int | None = None
@@ -169,6 +173,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             crash_attempt=_count(table.get("lmaas-crash-attempt"), 0),
             deadline=_positive(table.get("lmaas-deadline")),
             cost=_positive(table.get("lmaas-cost")),
+            remaining=_positive(table.get("lmaas-remaining")),
+            published=_positive(table.get("lmaas-published")),
             job=_text(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
             traceparent=_text(table.get("traceparent")),

@@ -1,16 +1,37 @@
-"""From the size of a pack to its lane and priority: short work first."""
+"""From the size of a pack to its place in the queue: short work first, and nothing for ever.
+
+The pure rules that both ends share. The publisher chooses lane and priority by a pack's *rank*,
+in seconds; the worker orders what it holds by the key of the same rank.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
-#: The lanes, shortest first, each with the longest estimated service time it takes, in seconds.
-LANES: Final[dict[str, float]] = {"short": 0.05, "medium": 0.5, "long": float("inf")}
+#: How packs are ordered:
+#:
+#: - "fifo": as they come, in one lane.
+#: - "sjf": shortest job first, by the pack's own estimated seconds.
+#: - "srtf": a pack of a longer job by what remains of that job; others as in "sjf".
+Policy = Literal["fifo", "sjf", "srtf"]
+
+#: The lanes, shortest first, each with the largest rank it takes, in seconds.
+LANES: Final[dict[str, float]] = {
+    "instant": 0.002,
+    "short": 0.02,
+    "medium": 0.2,
+    "long": 2.0,
+    "huge": float("inf"),
+}
 
 #: Highest priority inside a lane. Cost grows with the number of levels, so they are few.
 MAX_PRIORITY: Final = 4
+
+#: Bounds of an estimate, in seconds.
+LEAST: Final = 1e-6
+MOST: Final = 3600.0
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -22,8 +43,24 @@ class Cost(msgspec.Struct, frozen=True):
     per_byte: float = 40e-9
 
     def estimate(self, size: int) -> float:
-        """Seconds for `size` bytes, at least a microsecond and at most an hour."""
-        return min(max(self.fixed + self.per_byte * size, 1e-6), 3600.0)
+        """Seconds for `size` bytes, at least LEAST and at most MOST."""
+        return clamped(self.fixed + self.per_byte * size)
+
+
+def clamped(seconds: float) -> float:
+    return min(max(seconds, LEAST), MOST)
+
+
+def rank(policy: Policy, seconds: float, remaining: float | None = None) -> float:
+    """Seconds by which a pack is ordered; `remaining` is what remains of its job, if it has one.
+
+    A pack counts at least its own seconds, whatever its publisher says of the job.
+    """
+    if policy == "fifo":
+        return 0.0
+    if policy == "srtf" and remaining is not None:
+        return max(seconds, clamped(remaining))
+    return seconds
 
 
 def lane(seconds: float) -> str:
@@ -38,8 +75,29 @@ def priority(seconds: float) -> int:
     """
     bound = LANES[lane(seconds)]
     if bound == float("inf"):
-        bound = 16 * LANES["medium"]
+        bound = 10 * LANES["long"]
     level = 0
     while level < MAX_PRIORITY and seconds <= bound / 2 ** (level + 1):
         level += 1
     return level
+
+
+def place(policy: Policy, ageing: float, rank: float) -> tuple[str, int]:
+    """Lane and priority of a pack.
+
+    The broker's priorities are strict: while there is higher, lower waits. So with ageing a lane
+    is in order of arrival, its oldest pack is always in some worker's hands, and the workers
+    order the heads of the lanes.
+    """
+    if policy == "fifo":
+        return next(iter(LANES)), 0
+    return lane(rank), 0 if ageing else priority(rank)
+
+
+def key(rank: float, arrival: float, ageing: float) -> float:
+    """Smallest first in a worker's heap: linear ageing, which never has to be computed again.
+
+    With `ageing` > 0 a pack is never overtaken by one that was published `rank / ageing` seconds
+    after it, or later. `arrival` is on any clock that all packs share.
+    """
+    return rank + ageing * arrival

@@ -12,6 +12,7 @@ import platformdirs
 from yarl import URL
 
 from broker_config.errors import SettingsError
+from broker_config.scheduling import Policy
 from broker_config.topology import Names, QueueType
 
 ENVIRONMENT_PREFIX: Final = "LMAAS_"
@@ -67,6 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     threads: _Count = 1
     #: ONNX Runtime's execution providers, best first.
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    #: How packs are ordered: "fifo", "sjf" or "srtf" (see broker_config.scheduling).
+    policy: Policy = "srtf"
+    #: Seconds of estimated work that a second of waiting makes up for; with 0 long work may
+    #: wait for ever while there is shorter.
+    ageing: Annotated[float, msgspec.Meta(ge=0)] = 0.1
+    #: Seconds by which the clocks of clients and workers may differ.
+    clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     #: Packs that the broker hands to a worker ahead, for each lane.
     prefetch: _Count = 8
     #: Padded tokens of one batch.

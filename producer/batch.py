@@ -41,6 +41,7 @@ from broker_config.topology import declare, job_results
 from producer.journal import JobEntry, State, read, record
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
+from producer.remaining import Remaining
 from producer.window import windowed
 
 #: States in which nothing of a job is left.
@@ -172,6 +173,9 @@ class Jobs:
 
     async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
         numbers = iter(range(2**31))
+        # The whole job is published at once. Ranked by what remains, its last chunks would pass
+        # its first ones; by what it has had so far it keeps its order and yields to shorter jobs.
+        ranking = Remaining(None)
 
         async def publish(items: list[Item]) -> int:
             number = next(numbers)
@@ -184,7 +188,7 @@ class Jobs:
                 ),
                 reply_to=entry.queue,
                 correlation_id=f"{entry.job}.{number}",
-                headers=Headers(job=entry.job, chunk=number),
+                headers=Headers(job=entry.job, chunk=number, remaining=ranking.next(items)),
             )
             return len(items)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -34,6 +34,7 @@ from broker_config.settings import Settings
 from producer.linger import Linger
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
+from producer.remaining import Remaining
 from producer.replies import Replies
 from producer.window import windowed
 
@@ -95,7 +96,7 @@ class Client:
         a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, BrokerError.
         """
         self._check_entered()
-        limit = self.settings.timeout if timeout is None else timeout
+        limit = self._patience(timeout)
         item = text_item("0", text, self.settings.max_item_bytes)
         if item.error is not None:
             return _or_raise(Result(id="0", error=item.error), errors)
@@ -127,11 +128,14 @@ class Client:
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
 
+        ranking = Remaining(len(texts) if isinstance(texts, Sized) else None)
+
         async def run(items: list[Item]) -> Reply:
             request = Request(
                 model=model, version=version, items=items, options=Options(top_k=top_k)
             )
-            return await self.run(request, timeout=timeout)
+            headers = Headers(remaining=ranking.next(items))
+            return await self._exchange(request, self._patience(timeout), headers)
 
         async with (
             contextlib.aclosing(packs(texts, self.settings)) as source,
@@ -149,17 +153,16 @@ class Client:
         A long queue is no reason to give up: the time limit counts from the last answer of any
         pack of this client. Raises ModelNotFound, ModelDamaged, TimeLimitExceeded, BrokerError.
         """
-        self._check_entered()
-        patience = self.settings.timeout if timeout is None else timeout
-        return await self._exchange(request, patience, deadline=None)
+        return await self._exchange(request, self._patience(timeout), Headers())
+
+    def _patience(self, timeout: float | None) -> float:
+        return self.settings.timeout if timeout is None else timeout
 
     async def _send(self, request: Request, seconds: float) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""
-        return await self._exchange(request, seconds, deadline=time.time() + seconds)
+        return await self._exchange(request, seconds, Headers(deadline=time.time() + seconds))
 
-    async def _exchange(
-        self, request: Request, patience: float, *, deadline: float | None
-    ) -> Reply:
+    async def _exchange(self, request: Request, patience: float, headers: Headers) -> Reply:
         correlation_id = uuid.uuid4().hex
         answer = self._replies.expect(correlation_id)
         try:
@@ -167,7 +170,7 @@ class Client:
                 request,
                 reply_to=self._replies.queue_name,
                 correlation_id=correlation_id,
-                headers=Headers(deadline=deadline),
+                headers=headers,
             )
             reply = await self._patiently(answer, patience, request.model)
         finally:

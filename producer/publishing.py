@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractChannel
 from broker_config.connection import Publisher
 from broker_config.errors import MessageError, ModelNotFound, Unroutable
 from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
-from broker_config.scheduling import Cost, lane, priority
+from broker_config.scheduling import Cost, place, rank
 from broker_config.settings import Settings
 from broker_config.topology import declare, is_model_name, routing_key, topology
 
@@ -34,8 +34,8 @@ class PackPublisher(Publisher):
     ) -> None:
         """Publish a pack to its lane and wait for the broker's confirm.
 
-        Raises ModelNotFound when no worker has ever served the model on this broker, and what
-        `publish` raises.
+        `headers.cost` and `headers.published` are filled in here. Raises ModelNotFound when no
+        worker has ever served the model on this broker, and what `publish` raises.
         """
         if not is_model_name(request.model):
             raise ModelNotFound(f"no model can have the name {request.model!r}")
@@ -45,20 +45,26 @@ class PackPublisher(Publisher):
             body = encode(request)
         except UnicodeEncodeError as error:
             raise MessageError(f"the request cannot be sent: {error}") from error
+        now = time.time()
         seconds = Cost().estimate(len(body))
+        lane, priority = place(
+            self.settings.policy,
+            self.settings.ageing,
+            rank(self.settings.policy, seconds, headers.remaining),
+        )
         message = aio_pika.Message(
             body,
             content_type=MSGPACK,
             correlation_id=correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
-            headers=msgspec.structs.replace(headers, cost=seconds).table(),
+            headers=msgspec.structs.replace(headers, cost=seconds, published=now).table(),
             message_id=uuid.uuid4().hex,
-            priority=priority(seconds),
+            priority=priority,
             reply_to=reply_to,
-            timestamp=int(time.time()),
+            timestamp=int(now),
             type=REQUEST,
         )
-        key = routing_key(request.model, lane(seconds))
+        key = routing_key(request.model, lane)
         try:
             await self.publish(self.settings.names.work, key, message)
         except Unroutable as error:

@@ -6,18 +6,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from broker_config.connection import Session, harmless_when_gone
 from broker_config.messages import Headers
-from broker_config.scheduling import LANES, Cost
+from broker_config.scheduling import LANES, rank
 from broker_config.settings import Settings
 from broker_config.topology import declare, topology
 from workers.answering import Pack, read
+from workers.estimator import Estimator
 from workers.ready_queue import ReadyQueue
 
 log = logging.getLogger(__name__)
+
+#: Seconds; who says to have waited longer is taken to have waited this long.
+LONGEST_WAIT: Final = 24 * 3600.0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,12 +41,12 @@ class Consumer:
         self,
         settings: Settings,
         name: str,
-        costs: Mapping[str, Cost],
+        estimators: Mapping[str, Estimator],
         ready: ReadyQueue[Delivery],
     ) -> None:
-        """`costs` has the models to serve, each with its line from bytes to seconds."""
+        """`estimators` has the models to serve, each with what says the seconds of a pack."""
         self._settings = settings
-        self._costs = costs
+        self._estimators = estimators
         self._ready = ready
         self._queues: list[tuple[AbstractQueue, str]] = []
         self.session = Session(settings, f"{name} consume", self._prepare)
@@ -52,28 +57,33 @@ class Consumer:
         if dropped:
             log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
         await declare(
-            channel, topology(self._settings.names, self._settings.queue_type, self._costs)
+            channel, topology(self._settings.names, self._settings.queue_type, self._estimators)
         )
         # Before the first consume: each consumer that follows has this prefetch for itself.
         await channel.set_qos(prefetch_count=self._settings.prefetch)
         self._queues = []
-        for model, cost in self._costs.items():
+        for model, estimator in self._estimators.items():
             for lane in LANES:
                 name = self._settings.names.work_queue(model, lane)
                 queue = await channel.get_queue(name, ensure=False)
-                tag = await queue.consume(self._callback(cost))
+                tag = await queue.consume(self._callback(estimator))
                 # aio-pika holds queues weakly.
                 self._queues.append((queue, tag))
 
-    def _callback(self, cost: Cost) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
+    def _callback(
+        self, estimator: Estimator
+    ) -> Callable[[AbstractIncomingMessage], Awaitable[None]]:
         async def on_message(message: AbstractIncomingMessage) -> None:
             pack = read(message.body, message.content_type, self._settings)
             headers = Headers.from_table(message.headers)
+            # The publisher knew neither this machine nor, perhaps, the model.
+            seconds = estimator.seconds(len(message.body))
             self._ready.put(
                 Delivery(message, headers, pack),
-                seconds=cost.estimate(len(message.body)),
+                rank=rank(self._settings.policy, seconds, headers.remaining),
+                seconds=seconds,
                 size=len(pack),
-                arrival=time.monotonic(),
+                arrival=_published(headers),
             )
 
         return on_message
@@ -98,3 +108,9 @@ class Consumer:
         # Else it will be redelivered and answered again; the caller keeps the first answer.
         with harmless_when_gone("ack"):
             await delivery.message.ack()
+
+
+def _published(headers: Headers) -> float:
+    """When it was published, on our clock: nobody gains by a clock that is wrong."""
+    now = time.time()
+    return min(max(headers.published or now, now - LONGEST_WAIT), now)

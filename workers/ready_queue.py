@@ -1,8 +1,7 @@
-"""The local heap: what a worker holds and has not begun, shortest first, nothing for ever.
+"""The local heap: what a worker holds and has not begun, in the order of the policy.
 
-Pure but for the waiting. The rank of an entry is `seconds + ageing * arrival`: what waits gains
-on what comes later, and because every entry ages alike the rank never has to be computed again
-(linear ageing; see docs/architecture.md).
+Pure but for the waiting. `broker_config.scheduling.key` says the order: every entry ages alike, so
+that its place never has to be computed again.
 """
 
 from __future__ import annotations
@@ -12,18 +11,22 @@ import heapq
 import itertools
 from typing import Final, Generic, TypeVar
 
+from broker_config.scheduling import key
+
 T = TypeVar("T")
 
-#: Seconds of service time that a second of waiting makes up for.
-AGEING: Final = 0.1
+#: Entries are taken together until they have this many items ...
+JOIN_ITEMS: Final = 256
+#: ... or this many seconds: who shares a batch waits for all of it.
+JOIN_SECONDS: Final = 0.01
 
 
 class ReadyQueue(Generic[T]):
     """For one taker."""
 
-    def __init__(self, ageing: float = AGEING) -> None:
+    def __init__(self, ageing: float) -> None:
         self._ageing = ageing
-        self._heap: list[tuple[float, int, int, T]] = []
+        self._heap: list[tuple[float, int, int, float, T]] = []
         self._count = itertools.count()
         self._changed = asyncio.Event()
         self._closed = False
@@ -31,24 +34,29 @@ class ReadyQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, entry: T, *, seconds: float, size: int, arrival: float) -> None:
-        """`seconds` of estimated service, `size` items, `arrival` on the monotonic clock."""
-        rank = seconds + self._ageing * arrival
-        heapq.heappush(self._heap, (rank, next(self._count), size, entry))
+    def put(self, entry: T, *, rank: float, seconds: float, size: int, arrival: float) -> None:
+        """`rank` and `seconds` of service, `size` items, `arrival` in Unix seconds."""
+        place = key(rank, arrival, self._ageing)
+        heapq.heappush(self._heap, (place, next(self._count), size, seconds, entry))
         self._changed.set()
 
-    async def take(self, size: int) -> list[T]:
-        """The next entries, at least one, until they have `size` items; none when closed."""
+    async def take(self) -> list[T]:
+        """The next entries that fit together, at least one; none when closed."""
         while not self._heap and not self._closed:
             self._changed.clear()
             await self._changed.wait()
         taken: list[T] = []
-        total = 0
-        while self._heap and (not taken or total + self._heap[0][2] <= size):
-            _, _, items, entry = heapq.heappop(self._heap)
+        items, seconds = 0, 0.0
+        while self._heap and (not taken or self._fits(items, seconds)):
+            _, _, more_items, more_seconds, entry = heapq.heappop(self._heap)
             taken.append(entry)
-            total += items
+            items += more_items
+            seconds += more_seconds
         return taken
+
+    def _fits(self, items: int, seconds: float) -> bool:
+        _, _, more_items, more_seconds, _ = self._heap[0]
+        return items + more_items <= JOIN_ITEMS and seconds + more_seconds <= JOIN_SECONDS
 
     def empty(self) -> list[T]:
         """Takes everything out at once."""

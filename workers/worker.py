@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound
@@ -18,14 +19,12 @@ from broker_config.scheduling import Cost
 from broker_config.settings import Settings
 from workers.answering import Answerer
 from workers.consumer import Consumer, Delivery
+from workers.estimator import Estimator
 from workers.ready_queue import ReadyQueue
 from workers.replier import Replier, encoded
 from workers.repository import Repository
 
 log = logging.getLogger(__name__)
-
-#: Packs are joined until they have this many items: enough to sort by length and fill batches.
-JOIN_ITEMS: Final = 256
 
 
 class Worker:
@@ -46,7 +45,9 @@ class Worker:
         self._answerer = Answerer(settings, self.name)
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._ready: ReadyQueue[Delivery] = ReadyQueue()
+        self._ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        #: What packs cost, by model.
+        self.estimators: dict[str, Estimator] = {}
         self._stop = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -73,9 +74,9 @@ class Worker:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
         loop = asyncio.get_running_loop()
-        costs = await loop.run_in_executor(self._executor, self._load)
+        self.estimators = await loop.run_in_executor(self._executor, self._load)
         publisher = Publisher(self.settings, f"{self.name} publish")
-        consumer = Consumer(self.settings, self.name, costs, self._ready)
+        consumer = Consumer(self.settings, self.name, self.estimators, self._ready)
         await stack.enter_async_context(publisher)
         await stack.enter_async_context(consumer.session)
         return publisher, consumer
@@ -89,13 +90,14 @@ class Worker:
             await _cancelled(task, stopping)
         return not task.cancelled()
 
-    def _load(self) -> dict[str, Cost]:
+    def _load(self) -> dict[str, Estimator]:
         """Load the newest version of every model; their calibration says what packs cost."""
-        costs = {}
+        estimators = {}
         for model in self.models:
             calibration = self._answerer.load(model).manifest.calibration
-            costs[model] = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
-        return costs
+            cost = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
+            estimators[model] = Estimator(cost)
+        return estimators
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
         replier = Replier(self.name, self.settings.names.dead, publisher, consumer)
@@ -127,44 +129,71 @@ class Worker:
     async def _work(self, replier: Replier) -> None:
         """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
         loop = asyncio.get_running_loop()
-        while deliveries := await self._ready.take(JOIN_ITEMS):
-            wanted = []
-            for delivery in deliveries:
-                if replier.is_cancelled(delivery):
-                    self._settle(replier.skip(delivery))
-                else:
-                    wanted.append(delivery)
-            bodies = await loop.run_in_executor(self._executor, self._answer, wanted)
+        while deliveries := await self._ready.take():
+            wanted = [d for d in deliveries if not self._settled_unrun(d, replier)]
+            if not wanted:
+                continue
+            bodies, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            self._observe(wanted, seconds)
             for delivery, body in zip(wanted, bodies, strict=True):
                 self._settle(replier.finish(delivery, body))
         if self._settling:
             await asyncio.wait(self._settling)
+
+    def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
+        """Whether nobody wants it to be run any more; what has to be said is on its way then."""
+        deadline = delivery.headers.deadline
+        if replier.is_cancelled(delivery):
+            self._settle(replier.skip(delivery))
+        elif deadline and time.time() > deadline + self.settings.clock_skew:
+            log.info("deadline passed", extra={"action": "deadline_exceeded"})
+            fault = ItemError(
+                code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
+            )
+            self._settle(replier.finish(delivery, encoded(delivery, self._failed(delivery, fault))))
+        else:
+            return False
+        return True
+
+    def _observe(self, deliveries: list[Delivery], seconds: float) -> None:
+        """Learn from packs that ran together, when they were of one model."""
+        models = {d.pack.request.model for d in deliveries if d.pack.request}
+        if len(models) == 1 and (estimator := self.estimators.get(models.pop())):
+            estimator.observe([len(d.message.body) for d in deliveries], seconds)
 
     def _settle(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
+    def _run(self, deliveries: list[Delivery]) -> tuple[list[bytes], float]:
+        """In the inference thread: the bodies of the replies, and the seconds they took."""
+        began = time.perf_counter()
+        return self._answer(deliveries), time.perf_counter() - began
+
     def _answer(self, deliveries: list[Delivery]) -> list[bytes]:
-        """In the inference thread. A model that fails over a pack fails its items, not us."""
+        """A model that fails over a pack fails its items, not us."""
         try:
             replies = self._answerer.answer([delivery.pack for delivery in deliveries])
         except Exception as error:
             if len(deliveries) > 1:  # the others go on without the one at fault
                 return [body for delivery in deliveries for body in self._answer([delivery])]
             log.exception("inference failed", extra={"action": "inference_failed"})
-            replies = [self._failure(delivery, error) for delivery in deliveries]
+            fault = ItemError(code=Code.INTERNAL, message=_words(error))
+            replies = [self._failed(delivery, fault) for delivery in deliveries]
         return [
             encoded(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
         ]
 
-    def _failure(self, delivery: Delivery, error: Exception) -> Reply:
-        words = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-        fault = ItemError(code=Code.INTERNAL, message=words)
+    def _failed(self, delivery: Delivery, fault: ItemError) -> Reply:
         request = delivery.pack.request
         if request is None:
             return Reply(model="", results=[], worker=self.name, error=fault)
         return Reply(model=request.model, results=failed(request.items, fault), worker=self.name)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

@@ -75,6 +75,12 @@ async def crash(node: LocalNode) -> None:
     await node.start()
 
 
+async def on_disk(node: LocalNode, queue: bytes) -> bool:
+    """Whether the broker's database has the queue's name, as a crash would leave it."""
+    logs = [path for path in node.folder.rglob("*") if path.suffix in {".LOG", ".DCL", ".DCD"}]
+    return any(queue in path.read_bytes() for path in logs)
+
+
 both_ways = pytest.mark.parametrize("accident", [restart, crash])
 
 
@@ -101,6 +107,8 @@ async def test_a_job_survives_a_crash_while_it_is_published_and_one_while_it_is_
     async def source() -> AsyncIterator[str]:
         for number, text in enumerate(texts):
             if number == len(texts) // 2:
+                # A new queue is on disk seconds after the broker said that it is there.
+                await until(lambda: on_disk(node, b".results.job.j."))
                 halfway.set()
             yield text
 

@@ -64,7 +64,15 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         assert list(schemas[kind.__name__]["properties"]) == list(kind.__struct_fields__)
         assert schemas[kind.__name__]["additionalProperties"] is False
     full = Headers(
-        attempt=2, crash_attempt=1, deadline=1.0, cost=1.0, job="j", chunk=0, traceparent="t"
+        attempt=2,
+        crash_attempt=1,
+        deadline=1.0,
+        cost=1.0,
+        remaining=1.0,
+        published=1.0,
+        job="j",
+        chunk=0,
+        traceparent="t",
     )
     assert set(schemas["Headers"]["properties"]) == set(full.table())
 

@@ -53,6 +53,7 @@ UNLIMITED = {
     "classic": {"x-queue-type": "classic"},
     "quorum": {"x-queue-type": "quorum", "x-delivery-limit": -1},
 }
+LANE_NAMES = ("instant", "short", "medium", "long", "huge")
 WEEK = 7 * 24 * 3600 * 1000
 
 
@@ -65,9 +66,7 @@ def test_every_queue_and_its_arguments(queue_type: QueueType) -> None:
         "p.v1.retry.5s": {**RETRY[queue_type], "x-message-ttl": 5_000},
         "p.v1.retry.30s": {**RETRY[queue_type], "x-message-ttl": 30_000},
         "p.v1.retry.5m": {**RETRY[queue_type], "x-message-ttl": 300_000},
-        "p.v1.work.m.short": WORK[queue_type],
-        "p.v1.work.m.medium": WORK[queue_type],
-        "p.v1.work.m.long": WORK[queue_type],
+        **{f"p.v1.work.m.{lane}": WORK[queue_type] for lane in LANE_NAMES},
     }
 
 
@@ -86,9 +85,7 @@ def test_exchanges_and_bindings_do_not_depend_on_the_type(queue_type: QueueType)
         Binding("p.v1.retry.5s", "p.v1.retry.5s"),
         Binding("p.v1.retry.30s", "p.v1.retry.30s"),
         Binding("p.v1.retry.5m", "p.v1.retry.5m"),
-        Binding("p.v1.work", "p.v1.work.m.short", "m.short"),
-        Binding("p.v1.work", "p.v1.work.m.medium", "m.medium"),
-        Binding("p.v1.work", "p.v1.work.m.long", "m.long"),
+        *(Binding("p.v1.work", f"p.v1.work.m.{lane}", f"m.{lane}") for lane in LANE_NAMES),
     }
 
 

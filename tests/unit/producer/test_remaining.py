@@ -1,0 +1,35 @@
+"""What remains of a job, as its packs are published."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from broker_config.messages import Item
+from broker_config.scheduling import Cost
+from producer.remaining import Remaining
+
+
+def pack(items: int) -> list[Item]:
+    return [Item(id=str(number), text="x" * 1_000) for number in range(items)]
+
+
+def test_of_a_known_number_of_items_less_and_less_remains() -> None:
+    remaining = Remaining(50)
+    ranks = [remaining.next(pack(10)) for _ in range(5)]
+    one = Cost().estimate(10_000)
+    assert ranks == pytest.approx([5 * one, 4 * one, 3 * one, 2 * one, one])
+
+
+def test_of_an_unknown_number_what_it_had_so_far_stands_for_it() -> None:
+    remaining = Remaining(None)
+    ranks = [remaining.next(pack(10)) for _ in range(5)]
+    assert all(earlier < later for earlier, later in pairwise(ranks))
+    assert ranks[0] == pytest.approx(Cost().estimate(10_000))
+
+
+def test_more_items_than_were_promised_count_for_themselves() -> None:
+    remaining = Remaining(5)
+    remaining.next(pack(5))
+    assert remaining.next(pack(5)) == pytest.approx(Cost().estimate(5_000))
