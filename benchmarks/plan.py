@@ -17,6 +17,7 @@ import click
 
 from benchmarks.queueing import pool_quantile
 from broker_config.scheduling import LANES
+from workers.prefetch import prefetch
 
 #: Messages a second of one broker on two cores: packs (to and from a classic queue with priorities)
 #: and their replies (without), each measured alone, bodies of 400 bytes.
@@ -33,8 +34,6 @@ PRODUCER_ITEMS: Final = 50_000
 ROUND_TRIP: Final = 1.1e-3
 #: Bytes of a result in a reply.
 RESULT_BYTES: Final = 40
-#: The share of its time that a worker may wait for the next pack before it is given one ahead.
-IDLE: Final = 0.05
 
 #: What each lane's packs take at least, in seconds: the bound of the lane before it.
 _SHORTEST: Final = (0.0, *LANES.values())[: len(LANES)]
@@ -108,19 +107,10 @@ def plan(demand: Demand) -> Plan:
         brokers=brokers,
         workers=brokers * workers,
         busy=packs * seconds / (brokers * workers),
-        prefetch=tuple(prefetch(max(seconds, shortest)) for shortest in _SHORTEST),
+        prefetch=tuple(prefetch(max(seconds, shortest), ROUND_TRIP) for shortest in _SHORTEST),
         latency=demand.linger + ROUND_TRIP + seconds + wait,
         broker_bytes=packs * items * demand.item_bytes / brokers,
     )
-
-
-def prefetch(seconds: float, round_trip: float = ROUND_TRIP) -> int:
-    """Packs of `seconds` that a worker is given ahead, the running one included.
-
-    As many as run while the next one is on its way; one alone when that is not worth it, for what
-    one worker holds another one cannot take.
-    """
-    return 1 if round_trip <= IDLE * seconds else 1 + math.ceil(round_trip / seconds)
 
 
 def broker_seconds(demand: Demand, items: float) -> float:

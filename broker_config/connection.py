@@ -30,9 +30,9 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from broker_config.errors import (
-    BrokerError,
     BrokerRefused,
     BrokerUnavailable,
+    Busy,
     SettingsError,
     Unroutable,
 )
@@ -367,7 +367,7 @@ class Publisher(Session):
 
         A message whose confirm was lost with the connection is published again, so the
         receiver may see it twice. Raises Unroutable when no queue takes it, BrokerUnavailable
-        when the time is up, BrokerError when the broker refuses it (a queue is full).
+        when the time is up, Busy when the broker refuses it (a queue is full).
         """
         limit = timeout or self.settings.publish_timeout
         try:
@@ -392,9 +392,7 @@ class Publisher(Session):
             case PublishError() as error:
                 raise Unroutable(f"no queue takes {key!r} from {exchange!r}") from error
             case DeliveryError() as error:
-                raise BrokerError(
-                    f"the broker refused a message for {key!r}: queue full"
-                ) from error
+                raise Busy(f"the broker refused a message for {key!r}: queue full") from error
             case _:
                 await self._left(channel)
                 return False

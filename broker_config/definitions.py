@@ -20,9 +20,9 @@ def definitions(wanted: Topology, vhost: str = "/") -> dict[str, Any]:
     queues = [{"name": queue.name, "arguments": queue.arguments} for queue in wanted.queues]
     bindings = [
         {
-            "source": binding.exchange,
-            "destination": binding.queue,
-            "destination_type": "queue",
+            "source": binding.source,
+            "destination": binding.destination,
+            "destination_type": binding.kind,
             "routing_key": binding.key,
             "arguments": {},
             "vhost": vhost,

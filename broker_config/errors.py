@@ -8,6 +8,7 @@
     │   ├── BrokerRefused        credentials, virtual host or TLS were refused
     │   ├── TopologyMismatch     the broker has a queue or exchange otherwise
     │   ├── Unroutable           no queue takes the message (an unknown model)
+    │   ├── Busy                 a lane is full: try again after `retry_after` seconds
     │   └── LocalNodeError       a private RabbitMQ could not be started
     ├── TimeLimitExceeded        no answer within the caller's time limit
     ├── ItemFailed               one item could not be classified
@@ -62,6 +63,17 @@ class TopologyMismatch(BrokerError):
 
 class Unroutable(BrokerError):
     """No queue on the broker takes this message."""
+
+
+class Busy(BrokerError):
+    """A lane has as many packs waiting as it may.
+
+    `retry_after` says in how many seconds it may be worth to try again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class LocalNodeError(BrokerError):

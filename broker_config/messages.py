@@ -119,6 +119,8 @@ class Timings(_Wire, frozen=True, gc=False):
     waited: float
     #: From the start of its first batch to the end of its last one.
     ran: float
+    #: The pack's own share of `ran`, which it may have had together with others.
+    cost: float = 0.0
 
 
 class Reply(_Wire, frozen=True):
@@ -140,14 +142,15 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     #: How many workers died while they held this pack.
     crash_attempt: int = 0
-    #: Unix seconds after which nobody wants the answer.
-    deadline: float | None = None
+    #: Unix milliseconds after which nobody wants the answer. Times are whole numbers, because
+    #: AMQP libraries send fractions as 32 bits, which are minutes off.
+    deadline_ms: int | None = None
     #: The publisher's estimate of the service time, in seconds.
     cost: float | None = None
     #: The publisher's estimate of what remains of the job that this pack belongs to, in seconds.
     remaining: float | None = None
-    #: Unix seconds at which it was published.
-    published: float | None = None
+    #: Unix milliseconds at which it was published.
+    published_ms: int | None = None
     #: Batch job and the chunk's place in it, from 0.
     job: str | None = None
     chunk: int | None = None
@@ -171,10 +174,10 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             attempt=_count(table.get("lmaas-attempt"), 1),
             crash_attempt=_count(table.get("lmaas-crash-attempt"), 0),
-            deadline=_positive(table.get("lmaas-deadline")),
+            deadline_ms=_moment(table.get("lmaas-deadline-ms")),
             cost=_positive(table.get("lmaas-cost")),
             remaining=_positive(table.get("lmaas-remaining")),
-            published=_positive(table.get("lmaas-published")),
+            published_ms=_moment(table.get("lmaas-published-ms")),
             job=_text(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
             traceparent=_text(table.get("traceparent")),
@@ -200,6 +203,10 @@ def _positive(value: object) -> float | None:
     if isinstance(value, int | float) and math.isfinite(value) and value > 0:
         return float(value)
     return None
+
+
+def _moment(value: object) -> int | None:
+    return value if type(value) is int and 0 < value < 2**53 else None
 
 
 def _text(value: object) -> str | None:

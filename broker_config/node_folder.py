@@ -17,6 +17,8 @@ import msgspec
 from broker_config.errors import LocalNodeError
 
 USER: Final = "lmaas"
+#: For the balance "random"; it comes with the server.
+PLUGIN: Final = "rabbitmq_random_exchange"
 
 #: The data are kept under the node's name. It need not be unique: every node has its own epmd.
 _NODE_NAME: Final = "lmaas@localhost"
@@ -89,7 +91,7 @@ def prepare(folder: Path, record: Record) -> None:
         port=record.amqp_port, user=USER, password=record.password
     )
     _write_private(folder / "rabbitmq.conf", configuration.encode())
-    (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "enabled_plugins").write_text(f"[{PLUGIN}].\n")
     (folder / "conf.d").mkdir(exist_ok=True)
     (folder / CONSOLE).write_bytes(b"")
 

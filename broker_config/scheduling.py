@@ -17,6 +17,13 @@ import msgspec
 #: - "srtf": a pack of a longer job by what remains of that job; others as in "sjf".
 Policy = Literal["fifo", "sjf", "srtf"]
 
+#: Which of the workers gets a pack:
+#:
+#: - "prefetch": one that has room; who is slow has room less often.
+#: - "round_robin": each in turn, whatever they hold.
+#: - "random": any, chosen by RabbitMQ's plugin rabbitmq_random_exchange.
+Balance = Literal["prefetch", "round_robin", "random"]
+
 #: The lanes, shortest first, each with the largest rank it takes, in seconds.
 LANES: Final[dict[str, float]] = {
     "instant": 0.002,
@@ -28,6 +35,10 @@ LANES: Final[dict[str, float]] = {
 
 #: Highest priority inside a lane. Cost grows with the number of levels, so they are few.
 MAX_PRIORITY: Final = 4
+
+#: A pack that is longer than its lane by this factor is moved to its own: its sender was mistaken,
+#: and would keep those waiting that belong there.
+FAR: Final = 4.0
 
 #: Bounds of an estimate, in seconds.
 LEAST: Final = 1e-6
@@ -66,6 +77,11 @@ def rank(policy: Policy, seconds: float, remaining: float | None = None) -> floa
 def lane(seconds: float) -> str:
     """The first lane whose bound is not passed."""
     return next(name for name, bound in LANES.items() if seconds <= bound)
+
+
+def misplaced(came_by: str, rank: float) -> str | None:
+    """The lane of a pack that is far too long for the one it came by; None when that will do."""
+    return lane(rank) if rank > FAR * LANES[came_by] else None
 
 
 def priority(seconds: float) -> int:

@@ -12,7 +12,7 @@ import platformdirs
 from yarl import URL
 
 from broker_config.errors import SettingsError
-from broker_config.scheduling import Policy
+from broker_config.scheduling import Balance, Policy
 from broker_config.topology import Names, QueueType
 
 ENVIRONMENT_PREFIX: Final = "LMAAS_"
@@ -75,8 +75,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ageing: Annotated[float, msgspec.Meta(ge=0)] = 0.1
     #: Seconds by which the clocks of clients and workers may differ.
     clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
-    #: Packs that the broker hands to a worker ahead, for each lane.
-    prefetch: _Count = 8
+    #: Which worker gets a pack: "prefetch", "round_robin" or "random" (see
+    #: broker_config.scheduling).
+    balance: Balance = "prefetch"
+    #: Packs that the broker hands to a worker ahead, for each lane; 0: as the worker's measured
+    #: times ask for.
+    prefetch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: Packs that may wait in a lane, about; clients publish no more, and their callers get Busy.
+    max_waiting: _Count = 1_000_000
     #: Padded tokens of one batch.
     batch_tokens: _Count = 16_384
     #: Seconds that a worker that was told to stop may take to finish what it holds.

@@ -5,6 +5,8 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
 =====================================  ==========================================
 `lmaas.v1.work` (direct)               routing key `MODEL.LANE`
 `lmaas.v1.work.MODEL.LANE`             one queue a model and lane
+`lmaas.v1.any.MODEL.LANE` (x-random)   with the balance "random": one of the workers' own
+                                       queues, `lmaas.v1.work.MODEL.LANE.WORKER`
 `lmaas.v1.retry.DELAY` (fanout)        a queue of the same name a delay; its dead
                                        letters go back to `work` by their routing key
 `lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
@@ -34,8 +36,12 @@ QueueType = Literal["classic", "quorum"]
 MAX_MODEL_NAME: Final = 200
 #: Delays of the retry ladder: name -> milliseconds.
 RETRY_DELAYS: Final = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
-#: A lane of quorum queues refuses more than this many packs; classic lanes have no limit.
+#: A lane of quorum queues refuses more than this many packs. Classic lanes have no limit at the
+#: broker, which would drop what comes back to a full one from a retry queue.
 MAX_QUORUM_LENGTH: Final = 1_000_000
+#: With the balance "random", a pack that its worker has not taken within this time goes back to
+#: the lane that all share, so that nothing waits for a worker that is gone.
+OWN_LANE_MS: Final = 60_000
 #: Results of a client that is gone are kept this long; those of a job for a week.
 CLIENT_RESULTS_MS: Final = 10 * 60_000
 JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
@@ -44,7 +50,7 @@ JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
 @dataclass(frozen=True, slots=True)
 class Exchange:
     name: str
-    type: Literal["direct", "fanout"]
+    type: Literal["direct", "fanout", "x-random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,10 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    exchange: str
-    queue: str
+    source: str
+    destination: str
     key: str = ""
+    kind: Literal["queue", "exchange"] = "queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,12 @@ class Names:
     def work_queue(self, model: str, lane: str) -> str:
         return f"{self.work}.{model}.{lane}"
 
+    def any_worker(self, model: str, lane: str) -> str:
+        return f"{self.root}.any.{model}.{lane}"
+
+    def own_lane(self, model: str, lane: str, worker: str) -> str:
+        return f"{self.work_queue(model, lane)}.{worker}"
+
     def client_results(self, client: str) -> str:
         return f"{self.root}.results.client.{client}"
 
@@ -106,6 +119,11 @@ def is_model_name(name: str) -> bool:
 
 def routing_key(model: str, lane: str) -> str:
     return f"{model}.{lane}"
+
+
+def any_worker_key(model: str, lane: str) -> str:
+    """To one of the workers, chosen at random by the broker."""
+    return f"{routing_key(model, lane)}.any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +163,32 @@ def topology(
             queue = names.work_queue(model, lane)
             queues.append(Queue(queue, _work_arguments(names, queue_type)))
             bindings.append(Binding(names.work, queue, routing_key(model, lane)))
+    return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
+
+
+def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:
+    """What the balance "random" needs besides: a worker's own lanes, chosen among at random.
+
+    They outlive the worker for as long as their packs need to go back to the shared lanes.
+    """
+    exchanges, queues, bindings = [], [], []
+    for model in models:
+        for lane in LANES:
+            chooser = names.any_worker(model, lane)
+            queue = names.own_lane(model, lane, worker)
+            arguments = {
+                "x-queue-type": "classic",
+                "x-max-priority": MAX_PRIORITY,
+                "x-message-ttl": OWN_LANE_MS,
+                "x-dead-letter-exchange": names.work,
+                "x-dead-letter-routing-key": routing_key(model, lane),
+                "x-expires": 2 * OWN_LANE_MS,
+            }
+            exchanges.append(Exchange(chooser, "x-random"))
+            queues.append(Queue(queue, arguments))
+            key = any_worker_key(model, lane)
+            bindings.append(Binding(names.work, chooser, key, kind="exchange"))
+            bindings.append(Binding(chooser, queue))
     return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
 
 
@@ -206,13 +250,21 @@ async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> No
         for queue in wanted.queues:
             await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
         for binding in wanted.bindings:
-            queue_ = await channel.get_queue(binding.queue, ensure=False)
-            await queue_.bind(binding.exchange, binding.key)
+            await _bind(channel, binding)
     except ChannelPreconditionFailed as error:
         raise TopologyMismatch(
             f"{_reason(error)}. See what differs with `lmaas broker doctor`; then delete the "
             "queue when it is empty, or use another LMAAS_PREFIX"
         ) from error
+
+
+async def _bind(channel: aio_pika.abc.AbstractChannel, binding: Binding) -> None:
+    if binding.kind == "queue":
+        queue = await channel.get_queue(binding.destination, ensure=False)
+        await queue.bind(binding.source, binding.key)
+    else:
+        exchange = await channel.get_exchange(binding.destination, ensure=False)
+        await exchange.bind(binding.source, binding.key)
 
 
 @dataclass(frozen=True, slots=True)

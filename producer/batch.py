@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sized
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -173,19 +174,22 @@ class Jobs:
 
     async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
         numbers = iter(range(2**31))
-        # The whole job is published at once. Ranked by what remains, its last chunks would pass
-        # its first ones; by what it has had so far it keeps its order and yields to shorter jobs.
-        ranking = Remaining(None)
+        ranking = Remaining(
+            functools.partial(self._publisher.seconds, entry.model),
+            len(texts) if isinstance(texts, Sized) else None,
+            at_once=True,
+        )
 
         async def publish(items: list[Item]) -> int:
             number = next(numbers)
-            await self._publisher.publish_pack(
+            await self._publisher.publish_patiently(
                 Request(
                     model=entry.model,
                     version=entry.version,
                     items=items,
                     options=Options(top_k=top_k),
                 ),
+                self.settings.timeout,
                 reply_to=entry.queue,
                 correlation_id=f"{entry.job}.{number}",
                 headers=Headers(job=entry.job, chunk=number, remaining=ranking.next(items)),

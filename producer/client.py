@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sized
@@ -93,7 +94,8 @@ class Client:
         """Classify one text. Calls at the same time share messages.
 
         Raises ItemFailed for a text that cannot be classified (`errors="return"` returns it as
-        a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, BrokerError.
+        a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, Busy when too many
+        wait already, BrokerError.
         """
         self._check_entered()
         limit = self._patience(timeout)
@@ -128,14 +130,18 @@ class Client:
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
 
-        ranking = Remaining(len(texts) if isinstance(texts, Sized) else None)
+        self._check_entered()
+        ranking = Remaining(
+            functools.partial(self._publisher.seconds, model),
+            len(texts) if isinstance(texts, Sized) else None,
+        )
 
         async def run(items: list[Item]) -> Reply:
             request = Request(
                 model=model, version=version, items=items, options=Options(top_k=top_k)
             )
             headers = Headers(remaining=ranking.next(items))
-            return await self._exchange(request, self._patience(timeout), headers)
+            return await self._exchange(request, self._patience(timeout), headers, wait=True)
 
         async with (
             contextlib.aclosing(packs(texts, self.settings)) as source,
@@ -151,23 +157,30 @@ class Client:
         """Send a pack and wait for its reply.
 
         A long queue is no reason to give up: the time limit counts from the last answer of any
-        pack of this client. Raises ModelNotFound, ModelDamaged, TimeLimitExceeded, BrokerError.
+        pack of this client. A full one is waited for as long. Raises ModelNotFound, ModelDamaged,
+        TimeLimitExceeded, BrokerError.
         """
-        return await self._exchange(request, self._patience(timeout), Headers())
+        self._check_entered()
+        return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
     def _patience(self, timeout: float | None) -> float:
         return self.settings.timeout if timeout is None else timeout
 
     async def _send(self, request: Request, seconds: float) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""
-        return await self._exchange(request, seconds, Headers(deadline=time.time() + seconds))
+        deadline = int((time.time() + seconds) * 1000)
+        return await self._exchange(request, seconds, Headers(deadline_ms=deadline))
 
-    async def _exchange(self, request: Request, patience: float, headers: Headers) -> Reply:
+    async def _exchange(
+        self, request: Request, patience: float, headers: Headers, *, wait: bool = False
+    ) -> Reply:
+        """With `wait` a full lane is waited for."""
         correlation_id = uuid.uuid4().hex
         answer = self._replies.expect(correlation_id)
         try:
-            await self._publisher.publish_pack(
+            size = await self._publisher.publish_patiently(
                 request,
+                patience if wait else 0.0,
                 reply_to=self._replies.queue_name,
                 correlation_id=correlation_id,
                 headers=headers,
@@ -177,6 +190,8 @@ class Client:
             self._replies.forget(correlation_id)
         if reply.error is not None:
             raise refusal(reply.error)
+        if reply.timings is not None and reply.timings.cost > 0:
+            self._publisher.learn(request.model, size, reply.timings.cost)
         if len(reply.results) != len(request.items):
             raise MessageError(
                 f"worker {reply.worker} sent {len(reply.results)} results for "

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from collections import defaultdict
+from types import TracebackType
+from typing import Final
 
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ChannelNotFoundEntity
 
 from broker_config.connection import Publisher
-from broker_config.errors import MessageError, ModelNotFound, Unroutable
+from broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
+from broker_config.estimator import Estimator
 from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
-from broker_config.scheduling import Cost, place, rank
+from broker_config.scheduling import place, rank
 from broker_config.settings import Settings
-from broker_config.topology import declare, is_model_name, routing_key, topology
+from broker_config.topology import any_worker_key, declare, is_model_name, routing_key, topology
+from producer.admission import Admission
+
+#: A full lane may be tried again when this share of it has been done by one worker.
+PATIENCE: Final = 0.01
+#: Seconds between the tries of those who wait for room: the broker tells nobody.
+BUSY_PAUSE: Final = 0.25
 
 
 class PackPublisher(Publisher):
@@ -23,19 +35,60 @@ class PackPublisher(Publisher):
 
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, self._declare)
+        self._admission = Admission(settings.max_waiting, self._depth)
+        self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._admission.close()
+        await super().__aexit__(kind, error, traceback)
 
     async def _declare(self, channel: AbstractChannel) -> None:
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
         await declare(channel, topology(self.settings.names, self.settings.queue_type))
 
+    def seconds(self, model: str, size: int) -> float:
+        """Estimated service time of `size` bytes, better with every answer that was learnt from."""
+        return self._estimators[model].seconds(size)
+
+    def learn(self, model: str, size: int, seconds: float) -> None:
+        """A worker took `seconds` for a pack whose body had `size` bytes."""
+        self._estimators[model].observe([size], seconds)
+
+    async def publish_patiently(
+        self,
+        request: Request,
+        patience: float,
+        *,
+        reply_to: str,
+        correlation_id: str,
+        headers: Headers,
+    ) -> int:
+        """`publish_pack`, which waits up to `patience` seconds for room in a full lane."""
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                return await self.publish_pack(
+                    request, reply_to=reply_to, correlation_id=correlation_id, headers=headers
+                )
+            except Busy as error:
+                if time.monotonic() >= give_up:
+                    raise
+                await asyncio.sleep(min(error.retry_after, BUSY_PAUSE))
+
     async def publish_pack(
         self, request: Request, *, reply_to: str, correlation_id: str, headers: Headers
-    ) -> None:
-        """Publish a pack to its lane and wait for the broker's confirm.
+    ) -> int:
+        """Publish a pack to its lane and wait for the broker's confirm; the body's size in bytes.
 
         `headers.cost` and `headers.published` are filled in here. Raises ModelNotFound when no
-        worker has ever served the model on this broker, and what `publish` raises.
+        worker has ever served the model on this broker, Busy when its lane is full, and what
+        `publish` raises.
         """
         if not is_model_name(request.model):
             raise ModelNotFound(f"no model can have the name {request.model!r}")
@@ -45,30 +98,56 @@ class PackPublisher(Publisher):
             body = encode(request)
         except UnicodeEncodeError as error:
             raise MessageError(f"the request cannot be sent: {error}") from error
-        now = time.time()
-        seconds = Cost().estimate(len(body))
-        lane, priority = place(
-            self.settings.policy,
-            self.settings.ageing,
-            rank(self.settings.policy, seconds, headers.remaining),
-        )
+        now = int(time.time() * 1000)
+        policy = self.settings.policy
+        seconds = self.seconds(request.model, len(body))
+        order = rank(policy, seconds, headers.remaining)
+        lane, priority = place(policy, self.settings.ageing, order)
         message = aio_pika.Message(
             body,
             content_type=MSGPACK,
             correlation_id=correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
-            headers=msgspec.structs.replace(headers, cost=seconds, published=now).table(),
+            headers=msgspec.structs.replace(headers, cost=seconds, published_ms=now).table(),
             message_id=uuid.uuid4().hex,
             priority=priority,
             reply_to=reply_to,
-            timestamp=int(now),
+            timestamp=now // 1000,
             type=REQUEST,
         )
-        key = routing_key(request.model, lane)
+        if not await self._admission.admits(self.settings.names.work_queue(request.model, lane)):
+            raise Busy(
+                f"lane {lane!r} of model {request.model!r} is full: "
+                f"{self.settings.max_waiting:,} packs wait (setting max_waiting); try again later",
+                retry_after=min(max(self.settings.max_waiting * seconds * PATIENCE, 1.0), 60.0),
+            )
         try:
-            await self.publish(self.settings.names.work, key, message)
+            await self._publish_to(request.model, lane, message)
         except Unroutable as error:
             raise ModelNotFound(
                 f"no worker has ever served model {request.model!r} on {self.settings.broker}; "
                 f"start one with `lmaas worker --model {request.model}`"
             ) from error
+        return len(body)
+
+    async def _publish_to(self, model: str, lane: str, message: aio_pika.Message) -> None:
+        work = self.settings.names.work
+        if self.settings.balance == "random":
+            try:
+                await self.publish(work, any_worker_key(model, lane), message)
+                return
+            except Unroutable:  # no worker is there: it waits in the lane that all share
+                pass
+        await self.publish(work, routing_key(model, lane), message)
+
+    async def _depth(self, queue: str) -> int:
+        """Ready messages of a queue; none of one that is not there."""
+
+        async def count(connection: AbstractConnection) -> int:
+            async with connection.channel() as channel:
+                return (await channel.get_queue(queue)).declaration_result.message_count or 0
+
+        try:
+            return await self.ask(count)
+        except (BrokerError, ChannelNotFoundEntity):  # the publish itself will say it
+            return 0

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker_config.messages import Item
-from broker_config.scheduling import Cost
 
 
 class Remaining:
-    """Seconds that remain of a job, as its packs are published.
+    """Seconds by which the packs of a job are ordered, as they are published.
 
-    When nobody knows how long the job is, what it has had so far stands for what remains: for
-    sizes that vary widely, long so far means long to come (least attained service).
+    - A window of packs at a time, of a known number of items: what remains of the job.
+    - All of them at once: the whole job, for each of its packs. By what remains, the last ones
+      would pass the first.
+    - When nobody knows how long the job is, what it has had so far stands for what remains: for
+      sizes that vary widely, long so far means long to come (least attained service).
     """
 
-    def __init__(self, items: int | None) -> None:
-        """`items` in the whole job, if that is known."""
+    def __init__(
+        self, seconds: Callable[[int], float], items: int | None, *, at_once: bool = False
+    ) -> None:
+        """`seconds` estimates a pack from its bytes; `items` in the whole job, if that is known."""
+        self._seconds = seconds
         self._items = items
+        self._at_once = at_once
         self._sent_items = 0
         self._sent_seconds = 0.0
 
     def next(self, pack: Sequence[Item]) -> float:
-        """What remains when a pack is published, itself included."""
-        seconds = Cost().estimate(sum(len(item.text or "") for item in pack))
+        """Of the pack that is about to be published; what remains includes it."""
+        seconds = self._seconds(sum(len(item.text or "") for item in pack))
         self._sent_items += len(pack)
         self._sent_seconds += seconds
         if self._items is None:
             return self._sent_seconds
-        to_come = max(0, self._items - self._sent_items)
-        return seconds + to_come * self._sent_seconds / self._sent_items
+        of_an_item = self._sent_seconds / self._sent_items
+        if self._at_once:
+            return of_an_item * max(self._items, self._sent_items)
+        return seconds + of_an_item * max(0, self._items - self._sent_items)

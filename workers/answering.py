@@ -39,6 +39,8 @@ class Pack:
     faults: dict[int, ItemError] = field(default_factory=dict)
     #: Why the whole pack was refused.
     error: ItemError | None = None
+    #: Bytes of the body.
+    size: int = 0
     #: time.monotonic() when the pack was read.
     arrived: float = field(default_factory=time.monotonic)
 
@@ -56,8 +58,9 @@ def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
             max_items=settings.max_pack_items,
         )
     except MessageError as error:
-        return Pack(None, error=ItemError(code=Code.MALFORMED, message=str(error)))
-    return Pack(request, faults)
+        fault = ItemError(code=Code.MALFORMED, message=str(error))
+        return Pack(None, error=fault, size=len(body))
+    return Pack(request, faults, size=len(body))
 
 
 class Answerer:
@@ -122,12 +125,17 @@ class Answerer:
             return [self._refusal(pack, refused) for pack in packs]
         results = runtime.answer(*_joined(packs), top_k=top_k)
         ran = time.monotonic() - started
+        of_a_byte = ran / max(1, sum(pack.size for pack in packs))
         return [
             Reply(
                 model=model,
                 version=runtime.manifest.version,
                 worker=self._worker,
-                timings=Timings(waited=round(started - pack.arrived, 6), ran=round(ran, 6)),
+                timings=Timings(
+                    waited=round(started - pack.arrived, 6),
+                    ran=round(ran, 6),
+                    cost=round(of_a_byte * pack.size, 6),
+                ),
                 results=own,
             )
             for pack, own in zip(packs, _split(results, packs), strict=True)

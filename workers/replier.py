@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
+import uuid
 from collections import OrderedDict
 from typing import Final
 
 import aio_pika
 from aio_pika import DeliveryMode
-from aio_pika.abc import HeadersType
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from broker_config.connection import Publisher
 from broker_config.errors import LmaasError, Unroutable
 from broker_config.messages import JSON, MSGPACK, REPLY, ItemError, Reply, encode
-from workers.consumer import Consumer, Delivery
+from broker_config.topology import Names
+from workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +29,10 @@ ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
 class Replier:
     """Sends replies and settles deliveries."""
 
-    def __init__(self, name: str, dead: str, publisher: Publisher, consumer: Consumer) -> None:
-        """`name` is the worker's, `dead` the parking lot's exchange."""
+    def __init__(self, name: str, names: Names, publisher: Publisher, consumer: Consumer) -> None:
+        """`name` is the worker's."""
         self._name = name
-        self._dead = dead
+        self._names = names
         self._publisher = publisher
         self._consumer = consumer
         self._cancelled: OrderedDict[str, None] = OrderedDict()
@@ -44,10 +47,28 @@ class Replier:
             if delivery.pack.error is not None:
                 await self._park(delivery, delivery.pack.error)
             if delivery.message.reply_to:
+                began = time.monotonic()
                 await self._reply(delivery, delivery.message.reply_to, body)
+                self._consumer.prefetch.confirmed(time.monotonic() - began)
         except LmaasError as error:
             log.warning("reply not sent: %s", error, extra={"action": "reply_failed"})
             await self._consumer.hand_back(delivery)
+        else:
+            await self._consumer.ack(delivery)
+
+    async def move(self, delivery: Delivery, key: str) -> None:
+        """To the lane where it belongs; if that does not take it, it is run where it is."""
+        headers: HeadersType = {
+            **delivery.message.headers,
+            "lmaas-cost": delivery.seconds,
+            "lmaas-published-ms": int(published(delivery.headers) * 1000),
+        }
+        try:
+            await self._publisher.publish(self._names.work, key, _copy(delivery.message, headers))
+        except LmaasError as error:
+            log.warning("not moved to %s: %s", key, error, extra={"action": "move_failed"})
+            delivery.belongs = None
+            self._consumer.hold(delivery)
         else:
             await self._consumer.ack(delivery)
 
@@ -81,22 +102,28 @@ class Replier:
 
     async def _park(self, delivery: Delivery, error: ItemError) -> None:
         """Put a copy with the reason into the parking lot, for people to look at."""
-        original = delivery.message
         headers: HeadersType = {
             **delivery.headers.table(),
             "lmaas-error": str(error.code),
             "lmaas-reason": error.message,
             "lmaas-worker": self._name,
         }
-        message = aio_pika.Message(
-            original.body,
-            content_type=original.content_type,
-            correlation_id=original.correlation_id,
-            delivery_mode=DeliveryMode.PERSISTENT,
-            type=original.type,
-            headers=headers,
-        )
-        await self._publisher.publish(self._dead, original.routing_key or "", message)
+        message = _copy(delivery.message, headers)
+        await self._publisher.publish(self._names.dead, delivery.message.routing_key or "", message)
+
+
+def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Message:
+    return aio_pika.Message(
+        message.body,
+        content_type=message.content_type,
+        correlation_id=message.correlation_id,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers=headers,
+        message_id=uuid.uuid4().hex,
+        reply_to=message.reply_to,
+        timestamp=message.timestamp,
+        type=message.type,
+    )
 
 
 def language(delivery: Delivery) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 
 from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound
+from broker_config.estimator import Estimator
 from broker_config.messages import Code, ItemError, Reply, failed
 from broker_config.scheduling import Cost
 from broker_config.settings import Settings
 from workers.answering import Answerer
 from workers.consumer import Consumer, Delivery
-from workers.estimator import Estimator
 from workers.ready_queue import ReadyQueue
 from workers.replier import Replier, encoded
 from workers.repository import Repository
@@ -100,8 +100,8 @@ class Worker:
         return estimators
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
-        replier = Replier(self.name, self.settings.names.dead, publisher, consumer)
-        working = asyncio.create_task(self._work(replier), name="work")
+        replier = Replier(self.name, self.settings.names, publisher, consumer)
+        working = asyncio.create_task(self._work(replier, consumer), name="work")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         lost = [asyncio.create_task(session.failed()) for session in (publisher, consumer.session)]
         tasks: list[asyncio.Task[Any]] = [working, stopping, *lost]
@@ -126,7 +126,7 @@ class Worker:
                 extra={"action": "drain_timeout"},
             )
 
-    async def _work(self, replier: Replier) -> None:
+    async def _work(self, replier: Replier, consumer: Consumer) -> None:
         """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
         loop = asyncio.get_running_loop()
         while deliveries := await self._ready.take():
@@ -134,7 +134,7 @@ class Worker:
             if not wanted:
                 continue
             bodies, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
-            self._observe(wanted, seconds)
+            self._observe(wanted, seconds, consumer)
             for delivery, body in zip(wanted, bodies, strict=True):
                 self._settle(replier.finish(delivery, body))
         if self._settling:
@@ -142,10 +142,12 @@ class Worker:
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
-        deadline = delivery.headers.deadline
+        deadline = delivery.headers.deadline_ms
         if replier.is_cancelled(delivery):
             self._settle(replier.skip(delivery))
-        elif deadline and time.time() > deadline + self.settings.clock_skew:
+        elif delivery.belongs is not None:
+            self._settle(replier.move(delivery, delivery.belongs))
+        elif deadline and time.time() > deadline / 1000 + self.settings.clock_skew:
             log.info("deadline passed", extra={"action": "deadline_exceeded"})
             fault = ItemError(
                 code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
@@ -155,11 +157,16 @@ class Worker:
             return False
         return True
 
-    def _observe(self, deliveries: list[Delivery], seconds: float) -> None:
+    def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
         """Learn from packs that ran together, when they were of one model."""
         models = {d.pack.request.model for d in deliveries if d.pack.request}
-        if len(models) == 1 and (estimator := self.estimators.get(models.pop())):
-            estimator.observe([len(d.message.body) for d in deliveries], seconds)
+        if len(models) != 1 or not (estimator := self.estimators.get(models.pop())):
+            return
+        sizes = [d.pack.size for d in deliveries]
+        for delivery, share in zip(deliveries, estimator.shares(sizes, seconds), strict=True):
+            consumer.prefetch.ran(delivery.lane, share)
+        estimator.observe(sizes, seconds)
+        consumer.tune()
 
     def _settle(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

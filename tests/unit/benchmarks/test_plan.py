@@ -68,20 +68,6 @@ def test_producers_and_their_packs(
     assert it.items == pytest.approx(items)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "packs"),
-    [
-        (0.0001, 12),  # eleven run while the next one is on its way
-        (0.0011, 2),
-        (0.020, 2),
-        (0.022, 1),  # a worker that waits 1.1 ms is idle for a twentieth
-        (5.0, 1),
-    ],
-)
-def test_prefetch(seconds: float, packs: int) -> None:
-    assert plan.prefetch(seconds) == packs
-
-
 def test_each_lane_has_its_own_prefetch() -> None:
     slow = plan.plan(Demand(items_per_second=10, item_seconds=0.03, latency=5.0))
     quick = plan.plan(Demand(items_per_second=10, item_seconds=0.0001, latency=5.0))

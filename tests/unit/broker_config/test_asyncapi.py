@@ -66,10 +66,10 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
     full = Headers(
         attempt=2,
         crash_attempt=1,
-        deadline=1.0,
+        deadline_ms=1,
         cost=1.0,
         remaining=1.0,
-        published=1.0,
+        published_ms=1,
         job="j",
         chunk=0,
         traceparent="t",

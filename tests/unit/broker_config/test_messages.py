@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pamqp.decode
+import pamqp.encode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -427,23 +429,26 @@ def test_defaults_are_not_sent() -> None:
         Headers,
         attempt=st.integers(0, 2**31 - 1),
         crash_attempt=st.integers(0, 2**31 - 1),
-        deadline=st.none() | st.floats(1e-6, 1e12),
-        cost=st.none() | st.floats(1e-6, 3600),
+        deadline_ms=st.none() | st.integers(1, 2**53 - 1),
+        published_ms=st.none() | st.integers(1, 2**53 - 1),
+        cost=st.none() | st.floats(2**-20, 3600, width=32),
+        remaining=st.none() | st.floats(2**-20, 1e9, width=32),
         job=st.none() | texts.filter(bool),
         chunk=st.none() | st.integers(0, 2**31 - 1),
         traceparent=st.none() | texts.filter(bool),
     )
 )
 def test_headers_come_back_as_they_were(headers: Headers) -> None:
-    assert Headers.from_table(headers.table()) == headers
+    _, table = pamqp.decode.field_table(pamqp.encode.field_table(headers.table()))
+    assert Headers.from_table(table) == headers
 
 
 def test_header_names() -> None:
-    headers = Headers(attempt=2, crash_attempt=1, deadline=5.0, cost=0.1, job="j", chunk=3)
+    headers = Headers(attempt=2, crash_attempt=1, deadline_ms=5_000, cost=0.1, job="j", chunk=3)
     assert headers.table() == {
         "lmaas-attempt": 2,
         "lmaas-crash-attempt": 1,
-        "lmaas-deadline": 5.0,
+        "lmaas-deadline-ms": 5_000,
         "lmaas-cost": 0.1,
         "lmaas-job": "j",
         "lmaas-chunk": 3,
@@ -458,8 +463,9 @@ ABSURD = [
 ]  # fmt: skip
 
 
-#: Any positive number is a time.
-ABSURD_TIMES = [value for value in ABSURD if value not in (True, 2**31, 2**63)]
+#: Any positive number is a cost; any whole one that is positive a moment.
+ABSURD_COSTS = [value for value in ABSURD if value not in (True, 2**31, 2**63)]
+ABSURD_MOMENTS = [value for value in ABSURD if value != 2**31]
 
 
 @pytest.mark.parametrize("name", [f"lmaas-{field}" for field in ("attempt", "crash-attempt")])
@@ -468,9 +474,15 @@ def test_an_absurd_count_counts_as_not_given(name: str, value: object) -> None:
     assert Headers.from_table({name: value}) == Headers()
 
 
-@pytest.mark.parametrize("value", ABSURD_TIMES, ids=repr)
-@pytest.mark.parametrize("name", ["lmaas-deadline", "lmaas-cost"])
-def test_an_absurd_time_counts_as_not_given(name: str, value: object) -> None:
+@pytest.mark.parametrize("value", ABSURD_COSTS, ids=repr)
+@pytest.mark.parametrize("name", ["lmaas-cost", "lmaas-remaining"])
+def test_an_absurd_cost_counts_as_not_given(name: str, value: object) -> None:
+    assert Headers.from_table({name: value}) == Headers()
+
+
+@pytest.mark.parametrize("value", [*ABSURD_MOMENTS, 1.8e9], ids=repr)
+@pytest.mark.parametrize("name", ["lmaas-deadline-ms", "lmaas-published-ms"])
+def test_an_absurd_moment_counts_as_not_given(name: str, value: object) -> None:
     assert Headers.from_table({name: value}) == Headers()
 
 

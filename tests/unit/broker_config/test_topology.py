@@ -125,8 +125,8 @@ def test_every_binding_joins_what_is_declared() -> None:
     exchanges = {exchange.name for exchange in wanted.exchanges}
     queues = {queue.name for queue in wanted.queues}
     dead_letters = {queue.arguments.get("x-dead-letter-exchange") for queue in wanted.queues}
-    assert {binding.exchange for binding in wanted.bindings} == exchanges
-    assert {binding.queue for binding in wanted.bindings} == queues - {NAMES.jobs}
+    assert {binding.source for binding in wanted.bindings} == exchanges
+    assert {binding.destination for binding in wanted.bindings} == queues - {NAMES.jobs}
     assert dead_letters - {None} <= exchanges
 
 

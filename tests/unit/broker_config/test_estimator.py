@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from broker_config.estimator import CORRECTIONS, Estimator
 from broker_config.scheduling import Cost
-from workers.estimator import CORRECTIONS, Estimator
 
 COST = Cost(fixed=0.001, per_byte=1e-6)
 
@@ -27,6 +27,16 @@ def test_absurd_measurements_are_bounded(actual: float, bound: float) -> None:
     for _ in range(200):
         estimator.observe([1_000], actual)
     assert estimator.correction == bound
+
+
+def test_one_strange_measurement_is_not_believed() -> None:
+    estimator = Estimator(COST)
+    estimator.observe([1_000], 2.0)
+    assert estimator.seconds(1_000) == pytest.approx(0.004, rel=0.01)
+
+
+def test_packs_that_ran_together_share_the_time_by_their_estimates() -> None:
+    assert Estimator(COST).shares([1_000, 3_000], 0.012) == pytest.approx([0.004, 0.008])
 
 
 def test_errors_are_told_by_lane() -> None:

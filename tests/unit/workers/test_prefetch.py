@@ -1,0 +1,53 @@
+"""Packs ahead: as many as run while the next one is on its way."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker_config.scheduling import LANES
+from workers.prefetch import MOST, Prefetch, prefetch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "packs"),
+    [
+        (1e-6, MOST),
+        (0.0001, 12),  # eleven run while the next one is on its way
+        (0.0011, 2),
+        (0.020, 2),
+        (0.022, 1),  # a worker that waits 1.1 ms is idle for a twentieth
+        (5.0, 1),
+    ],
+)
+def test_as_many_as_keep_a_worker_busy(seconds: float, packs: int) -> None:
+    assert prefetch(seconds, round_trip=0.0011) == packs
+
+
+def test_before_anything_was_measured_short_lanes_get_more() -> None:
+    tuned = Prefetch()
+    wanted = [tuned.wanted(lane) for lane in LANES]
+    assert wanted == sorted(wanted, reverse=True)
+    assert wanted[0] > 1
+    assert wanted[-1] == 1
+
+
+def test_it_follows_what_is_measured() -> None:
+    tuned = Prefetch()
+    for _ in range(100):
+        tuned.ran("short", 0.01)
+        tuned.confirmed(0.05)  # a slow line: 100 ms until the next one is there
+    assert tuned.wanted("short") == 11
+    for _ in range(100):
+        tuned.confirmed(0.0001)
+    assert tuned.wanted("short") == 1
+
+
+def test_what_is_near_enough_stays() -> None:
+    tuned = Prefetch()
+    for _ in range(200):
+        tuned.ran("short", 0.001)
+        tuned.confirmed(0.00495)
+    assert tuned.wanted("short") == 11
+    assert tuned.better("short", 9) == 9
+    assert tuned.better("short", 7) == 11
+    assert tuned.better("short", 17) == 11

@@ -1,0 +1,61 @@
+"""How many packs of a lane a worker is handed ahead: enough to stay busy, too few to hoard.
+
+Pure. What one worker holds another one cannot take, however idle it is. So a worker has what it
+runs, and what it would run while the next pack is on its way.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from broker_config.scheduling import LANES
+
+#: The share of its time that a worker may wait for the next pack before it is given one ahead.
+IDLE: Final = 0.05
+#: Never more than this, however short the packs are: as many as are joined at most.
+MOST: Final = 256
+#: Under the balance "round_robin" the broker deals to all in turn, as none is ever full.
+DEALT: Final = 256
+#: Weight of the newest measurement.
+WEIGHT: Final = 0.1
+#: A lane's prefetch is changed when it is wrong by this factor: a change costs two round trips.
+WRONG: Final = 1.5
+
+
+def prefetch(seconds: float, round_trip: float) -> int:
+    """Packs of `seconds` that a worker is given ahead, the running one included.
+
+    `round_trip` seconds pass from the end of a pack until another one takes its place.
+    """
+    if round_trip <= IDLE * seconds:
+        return 1
+    return min(1 + math.ceil(round_trip / seconds), MOST)
+
+
+class Prefetch:
+    """The prefetch of each lane of one worker, from what it measures."""
+
+    def __init__(self) -> None:
+        # Until there is a measurement: packs of a quarter of what their lane takes.
+        self._seconds = {lane: min(bound / 4, 1.0) for lane, bound in LANES.items()}
+        self._round_trip = 0.002
+
+    def ran(self, lane: str, seconds: float) -> None:
+        """A pack of the lane took `seconds`."""
+        self._seconds[lane] += WEIGHT * (seconds - self._seconds[lane])
+
+    def confirmed(self, seconds: float) -> None:
+        """The broker confirmed a reply after `seconds`.
+
+        Its ack to the broker and the next pack from there take about as long again.
+        """
+        self._round_trip += WEIGHT * (2 * seconds - self._round_trip)
+
+    def wanted(self, lane: str) -> int:
+        return prefetch(self._seconds[lane], self._round_trip)
+
+    def better(self, lane: str, now: int) -> int:
+        """What a lane that has the prefetch `now` should have: the same, if that is near enough."""
+        wanted = self.wanted(lane)
+        return wanted if max(wanted / now, now / wanted) >= WRONG else now
