@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy: Policy = "srtf"
     #: Seconds of estimated work that a second of waiting makes up for; with 0 long work may
     #: wait for ever while there is shorter.
-    ageing: Annotated[float, msgspec.Meta(ge=0)] = 0.1
+    ageing: Annotated[float, msgspec.Meta(ge=0)] = 0.15
     #: Seconds by which the clocks of clients and workers may differ.
     clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     #: Which worker gets a pack: "prefetch", "round_robin" or "random" (see

@@ -102,15 +102,7 @@ class Client:
         item = text_item("0", text, self.settings.max_item_bytes)
         if item.error is not None:
             return _or_raise(Result(id="0", error=item.error), errors)
-        answer = self._linger.add((model, version, top_k), item, limit)
-        try:
-            async with asyncio.timeout(limit):
-                result = await answer
-        except TimeoutError as error:
-            raise TimeLimitExceeded(
-                f"no answer from model {model!r} within {limit:g} s; is a worker running?"
-            ) from error
-        return _or_raise(result, errors)
+        return _or_raise(await self._linger.add((model, version, top_k, limit), item), errors)
 
     async def classify_many(
         self,

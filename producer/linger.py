@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from broker_config.errors import BrokerUnavailable
+from broker_config.errors import BrokerUnavailable, TimeLimitExceeded
 from broker_config.messages import Item, Options, Reply, Request, Result
 from broker_config.settings import Settings
 
-#: Calls that can share a pack: model, version, top_k.
-Kind = tuple[str, str | None, int]
+#: Calls that can share a pack: model, version, top_k, and the seconds that the caller waits. One
+#: timer a pack then does for all of them, and costs a call nothing.
+Kind = tuple[str, str | None, int, float]
 
 
 @dataclass(slots=True)
@@ -23,8 +24,6 @@ class _Gathering:
     items: list[Item] = field(default_factory=list)
     callers: list[asyncio.Future[Result]] = field(default_factory=list)
     size: int = 0
-    #: When the last caller's patience ends, on the event loop's clock.
-    patience: float = 0.0
     timer: asyncio.Handle | None = None
 
     def fail(self, error: Exception) -> None:
@@ -45,21 +44,20 @@ class Linger:
     def __init__(
         self, settings: Settings, send: Callable[[Request, float], Awaitable[Reply]]
     ) -> None:
-        """`send` takes a request and the seconds until its last caller gives up."""
+        """`send` takes a request and the seconds until its callers give up."""
         self._settings = settings
         self._send = send
         self._gatherings: dict[Kind, _Gathering] = {}
         self._on_their_way: dict[asyncio.Task[None], _Gathering] = {}
 
-    def add(self, kind: Kind, item: Item, timeout: float) -> asyncio.Future[Result]:
-        """A future of the item's result."""
+    def add(self, kind: Kind, item: Item) -> asyncio.Future[Result]:
+        """A future of the item's result, which may also be TimeLimitExceeded."""
         loop = asyncio.get_running_loop()
         gathering = self._gatherings.setdefault(kind, _Gathering())
         caller: asyncio.Future[Result] = loop.create_future()
         gathering.items.append(item)
         gathering.callers.append(caller)
         gathering.size += len(item.text or "")
-        gathering.patience = max(gathering.patience, loop.time() + timeout)
         if (
             len(gathering.items) >= self._settings.pack_items
             or gathering.size >= self._settings.pack_bytes
@@ -81,15 +79,22 @@ class Linger:
         task.add_done_callback(self._on_their_way.pop)
 
     async def _deliver(self, kind: Kind, gathering: _Gathering) -> None:
-        model, version, top_k = kind
+        model, version, top_k, limit = kind
         items = [
             Item(id=str(place), text=item.text, error=item.error)
             for place, item in enumerate(gathering.items)
         ]
         request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
-        seconds = gathering.patience - asyncio.get_running_loop().time()
         try:
-            reply = await self._send(request, seconds)
+            async with asyncio.timeout(limit):
+                reply = await self._send(request, limit)
+        except TimeoutError:
+            gathering.fail(
+                TimeLimitExceeded(
+                    f"no answer from model {model!r} within {limit:g} s; is a worker running?"
+                )
+            )
+            return
         except Exception as error:
             gathering.fail(error)
             return

@@ -7,6 +7,7 @@ runs, and what it would run while the next pack is on its way.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 from broker_config.scheduling import LANES
@@ -19,6 +20,8 @@ MOST: Final = 256
 DEALT: Final = 256
 #: Weight of the newest measurement.
 WEIGHT: Final = 0.1
+#: Confirms that are remembered.
+RECENT: Final = 64
 #: A lane's prefetch is changed when it is wrong by this factor: a change costs two round trips.
 WRONG: Final = 1.5
 
@@ -39,21 +42,20 @@ class Prefetch:
     def __init__(self) -> None:
         # Until there is a measurement: packs of a quarter of what their lane takes.
         self._seconds = {lane: min(bound / 4, 1.0) for lane, bound in LANES.items()}
-        self._round_trip = 0.002
+        self._confirms = deque([0.001], RECENT)
 
     def ran(self, lane: str, seconds: float) -> None:
         """A pack of the lane took `seconds`."""
         self._seconds[lane] += WEIGHT * (seconds - self._seconds[lane])
 
     def confirmed(self, seconds: float) -> None:
-        """The broker confirmed a reply after `seconds`.
-
-        Its ack to the broker and the next pack from there take about as long again.
-        """
-        self._round_trip += WEIGHT * (2 * seconds - self._round_trip)
+        """The broker confirmed a reply after `seconds`."""
+        self._confirms.append(seconds)
 
     def wanted(self, lane: str) -> int:
-        return prefetch(self._seconds[lane], self._round_trip)
+        # The shortest of late: the others have waited in queues that a larger prefetch would only
+        # make longer. The ack to the broker and the next pack take about as long as the confirm.
+        return prefetch(self._seconds[lane], 2 * min(self._confirms))
 
     def better(self, lane: str, now: int) -> int:
         """What a lane that has the prefetch `now` should have: the same, if that is near enough."""

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "up": "Run a private broker and workers on this machine.",
     "train": "Train a model and export it to the repository.",
     "models": "List, show, import and verify models.",
+    "bench": "Measure the broker and the workers that are running.",
     "broker": "Start, declare and inspect the broker.",
 }
 
@@ -32,7 +33,7 @@ EXTRAS: Final = {
     "onnxruntime": "worker",
     "pyarrow": "files",
     "keras": "training",
-    "matplotlib": "training",
+    "matplotlib": "bench",
     "onnx": "training",
     "tensorflow": "training",
     "tf2onnx": "training",

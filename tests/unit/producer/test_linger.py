@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker_config.errors import BrokerUnavailable, ModelNotFound
+from broker_config.errors import BrokerUnavailable, ModelNotFound, TimeLimitExceeded
 from broker_config.messages import Item, Reply, Request, Result
 from broker_config.settings import Settings
 from producer.linger import Linger
-
-KIND = ("sentiment", None, 0)
 
 
 class Sender:
@@ -55,7 +53,8 @@ async def linger(sender: Sender) -> AsyncIterator[Linger]:
 
 
 def ask(linger: Linger, *texts: str, timeout: float = 10) -> list[asyncio.Future[Result]]:
-    return [linger.add(KIND, Item(id="mine", text=text), timeout) for text in texts]
+    kind = ("sentiment", None, 0, timeout)
+    return [linger.add(kind, Item(id="mine", text=text)) for text in texts]
 
 
 async def answered(calls: list[asyncio.Future[Result]]) -> list[str | None]:
@@ -130,7 +129,7 @@ async def test_calls_that_want_different_things_do_not_share(
     linger: Linger, sender: Sender
 ) -> None:
     kinds = [("m", None, 0), ("m", "1", 0), ("m", None, 3), ("n", None, 0)]
-    calls = [linger.add(kind, Item(id="0", text=str(kind)), 10) for kind in kinds]
+    calls = [linger.add((*kind, 10.0), Item(id="0", text=str(kind))) for kind in kinds]
     await answered(calls)
     asked = [await sender.requests.get() for _ in kinds]
     assert [(r.model, r.version, r.options.top_k) for r in asked] == kinds
@@ -160,12 +159,21 @@ async def test_a_caller_that_gives_up_hurts_nobody(linger: Linger, sender: Sende
         await e
 
 
-async def test_a_pack_is_as_patient_as_its_most_patient_caller(
-    linger: Linger, sender: Sender
-) -> None:
+async def test_callers_of_unlike_patience_do_not_share(linger: Linger, sender: Sender) -> None:
     calls = [*ask(linger, "a", timeout=5), *ask(linger, "b", timeout=50), *ask(linger, "c")]
     await answered(calls)
-    assert sender.patience == [pytest.approx(50, abs=1)]
+    assert sender.patience == [5, 50, 10]
+
+
+async def test_who_waits_too_long_is_told(linger: Linger, sender: Sender) -> None:
+    sender.answering.clear()
+    hurried = ask(linger, "a", "b", timeout=0.01)
+    patient = ask(linger, "c")
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*hurried, return_exceptions=True)
+    assert [type(error) for error in errors] == [TimeLimitExceeded] * 2
+    sender.answering.set()
+    assert await answered(patient) == ["c"]
 
 
 async def test_closing_tells_those_who_wait(linger: Linger, sender: Sender) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batcher import LENGTH_STEP, ROW_STEP, batches
+from workers.batcher import LENGTH_STEP, OVERHEAD, ROW_STEP, batches
 
 LENGTHS = st.lists(st.integers(1, 1_024), max_size=300)
 BOUNDS = st.integers(1, 40_000)
@@ -54,3 +55,25 @@ def test_reviews_are_padded_by_less_than_a_tenth() -> None:
     lengths = [min(1_024, int(source.lognormvariate(5.2, 0.6)) + 1) for _ in range(2_048)]
     padded = sum(batch.tokens for batch in batches(lengths, 16_384))
     assert padded < 1.1 * sum(lengths)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(100, 20_000))
+def test_no_other_cuts_cost_less(lengths: list[int], bound: int) -> None:
+    steps = [
+        sorted(lengths)[start : start + ROW_STEP] for start in range(0, len(lengths), ROW_STEP)
+    ]
+
+    def cost(cuts: tuple[bool, ...]) -> float:
+        total, rows = 0, 0
+        for step, ends in zip(steps, (*cuts, True), strict=True):
+            rows += ROW_STEP
+            if ends:
+                tokens = rows * -(-step[-1] // LENGTH_STEP) * LENGTH_STEP
+                if tokens > bound and rows > ROW_STEP:
+                    return float("inf")
+                total, rows = total + tokens + OVERHEAD, 0
+        return total
+
+    found = batches(lengths, bound)
+    least = min(cost(cuts) for cuts in itertools.product((False, True), repeat=len(steps) - 1))
+    assert sum(batch.tokens + OVERHEAD for batch in found) == least

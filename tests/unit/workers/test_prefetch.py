@@ -35,11 +35,20 @@ def test_it_follows_what_is_measured() -> None:
     tuned = Prefetch()
     for _ in range(100):
         tuned.ran("short", 0.01)
-        tuned.confirmed(0.05)  # a slow line: 100 ms until the next one is there
+        tuned.confirmed(0.0499)  # a slow line: 100 ms until the next one is there
     assert tuned.wanted("short") == 11
     for _ in range(100):
         tuned.confirmed(0.0001)
     assert tuned.wanted("short") == 1
+
+
+def test_confirms_that_were_late_are_no_reason_to_hoard() -> None:
+    tuned = Prefetch()
+    for _ in range(100):
+        tuned.ran("short", 0.01)
+        tuned.confirmed(0.5)
+        tuned.confirmed(0.001)
+    assert tuned.wanted("short") == 2
 
 
 def test_what_is_near_enough_stays() -> None:
