@@ -117,15 +117,21 @@ async def run(settings: Settings, *command: str) -> None:
         raise click.ClickException(f"{' '.join(command)}: {complaint.decode()}")
 
 
-async def _started(settings: Settings, *command: str) -> asyncio.subprocess.Process:
-    environment = os.environ | {
-        f"LMAAS_{name.upper()}": str(getattr(settings, name))
-        for name in ("broker_url", "prefix", "models")
+def environment(settings: Settings) -> dict[str, str]:
+    """All settings that have a value, as a process finds them: none comes from elsewhere."""
+    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {
+        f"LMAAS_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in values.items()
+        if value is not None
     }
+
+
+async def _started(settings: Settings, *command: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
-        env=environment,
+        env=os.environ | environment(settings),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

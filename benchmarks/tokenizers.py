@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import rig
-from benchmarks.report import Figure, Report
+from benchmarks.report import Figure, Report, bars
 from training.datasets import load_imdb
 from workers.preprocess.text import FIRST_WORD, UNKNOWN, WordTokenizer
 
@@ -27,6 +27,8 @@ PACK = 256
 WORDS = 30_000
 MAX_TOKENS = 1024
 ROUNDS = 5
+
+OURS = "WordTokenizer"
 
 _KEPT = bytes(
     ord(chr(b).lower()) if chr(b).isalnum() and b < 128 else b if b >= 128 else 32
@@ -83,7 +85,7 @@ def candidates(vocabulary: WordTokenizer) -> dict[str, Candidate]:
         "bytes.translate + split + dict.get": split_get,
         "bytes.translate + split + itemgetter": split_itemgetter,
         "the same, one look-up a pack": joined,
-        "WordTokenizer: hashes in numpy": vocabulary,
+        f"{OURS}: hashes in numpy": vocabulary,
     }
 
 
@@ -114,4 +116,12 @@ async def measure() -> Report:
         benchmark="tokenizers",
         setting=f"IMDB reviews to word ids, one core; best of {ROUNDS}",
         figures=figures,
+        plots=[
+            bars(
+                "IMDB reviews to word ids, one core",
+                "reviews/s",
+                {figure.name: figure.value for figure in figures},
+                ours=[figure.name for figure in figures if figure.name.startswith(OURS)],
+            )
+        ],
     )
