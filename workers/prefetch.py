@@ -1,7 +1,8 @@
 """How many packs of a lane a worker is handed ahead: enough to stay busy, too few to hoard.
 
 Pure. What one worker holds another one cannot take, however idle it is. So a worker has what it
-runs, and what it would run while the next pack is on its way.
+runs, and what it would run while the next pack is on its way. In all lanes but the last it has one
+more than it runs: else it would begin what is longer whenever a lane is empty for a round trip.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from broker_config.scheduling import LANES
 
 #: The share of its time that a worker may wait for the next pack before it is given one ahead.
 IDLE: Final = 0.05
+#: Seconds of work that a worker holds in a lane at least: in a lane that runs dry for a moment the
+#: next short pack may be on its way while the worker begins a long one.
+AHEAD: Final = 0.03
 #: Never more than this, however short the packs are: as many as are joined at most.
 MOST: Final = 256
 #: Under the balance "round_robin" the broker deals to all in turn, as none is ever full.
 DEALT: Final = 256
+LAST: Final = list(LANES)[-1]
 #: Weight of the newest measurement.
 WEIGHT: Final = 0.1
 #: Confirms that are remembered.
@@ -33,7 +38,7 @@ def prefetch(seconds: float, round_trip: float) -> int:
     """
     if round_trip <= IDLE * seconds:
         return 1
-    return min(1 + math.ceil(round_trip / seconds), MOST)
+    return min(1 + math.ceil(max(round_trip, AHEAD) / seconds), MOST)
 
 
 class Prefetch:
@@ -55,7 +60,8 @@ class Prefetch:
     def wanted(self, lane: str) -> int:
         # The shortest of late: the others have waited in queues that a larger prefetch would only
         # make longer. The ack to the broker and the next pack take about as long as the confirm.
-        return prefetch(self._seconds[lane], 2 * min(self._confirms))
+        wanted = prefetch(self._seconds[lane], 2 * min(self._confirms))
+        return max(wanted, 1 if lane == LAST else 2)
 
     def better(self, lane: str, now: int) -> int:
         """What a lane that has the prefetch `now` should have: the same, if that is near enough."""

@@ -12,15 +12,18 @@ from workers.prefetch import MOST, Prefetch, prefetch
     ("seconds", "packs"),
     [
         (1e-6, MOST),
-        (0.0001, 12),  # eleven run while the next one is on its way
-        (0.0011, 2),
-        (0.020, 2),
+        (0.001, 31),  # thirty milliseconds of work, and what runs
+        (0.020, 3),
         (0.022, 1),  # a worker that waits 1.1 ms is idle for a twentieth
         (5.0, 1),
     ],
 )
 def test_as_many_as_keep_a_worker_busy(seconds: float, packs: int) -> None:
     assert prefetch(seconds, round_trip=0.0011) == packs
+
+
+def test_a_long_way_needs_more() -> None:
+    assert prefetch(0.01, round_trip=0.1) == 11
 
 
 def test_before_anything_was_measured_short_lanes_get_more() -> None:
@@ -31,6 +34,14 @@ def test_before_anything_was_measured_short_lanes_get_more() -> None:
     assert wanted[-1] == 1
 
 
+def test_only_the_last_lane_may_run_dry() -> None:
+    tuned = Prefetch()
+    for _ in range(200):
+        for lane in LANES:
+            tuned.ran(lane, 10.0)
+    assert [tuned.wanted(lane) for lane in LANES] == [2] * (len(LANES) - 1) + [1]
+
+
 def test_it_follows_what_is_measured() -> None:
     tuned = Prefetch()
     for _ in range(100):
@@ -39,24 +50,24 @@ def test_it_follows_what_is_measured() -> None:
     assert tuned.wanted("short") == 11
     for _ in range(100):
         tuned.confirmed(0.0001)
-    assert tuned.wanted("short") == 1
+    assert tuned.wanted("short") == 2
 
 
 def test_confirms_that_were_late_are_no_reason_to_hoard() -> None:
     tuned = Prefetch()
     for _ in range(100):
-        tuned.ran("short", 0.01)
+        tuned.ran("short", 0.011)
         tuned.confirmed(0.5)
         tuned.confirmed(0.001)
-    assert tuned.wanted("short") == 2
+    assert tuned.wanted("short") == 4
 
 
 def test_what_is_near_enough_stays() -> None:
     tuned = Prefetch()
     for _ in range(200):
         tuned.ran("short", 0.001)
-        tuned.confirmed(0.00495)
-    assert tuned.wanted("short") == 11
-    assert tuned.better("short", 9) == 9
-    assert tuned.better("short", 7) == 11
-    assert tuned.better("short", 17) == 11
+        tuned.confirmed(0.001)
+    assert tuned.wanted("short") == 31
+    assert tuned.better("short", 22) == 22
+    assert tuned.better("short", 20) == 31
+    assert tuned.better("short", 47) == 31
