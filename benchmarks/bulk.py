@@ -27,7 +27,7 @@ PACK = 256
 #: Texts that the two loops are measured with.
 LOOP_TEXTS = 40 * PACK
 #: The best of so many runs each, in turn: other work on the machine only ever slows down.
-ROUNDS = 3
+ROUNDS = 2
 
 #: The command and the cores that it may use.
 OURS = ("lmaas", "classify", "--text-column", "review")

@@ -25,8 +25,8 @@ DEALT: Final = 256
 LAST: Final = list(LANES)[-1]
 #: Weight of the newest measurement.
 WEIGHT: Final = 0.1
-#: Confirms that are remembered.
-RECENT: Final = 64
+#: Confirms that are remembered: more than one burst of replies has.
+RECENT: Final = 512
 #: A lane's prefetch is changed when it is wrong by this factor: a change costs two round trips.
 WRONG: Final = 1.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker_config.scheduling import LANES
-from workers.prefetch import MOST, Prefetch, prefetch
+from workers.prefetch import MOST, RECENT, Prefetch, prefetch
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_only_the_last_lane_may_run_dry() -> None:
 
 def test_it_follows_what_is_measured() -> None:
     tuned = Prefetch()
-    for _ in range(100):
+    for _ in range(RECENT):
         tuned.ran("short", 0.01)
         tuned.confirmed(0.0499)  # a slow line: 100 ms until the next one is there
     assert tuned.wanted("short") == 11
-    for _ in range(100):
+    for _ in range(RECENT):
         tuned.confirmed(0.0001)
     assert tuned.wanted("short") == 2
 

@@ -1,0 +1,234 @@
+"""Plays a trace to a worker: packs go out when the trace says, whether earlier ones are answered
+or not (an open loop), and what became of each is noted.
+
+A pack's service time is what the worker says that its items took, and an overhead that is the same
+for all packs of a run: what passed from one answer to the next beyond that, on average over the
+packs that were there already. A wait is the time from publish to answer, without the service time;
+ways through the broker count as waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import click
+import msgspec
+import numpy as np
+
+from benchmarks import queueing, rig, simulator, traces
+from benchmarks.queueing import Seconds
+from benchmarks.traces import Trace
+from broker_config.messages import Headers, Item, Reply, Request
+from broker_config.settings import Settings
+from producer.publishing import PackPublisher
+from producer.replies import Replies
+
+#: Packs before those that count: estimates and prefetch settle.
+WARM_UP: Final = 40
+#: Packs that the overhead is measured with, and what is expected of them: mean seconds,
+#: coefficient of variation, and seconds of a byte.
+PACKS: Final = 300
+MEAN, VARIATION, BYTE_SECONDS = 0.009, 1.5, 36e-9
+#: The longest packs have more reviews than a worker accepts by default.
+PACK_ITEMS: Final = 20_000
+#: Seconds after which a pack has come to the worker.
+ROUND_TRIP: Final = 0.002
+#: The best of so many measurements: other work on the machine only ever slows down.
+ROUNDS: Final = 3
+#: Classes are divided at these shares of the packs, by size.
+CUTS: Final = (0.5, 1 - traces.LONGEST)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of the packs of a trace, one a place, in seconds from the beginning."""
+
+    published: Seconds
+    answered: Seconds
+    #: Service times: what the worker says, and the overhead.
+    seconds: Seconds
+    #: How much later than the trace says a pack was published.
+    late: Seconds
+
+    #: What is overhead in each of `seconds`.
+    overhead: float
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, float, float]], due: Seconds) -> Self:
+        """From (published, answered, what the worker says) of each pack, in order of publishing."""
+        published, answered, said = np.array(rows).T
+        overhead = _overhead(published, answered, said)
+        return cls(published, answered, said + overhead, published - due, overhead)
+
+    @property
+    def took(self) -> Seconds:
+        return self.answered - self.published
+
+    @property
+    def waits(self) -> Seconds:
+        return self.took - self.seconds
+
+    @property
+    def way(self) -> float:
+        """The median wait of packs that found nothing unanswered: the way through the broker."""
+        before = np.maximum.accumulate(np.concatenate(([0.0], self.answered[:-1])))
+        alone = self.published >= before
+        return float(np.median(self.waits[alone]))
+
+    @property
+    def rate(self) -> float:
+        """Packs a second."""
+        return float(self.published.size / self.published.max())
+
+    @property
+    def load(self) -> float:
+        return self.rate * float(self.seconds.mean())
+
+    def replayed(self, rule: simulator.Policy) -> Seconds:
+        """Waits of the same packs with these service times under another rule."""
+        return simulator.replay(self.published, self.seconds, rule)
+
+    def by_class(self, values: Seconds) -> list[queueing.SizeClass]:
+        """Of waits or times to answer."""
+        return queueing.by_size(self.seconds, values, np.quantile(self.seconds, CUTS).tolist())
+
+
+def _overhead(published: Seconds, answered: Seconds, said: Seconds) -> float:
+    """The mean seconds beyond what the worker says, of packs for which it did not have to wait."""
+    order = answered.argsort(kind="stable")
+    gaps = np.diff(answered[order]) - said[order[1:]]
+    there = published[order[1:]] < answered[order[:-1]] - ROUND_TRIP
+    return max(float(gaps[there].mean()), 0.0) if there.any() else 0.0
+
+
+class Producer:
+    """Publishes packs and says when: `Client.run` in its two halves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._replies = Replies(settings, uuid.uuid4().hex)
+        self._publisher = PackPublisher(settings, "ordering")
+        self.clock = asyncio.get_running_loop().time
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._publisher)
+            await stack.enter_async_context(self._replies.session)
+            stack.push_async_callback(self._replies.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def publish(self, request: Request) -> asyncio.Task[tuple[float, float, float]]:
+        """When it is confirmed: a task with its row for `Run.of`, on this clock."""
+        published = self.clock()
+        correlation_id = uuid.uuid4().hex
+        answer = self._replies.expect(correlation_id)
+        size = await self._publisher.publish_pack(
+            request,
+            reply_to=self._replies.queue_name,
+            correlation_id=correlation_id,
+            headers=Headers(),
+        )
+        return asyncio.create_task(self._row(published, answer, request.model, size))
+
+    async def _row(
+        self, published: float, answer: asyncio.Future[Reply], model: str, size: int
+    ) -> tuple[float, float, float]:
+        reply = await answer
+        answered = self.clock()
+        if reply.timings is None:
+            raise click.ClickException(f"a pack was refused: {reply.error or reply.results[0]}")
+        self._publisher.learn(model, size, reply.timings.cost)
+        return published, answered, reply.timings.cost
+
+    async def play(self, packs: Sequence[Request], arrivals: Seconds) -> Run:
+        """Publish each pack at its time, however many are unanswered."""
+        began = self.clock()
+        tasks = []
+        for pack, due in zip(packs, arrivals.tolist(), strict=True):
+            await asyncio.sleep(began + due - self.clock())
+            tasks.append(asyncio.create_task(self.publish(pack)))
+        rows = [await (await task) for task in tasks]
+        return Run.of([(p - began, a - began, c) for p, a, c in rows], arrivals)
+
+
+class Packs:
+    """Requests of real reviews, by their bytes of text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._items = [Item(id=str(place), text=text) for place, text in enumerate(texts)]
+        #: Bytes of text before each review.
+        self._before = np.cumsum([0, *(len(text.encode()) for text in texts)])
+        self._next = 0
+
+    def of(self, sizes: Seconds) -> list[Request]:
+        """A pack for each of `sizes` in bytes: at least a review, the next ones each time."""
+        return [self._cut(size) for size in sizes.tolist()]
+
+    def _cut(self, size: float) -> Request:
+        if self._before[self._next] + size >= self._before[-1]:
+            self._next = 0
+        start = self._next
+        end = int(np.searchsorted(self._before, self._before[start] + size))
+        self._next = max(end, start + 1)
+        return Request(model=rig.MODEL, items=self._items[start : self._next])
+
+
+@dataclass
+class Bench:
+    """A broker, what is sent to it, and what one worker was found to take for it."""
+
+    settings: Settings
+    packs: Packs
+    #: Seconds that a pack takes the worker beyond what it says, and those of a byte.
+    overhead: float = 0.0
+    per_byte: float = BYTE_SECONDS
+
+    def __post_init__(self) -> None:
+        self.settings = msgspec.structs.replace(self.settings, max_pack_items=PACK_ITEMS)
+
+    def requests(self, seconds: Seconds) -> list[Request]:
+        """Packs that are expected to take so long."""
+        return self.packs.of(np.maximum(seconds - self.overhead, 0) / self.per_byte)
+
+    @contextlib.asynccontextmanager
+    async def served(self, settings: Settings) -> AsyncIterator[Producer]:
+        """One worker and a producer that have seen some packs."""
+        async with rig.workers(settings, 1), Producer(settings) as producer:
+            some = self.requests(np.full(WARM_UP, MEAN))
+            await producer.play(some, np.zeros(WARM_UP))
+            yield producer
+
+    async def play(self, settings: Settings, trace: Trace) -> Run:
+        async with self.served(settings) as producer:
+            return await producer.play(self.requests(trace.seconds), trace.arrivals)
+
+    async def burst(self, settings: Settings, packs: Sequence[Request]) -> Run:
+        """All packs are in the lanes before the worker starts; time 0 is when it begins."""
+        async with Producer(settings) as producer:
+            tasks = [await producer.publish(pack) for pack in packs]
+            async with rig.workers(settings, 1):
+                rows = await asyncio.gather(*tasks)
+        _, answered, said = min(rows, key=lambda row: row[1])
+        began = answered - said - self.overhead
+        there = [(0.0, answered - began, said) for _, answered, said in rows]
+        return Run.of(there, np.zeros(len(packs)))
+
+    async def calibrate(self) -> None:
+        """Measure the overhead, and the seconds of a byte, with packs that are all there."""
+        fifo = msgspec.structs.replace(self.settings, policy="fifo")
+        async with self.served(fifo):
+            pass  # the lanes are there from now on
+        packs = self.requests(traces.burst(traces.lognormal(PACKS, MEAN, VARIATION)).seconds)
+        runs = [await self.burst(fifo, packs) for _ in range(ROUNDS)]
+        best = min(runs, key=lambda run: float(run.seconds.sum()))
+        sent = sum(len(item.text or "") for pack in packs for item in pack.items)
+        self.overhead = best.overhead
+        self.per_byte = float((best.seconds - best.overhead).sum()) / sent
