@@ -14,16 +14,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-#: Seconds for which an answer is believed: of a lane with room, and of a full one.
-ROOM_BELIEVED: Final = 1.0
-FULL_BELIEVED: Final = 0.05
+#: Seconds for which it is believed that a lane has room. That it is full is asked each time.
+BELIEVED: Final = 1.0
 
 
 @dataclass(slots=True)
 class _Lane:
-    """A queue's depth, and what we published since we asked for it."""
+    """A queue's depth when we asked, with what was published since; and our packs in all."""
 
     depth: int = 0
+    admitted: int = 0
+    on_their_way: int = 0
     asked: float = float("-inf")
     asking: asyncio.Task[None] | None = None
 
@@ -38,14 +39,14 @@ class Admission:
         self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
     async def admits(self, queue: str) -> bool:
-        """Whether one more may be published, which is counted then.
+        """Whether one more may be published, which is counted until `published` is called.
 
         Waits for the broker only when the lane seems to be full.
         """
         lane = self._lanes[queue]
         full = lane.depth >= self._limit
         idle = lane.asking is None or lane.asking.done()
-        if idle and time.monotonic() - lane.asked >= (FULL_BELIEVED if full else ROOM_BELIEVED):
+        if idle and (full or time.monotonic() - lane.asked >= BELIEVED):
             lane.asked = time.monotonic()
             lane.asking = asyncio.create_task(self._ask(queue))
         if full and lane.asking:
@@ -53,10 +54,20 @@ class Admission:
         if lane.depth >= self._limit:
             return False
         lane.depth += 1
+        lane.admitted += 1
+        lane.on_their_way += 1
         return True
 
     async def _ask(self, queue: str) -> None:
-        self._lanes[queue].depth = await self._depth(queue)
+        lane = self._lanes[queue]
+        before = lane.admitted - lane.on_their_way
+        depth = await self._depth(queue)
+        # What was on its way may be in the answer or not: rather too many than too few.
+        lane.depth = depth + lane.admitted - before
+
+    def published(self, queue: str) -> None:
+        """A pack that was admitted is there, or will not come."""
+        self._lanes[queue].on_their_way -= 1
 
     async def close(self) -> None:
         """Give up questions that are under way."""

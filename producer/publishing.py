@@ -115,7 +115,8 @@ class PackPublisher(Publisher):
             timestamp=now // 1000,
             type=REQUEST,
         )
-        if not await self._admission.admits(self.settings.names.work_queue(request.model, lane)):
+        queue = self.settings.names.work_queue(request.model, lane)
+        if not await self._admission.admits(queue):
             raise Busy(
                 f"lane {lane!r} of model {request.model!r} is full: "
                 f"{self.settings.max_waiting:,} packs wait (setting max_waiting); try again later",
@@ -128,6 +129,8 @@ class PackPublisher(Publisher):
                 f"no worker has ever served model {request.model!r} on {self.settings.broker}; "
                 f"start one with `lmaas worker --model {request.model}`"
             ) from error
+        finally:
+            self._admission.published(queue)
         return len(body)
 
     async def _publish_to(self, model: str, lane: str, message: aio_pika.Message) -> None:
