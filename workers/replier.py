@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 #: Cancelled jobs that a worker remembers, by their results queues.
 REMEMBERED_JOBS: Final = 10_000
+LARGEST_FLOAT: Final = 3.4e38
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
 
@@ -118,12 +119,17 @@ def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Me
         content_type=message.content_type,
         correlation_id=message.correlation_id,
         delivery_mode=DeliveryMode.PERSISTENT,
-        headers=headers,
+        headers={name: value for name, value in headers.items() if _fits(value)},
         message_id=uuid.uuid4().hex,
         reply_to=message.reply_to,
         timestamp=message.timestamp,
         type=message.type,
     )
+
+
+def _fits(value: object) -> bool:
+    """Whether aio-pika can send a header: it has 32 bits for a fraction, other libraries 64."""
+    return not isinstance(value, float) or abs(value) < LARGEST_FLOAT
 
 
 def language(delivery: Delivery) -> str:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
+import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import msgspec
+import pamqp.encode
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 from yarl import URL
 
+from broker_config.estimator import Estimator
 from broker_config.local_node import LocalNode
-from broker_config.scheduling import LANES
+from broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
+from broker_config.scheduling import LANES, Cost
 from broker_config.settings import Settings
-from broker_config.topology import declare, topology
+from broker_config.topology import declare, routing_key, topology
 from producer.batch import Jobs
 from producer.client import Client
+from producer.publishing import PackPublisher
+from workers.answering import Pack
+from workers.consumer import Consumer, Delivery
 from workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -53,9 +64,9 @@ def texts() -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Worker]:
+async def serving(settings: Settings, worker: Worker | None = None) -> AsyncIterator[Worker]:
     """A worker in this process; it drains at the end."""
-    worker = Worker(settings)
+    worker = worker or Worker(settings)
     started = asyncio.Event()
     running = asyncio.create_task(worker.run(started))
     try:
@@ -273,3 +284,215 @@ async def node(own_node: LocalNode) -> LocalNode:
     """A broker beside the session's, to be stopped and killed; it runs when a test begins."""
     await own_node.start()
     return own_node
+
+
+# ------------------------------------------------- workers without a model, for scheduling
+
+#: What the workers and publishers of a Stage believe of every pack, in seconds a byte.
+PER_BYTE = 1e-5
+#: Bytes of a pack of one item, without its text; about.
+ENVELOPE = 45
+
+
+class Stage:
+    """Stands in for a worker's inference: notes the packs, answers at once, or holds them.
+
+    To the worker each run took as long as it was estimated to take; by the clock it takes nothing,
+    or with `works` as long.
+    """
+
+    def __init__(self, name: str = "stage", *, works: bool = False) -> None:
+        self.name = name
+        self._works = works
+        #: The id of each pack's first item, by run.
+        self.runs: list[list[str]] = []
+        #: The lane that each pack was run from.
+        self.lanes: dict[str, str] = {}
+        self._permits = float("inf")
+        self._permitted = threading.Condition()
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self.worker: Worker
+        self.consumer: Consumer
+
+    @property
+    def packs(self) -> list[str]:
+        """In the order in which they were begun."""
+        return [pack for run in self.runs for pack in run]
+
+    def hold(self) -> None:
+        """From the next run on, no run ends."""
+        self._permit(0)
+
+    def step(self) -> None:
+        """Ends one run."""
+        self._permit(self._permits + 1)
+
+    def release(self) -> None:
+        self._permit(float("inf"))
+
+    def _permit(self, runs: float) -> None:
+        with self._permitted:
+            self._permits = runs
+            self._permitted.notify_all()
+
+    async def began(self, packs: int = 1) -> None:
+        """Waits until so many have been begun."""
+        async with asyncio.timeout(LIMIT):
+            while len(self.packs) < packs:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def has(self, packs: int) -> None:
+        """Waits until the worker holds so many that it has not begun."""
+
+        async def holds() -> bool:
+            return len(self.worker._ready) == packs
+
+        await until(holds)
+
+    def answer(self, packs: Sequence[Pack]) -> list[Reply]:
+        """In the place of Answerer.answer."""
+        self.runs.append([pack.request.items[0].id for pack in packs if pack.request])
+        with contextlib.suppress(RuntimeError):  # its worker, and with it the test, is gone
+            self._loop.call_soon_threadsafe(self._changed.set)
+        with self._permitted:
+            assert self._permitted.wait_for(lambda: self._permits > 0, 2 * LIMIT), "held for ever"
+            self._permits -= 1
+        if self._works:
+            time.sleep(PER_BYTE * sum(pack.size for pack in packs))
+        return [self._reply(pack) for pack in packs]
+
+    def _reply(self, pack: Pack) -> Reply:
+        if pack.request is None:
+            return Reply(model="", worker=self.name, results=[], error=pack.error)
+        results = [Result(id=item.id, label="positive", score=1.0) for item in pack.request.items]
+        return Reply(model=pack.request.model, worker=self.name, results=results)
+
+    def cast(self, settings: Settings) -> Worker:
+        """A worker whose inference this is."""
+        worker = self.worker = Worker(settings)
+        worker.name = self.name
+        observe = worker._observe
+
+        def run(deliveries: list[Delivery]) -> tuple[list[bytes], float]:
+            for delivery in deliveries:
+                if delivery.pack.request:
+                    self.lanes[delivery.pack.request.items[0].id] = delivery.lane
+            return worker._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
+
+        def observed(deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
+            self.consumer = consumer
+            observe(deliveries, seconds, consumer)
+
+        worker._answerer.answer = self.answer  # type: ignore[method-assign]
+        worker._run = run  # type: ignore[method-assign]
+        worker._observe = observed  # type: ignore[method-assign]
+        return worker
+
+    @contextlib.asynccontextmanager
+    async def serving(self, settings: Settings) -> AsyncIterator[Stage]:
+        """It drains at the end."""
+        async with serving(settings, self.cast(settings)):
+            try:
+                yield self
+            finally:
+                self.release()
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pack costs PER_BYTE, for its publisher and for its worker."""
+
+    def estimator(cost: Cost | None = None) -> Estimator:
+        return Estimator(Cost(0.0, PER_BYTE))
+
+    monkeypatch.setattr("producer.publishing.Estimator", estimator)
+    monkeypatch.setattr("workers.worker.Estimator", estimator)
+
+
+class Double(float):
+    """A number that is sent as 64 bits, as Java and Go do it; aio-pika sends 32."""
+
+
+class Sender:
+    """Publishes packs one after the other, and hears the replies."""
+
+    def __init__(self, publisher: PackPublisher, channel: AbstractChannel, reply_to: str) -> None:
+        self.publisher = publisher
+        self._channel = channel
+        self._reply_to = reply_to
+        self._replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    async def send(self, name: str, seconds: float = 0.001, **headers: Any) -> None:
+        """A pack that takes so long; 0.0006 s is the least."""
+        text = "x" * max(1, round(seconds / PER_BYTE) - ENVELOPE - len(name))
+        request = Request(model="sentiment", items=[Item(id=name, text=text)])
+        await self.publisher.publish_pack(
+            request, reply_to=self._reply_to, correlation_id=name, headers=Headers(**headers)
+        )
+
+    async def raw(self, name: str, seconds: float, lane: str, **properties: Any) -> None:
+        """The same in JSON from a foreign program, which chooses the lane itself."""
+        text = "x" * max(1, round(seconds / PER_BYTE) - ENVELOPE - len(name))
+        body = {"model": "sentiment", "items": [{"id": name, "text": text}]}
+        await self.body(name, json.dumps(body).encode(), lane, **properties)
+
+    async def body(self, name: str, body: bytes, lane: str, **properties: Any) -> None:
+        exchange = await self._channel.get_exchange(
+            self.publisher.settings.names.work, ensure=False
+        )
+        message = aio_pika.Message(
+            body,
+            content_type=JSON,
+            correlation_id=name,
+            reply_to=self._reply_to,
+            **properties,
+        )
+        await exchange.publish(message, routing_key("sentiment", lane))
+
+    async def heard(self, message: AbstractIncomingMessage) -> None:
+        await self._replies.put(message)
+
+    async def reply(self) -> tuple[str, Reply]:
+        """The next one, with its correlation id."""
+        async with asyncio.timeout(LIMIT):
+            message = await self._replies.get()
+        return message.correlation_id or "", decode_reply(message.body, message.content_type)
+
+    async def replies(self, count: int) -> dict[str, Reply]:
+        """The next ones, no two to the same pack."""
+        found = [await self.reply() for _ in range(count)]
+        assert len(dict(found)) == count
+        assert self._replies.empty()
+        return dict(found)
+
+
+@pytest.fixture
+def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a Double go out as what it is."""
+    encode = pamqp.encode.encode_table_value
+
+    def encoded(value: Any) -> bytes:
+        return b"d" + struct.pack(">d", value) if isinstance(value, Double) else encode(value)
+
+    monkeypatch.setattr("pamqp.encode.encode_table_value", encoded)
+
+
+@contextlib.asynccontextmanager
+async def sending(settings: Settings) -> AsyncIterator[Sender]:
+    async with PackPublisher(settings, "sender") as publisher, channel_to(settings) as channel:
+        queue = await channel.declare_queue(exclusive=True)
+        sender = Sender(publisher, channel, queue.name)
+        await queue.consume(sender.heard, no_ack=True)
+        yield sender
+
+
+@pytest.fixture
+async def sender(settings: Settings, lanes: None) -> AsyncIterator[Sender]:
+    async with sending(settings) as sender:
+        yield sender
+
+
+def having(settings: Settings, **changes: Any) -> Settings:
+    return msgspec.structs.replace(settings, **changes)
