@@ -39,9 +39,11 @@ RETRY_DELAYS: Final = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
 #: A lane of quorum queues refuses more than this many packs. Classic lanes have no limit at the
 #: broker, which would drop what comes back to a full one from a retry queue.
 MAX_QUORUM_LENGTH: Final = 1_000_000
-#: With the balance "random", a pack that its worker has not taken within this time goes back to
-#: the lane that all share, so that nothing waits for a worker that is gone.
-OWN_LANE_MS: Final = 60_000
+#: With the balance "random", a pack that its worker has not taken within this time goes to the lane
+#: that all share: at once, so that nothing waits for a worker that is gone or has no room.
+OWN_LANE_MS: Final = 0
+#: The own lanes of a worker that is gone are empty, and end after a day.
+OWN_LANE_EXPIRES_MS: Final = 24 * 3_600_000
 #: Results of a client that is gone are kept this long; those of a job for a week.
 CLIENT_RESULTS_MS: Final = 10 * 60_000
 JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
@@ -169,7 +171,7 @@ def topology(
 def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:
     """What the balance "random" needs besides: a worker's own lanes, chosen among at random.
 
-    They outlive the worker for as long as their packs need to go back to the shared lanes.
+    They outlive the worker: until then its packs go on to the shared lanes.
     """
     exchanges, queues, bindings = [], [], []
     for model in models:
@@ -182,7 +184,7 @@ def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:
                 "x-message-ttl": OWN_LANE_MS,
                 "x-dead-letter-exchange": names.work,
                 "x-dead-letter-routing-key": routing_key(model, lane),
-                "x-expires": 2 * OWN_LANE_MS,
+                "x-expires": OWN_LANE_EXPIRES_MS,
             }
             exchanges.append(Exchange(chooser, "x-random"))
             queues.append(Queue(queue, arguments))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ConnectionClosed
+from aiormq.exceptions import ConnectionCommandInvalid
 
 from broker_config.connection import Session, harmless_when_gone
 from broker_config.errors import TopologyMismatch
@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT: Final = 24 * 3600.0
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
-#: AMQP's code for a kind of exchange that the broker does not know.
-COMMAND_INVALID: Final = 503
 
 
 @dataclass(slots=True, eq=False)
@@ -111,13 +109,11 @@ class Consumer:
     async def _declare_own(self, channel: AbstractChannel) -> None:
         try:
             await declare(channel, own_lanes(self._settings.names, self._estimators, self._name))
-        except ConnectionClosed as error:
-            if error.args and error.args[0] == COMMAND_INVALID:
-                raise TopologyMismatch(
-                    "the balance 'random' needs a plugin of the broker: "
-                    "`rabbitmq-plugins enable rabbitmq_random_exchange`"
-                ) from error
-            raise
+        except ConnectionCommandInvalid as error:  # a kind of exchange that it does not know
+            raise TopologyMismatch(
+                "the balance 'random' needs a plugin of the broker: "
+                "`rabbitmq-plugins enable rabbitmq_random_exchange`"
+            ) from error
 
     def _first_prefetch(self, lane: str) -> int:
         if self._settings.balance == "round_robin":
@@ -180,9 +176,10 @@ class Consumer:
         """Take no more, and hand back what nobody has begun."""
         if self._tuning is not None:
             await asyncio.wait([self._tuning])
+        lanes, self._lanes = self._lanes, []  # what is tuned later finds none to consume anew
         # Without a connection the broker takes everything back by itself.
         with harmless_when_gone("cancel_consumers"):
-            for lane in self._lanes:
+            for lane in lanes:
                 await lane.queue.cancel(lane.tag)
         for delivery in self._ready.empty():
             await self.hand_back(delivery)

@@ -17,7 +17,7 @@ from broker_config.scheduling import LANES
 IDLE: Final = 0.05
 #: Seconds of work that a worker holds in a lane at least: in a lane that runs dry for a moment the
 #: next short pack may be on its way while the worker begins a long one.
-AHEAD: Final = 0.03
+AHEAD: Final = 0.02
 #: Never more than this, however short the packs are: as many as are joined at most.
 MOST: Final = 256
 #: Under the balance "round_robin" the broker deals to all in turn, as none is ever full.
@@ -47,11 +47,15 @@ class Prefetch:
     def __init__(self) -> None:
         # Until there is a measurement: packs of a quarter of what their lane takes.
         self._seconds = {lane: min(bound / 4, 1.0) for lane, bound in LANES.items()}
+        self._packs = dict.fromkeys(LANES, 0)
         self._confirms = deque([0.001], RECENT)
 
     def ran(self, lane: str, seconds: float) -> None:
         """A pack of the lane took `seconds`."""
-        self._seconds[lane] += WEIGHT * (seconds - self._seconds[lane])
+        self._packs[lane] += 1
+        # The first ones count for more: what stood there was a guess.
+        weight = max(WEIGHT, 1 / self._packs[lane])
+        self._seconds[lane] += weight * (seconds - self._seconds[lane])
 
     def confirmed(self, seconds: float) -> None:
         """The broker confirmed a reply after `seconds`."""

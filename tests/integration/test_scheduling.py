@@ -21,6 +21,7 @@ from tests.integration.conftest import (
     Double,
     Sender,
     Stage,
+    consumers,
     depth,
     having,
     sending,
@@ -28,6 +29,7 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
+from workers.consumer import Consumer
 from workers.prefetch import Prefetch
 from workers.worker import Worker
 
@@ -592,6 +594,36 @@ async def test_a_prefetch_that_was_set_stays_in_every_lane(
         await sender.replies(50)
         assert [lane.prefetch for lane in stage.consumer._lanes] == [3] * 5
     assert left == [7] * 5
+
+
+async def test_a_worker_that_drains_consumes_no_lane_anew(
+    settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    lanes = Consumer._consume
+    anew: list[str] = []
+
+    async def consume(consumer: Consumer, channel: Any, lane: Any) -> None:
+        anew.append(lane.name)
+        await lanes(consumer, channel, lane)
+
+    stage = Stage()
+    stage.hold()
+    async with stage.serving(settings):
+        await sender.send("held")
+        await stage.began()
+        stage.worker.stop()
+        await until(lambda: has_no_consumer(settings))
+        monkeypatch.setattr(Prefetch, "better", lambda _, lane, now: now + 1)
+        monkeypatch.setattr(Consumer, "_consume", consume)
+        stage.release()
+        await sender.replies(1)
+    assert anew == []
+
+
+async def has_no_consumer(settings: Settings) -> bool:
+    names = [settings.names.work_queue("sentiment", lane) for lane in LANES]
+    return not any([await consumers(settings, name) for name in names])
 
 
 # ---------------------------------------------------------------- estimates

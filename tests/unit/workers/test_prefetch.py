@@ -12,8 +12,8 @@ from workers.prefetch import MOST, RECENT, Prefetch, prefetch
     ("seconds", "packs"),
     [
         (1e-6, MOST),
-        (0.001, 31),  # thirty milliseconds of work, and what runs
-        (0.020, 3),
+        (0.001, 21),  # twenty milliseconds of work, and what runs
+        (0.020, 2),
         (0.022, 1),  # a worker that waits 1.1 ms is idle for a twentieth
         (5.0, 1),
     ],
@@ -59,7 +59,7 @@ def test_confirms_that_were_late_are_no_reason_to_hoard() -> None:
         tuned.ran("short", 0.011)
         tuned.confirmed(0.5)
         tuned.confirmed(0.001)
-    assert tuned.wanted("short") == 4
+    assert tuned.wanted("short") == 3
 
 
 def test_what_is_near_enough_stays() -> None:
@@ -67,7 +67,14 @@ def test_what_is_near_enough_stays() -> None:
     for _ in range(200):
         tuned.ran("short", 0.001)
         tuned.confirmed(0.001)
-    assert tuned.wanted("short") == 31
-    assert tuned.better("short", 22) == 22
-    assert tuned.better("short", 20) == 31
-    assert tuned.better("short", 47) == 31
+    assert tuned.wanted("short") == 21
+    assert tuned.better("short", 15) == 15
+    assert tuned.better("short", 14) == 21
+    assert tuned.better("short", 32) == 21
+
+
+def test_the_first_measurement_counts_for_more_than_the_guess() -> None:
+    tuned = Prefetch()
+    assert tuned.wanted("short") == 5
+    tuned.ran("short", 0.064)
+    assert tuned.wanted("short") == 2
