@@ -14,7 +14,7 @@ import pytest
 from broker_config.errors import BrokerUnavailable, ItemFailed, ModelNotFound
 from broker_config.settings import Settings
 from producer.sync import SyncClient
-from tests.integration.conftest import LIMIT, depth, make_lanes, serving
+from tests.integration.conftest import LIMIT, make_lanes, serving, waiting_packs
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 
@@ -144,13 +144,9 @@ def test_closing_ends_the_calls_of_other_threads(settings: Settings) -> None:
         with SyncClient(settings) as client:
             single = threads.submit(client.classify, "sentiment", GOOD)
             many = threads.submit(lambda: list(client.classify_many("sentiment", [GOOD])))
-            while asyncio.run(lane_depth(settings)) < 2:
+            while asyncio.run(waiting_packs(settings)) < 2:
                 pass
         for call in (single, many):
             with pytest.raises(BrokerUnavailable, match="closed"):
                 call.result(LIMIT)
     assert client_threads() == []
-
-
-async def lane_depth(settings: Settings) -> int:
-    return await depth(settings, settings.names.work_queue("sentiment", "short")) or 0
