@@ -71,7 +71,7 @@ def test_producers_and_their_packs(
 def test_each_lane_has_its_own_prefetch() -> None:
     slow = plan.plan(Demand(items_per_second=10, item_seconds=0.03, latency=5.0))
     quick = plan.plan(Demand(items_per_second=10, item_seconds=0.0001, latency=5.0))
-    assert (slow.prefetch, quick.prefetch) == ((1, 1, 1, 1, 1), (3, 2, 2, 1, 1))
+    assert (slow.prefetch, quick.prefetch) == ((1, 1, 1, 1, 1), (35, 11, 2, 1, 1))
 
 
 def test_a_latency_goal_can_need_more_than_the_load_does() -> None:
