@@ -76,7 +76,7 @@ def _draw_bars(axes: Any, plot: Plot) -> None:
     axes.set_xticks([], [])
     axes.set_xticks([], [], minor=True)
     axes.spines["bottom"].set_visible(False)
-    axes.set_xlabel(plot.y, fontsize=9)
+    axes.set_xlabel(f"{plot.y}, log scale" if plot.y_scale == "log" else plot.y, fontsize=9)
     if len(plot.series) > 1:
         axes.legend(frameon=False, fontsize=9, loc="best")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
@@ -40,6 +40,10 @@ class Trace:
     seconds: Seconds
     #: How far the replay is from the steady state, as a share of it, in the worst of the measures.
     distance: float
+
+    def slower(self, factor: float) -> Trace:
+        """The same packs with `factor` times as long between them."""
+        return replace(self, arrivals=self.arrivals * factor)
 
 
 def lognormal(count: int, mean: float, variation: float) -> Seconds:
