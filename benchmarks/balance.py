@@ -8,8 +8,7 @@ Three measurements, all with worker processes on a private broker:
   packs that wait and to which none are added.
 
 Two cores cannot have fast and slow workers at work at once. So the workers of the first two have a
-pace: the real worker, whose inference thread sleeps after a text until its time is over. They are
-started as `python -m benchmarks.balance SECONDS`.
+pace (see `paced`).
 """
 
 from __future__ import annotations
@@ -17,32 +16,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import socket
 import statistics
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from unittest import mock
 
 import aio_pika
-import click
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import queueing, rig
+from benchmarks import paced, queueing, rig
 from benchmarks.queueing import Seconds
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, Series, bars
-from broker_config.messages import Item, Request, Result
+from broker_config.messages import Item, Request
 from broker_config.scheduling import LANES
 from broker_config.settings import Settings
-from lmaas.cli import logs
-from lmaas.cli.loop import run
-from lmaas.cli.worker import serve
 from producer.client import Client
-from workers.runtime import Runtime
 
 TUNED, DEALT, RANDOM, SHARED = (
     "prefetch, tuned (default)", "round_robin", "random", "one queue, by replay",
@@ -135,7 +126,7 @@ def _under(settings: Settings, way: str) -> Settings:
 @contextlib.asynccontextmanager
 async def _paced(settings: Settings, pace: float) -> AsyncIterator[str]:
     """The name of a worker of `pace` seconds a pack."""
-    async with rig.process(settings, "-m", "benchmarks.balance", str(pace)) as child:
+    async with paced.worker(settings, a_text=pace) as child:
         yield f"{socket.gethostname()}-{child.pid}"
 
 
@@ -420,32 +411,3 @@ def _speed_plot(speeds: Speeds) -> Plot:
         ours=[_name(0)],
         name="speed",
     )  # fmt: skip
-
-
-# --------------------------------------------------------- a worker with a pace
-
-
-def held_back(seconds: float) -> Callable[..., list[Result]]:
-    """`Runtime.answer`, which takes at least `seconds` for a text."""
-    plain = Runtime.answer
-
-    def answer(runtime: Runtime, items: Sequence[Item], *rest: Any, **options: Any) -> list[Result]:
-        end = time.monotonic() + seconds * len(items)
-        results = plain(runtime, items, *rest, **options)
-        time.sleep(max(0.0, end - time.monotonic()))
-        return results
-
-    return answer
-
-
-@click.command()
-@click.argument("seconds", type=float)
-def main(seconds: float) -> None:
-    """Serve as `lmaas worker` does, at least SECONDS a text."""
-    logs.configure(logging.INFO)
-    with mock.patch.object(Runtime, "answer", held_back(seconds)):
-        run(serve(Settings.load(), ()))
-
-
-if __name__ == "__main__":
-    main()

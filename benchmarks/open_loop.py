@@ -20,7 +20,7 @@ import click
 import msgspec
 import numpy as np
 
-from benchmarks import queueing, rig, simulator, traces
+from benchmarks import paced, queueing, rig, simulator, traces
 from benchmarks.queueing import Seconds
 from benchmarks.traces import Trace
 from broker_config.messages import Headers, Item, Reply, Request
@@ -29,19 +29,14 @@ from producer.publishing import PackPublisher
 from producer.replies import Replies
 
 #: Packs before those that count: estimates and prefetch settle.
-WARM_UP: Final = 40
-#: Packs that the overhead is measured with, and what is expected of them: mean seconds,
-#: coefficient of variation, and seconds of a byte.
-PACKS: Final = 300
-MEAN, VARIATION, BYTE_SECONDS = 0.009, 1.5, 36e-9
-#: And when they come one by one: how many, at which load.
-PACED, LOAD = 600, 0.8
-#: The longest packs have more reviews than a worker accepts by default.
-PACK_ITEMS: Final = 20_000
+WARM_UP: Final = 300
+#: Seconds of a byte at the worker's pace: ten times what the shipped model takes.
+BYTE_SECONDS: Final = 4e-7
+#: Packs that the overhead is measured with: mean seconds, coefficient of variation, load.
+PACKS: Final = 600
+MEAN, VARIATION, LOAD = 0.009, 1.5, 0.8
 #: Seconds after which a pack has come to the worker.
 ROUND_TRIP: Final = 0.002
-#: The best of so many measurements: other work on the machine only ever slows down.
-ROUNDS: Final = 3
 #: Classes are divided at these shares of the packs, by size.
 CUTS: Final = (0.5, 1 - traces.LONGEST)
 
@@ -193,9 +188,6 @@ class Bench:
     overhead: float = 0.0
     per_byte: float = BYTE_SECONDS
 
-    def __post_init__(self) -> None:
-        self.settings = msgspec.structs.replace(self.settings, max_pack_items=PACK_ITEMS)
-
     def requests(self, seconds: Seconds) -> list[Request]:
         """Packs that are expected to take so long."""
         return self.packs.of(np.maximum(seconds - self.overhead, 0) / self.per_byte)
@@ -203,7 +195,7 @@ class Bench:
     @contextlib.asynccontextmanager
     async def served(self, settings: Settings) -> AsyncIterator[Producer]:
         """One worker and a producer that have seen some packs."""
-        async with rig.workers(settings, 1), Producer(settings) as producer:
+        async with paced.worker(settings, a_byte=BYTE_SECONDS), Producer(settings) as producer:
             some = self.requests(np.full(WARM_UP, MEAN))
             await producer.play(some, np.zeros(WARM_UP))
             yield producer
@@ -216,7 +208,7 @@ class Bench:
         """All packs are in the lanes before the worker starts; time 0 is when it begins."""
         async with Producer(settings) as producer:
             tasks = [await producer.publish(pack) for pack in packs]
-            async with rig.workers(settings, 1):
+            async with paced.worker(settings, a_byte=BYTE_SECONDS):
                 rows = await asyncio.gather(*tasks)
         _, answered, said = min(rows, key=lambda row: row[1])
         began = answered - said - self.overhead
@@ -224,21 +216,12 @@ class Bench:
         return Run.of(there, np.zeros(len(packs)))
 
     async def calibrate(self) -> None:
-        """Measure the overhead, and the seconds of a byte: first with packs that are all there."""
+        """Measure the overhead, and the seconds of a byte."""
         fifo = msgspec.structs.replace(self.settings, policy="fifo")
-        async with self.served(fifo):
-            pass  # the lanes are there from now on
-        packs = self.requests(traces.burst(traces.lognormal(PACKS, MEAN, VARIATION)).seconds)
-        runs = [await self.burst(fifo, packs) for _ in range(ROUNDS)]
-        self._learn(min(runs, key=lambda run: float(run.seconds.sum())), packs)
-        # A worker is slower while packs come in: broker and producer want the same cores.
-        sizes = traces.lognormal(PACED, MEAN, VARIATION)
-        paced = traces.steady(sizes, LOAD, gain=1.0, candidates=1)
-        packs = self.requests(paced.seconds)
+        trace = traces.steady(traces.lognormal(PACKS, MEAN, VARIATION), LOAD, 1.0, candidates=1)
+        packs = self.requests(trace.seconds)
         async with self.served(fifo) as producer:
-            self._learn(await producer.play(packs, paced.arrivals), packs)
-
-    def _learn(self, run: Run, packs: Sequence[Request]) -> None:
+            run = await producer.play(packs, trace.arrivals)
         sent = sum(len(item.text or "") for pack in packs for item in pack.items)
         self.overhead = run.overhead
         self.per_byte = float((run.seconds - run.overhead).sum()) / sent

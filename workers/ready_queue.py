@@ -18,7 +18,7 @@ T = TypeVar("T")
 #: Entries are taken together until they have this many items ...
 JOIN_ITEMS: Final = 256
 #: ... or this many seconds: who shares a batch waits for all of it.
-JOIN_SECONDS: Final = 0.01
+JOIN_SECONDS: Final = 0.003
 
 
 class ReadyQueue(Generic[T]):
