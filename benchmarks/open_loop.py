@@ -195,10 +195,15 @@ class Bench:
     @contextlib.asynccontextmanager
     async def served(self, settings: Settings) -> AsyncIterator[Producer]:
         """One worker and a producer that have seen some packs."""
-        async with paced.worker(settings, a_byte=BYTE_SECONDS), Producer(settings) as producer:
-            some = self.requests(np.full(WARM_UP, MEAN))
-            await producer.play(some, np.zeros(WARM_UP))
+        async with self._worker(settings), Producer(settings) as producer:
+            await self._warm_up(producer)
             yield producer
+
+    def _worker(self, settings: Settings) -> contextlib.AbstractAsyncContextManager[object]:
+        return paced.worker(settings, a_byte=BYTE_SECONDS)
+
+    async def _warm_up(self, producer: Producer) -> None:
+        await producer.play(self.requests(np.full(WARM_UP, MEAN)), np.zeros(WARM_UP))
 
     async def play(self, settings: Settings, trace: Trace) -> Run:
         async with self.served(settings) as producer:
@@ -207,8 +212,10 @@ class Bench:
     async def burst(self, settings: Settings, packs: Sequence[Request]) -> Run:
         """All packs are in the lanes before the worker starts; time 0 is when it begins."""
         async with Producer(settings) as producer:
+            async with self._worker(settings):  # from which the producer learns what packs cost
+                await self._warm_up(producer)
             tasks = [await producer.publish(pack) for pack in packs]
-            async with paced.worker(settings, a_byte=BYTE_SECONDS):
+            async with self._worker(settings):
                 rows = await asyncio.gather(*tasks)
         _, answered, said = min(rows, key=lambda row: row[1])
         began = answered - said - self.overhead
