@@ -98,9 +98,13 @@ class Run:
 def _overhead(published: Seconds, answered: Seconds, said: Seconds) -> float:
     """The mean seconds beyond what the worker says, of packs for which it did not have to wait."""
     order = answered.argsort(kind="stable")
-    gaps = np.diff(answered[order]) - said[order[1:]]
+    gaps, own = np.diff(answered[order]), said[order[1:]]
     there = published[order[1:]] < answered[order[:-1]] - ROUND_TRIP
-    return max(float(gaps[there].mean()), 0.0) if there.any() else 0.0
+    # Who was run together with the one before counts as that one does: the gap before the first of
+    # them has the time of all.
+    together = gaps < own / 2
+    there = there[np.maximum.accumulate(np.where(together, 0, np.arange(gaps.size)))]
+    return max(float((gaps - own)[there].mean()), 0.0) if there.any() else 0.0
 
 
 class Producer:
