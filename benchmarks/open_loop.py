@@ -30,13 +30,15 @@ from producer.replies import Replies
 
 #: Packs before those that count: estimates and prefetch settle.
 WARM_UP: Final = 300
-#: Seconds of a byte at the worker's pace: ten times what the shipped model takes.
-BYTE_SECONDS: Final = 4e-7
+#: Seconds of a byte at the worker's pace: twenty-five times what the shipped model takes.
+BYTE_SECONDS: Final = 1e-6
 #: Packs that the overhead is measured with: mean seconds, coefficient of variation, load.
 PACKS: Final = 600
 MEAN, VARIATION, LOAD = 0.009, 1.5, 0.8
 #: Seconds after which a pack has come to the worker.
 ROUND_TRIP: Final = 0.002
+#: Seconds within which a pack is published, at the slowest.
+PUBLISHING: Final = 0.004
 #: Classes are divided at these shares of the packs, by size.
 CUTS: Final = (0.5, 1 - traces.LONGEST)
 
@@ -127,26 +129,33 @@ class Producer:
         await self._stack.aclose()
 
     async def publish(self, request: Request) -> asyncio.Task[tuple[float, float, float]]:
-        """When it is confirmed: a task with its row for `Run.of`, on this clock."""
+        """When it is confirmed: a task with its row for `Run.of`, on this clock.
+
+        An answer may come before the confirm.
+        """
         published = self.clock()
         correlation_id = uuid.uuid4().hex
         answer = self._replies.expect(correlation_id)
-        size = await self._publisher.publish_pack(
-            request,
-            reply_to=self._replies.queue_name,
-            correlation_id=correlation_id,
-            headers=Headers(),
+        sent = asyncio.create_task(
+            self._publisher.publish_pack(
+                request,
+                reply_to=self._replies.queue_name,
+                correlation_id=correlation_id,
+                headers=Headers(),
+            )
         )
-        return asyncio.create_task(self._row(published, answer, request.model, size))
+        row = asyncio.create_task(self._row(published, sent, answer, request.model))
+        await sent
+        return row
 
     async def _row(
-        self, published: float, answer: asyncio.Future[Reply], model: str, size: int
+        self, published: float, sent: asyncio.Task[int], answer: asyncio.Future[Reply], model: str
     ) -> tuple[float, float, float]:
         reply = await answer
         answered = self.clock()
         if reply.timings is None:
             raise click.ClickException(f"a pack was refused: {reply.error or reply.results[0]}")
-        self._publisher.learn(model, size, reply.timings.cost)
+        self._publisher.learn(model, await sent, reply.timings.cost)
         return published, answered, reply.timings.cost
 
     async def play(self, packs: Sequence[Request], arrivals: Seconds) -> Run:
@@ -214,13 +223,17 @@ class Bench:
             return await producer.play(self.requests(trace.seconds), trace.arrivals)
 
     async def burst(self, settings: Settings, packs: Sequence[Request]) -> Run:
-        """All packs are in the lanes before the worker starts; time 0 is when it begins."""
-        async with Producer(settings) as producer:
-            async with self._worker(settings):  # from which the producer learns what packs cost
-                await self._warm_up(producer)
+        """All packs come while the worker is busy with a long one; time 0 is when it is done."""
+        long = self.requests(np.array([PUBLISHING * len(packs)]))
+        async with self.served(settings) as producer:
+            busy = await producer.publish(*long)
             tasks = [await producer.publish(pack) for pack in packs]
-            async with self._worker(settings):
-                rows = await asyncio.gather(*tasks)
+            if busy.done():
+                raise click.ClickException(
+                    "the worker began before all packs of a burst were there"
+                )
+            await busy
+            rows = await asyncio.gather(*tasks)
         _, answered, said = min(rows, key=lambda row: row[1])
         began = answered - said - self.overhead
         there = [(0.0, answered - began, said) for _, answered, said in rows]

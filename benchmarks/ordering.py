@@ -2,8 +2,8 @@
 
 One worker process on a private broker answers packs of IMDB reviews that come when a trace says,
 whether earlier ones are answered or not (see `open_loop`). Every policy gets the same trace. The
-worker has a pace (see `paced`): it takes as long as a model ten times the size, whatever else runs
-on its cores.
+worker has a pace (see `paced`): it takes as long as a model twenty-five times the size, whatever
+else runs on its cores.
 
 Beside each measured wait are the replay of the same arrivals with the service times of that very
 run, and the formula at the load of that very run: a machine that others slow down is taken for the
@@ -45,13 +45,13 @@ RULES: Final[dict[str, simulator.Policy]] = {
 }
 
 #: Service times that are asked for: mean in seconds, coefficient of variation.
-MEAN, VARIATION = 0.018, 1.7
+MEAN, VARIATION = 0.025, 1.7
 #: The formulas, and the policy at whose load they are taken.
 PLAIN, LEVELS, LIMIT = "Pollaczek-Khinchine (fifo)", "Cobham (our levels)", "Phipps (sjf)"
 FORMULAS: Final = {PLAIN: FIFO, LEVELS: SJF, LIMIT: SJF}
 
 #: Seconds of a trace at each load.
-LOADS: Final = {0.5: 12.0, 0.7: 15.0, 0.9: 40.0, 0.95: 25.0}
+LOADS: Final = {0.5: 12.0, 0.7: 15.0, 0.9: 60.0, 0.95: 25.0}
 #: Where the goals are. A run there whose load is off by more than this share is made again, up to
 #: so many times in all, with the packs as much further apart as the worker was slower.
 BUSY, OFF, TRIES = 0.9, 0.02, 3
@@ -67,7 +67,7 @@ LONG_AT: Final = (1.0, 2.0, 3.0)
 
 #: Batch jobs: chunks of each, reviews of a chunk.
 JOBS: Final = tuple(int(size) for size in np.geomspace(1, 1000, 10).round())
-CHUNK: Final = 5
+CHUNK: Final = 2
 
 
 #: All policies at one load.

@@ -22,7 +22,7 @@ from benchmarks.simulator import N
 from broker_config.scheduling import LANES, MAX_PRIORITY, place
 
 #: Traces to choose from.
-CANDIDATES: Final = 300
+CANDIDATES: Final = 1000
 #: Packs of the trace that says what the tail of a long one is, and how many of them.
 LONG: Final = 20_000
 LONG_TRACES: Final = 5
