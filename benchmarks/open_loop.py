@@ -29,7 +29,7 @@ from producer.publishing import PackPublisher
 from producer.replies import Replies
 
 #: Packs before those that count: estimates and prefetch settle.
-WARM_UP: Final = 300
+WARM_UP: Final = 200
 #: Seconds of a byte at the worker's pace: twenty-five times what the shipped model takes.
 BYTE_SECONDS: Final = 1e-6
 #: Packs that the overhead is measured with: mean seconds, coefficient of variation, load.
@@ -38,7 +38,7 @@ MEAN, VARIATION, LOAD = 0.009, 1.5, 0.8
 #: Seconds after which a pack has come to the worker.
 ROUND_TRIP: Final = 0.002
 #: Seconds within which a pack is published, at the slowest.
-PUBLISHING: Final = 0.004
+PUBLISHING: Final = 0.012
 #: Classes are divided at these shares of the packs, by size.
 CUTS: Final = (0.5, 1 - traces.LONGEST)
 

@@ -51,7 +51,7 @@ PLAIN, LEVELS, LIMIT = "Pollaczek-Khinchine (fifo)", "Cobham (our levels)", "Phi
 FORMULAS: Final = {PLAIN: FIFO, LEVELS: SJF, LIMIT: SJF}
 
 #: Seconds of a trace at each load.
-LOADS: Final = {0.5: 12.0, 0.7: 15.0, 0.9: 60.0, 0.95: 25.0}
+LOADS: Final = {0.5: 8.0, 0.7: 10.0, 0.9: 50.0, 0.95: 18.0}
 #: Where the goals are. A run there whose load is off by more than this share is made again, up to
 #: so many times in all, with the packs as much further apart as the worker was slower.
 BUSY, OFF, TRIES = 0.9, 0.02, 3
