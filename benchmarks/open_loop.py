@@ -38,7 +38,7 @@ MEAN, VARIATION, LOAD = 0.009, 1.5, 0.8
 #: Seconds after which a pack has come to the worker.
 ROUND_TRIP: Final = 0.002
 #: Seconds within which a pack is published, at the slowest.
-PUBLISHING: Final = 0.012
+PUBLISHING: Final = 0.004
 #: Classes are divided at these shares of the packs, by size.
 CUTS: Final = (0.5, 1 - traces.LONGEST)
 
@@ -227,7 +227,8 @@ class Bench:
         long = self.requests(np.array([PUBLISHING * len(packs)]))
         async with self.served(settings) as producer:
             busy = await producer.publish(*long)
-            tasks = [await producer.publish(pack) for pack in packs]
+            sent = [asyncio.create_task(producer.publish(pack)) for pack in packs]
+            tasks = await asyncio.gather(*sent)
             if busy.done():
                 raise click.ClickException(
                     "the worker began before all packs of a burst were there"
