@@ -37,8 +37,8 @@ PACKS: Final = 600
 MEAN, VARIATION, LOAD = 0.009, 1.5, 0.8
 #: Seconds after which a pack has come to the worker.
 ROUND_TRIP: Final = 0.002
-#: Seconds within which a pack is published, at the slowest.
-PUBLISHING: Final = 0.004
+#: Seconds within which a pack of a burst is published, at the slowest.
+PUBLISHING: Final = 0.002
 #: Classes are divided at these shares of the packs, by size.
 CUTS: Final = (0.5, 1 - traces.LONGEST)
 

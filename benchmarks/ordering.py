@@ -26,6 +26,7 @@ from benchmarks.open_loop import BYTE_SECONDS, ROUND_TRIP, WARM_UP, Bench, Packs
 from benchmarks.queueing import Seconds
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, Series, lines
 from benchmarks.traces import Trace, broker_levels
+from broker_config.messages import Item, Request
 from broker_config.settings import Settings
 from producer.client import Client
 from workers.ready_queue import JOIN_SECONDS
@@ -51,7 +52,7 @@ PLAIN, LEVELS, LIMIT = "Pollaczek-Khinchine (fifo)", "Cobham (our levels)", "Phi
 FORMULAS: Final = {PLAIN: FIFO, LEVELS: SJF, LIMIT: SJF}
 
 #: Seconds of a trace at each load.
-LOADS: Final = {0.5: 8.0, 0.7: 10.0, 0.9: 50.0, 0.95: 18.0}
+LOADS: Final = {0.5: 8.0, 0.7: 10.0, 0.9: 50.0, 0.95: 15.0}
 #: Where the goals are. A run there whose load is off by more than this share is made again, up to
 #: so many times in all, with the packs as much further apart as the worker was slower.
 BUSY, OFF, TRIES = 0.9, 0.02, 3
@@ -353,11 +354,19 @@ async def _published_at_once(
 
     The time to publish them does not count.
     """
-    size = CHUNK * float(np.mean([len(text.encode()) for text in texts]))
-    chunks = bench.packs.of(np.full(sum(sizes), size))
+    chunks = [
+        Request(model=rig.MODEL, items=[Item(id=str(n), text=job[n]) for n in range(at, at + CHUNK)])
+        for job in _work(sizes, texts)
+        for at in range(0, len(job), CHUNK)
+    ]
     run = await bench.burst(_under(bench.settings, FIFO), chunks)
     jobs = np.split(run.answered, np.cumsum(sizes)[:-1])
     return run, np.array([job.max() for job in jobs])
+
+
+def _work(sizes: Sequence[int], texts: Sequence[str]) -> list[list[str]]:
+    """The texts of each job."""
+    return [list(itertools.islice(itertools.cycle(texts), size * CHUNK)) for size in sizes]
 
 
 def _job_gain(sizes: Sequence[int], chunk: float, window: int) -> float:
@@ -379,7 +388,6 @@ def _typical(sizes: Sequence[int]) -> list[int]:
 async def _completed(bench: Bench, sizes: Sequence[int], texts: Sequence[str]) -> Seconds:
     """Seconds until each job is done; one client a job, all submitted in this order at once."""
     settings = msgspec.structs.replace(bench.settings, pack_items=CHUNK)
-    work = [list(itertools.islice(itertools.cycle(texts), size * CHUNK)) for size in sizes]
     clock = asyncio.get_running_loop().time
 
     async def done(client: Client, job: Sequence[str]) -> float:
@@ -391,5 +399,5 @@ async def _completed(bench: Bench, sizes: Sequence[int], texts: Sequence[str]) -
         clients = [await stack.enter_async_context(Client(settings)) for _ in sizes]
         await done(clients[0], texts[: WARM_UP * CHUNK])
         began = clock()
-        ends = await asyncio.gather(*map(done, clients, work))
+        ends = await asyncio.gather(*map(done, clients, _work(sizes, texts)))
     return np.array(ends) - began
