@@ -355,7 +355,9 @@ async def _published_at_once(
     The time to publish them does not count.
     """
     chunks = [
-        Request(model=rig.MODEL, items=[Item(id=str(n), text=job[n]) for n in range(at, at + CHUNK)])
+        Request(
+            model=rig.MODEL, items=[Item(id=str(n), text=job[n]) for n in range(at, at + CHUNK)]
+        )
         for job in _work(sizes, texts)
         for at in range(0, len(job), CHUNK)
     ]

@@ -164,13 +164,20 @@ class Consumer:
 
     async def _tune(self) -> None:
         channel = self._channel
+        assert channel is not None, "what was run came over a channel"
         with harmless_when_gone("tune"):
             for lane in self._lanes:
-                better = self.prefetch.better(lane.name, lane.prefetch)
-                if channel is not None and better != lane.prefetch:
+                alone = await self._alone(channel, lane)
+                better = self.prefetch.better(lane.name, lane.prefetch, alone=alone)
+                if better != lane.prefetch:
                     await lane.queue.cancel(lane.tag)
                     lane.prefetch = better
                     await self._consume(channel, lane)
+
+    async def _alone(self, channel: AbstractChannel, lane: _Lane) -> bool:
+        """Whether nobody else takes from the lane."""
+        queue = await channel.declare_queue(lane.queue.name, passive=True)
+        return (queue.declaration_result.consumer_count or 0) <= 1
 
     async def stop(self) -> None:
         """Take no more, and hand back what nobody has begun."""

@@ -3,6 +3,9 @@
 Pure. What one worker holds another one cannot take, however idle it is. So a worker has what it
 runs, and what it would run while the next pack is on its way. In all lanes but the last it has one
 more than it runs: else it would begin what is longer whenever a lane is empty for a round trip.
+
+Who is alone with a lane takes nothing from anybody, and has more to choose from: else the shortest
+of those that wait may be on its way when the next one is begun.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ IDLE: Final = 0.05
 #: Seconds of work that a worker holds in a lane at least: in a lane that runs dry for a moment the
 #: next short pack may be on its way while the worker begins a long one.
 AHEAD: Final = 0.02
+#: Seconds of work that a worker holds in a lane when it is alone: so long may one that is added
+#: have nothing to do.
+ALONE: Final = 0.2
 #: Never more than this, however short the packs are: as many as are joined at most.
 MOST: Final = 256
 #: Under the balance "round_robin" the broker deals to all in turn, as none is ever full.
@@ -61,13 +67,16 @@ class Prefetch:
         """The broker confirmed a reply after `seconds`."""
         self._confirms.append(seconds)
 
-    def wanted(self, lane: str) -> int:
+    def wanted(self, lane: str, *, alone: bool = False) -> int:
+        """`alone`: no other worker takes from the lane."""
         # The shortest of late: the others have waited in queues that a larger prefetch would only
         # make longer. The ack to the broker and the next pack take about as long as the confirm.
         wanted = prefetch(self._seconds[lane], 2 * min(self._confirms))
+        if alone:
+            wanted = max(wanted, min(1 + int(ALONE / self._seconds[lane]), MOST))
         return max(wanted, 1 if lane == LAST else 2)
 
-    def better(self, lane: str, now: int) -> int:
+    def better(self, lane: str, now: int, *, alone: bool = False) -> int:
         """What a lane that has the prefetch `now` should have: the same, if that is near enough."""
-        wanted = self.wanted(lane)
+        wanted = self.wanted(lane, alone=alone)
         return wanted if max(wanted / now, now / wanted) >= WRONG else now

@@ -75,6 +75,27 @@ async def test_a_worker_that_is_added_gets_all_that_the_held_one_has_not_taken(
     assert sorted(held.packs + free.packs) == sorted(names)
 
 
+async def test_a_worker_holds_more_of_a_lane_while_it_is_alone(
+    settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    first, second = Stage("first"), Stage("second")
+
+    async def held_ahead(seconds: float) -> int:
+        """By the first one, after it has run some packs."""
+        for number in range(10):
+            await sender.send(f"{number}", seconds)
+            await sender.reply()
+            assert first.consumer._tuning
+            await first.consumer._tuning
+        return next(x.prefetch for x in first.consumer._lanes if x.name == lane(seconds))
+
+    async with first.serving(settings):
+        alone = await held_ahead(0.03)
+        async with second.serving(settings):
+            assert await held_ahead(0.03) < alone
+
+
 async def test_short_packs_pass_by_a_worker_that_runs_a_long_one(
     settings: Settings, sender: Sender
 ) -> None:

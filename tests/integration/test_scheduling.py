@@ -545,7 +545,7 @@ async def test_nothing_is_lost_or_doubled_while_lanes_are_consumed_anew(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
-    monkeypatch.setattr(Prefetch, "better", lambda _, lane, now: 3 if now == 7 else 7)
+    monkeypatch.setattr(Prefetch, "better", lambda _, lane, now, **__: 3 if now == 7 else 7)
     stage = Stage()
     async with stage.serving(settings):
         found = await asyncio.gather(*(flood(settings, 1_000) for _ in range(4)))

@@ -42,6 +42,16 @@ def test_only_the_last_lane_may_run_dry() -> None:
     assert [tuned.wanted(lane) for lane in LANES] == [2] * (len(LANES) - 1) + [1]
 
 
+def test_who_is_alone_has_more_to_choose_from() -> None:
+    tuned = Prefetch()
+    times = dict(zip(LANES, (0.0003, 0.009, 0.06, 0.3, 3.0), strict=True))
+    for lane, seconds in times.items():
+        for _ in range(200):
+            tuned.ran(lane, seconds)
+    assert [tuned.wanted(lane, alone=True) for lane in LANES] == [256, 23, 4, 2, 1]
+    assert [tuned.wanted(lane) for lane in LANES] == [68, 4, 2, 2, 1]
+
+
 def test_it_follows_what_is_measured() -> None:
     tuned = Prefetch()
     for _ in range(RECENT):
