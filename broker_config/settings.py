@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -23,6 +24,10 @@ UP_FILE: Final = STATE_FOLDER / "up.toml"
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1)]
+#: Settings that are one of a few words.
+_CHOICES: Final = ("queue_type", "policy", "balance")
+#: AMQP has 16 bits for a prefetch.
+_MOST_AHEAD: Final = 65_535
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     policy: Policy = "srtf"
     #: Seconds of estimated work that a second of waiting makes up for; with 0 long work may
     #: wait for ever while there is shorter.
-    ageing: Annotated[float, msgspec.Meta(ge=0)] = 0.15
+    ageing: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.15
     #: Seconds by which the clocks of clients and workers may differ.
     clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     #: Which worker gets a pack: "prefetch", "round_robin" or "random" (see
@@ -80,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     balance: Balance = "prefetch"
     #: Packs that the broker hands to a worker ahead, for each lane; 0: as the worker's measured
     #: times ask for.
-    prefetch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    prefetch: Annotated[int, msgspec.Meta(ge=0, le=_MOST_AHEAD)] = 0
     #: Packs that may wait in a lane, about; clients publish no more, and their callers get Busy.
     max_waiting: _Count = 1_000_000
     #: Padded tokens of one batch.
@@ -169,5 +174,18 @@ def _checked(cls: type[Settings], values: dict[str, Any], source: str) -> dict[s
     try:
         settings = msgspec.convert(values, cls, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"setting from {source}: {error}") from error
+        raise SettingsError(_complaint(cls, values, source, str(error))) from error
     return {name: getattr(settings, name) for name in values}
+
+
+def _complaint(cls: type[Settings], values: dict[str, Any], source: str, error: str) -> str:
+    """What is wrong with which setting, and what it may be."""
+    words, _, path = error.partition(" - at `$.")
+    name = path.rstrip("`").partition("[")[0]
+    if name not in values:
+        return f"setting from {source}: {error}"
+    value = values[name] if name != "broker_url" else "***"
+    choices = typing.get_args(typing.get_type_hints(cls)[name])
+    expected = f"Expected one of {', '.join(choices)}" if name in _CHOICES else words
+    told = f"LMAAS_{name.upper()}" if source == "environment" else f"{name} ({source})"
+    return f"{told} is {value!r}: {expected[:1].lower()}{expected[1:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -82,6 +83,8 @@ def command(
         _check(picture)
         from lmaas.bench.picture import draw  # now: without matplotlib nothing is to be measured
     sent = _texts(source, file_format, text_column, settings)
+    if math.isnan(seconds):  # which is in no range, and out of none
+        raise click.BadParameter("it must be a number", param_hint="--seconds")
     plan = Plan(model=model, texts=sent, seconds=seconds, callers=callers)
     report = run(_measure(settings, plan))
     if as_json:

@@ -79,13 +79,32 @@ def test_a_wrong_file_is_named_with_the_setting(folder: Path, content: str, comp
 def test_a_wrong_environment_or_argument_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingsError, match=r"argument.*threads"):
+    with pytest.raises(SettingsError, match=r"threads \(argument\) is 0: expected `int` >= 1"):
         Settings.load(threads=0)
     with pytest.raises(SettingsError, match=r"argument.*tread"):
         Settings.load(tread=1)
     monkeypatch.setenv("LMAAS_TIMEOUT", "soon")
-    with pytest.raises(SettingsError, match=r"environment.*timeout"):
+    with pytest.raises(SettingsError, match=r"LMAAS_TIMEOUT is 'soon': expected `float`"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("policy", "lifo", "one of fifo, sjf, srtf"),
+        ("balance", "fair", "one of prefetch, round_robin, random"),
+        ("ageing", "inf", "`float` <= "),
+        ("ageing", "nan", "`float` >= 0"),
+        ("prefetch", "65536", "`int` <= 65535"),
+    ],
+)
+def test_what_a_setting_may_be_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(f"LMAAS_{name.upper()}", value)
+    with pytest.raises(SettingsError, match=f"LMAAS_{name.upper()} is '{value}': expected") as bad:
+        Settings.load()
+    assert expected in str(bad.value)
 
 
 def test_environment_text_becomes_numbers_and_lists(
