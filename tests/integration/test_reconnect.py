@@ -114,11 +114,11 @@ async def test_a_job_survives_a_crash_while_it_is_published_and_one_while_it_is_
     own: Settings, node: LocalNode, texts: list[str], plain: list[str | None]
 ) -> None:
     halfway = asyncio.Event()
+    queue = own.names.job_results("j.").encode()
 
     async def source() -> AsyncIterator[str]:
         for number, text in enumerate(texts):
             if number == len(texts) // 2:
-                queue = own.names.job_results("j.").encode()
                 await until(lambda: settled(node, queue))
                 halfway.set()
             yield text
