@@ -39,6 +39,14 @@ class Code(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     MODEL_DAMAGED = "model_damaged"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    #: The item, and nothing beside it, ended the process that ran it; or took too long.
+    POISON = "poison"
+    TIME_LIMIT = "time_limit"
+    OUT_OF_MEMORY = "out_of_memory"
+    #: The worker's machine failed: a file that cannot be read, a process that does not start.
+    UNAVAILABLE = "unavailable"
+    #: Nobody takes the answer, for now or for ever.
+    RESULTS_GONE = "results_gone"
     INTERNAL = "internal"
     #: Not from a worker: a row of a file that could not be read.
     UNREADABLE_ROW = "unreadable_row"
@@ -140,8 +148,6 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
 
     #: 1 at the first try; a retry adds one.
     attempt: int = 1
-    #: How many workers died while they held this pack.
-    crash_attempt: int = 0
     #: Unix milliseconds after which nobody wants the answer. Times are whole numbers, because
     #: AMQP libraries send fractions as 32 bits, which are minutes off.
     deadline_ms: int | None = None
@@ -156,6 +162,19 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     chunk: int | None = None
     #: W3C trace context.
     traceparent: str | None = None
+
+    # Of a pack that a worker puts off or parks:
+
+    #: The first failure, as "code: words".
+    first_error: str | None = None
+    #: Code and words of the last one, and the worker that met it.
+    error: str | None = None
+    reason: str | None = None
+    worker: str | None = None
+    #: Unix milliseconds at which it was put into the parking lot.
+    parked_ms: int | None = None
+    #: How often it was published again from there.
+    replays: int = 0
 
     def table(self) -> dict[str, Any]:
         """As an AMQP header table."""
@@ -173,7 +192,6 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             return _DEFAULT_HEADERS
         return cls(
             attempt=_count(table.get("lmaas-attempt"), 1),
-            crash_attempt=_count(table.get("lmaas-crash-attempt"), 0),
             deadline_ms=_moment(table.get("lmaas-deadline-ms")),
             cost=_positive(table.get("lmaas-cost")),
             remaining=_positive(table.get("lmaas-remaining")),
@@ -181,6 +199,12 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             job=_text(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
             traceparent=_text(table.get("traceparent")),
+            first_error=_text(table.get("lmaas-first-error")),
+            error=_text(table.get("lmaas-error")),
+            reason=_text(table.get("lmaas-reason")),
+            worker=_text(table.get("lmaas-worker")),
+            parked_ms=_moment(table.get("lmaas-parked-ms")),
+            replays=_count(table.get("lmaas-replays"), 0),
         )
 
 

@@ -35,10 +35,13 @@ QueueType = Literal["classic", "quorum"]
 #: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
 MAX_MODEL_NAME: Final = 200
 #: Delays of the retry ladder: name -> milliseconds.
-RETRY_DELAYS: Final = {"5s": 5_000, "30s": 30_000, "5m": 300_000}
+RETRY_DELAYS: Final = {"1s": 1_000, "5s": 5_000, "30s": 30_000, "5m": 300_000}
 #: A lane of quorum queues refuses more than this many packs. Classic lanes have no limit at the
 #: broker, which would drop what comes back to a full one from a retry queue.
 MAX_QUORUM_LENGTH: Final = 1_000_000
+#: A lane of quorum queues parks what came back so often. Handing back at a drain counts there, so
+#: this is the last resort only, for what ends a worker before it has read the pack.
+MAX_DELIVERIES: Final = 100
 #: With the balance "random", a pack that its worker has not taken within this time goes to the lane
 #: that all share: at once, so that nothing waits for a worker that is gone or has no room.
 OWN_LANE_MS: Final = 0
@@ -228,7 +231,7 @@ def _work_arguments(names: Names, queue_type: QueueType) -> dict[str, Any]:
         "x-dead-letter-exchange": names.dead,
         **_AT_LEAST_ONCE,
         "x-max-length": MAX_QUORUM_LENGTH,
-        "x-delivery-limit": 10,
+        "x-delivery-limit": MAX_DELIVERIES,
     }
 
 

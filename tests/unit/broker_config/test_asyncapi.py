@@ -65,7 +65,6 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         assert schemas[kind.__name__]["additionalProperties"] is False
     full = Headers(
         attempt=2,
-        crash_attempt=1,
         deadline_ms=1,
         cost=1.0,
         remaining=1.0,
@@ -73,6 +72,12 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         job="j",
         chunk=0,
         traceparent="t",
+        first_error="e",
+        error="e",
+        reason="r",
+        worker="w",
+        parked_ms=1,
+        replays=1,
     )
     assert set(schemas["Headers"]["properties"]) == set(full.table())
 

@@ -428,7 +428,7 @@ def test_defaults_are_not_sent() -> None:
     st.builds(
         Headers,
         attempt=st.integers(0, 2**31 - 1),
-        crash_attempt=st.integers(0, 2**31 - 1),
+        replays=st.integers(0, 2**31 - 1),
         deadline_ms=st.none() | st.integers(1, 2**53 - 1),
         published_ms=st.none() | st.integers(1, 2**53 - 1),
         cost=st.none() | st.floats(2**-20, 3600, width=32),
@@ -436,6 +436,11 @@ def test_defaults_are_not_sent() -> None:
         job=st.none() | texts.filter(bool),
         chunk=st.none() | st.integers(0, 2**31 - 1),
         traceparent=st.none() | texts.filter(bool),
+        first_error=st.none() | texts.filter(bool),
+        error=st.none() | texts.filter(bool),
+        reason=st.none() | texts.filter(bool),
+        worker=st.none() | texts.filter(bool),
+        parked_ms=st.none() | st.integers(1, 2**53 - 1),
     )
 )
 def test_headers_come_back_as_they_were(headers: Headers) -> None:
@@ -444,10 +449,10 @@ def test_headers_come_back_as_they_were(headers: Headers) -> None:
 
 
 def test_header_names() -> None:
-    headers = Headers(attempt=2, crash_attempt=1, deadline_ms=5_000, cost=0.1, job="j", chunk=3)
+    headers = Headers(attempt=2, replays=1, deadline_ms=5_000, cost=0.1, job="j", chunk=3)
     assert headers.table() == {
         "lmaas-attempt": 2,
-        "lmaas-crash-attempt": 1,
+        "lmaas-replays": 1,
         "lmaas-deadline-ms": 5_000,
         "lmaas-cost": 0.1,
         "lmaas-job": "j",
@@ -468,7 +473,7 @@ ABSURD_COSTS = [value for value in ABSURD if value not in (True, 2**31, 2**63)]
 ABSURD_MOMENTS = [value for value in ABSURD if value != 2**31]
 
 
-@pytest.mark.parametrize("name", [f"lmaas-{field}" for field in ("attempt", "crash-attempt")])
+@pytest.mark.parametrize("name", [f"lmaas-{field}" for field in ("attempt", "replays")])
 @pytest.mark.parametrize("value", ABSURD, ids=repr)
 def test_an_absurd_count_counts_as_not_given(name: str, value: object) -> None:
     assert Headers.from_table({name: value}) == Headers()

@@ -36,7 +36,7 @@ WORK = {
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
         "x-max-length": 1_000_000,
-        "x-delivery-limit": 10,
+        "x-delivery-limit": 100,
     },
 }
 RETRY = {
@@ -63,6 +63,7 @@ def test_every_queue_and_its_arguments(queue_type: QueueType) -> None:
     assert {queue.name: queue.arguments for queue in queues} == {
         "p.v1.dead": UNLIMITED[queue_type],
         "p.v1.jobs": {**UNLIMITED[queue_type], "x-message-ttl": WEEK},
+        "p.v1.retry.1s": {**RETRY[queue_type], "x-message-ttl": 1_000},
         "p.v1.retry.5s": {**RETRY[queue_type], "x-message-ttl": 5_000},
         "p.v1.retry.30s": {**RETRY[queue_type], "x-message-ttl": 30_000},
         "p.v1.retry.5m": {**RETRY[queue_type], "x-message-ttl": 300_000},
@@ -76,12 +77,14 @@ def test_exchanges_and_bindings_do_not_depend_on_the_type(queue_type: QueueType)
     assert set(wanted.exchanges) == {
         Exchange("p.v1.work", "direct"),
         Exchange("p.v1.dead", "fanout"),
+        Exchange("p.v1.retry.1s", "fanout"),
         Exchange("p.v1.retry.5s", "fanout"),
         Exchange("p.v1.retry.30s", "fanout"),
         Exchange("p.v1.retry.5m", "fanout"),
     }
     assert set(wanted.bindings) == {
         Binding("p.v1.dead", "p.v1.dead"),
+        Binding("p.v1.retry.1s", "p.v1.retry.1s"),
         Binding("p.v1.retry.5s", "p.v1.retry.5s"),
         Binding("p.v1.retry.30s", "p.v1.retry.30s"),
         Binding("p.v1.retry.5m", "p.v1.retry.5m"),
