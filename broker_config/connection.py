@@ -37,8 +37,11 @@ from broker_config.errors import (
     Unroutable,
 )
 from broker_config.settings import Settings, masked
+from broker_config.unreadable import tolerate
 
 T = TypeVar("T")
+
+tolerate()
 
 log = logging.getLogger(__name__)
 
