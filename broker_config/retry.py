@@ -13,6 +13,9 @@ from broker_config.topology import RETRY_DELAYS
 
 #: What may be gone the next time, perhaps on another worker. Everything else stays as it is.
 TRANSIENT: Final = frozenset({Code.OUT_OF_MEMORY, Code.UNAVAILABLE, Code.RESULTS_GONE})
+#: What is not the sender's to mend: an item that fails so is parked, for people to look at. A pack
+#: that is refused as a whole is parked too; items that are no good texts are only answered.
+PARKED: Final = TRANSIENT | {Code.POISON, Code.TIME_LIMIT, Code.INTERNAL}
 #: Tries in all; those whose answer nobody takes have most often left for good.
 MAX_ATTEMPTS: Final = 5
 MAX_ATTEMPTS_UNCLAIMED: Final = 2

@@ -90,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_waiting: _Count = 1_000_000
     #: Padded tokens of one batch.
     batch_tokens: _Count = 16_384
+    #: Seconds that one run of a model may take; who takes longer is ended, with its process.
+    pack_timeout: _Positive = 60.0
     #: Seconds that a worker that was told to stop may take to finish what it holds.
     drain_timeout: _Positive = 25.0
 

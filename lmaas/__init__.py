@@ -22,6 +22,7 @@ from broker_config.errors import (
     TopologyMismatch,
     TrainingError,
     Unroutable,
+    WorkerStuck,
 )
 from broker_config.messages import ItemError, Result
 from broker_config.settings import Settings
@@ -54,4 +55,5 @@ __all__ = [
     "TopologyMismatch",
     "TrainingError",
     "Unroutable",
+    "WorkerStuck",
 ]

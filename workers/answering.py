@@ -6,6 +6,7 @@ same bytes. It blocks, so it is called off the event loop.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ from broker_config.settings import Settings
 from workers.repository import Repository
 from workers.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
+#: In the words of ONNX Runtime and of C++ for memory that was not there.
+OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
 #: Versions that stay loaded beside the newest ones.
 KEPT_VERSIONS = 8
 
@@ -123,7 +128,10 @@ class Answerer:
         except (ModelNotFound, ModelDamaged) as error:
             refused = ItemError(code=self._code(error, model), message=str(error))
             return [self._refusal(pack, refused) for pack in packs]
-        results = runtime.answer(*_joined(packs), top_k=top_k)
+        except (OSError, MemoryError) as error:
+            fault = failure(error)
+            return [failed_reply(pack, fault, self._worker) for pack in packs]
+        results = _results(runtime, *_joined(packs), top_k)
         ran = time.monotonic() - started
         of_a_byte = ran / max(1, sum(pack.size for pack in packs))
         return [
@@ -155,6 +163,42 @@ class Answerer:
             results=failed(pack.request.items, error),
             error=error,
         )
+
+
+def failure(error: Exception) -> ItemError:
+    """What an exception of a model means for the items that it was over."""
+    words = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    if isinstance(error, MemoryError) or any(sign in words for sign in OUT_OF_MEMORY):
+        return ItemError(code=Code.OUT_OF_MEMORY, message=words)
+    code = Code.UNAVAILABLE if isinstance(error, OSError) else Code.INTERNAL
+    return ItemError(code=code, message=words)
+
+
+def failed_reply(pack: Pack, fault: ItemError, worker: str) -> Reply:
+    """The same error for every item of a pack."""
+    if pack.request is None:
+        return Reply(model="", results=[], worker=worker, error=pack.error or fault)
+    request = pack.request
+    return Reply(model=request.model, results=failed(request.items, fault), worker=worker)
+
+
+def _results(
+    runtime: Runtime, items: list[Item], faults: dict[int, ItemError], top_k: int
+) -> list[Result]:
+    """A model that fails over some items fails those, found by halving, and not the others."""
+    try:
+        return runtime.answer(items, faults, top_k=top_k)
+    except Exception as error:
+        if len(items) == 1:
+            log.exception("inference failed", extra={"action": "inference_failed"})
+            return failed(items, failure(error))
+    middle = len(items) // 2
+    left = {place: fault for place, fault in faults.items() if place < middle}
+    right = {place - middle: fault for place, fault in faults.items() if place >= middle}
+    return [
+        *_results(runtime, items[:middle], left, top_k),
+        *_results(runtime, items[middle:], right, top_k),
+    ]
 
 
 def _joined(packs: Sequence[Pack]) -> tuple[list[Item], dict[int, ItemError]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ConnectionCommandInvalid
+from aiormq.exceptions import ChannelInvalidStateError, ConnectionCommandInvalid
 
 from broker_config.connection import Session, harmless_when_gone
 from broker_config.errors import TopologyMismatch
@@ -46,6 +46,19 @@ class Delivery:
     seconds: float
     rank: float
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether somebody had it before and did not answer: it may have ended a worker."""
+        return bool(self.message.redelivered)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it can still be settled; else the broker has taken it back."""
+        try:
+            return not self.message.channel.is_closed
+        except ChannelInvalidStateError:
+            return False
+
 
 @dataclass(slots=True, eq=False)
 class _Lane:
@@ -59,7 +72,7 @@ class _Lane:
 
 
 class Consumer:
-    """Consumes every lane of its models into the ready queue."""
+    """Consumes every lane of its models into the ready queues."""
 
     def __init__(
         self,
@@ -67,12 +80,17 @@ class Consumer:
         name: str,
         estimators: Mapping[str, Estimator],
         ready: ReadyQueue[Delivery],
+        suspects: ReadyQueue[Delivery],
     ) -> None:
-        """`estimators` has the models to serve, each with what says the seconds of a pack."""
+        """`estimators` has the models to serve, each with what says the seconds of a pack.
+
+        Packs that come for the first time go to `ready`, the others to `suspects`.
+        """
         self._settings = settings
         self._name = name
         self._estimators = estimators
         self._ready = ready
+        self._suspects = suspects
         self._lanes: list[_Lane] = []
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
@@ -83,7 +101,7 @@ class Consumer:
 
     async def _prepare(self, channel: AbstractChannel) -> None:
         # What was held came over a channel that is gone: the broker delivers it again.
-        dropped = self._ready.empty()
+        dropped = self._ready.empty() + self._suspects.empty()
         if dropped:
             log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
         settings, names = self._settings, self._settings.names
@@ -138,14 +156,17 @@ class Consumer:
         # The publisher knew neither this machine nor, perhaps, the model.
         seconds = estimator.seconds(len(message.body))
         order = rank(self._settings.policy, seconds, headers.remaining)
-        better = misplaced(lane.name, order) if pack.request else None
+        # Another lane would get a copy of which nobody could tell that it came back.
+        stays = message.redelivered or pack.request is None
+        better = None if stays else misplaced(lane.name, order)
         belongs = routing_key(lane.model, better) if better else None
         return Delivery(message, headers, pack, lane.name, belongs, seconds, order)
 
     def hold(self, delivery: Delivery) -> None:
-        """Into the ready queue; what only has to be moved to another lane takes no time there."""
+        """Into its ready queue; what only has to be moved to another lane takes no time there."""
         stays = delivery.belongs is None
-        self._ready.put(
+        queue = self._suspects if delivery.is_suspect else self._ready
+        queue.put(
             delivery,
             rank=delivery.rank if stays else 0.0,
             seconds=delivery.seconds if stays else 0.0,
@@ -188,9 +209,10 @@ class Consumer:
         with harmless_when_gone("cancel_consumers"):
             for lane in lanes:
                 await lane.queue.cancel(lane.tag)
-        for delivery in self._ready.empty():
+        for delivery in self._ready.empty() + self._suspects.empty():
             await self.hand_back(delivery)
         self._ready.close()
+        self._suspects.close()
 
     async def hand_back(self, delivery: Delivery) -> None:
         """Somebody has to do this again."""

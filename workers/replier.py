@@ -1,21 +1,40 @@
-"""The end of a pack on the worker: reply, the broker's confirm, then the ack; never otherwise."""
+"""The end of a pack on the worker: reply, the broker's confirm, then the ack; never otherwise.
+
+A pack that could not be answered is put off into a retry queue, when `broker_config.retry` says
+that it may go better then; else the caller gets its error, and a copy goes to the parking lot.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 import time
 import uuid
 from collections import OrderedDict
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import aio_pika
+import msgspec
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from broker_config.connection import Publisher
-from broker_config.errors import LmaasError, Unroutable
-from broker_config.messages import JSON, MSGPACK, REPLY, ItemError, Reply, encode
+from broker_config.errors import BrokerUnavailable, Busy, LmaasError, Unroutable
+from broker_config.messages import (
+    JSON,
+    MSGPACK,
+    REPLY,
+    Code,
+    ItemError,
+    Reply,
+    Request,
+    encode,
+)
+from broker_config.retry import PARKED, TRANSIENT, delay
 from broker_config.topology import Names
+from workers.answering import Pack
 from workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
@@ -24,7 +43,43 @@ log = logging.getLogger(__name__)
 REMEMBERED_JOBS: Final = 10_000
 LARGEST_FLOAT: Final = 3.4e38
 #: Headers of a request that its reply carries too.
-ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
+ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
+#: Characters of an error's words in a header; a frame has room for 128 KiB of headers.
+MAX_REASON: Final = 1_000
+#: Seconds before a broker that did not take a message is asked again.
+PAUSE: Final = 1.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """A reply that is ready to go, and what of it has failed for other reasons than its sender."""
+
+    body: bytes
+    #: By the item's position in its pack.
+    failures: dict[int, ItemError] = field(default_factory=dict)
+    #: Why the pack was refused as a whole.
+    refusal: ItemError | None = None
+
+    @classmethod
+    def of(cls, delivery: Delivery, reply: Reply) -> Answer:
+        failures = {
+            place: result.error
+            for place, result in enumerate(reply.results)
+            if result.error is not None and result.error.code in PARKED
+        }
+        for place in failures.keys() & delivery.pack.faults.keys():  # the sender's own words
+            del failures[place]
+        return cls(encode(reply, language(delivery)), failures, reply.error)
+
+    @property
+    def error(self) -> ItemError | None:
+        """The first one; None when there is nothing to put off or to park."""
+        return self.refusal or next(iter(self.failures.values()), None)
+
+    @property
+    def transient(self) -> ItemError | None:
+        """One that may be gone at the next try."""
+        return next((e for e in self.failures.values() if e.code in TRANSIENT), None)
 
 
 class Replier:
@@ -42,30 +97,38 @@ class Replier:
         """Whether nobody waits any more for the job that this pack belongs to."""
         return delivery.message.reply_to in self._cancelled
 
-    async def finish(self, delivery: Delivery, body: bytes) -> None:
-        """Without a confirmed reply the pack goes back to the broker."""
+    async def finish(self, delivery: Delivery, answer: Answer) -> None:
+        """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
         try:
-            if delivery.pack.error is not None:
-                await self._park(delivery, delivery.pack.error)
-            if delivery.message.reply_to:
-                began = time.monotonic()
-                await self._reply(delivery, delivery.message.reply_to, body)
-                self._consumer.prefetch.confirmed(time.monotonic() - began)
+            if not ((error := answer.transient) and await self._put_off(delivery, error)):
+                await self._answer(delivery, answer)
         except LmaasError as error:
-            log.warning("reply not sent: %s", error, extra={"action": "reply_failed"})
+            log.warning(
+                "not settled: %s", error, extra={"action": "settle_failed", **_who(delivery)}
+            )
+            await asyncio.sleep(PAUSE)  # it comes back at once
             await self._consumer.hand_back(delivery)
         else:
             await self._consumer.ack(delivery)
 
+    async def _answer(self, delivery: Delivery, answer: Answer) -> None:
+        """Parked first: who hears of an error finds it there."""
+        if answer.error is not None:
+            await self._park(delivery, answer)
+        claimed = await self._reply(delivery, answer.body)
+        if not claimed and (answer.error is not None or not await self._wait_for_caller(delivery)):
+            log.info(
+                "nobody waits for a reply", extra={"action": "reply_unclaimed", **_who(delivery)}
+            )
+
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
-        headers: HeadersType = {
-            **delivery.message.headers,
-            "lmaas-cost": delivery.seconds,
-            "lmaas-published-ms": int(published(delivery.headers) * 1000),
-        }
+        headers = _headers(
+            delivery, cost=delivery.seconds, published_ms=int(published(delivery.headers) * 1000)
+        )
+        message = _copy(delivery.message, headers, priority=0)
         try:
-            await self._publisher.publish(self._names.work, key, _copy(delivery.message, headers))
+            await self._publisher.publish(self._names.work, key, message)
         except LmaasError as error:
             log.warning("not moved to %s: %s", key, error, extra={"action": "move_failed"})
             delivery.belongs = None
@@ -77,7 +140,11 @@ class Replier:
         """Drop a pack of a cancelled job."""
         await self._consumer.ack(delivery)
 
-    async def _reply(self, delivery: Delivery, reply_to: str, body: bytes) -> None:
+    async def _reply(self, delivery: Delivery, body: bytes) -> bool:
+        """Whether somebody takes the reply, or nobody asked for one."""
+        reply_to = delivery.message.reply_to
+        if not reply_to:
+            return True
         table = delivery.headers.table()
         message = aio_pika.Message(
             body,
@@ -87,40 +154,138 @@ class Replier:
             type=REPLY,
             headers={name: table[name] for name in ECHOED if name in table},
         )
+        began = time.monotonic()
         try:
             # The default exchange reaches every queue by its name, whoever declared it.
-            await self._publisher.publish("", reply_to, message)
+            await self._publish(delivery, "", reply_to, message)
         except Unroutable:
-            self._nobody_waits(delivery.headers.job, reply_to)
+            return False
+        self._consumer.prefetch.confirmed(time.monotonic() - began)
+        return True
 
-    def _nobody_waits(self, job: str | None, reply_to: str) -> None:
-        """The results queue is gone: the caller left, or cancelled the job by deleting it."""
-        log.info("nobody waits for a reply", extra={"action": "reply_unclaimed", "job": job})
-        if job:  # a client's queue may be made anew when the client is back
+    async def _wait_for_caller(self, delivery: Delivery) -> bool:
+        """The results queue is gone, with its broker for now, or for good: whether to try again.
+
+        Who cancels a job deletes its queue; that of a client may be made anew when it is back.
+        """
+        reply_to = delivery.message.reply_to
+        if delivery.headers.job is None:
+            words = f"no queue {reply_to!r} for the answer"
+            return await self._put_off(delivery, ItemError(code=Code.RESULTS_GONE, message=words))
+        if reply_to:
             self._cancelled[reply_to] = None
             if len(self._cancelled) > REMEMBERED_JOBS:
                 self._cancelled.popitem(last=False)
+        return False
 
-    async def _park(self, delivery: Delivery, error: ItemError) -> None:
-        """Put a copy with the reason into the parking lot, for people to look at."""
-        headers: HeadersType = {
-            **delivery.headers.table(),
-            "lmaas-error": str(error.code),
-            "lmaas-reason": error.message,
-            "lmaas-worker": self._name,
+    async def _put_off(self, delivery: Delivery, error: ItemError) -> bool:
+        """Into a retry queue, if a later try has any use."""
+        headers, now = delivery.headers, time.time()
+        born = published(headers)
+        left = headers.deadline_ms / 1000 - now if headers.deadline_ms else None
+        chosen = delay(error.code, headers.attempt, age=now - born, left=left, roll=random.random())
+        if chosen is None:
+            return False
+        changed = _headers(
+            delivery,
+            attempt=headers.attempt + 1,
+            published_ms=int(born * 1000),
+            **self._told(delivery, error),
+        )
+        log.warning(
+            "put off for %s after try %d: %s", chosen, headers.attempt, error,
+            extra={"action": "put_off", "code": error.code, **_who(delivery)},
+        )  # fmt: skip
+        key = delivery.message.routing_key or ""
+        await self._publish(
+            delivery, self._names.retry(chosen), key, _copy(delivery.message, changed)
+        )
+        return True
+
+    async def _park(self, delivery: Delivery, answer: Answer) -> None:
+        """A copy of what failed, with the reason, into the parking lot, for people to look at."""
+        error = answer.error
+        assert error is not None
+        headers = _headers(
+            delivery, parked_ms=int(time.time() * 1000), **self._told(delivery, error)
+        )
+        pack = delivery.pack
+        body = None
+        if answer.refusal is None and pack.request and len(answer.failures) < len(pack):
+            body = _part(pack, pack.request, answer.failures, language(delivery))
+        message = _copy(delivery.message, headers, body)
+        log.warning(
+            "%d items parked: %s", len(answer.failures) or len(pack), error,
+            extra={"action": "parked", "code": error.code, **_who(delivery)},
+        )  # fmt: skip
+        await self._publish(delivery, self._names.dead, delivery.message.routing_key or "", message)
+
+    def _told(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
+        """What went wrong, as headers."""
+        return {
+            "first_error": delivery.headers.first_error or str(error)[:MAX_REASON],
+            "error": str(error.code),
+            "reason": error.message[:MAX_REASON],
+            "worker": self._name,
         }
-        message = _copy(delivery.message, headers)
-        await self._publisher.publish(self._names.dead, delivery.message.routing_key or "", message)
+
+    async def _publish(
+        self, delivery: Delivery, exchange: str, key: str, message: aio_pika.Message
+    ) -> None:
+        """Again and again, while the pack is ours: the broker may be full, or in alarm for hours.
+
+        Raises Unroutable, and BrokerUnavailable or Busy when somebody else gets the pack.
+        """
+        while True:
+            try:
+                return await self._publisher.publish(exchange, key, message)
+            except (BrokerUnavailable, Busy) as error:
+                if not delivery.is_ours:
+                    raise
+                log.warning(
+                    "not published yet: %s", error,
+                    extra={"action": "publish_again", **_who(delivery)},
+                )  # fmt: skip
+                await asyncio.sleep(PAUSE)
 
 
-def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Message:
+def _who(delivery: Delivery) -> dict[str, Any]:
+    """What a log line says of the pack that it is about."""
+    headers = delivery.headers
+    return {"job": headers.job, "chunk": headers.chunk, "trace": headers.traceparent}
+
+
+def _headers(delivery: Delivery, **changes: Any) -> HeadersType:
+    """Those of the pack with some changed. Foreign ones stay; the broker's own are its to make."""
+    foreign = {
+        name: value
+        for name, value in delivery.message.headers.items()
+        if not name.startswith(("x-", "lmaas-"))
+    }
+    return foreign | msgspec.structs.replace(delivery.headers, **changes).table()
+
+
+def _part(pack: Pack, request: Request, places: dict[int, ItemError], content_type: str) -> bytes:
+    """The body of a pack of the items at these places."""
+    items = [request.items[place] for place in sorted(places)]
+    return encode(msgspec.structs.replace(request, items=items), content_type)
+
+
+def _copy(
+    message: AbstractIncomingMessage,
+    headers: HeadersType,
+    body: bytes | None = None,
+    *,
+    priority: int | None = None,
+) -> aio_pika.Message:
     return aio_pika.Message(
-        message.body,
+        message.body if body is None else body,
         content_type=message.content_type,
         correlation_id=message.correlation_id,
         delivery_mode=DeliveryMode.PERSISTENT,
         headers={name: value for name, value in headers.items() if _fits(value)},
         message_id=uuid.uuid4().hex,
+        priority=message.priority if priority is None else priority,
         reply_to=message.reply_to,
         timestamp=message.timestamp,
         type=message.type,
@@ -136,7 +301,3 @@ def language(delivery: Delivery) -> str:
     """Answered as it was asked; in JSON when nobody could read the question."""
     asked = (delivery.message.content_type or "").partition(";")[0].strip().lower()
     return MSGPACK if asked == MSGPACK else JSON
-
-
-def encoded(delivery: Delivery, reply: Reply) -> bytes:
-    return encode(reply, language(delivery))

@@ -6,34 +6,45 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Final
 
 from broker_config.connection import Publisher
-from broker_config.errors import ModelNotFound
+from broker_config.errors import ModelNotFound, WorkerStuck
 from broker_config.estimator import Estimator
-from broker_config.messages import Code, ItemError, Reply, failed
+from broker_config.messages import Code, ItemError
 from broker_config.scheduling import Cost
 from broker_config.settings import Settings
-from workers.answering import Answerer
+from workers.answering import Answerer, failed_reply
+from workers.apart import Apart
 from workers.consumer import Consumer, Delivery
 from workers.ready_queue import ReadyQueue
-from workers.replier import Replier, encoded
+from workers.replier import Answer, Replier
 from workers.repository import Repository
 
 log = logging.getLogger(__name__)
+
+#: Seconds after the last pack that came back until the process for such packs is ended.
+APART_IDLE: Final = 30.0
+#: Seconds that a worker whose run does not end has to say what else there is to say, before the
+#: system ends it: the run may keep Python's lock, so that nothing else of the worker runs.
+ALARM_GRACE: Final = 5.0
 
 
 class Worker:
     """Serves models from their lanes until it is told to stop."""
 
-    def __init__(self, settings: Settings, models: Sequence[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, models: Sequence[str] = (), *, mortal: bool = False
+    ) -> None:
         """`models` are served; all of the repository when none is named.
 
-        Raises ModelNotFound when the repository is empty.
+        With `mortal` the system ends the whole process when a run does not end and even keeps the
+        event loop from turning. Raises ModelNotFound when the repository is empty.
         """
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.settings = settings
@@ -46,9 +57,15 @@ class Worker:
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        self._apart = Apart(settings, self.name, self.models)
+        self._apart_executor = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        #: Packs that came back.
+        self._suspects: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        self._mortal = mortal
         #: What packs cost, by model.
         self.estimators: dict[str, Estimator] = {}
         self._stop = asyncio.Event()
+        self._overdue = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -58,7 +75,8 @@ class Worker:
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Serve until `stop`; `started` is set when all lanes are consumed.
 
-        Raises ModelError or BrokerError when it cannot go on.
+        Raises ModelError or BrokerError when it cannot go on, WorkerStuck when a run does not end
+        within `pack_timeout`, or within `drain_timeout` after `stop`: its thread still runs then.
         """
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -70,13 +88,15 @@ class Worker:
                         started.set()
                     await self._until_stopped(*links)
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._apart.stop()
+            for executor in (self._executor, self._apart_executor):
+                executor.shutdown(wait=False, cancel_futures=True)
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
         loop = asyncio.get_running_loop()
         self.estimators = await loop.run_in_executor(self._executor, self._load)
         publisher = Publisher(self.settings, f"{self.name} publish")
-        consumer = Consumer(self.settings, self.name, self.estimators, self._ready)
+        consumer = Consumer(self.settings, self.name, self.estimators, self._ready, self._suspects)
         await stack.enter_async_context(publisher)
         await stack.enter_async_context(consumer.session)
         return publisher, consumer
@@ -101,29 +121,44 @@ class Worker:
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
         replier = Replier(self.name, self.settings.names, publisher, consumer)
-        working = asyncio.create_task(self._work(replier, consumer), name="work")
+        working = asyncio.gather(
+            asyncio.create_task(self._work(replier, consumer), name="work"),
+            asyncio.create_task(self._work_apart(replier), name="work apart"),
+        )
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
-        lost = [asyncio.create_task(session.failed()) for session in (publisher, consumer.session)]
-        tasks: list[asyncio.Task[Any]] = [working, stopping, *lost]
+        overdue = asyncio.create_task(self._overdue.wait(), name="overdue")
+        sessions = (publisher, consumer.session)
+        failing = [asyncio.create_task(session.failed()) for session in sessions]
+        ending: list[asyncio.Future[Any]] = [working, *failing]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
+            await asyncio.wait([stopping, overdue, *ending], return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done() or overdue.done():
                 await self._drain(working, consumer)
-            for task in (working, *lost):
-                if task.done():
-                    task.result()
+            for future in ending:
+                if future.done():
+                    future.result()
         finally:
-            await _cancelled(*tasks)
+            await _cancelled(stopping, overdue, *ending)
 
-    async def _drain(self, working: asyncio.Task[None], consumer: Consumer) -> None:
+    async def _drain(self, working: asyncio.Future[Any], consumer: Consumer) -> None:
+        """Take no more, finish what was begun, send what is to be sent."""
+        stuck = self._overdue.is_set()
+        limit = ALARM_GRACE / 2 if stuck else self.settings.drain_timeout
         log.info("draining", extra={"action": "drain"})
-        await consumer.stop()
-        _, late = await asyncio.wait([working], timeout=self.settings.drain_timeout)
-        if late:
-            log.warning(
-                "not finished within %g s: the broker will redeliver it",
-                self.settings.drain_timeout,
-                extra={"action": "drain_timeout"},
+        try:
+            async with asyncio.timeout(limit):
+                await consumer.stop()
+                if not stuck:
+                    await asyncio.wait([working])
+                while self._settling:
+                    await asyncio.wait(self._settling)
+        except TimeoutError:
+            stuck = True
+        if stuck:
+            which = "pack_timeout" if self._overdue.is_set() else "drain_timeout"
+            raise WorkerStuck(
+                f"a run did not end within {getattr(self.settings, which):g} s (setting {which}); "
+                "the broker gives its packs to another worker"
             )
 
     async def _work(self, replier: Replier, consumer: Consumer) -> None:
@@ -133,12 +168,34 @@ class Worker:
             wanted = [d for d in deliveries if not self._settled_unrun(d, replier)]
             if not wanted:
                 continue
-            bodies, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            overdue = loop.call_later(self.settings.pack_timeout, self._overdue.set)
+            answers, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            overdue.cancel()
             self._observe(wanted, seconds, consumer)
-            for delivery, body in zip(wanted, bodies, strict=True):
-                self._settle(replier.finish(delivery, body))
-        if self._settling:
-            await asyncio.wait(self._settling)
+            for delivery, answer in zip(wanted, answers, strict=True):
+                self._settle(replier.finish(delivery, answer))
+
+    async def _work_apart(self, replier: Replier) -> None:
+        """The same for packs that came back: each alone, in the process beside us."""
+        loop = asyncio.get_running_loop()
+        while deliveries := await self._next_suspects():
+            for delivery in deliveries:
+                if not self._settled_unrun(delivery, replier):
+                    answer = await loop.run_in_executor(
+                        self._apart_executor, self._run_apart, delivery
+                    )
+                    self._settle(replier.finish(delivery, answer))
+
+    async def _next_suspects(self) -> list[Delivery]:
+        """When none comes for a while, the process for them is ended."""
+        try:
+            async with asyncio.timeout(APART_IDLE):
+                return await self._suspects.take()
+        except TimeoutError:
+            await asyncio.get_running_loop().run_in_executor(
+                self._apart_executor, self._apart.close
+            )
+        return await self._suspects.take()
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
@@ -152,7 +209,8 @@ class Worker:
             fault = ItemError(
                 code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
             )
-            self._settle(replier.finish(delivery, encoded(delivery, self._failed(delivery, fault))))
+            reply = failed_reply(delivery.pack, fault, self.name)
+            self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
         else:
             return False
         return True
@@ -173,37 +231,35 @@ class Worker:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    def _run(self, deliveries: list[Delivery]) -> tuple[list[bytes], float]:
-        """In the inference thread: the bodies of the replies, and the seconds they took."""
-        began = time.perf_counter()
-        return self._answer(deliveries), time.perf_counter() - began
-
-    def _answer(self, deliveries: list[Delivery]) -> list[bytes]:
-        """A model that fails over a pack fails its items, not us."""
+    @contextlib.contextmanager
+    def _alarm(self) -> Iterator[None]:
+        """The system ends the process (SIGALRM) when a run goes on although it is overdue."""
+        if not self._mortal:
+            yield
+            return
+        signal.setitimer(signal.ITIMER_REAL, self.settings.pack_timeout + ALARM_GRACE)
         try:
-            replies = self._answerer.answer([delivery.pack for delivery in deliveries])
-        except Exception as error:
-            if len(deliveries) > 1:  # the others go on without the one at fault
-                return [body for delivery in deliveries for body in self._answer([delivery])]
-            log.exception("inference failed", extra={"action": "inference_failed"})
-            fault = ItemError(code=Code.INTERNAL, message=_words(error))
-            replies = [self._failed(delivery, fault) for delivery in deliveries]
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _run(self, deliveries: list[Delivery]) -> tuple[list[Answer], float]:
+        """In the inference thread: the answers, and the seconds they took."""
+        began = time.perf_counter()
+        with self._alarm():
+            return self._answer(deliveries), time.perf_counter() - began
+
+    def _answer(self, deliveries: list[Delivery]) -> list[Answer]:
+        replies = self._answerer.answer([delivery.pack for delivery in deliveries])
         return [
-            encoded(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
+            Answer.of(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
         ]
 
-    def _failed(self, delivery: Delivery, fault: ItemError) -> Reply:
-        request = delivery.pack.request
-        if request is None:
-            return Reply(model="", results=[], worker=self.name, error=fault)
-        return Reply(model=request.model, results=failed(request.items, fault), worker=self.name)
+    def _run_apart(self, delivery: Delivery) -> Answer:
+        return Answer.of(delivery, self._apart.answer(delivery.pack))
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
-
-
-async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
     """Cancels those that have not ended, and waits for their end."""
     for task in tasks:
         task.cancel()

@@ -15,6 +15,7 @@ from broker_config.errors import (
     ModelError,
     SettingsError,
     TopologyMismatch,
+    WorkerStuck,
 )
 from broker_config.settings import Settings
 from lmaas.cli import logs, options
@@ -50,9 +51,13 @@ async def serve(settings: Settings, served: tuple[str, ...]) -> None:
     """One worker, in this process."""
     from workers.worker import Worker  # a supervisor of several needs no model runtime
 
-    worker = Worker(settings, served)
+    worker = Worker(settings, served, mortal=True)
     on_signal(worker.stop, lambda: os._exit(Exit.INTERRUPTED))
-    await worker.run()
+    try:
+        await worker.run()
+    except WorkerStuck as error:
+        click.echo(f"error: {error}", err=True)
+        os._exit(Exit.FAILED)  # a normal exit would wait for the thread
 
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:

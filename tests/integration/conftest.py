@@ -35,6 +35,7 @@ from producer.client import Client
 from producer.publishing import PackPublisher
 from workers.answering import Pack
 from workers.consumer import Consumer, Delivery
+from workers.replier import Answer
 from workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -375,7 +376,7 @@ class Stage:
         worker.name = self.name
         observe = worker._observe
 
-        def run(deliveries: list[Delivery]) -> tuple[list[bytes], float]:
+        def run(deliveries: list[Delivery]) -> tuple[list[Answer], float]:
             for delivery in deliveries:
                 if delivery.pack.request:
                     self.lanes[delivery.pack.request.items[0].id] = delivery.lane
@@ -386,6 +387,7 @@ class Stage:
             observe(deliveries, seconds, consumer)
 
         worker._answerer.answer = self.answer  # type: ignore[method-assign]
+        worker._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
         worker._run = run  # type: ignore[method-assign]
         worker._observe = observed  # type: ignore[method-assign]
         return worker

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from broker_config.errors import ModelNotFound
-from broker_config.messages import JSON, MSGPACK, Code
+from broker_config.messages import JSON, MSGPACK, Code, Item, Result
 from broker_config.settings import Settings
 from broker_config.topology import routing_key
 from producer.client import Client
@@ -33,6 +34,7 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
+from workers.runtime import Runtime
 from workers.worker import Worker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
@@ -243,26 +245,92 @@ async def test_headers_that_make_no_sense_stop_nobody(foreign: Foreign) -> None:
     assert reply["results"][0]["label"] == "positive"
 
 
-async def test_an_inference_that_fails_is_the_error_of_its_own_pack(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+async def test_an_inference_that_fails_is_the_error_of_its_own_item(
+    settings: Settings, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(settings) as worker:
-        answer = worker._answerer.answer
-
-        def failing(packs: Any) -> Any:
-            if any("cursed" in item.text for pack in packs for item in pack.request.items):
-                raise MemoryError("cursed \ud800")
-            return answer(packs)
-
-        monkeypatch.setattr(worker._answerer, "answer", failing)
-        one_each = msgspec.structs.replace(settings, pack_items=1)
-        async with Client(one_each) as client:
-            texts = [GOOD, "cursed", BAD, GOOD]
-            results = [result async for result in client.classify_many("sentiment", texts)]
-    assert [result.label for result in results] == ["positive", None, "negative", "positive"]
+    curse(monkeypatch, RuntimeError("cursed \ud800"))
+    texts = [GOOD, "cursed", BAD, "", GOOD]
+    async with Client(settings) as client:
+        results = [result async for result in client.classify_many("sentiment", texts)]
+    assert [result.label for result in results] == ["positive", None, "negative", None, "positive"]
     assert results[1].error is not None
     assert results[1].error.code == Code.INTERNAL
-    assert "MemoryError" in results[1].error.message
+    assert "RuntimeError" in results[1].error.message
+    parked = await foreign.parked()
+    assert [item["text"] for item in msgspec.msgpack.decode(parked.body)["items"]] == ["cursed"]
+    assert parked.headers["lmaas-error"] == Code.INTERNAL
+    assert parked.headers["lmaas-first-error"] == str(results[1].error)
+    assert parked.routing_key == "sentiment.instant"
+
+
+def curse(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
+    """Running the text "cursed" raises the first error, the next time the second and so on."""
+    answer, left = Runtime.answer, list(errors)
+
+    def cursed(runtime: Runtime, items: list[Item], *rest: Any, **options: Any) -> list[Result]:
+        if any(item.text == "cursed" for item in items) and left:
+            # What is over several items is narrowed down to the one before it counts.
+            raise left[0] if len(items) > 1 else left.pop(0)
+        return answer(runtime, items, *rest, **options)
+
+    monkeypatch.setattr(Runtime, "answer", cursed)
+
+
+async def test_memory_that_was_short_is_tried_for_again(
+    settings: Settings, client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curse(monkeypatch, MemoryError(), OSError("the disk sleeps"))
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    texts = [GOOD, "cursed", BAD]
+    began = time.monotonic()
+    async with asyncio.timeout(LIMIT):
+        results = [result async for result in client.classify_many("sentiment", texts)]
+    assert time.monotonic() - began >= 6
+    assert all(result.label for result in results)
+
+
+async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
+    settings: Settings, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curse(monkeypatch, *[MemoryError()] * 9)
+    monkeypatch.setattr("broker_config.retry.MAX_ATTEMPTS", 2)
+    await foreign.send(request(GOOD, "cursed"), headers={"mine": "stays", "x-death": []})
+    _, reply = await foreign.reply()
+    assert reply["results"][0]["label"] == "positive"
+    assert reply["results"][1]["error"]["code"] == Code.OUT_OF_MEMORY
+    parked = await foreign.parked()
+    assert json.loads(parked.body) == {
+        "model": "sentiment",
+        "items": [{"id": "i1", "text": "cursed"}],
+    }
+    headers = dict(parked.headers)
+    assert headers.pop("lmaas-published-ms") <= headers.pop("lmaas-parked-ms")
+    assert headers.pop("lmaas-worker")
+    words = "MemoryError: "
+    assert headers == {
+        "mine": "stays",
+        "lmaas-attempt": 2,
+        "lmaas-first-error": f"out_of_memory: {words}",
+        "lmaas-error": "out_of_memory",
+        "lmaas-reason": words,
+    }
+
+
+async def test_an_answer_waits_for_a_results_queue_that_comes_late(
+    settings: Settings, worker: Worker, foreign: Foreign
+) -> None:
+    late = f"{settings.prefix}.late"
+    await foreign.send(request(GOOD), reply_to=late, correlation_id="c")
+    put_off = settings.names.retry("1s"), settings.names.retry("5s")
+
+    async def waits() -> bool:
+        return 1 in [await depth(settings, queue) for queue in put_off]
+
+    await until(waits)
+    queue = await foreign.channel.declare_queue(late, exclusive=True)
+    await queue.consume(foreign.replies.put, no_ack=True)
+    message, reply = await foreign.reply()
+    assert (message.correlation_id, reply["results"][0]["label"]) == ("c", "positive")
 
 
 async def test_only_the_named_models_are_served(settings: Settings) -> None:
