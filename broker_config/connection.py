@@ -126,7 +126,10 @@ async def _try_once(url: URL, context: ssl.SSLContext | None) -> AbstractConnect
         trying.add_done_callback(_close_unwanted)
         trying.cancel()
         raise
-    return trying.result()
+    try:
+        return trying.result()
+    except StopAsyncIteration as error:  # aiormq's word for it
+        raise ConnectionResetError("it accepts connections and closes them at once") from error
 
 
 def _close_unwanted(trying: asyncio.Task[AbstractConnection]) -> None:
