@@ -112,13 +112,13 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         await self.ended()
 
-    def left_behind(self) -> list[int]:
-        """Processes of its session that live."""
+    def left_behind(self) -> list[str]:
+        """The command lines of processes of its session that live."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == self.pid and process.status() != "zombie":
-                    found.append(process.pid)
+                    found.append(" ".join(process.cmdline()))
         return found
 
 

@@ -37,7 +37,7 @@ def _counts(outcome: Outcome) -> list[Figure]:
         ("poison rows not parked with their reason", len(outcome.unparked)),
         ("items parked for nothing", len(outcome.parked_for_nothing)),
         ("messages left in lanes and retry queues", outcome.left),
-        ("processes left", outcome.processes),
+        ("processes left", len(outcome.processes)),
         ("times that the producer gave up", len(outcome.gave_up)),
     )
     return [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
@@ -88,6 +88,9 @@ def _tables(outcome: Outcome) -> list[Grid]:
             ],
         ),
     ]
+    if outcome.processes:
+        rows: list[list[Cell]] = [[command] for command in outcome.processes]
+        tables.append(Grid(title="Processes left", columns=["command"], rows=rows))
     if outcome.verdict.examples:
         tables.append(
             Grid(title="Wrong", columns=["the first ones"],

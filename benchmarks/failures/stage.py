@@ -167,9 +167,7 @@ class Stage:
         """Every worker consumes every lane, and every process is there."""
 
         async def consuming() -> bool:
-            if workers.code is not None:
-                last = "\n".join(workers.lines[-60:])
-                raise click.ClickException(f"the supervisor ended with {workers.code}: {last}")
+            check_alive(workers)
             return (
                 len(workers.children()) >= WORKERS
                 and await queues.consuming(connection, self.direct) >= WORKERS
@@ -177,3 +175,10 @@ class Stage:
 
         async with queues.connected(self.direct) as connection:
             await until(consuming)
+
+
+def check_alive(workers: Process) -> None:
+    """Raises when the supervisor has ended by itself: nobody would ever answer again."""
+    if workers.code is not None:
+        last = "\n".join(workers.lines[-30:])
+        raise click.ClickException(f"the supervisor ended with {workers.code}: {last}")

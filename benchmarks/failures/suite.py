@@ -19,7 +19,7 @@ from benchmarks.failures.job import Producer
 from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
-from benchmarks.failures.stage import CALM, POISONED, Happened, Stage
+from benchmarks.failures.stage import CALM, POISONED, Happened, Stage, check_alive
 
 #: Seconds that the queues may take to come to rest after the last row.
 REST: Final = 30.0
@@ -52,7 +52,7 @@ class Outcome:
     parked: list[Parked] = field(default_factory=list)
     #: Messages in lanes and retry queues, and processes, when all is over.
     left: int = 0
-    processes: int = 0
+    processes: list[str] = field(default_factory=list)
     #: What the producer said when it gave up by itself.
     gave_up: list[str] = field(default_factory=list)
     #: Worker processes that ended by themselves, for poison or not.
@@ -128,6 +128,7 @@ async def _stormy(
         began = time.monotonic()
 
         async def due() -> bool:
+            check_alive(workers)
             done = await producer.done()
             return done or bool(coming and producer.rows() >= coming[0].at * outcome.items)
 
@@ -142,7 +143,7 @@ async def _stormy(
         await _rest(stage)
         outcome.restarts = workers.said("worker process ended")
         await workers.drained()
-        outcome.processes = len(workers.left_behind())
+        outcome.processes = workers.left_behind()
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
         outcome.parked = await parked(connection, stage.direct)
