@@ -37,8 +37,11 @@ from broker_config.errors import (
     Unroutable,
 )
 from broker_config.settings import Settings, masked
+from broker_config.unreadable import tolerate
 
 T = TypeVar("T")
+
+tolerate()
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +126,10 @@ async def _try_once(url: URL, context: ssl.SSLContext | None) -> AbstractConnect
         trying.add_done_callback(_close_unwanted)
         trying.cancel()
         raise
-    return trying.result()
+    try:
+        return trying.result()
+    except StopAsyncIteration as error:  # aiormq's word for it
+        raise ConnectionResetError("it accepts connections and closes them at once") from error
 
 
 def _close_unwanted(trying: asyncio.Task[AbstractConnection]) -> None:

@@ -1,0 +1,72 @@
+"""An output under faults beside a calm one: what was lost, doubled, wrong. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmarks.failures.poison import Poison
+
+#: Examples that are kept of what is wrong.
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of an output, as it is written; `error` is "code: words" or empty."""
+
+    id: str
+    label: str
+    score: str
+    error: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Numbers of rows."""
+
+    lost: int = 0
+    doubled: int = 0
+    #: Another label, score or error than in the calm run; out of order; never asked for.
+    wrong: int = 0
+    #: Poison rows that do not have their error code; they are among the wrong ones.
+    unblamed: int = 0
+    #: The first of the wrong ones, in words.
+    examples: list[str] = field(default_factory=list)
+
+    def note(self, words: str) -> None:
+        """One more that is wrong."""
+        self.wrong += 1
+        if len(self.examples) < _SHOWN:
+            self.examples.append(words)
+
+
+def compare(calm: Sequence[Row], output: Iterable[Row], poison: Mapping[int, Poison]) -> Verdict:
+    """Row n of the calm run has the id n; of a poison row only its error's code counts."""
+    verdict = Verdict()
+    seen: set[int] = set()
+    last = -1
+    for row in output:
+        number = int(row.id) if row.id.isdecimal() else -1
+        if not 0 <= number < len(calm):
+            verdict.note(f"row {row.id!r} was never asked for")
+        elif number in seen:
+            verdict.doubled += 1
+        else:
+            seen.add(number)
+            if number < last:
+                verdict.note(f"row {number} comes after row {last}")
+            elif number in poison:
+                _judge_poison(verdict, row, poison[number])
+            elif row != calm[number]:
+                verdict.note(f"{row} and not {calm[number]}")
+            last = max(last, number)
+    verdict.lost = len(calm) - len(seen)
+    return verdict
+
+
+def _judge_poison(verdict: Verdict, row: Row, poison: Poison) -> None:
+    if row.label or row.error.partition(":")[0] != poison.code:
+        verdict.unblamed += 1
+        verdict.note(f"{row} has {poison.name}, and not the error {poison.code}")

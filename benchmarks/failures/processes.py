@@ -1,0 +1,141 @@
+"""Processes that are begun, listened to, and ended in every way there is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+import click
+import psutil
+
+from benchmarks import rig
+from broker_config.settings import Settings
+
+#: Seconds in which what should happen has to.
+LIMIT: Final = 60.0
+
+
+class Process:
+    """A Python process in a session of its own, whose standard error is kept."""
+
+    def __init__(self, process: asyncio.subprocess.Process, command: str) -> None:
+        self._process = process
+        self._command = command
+        self.pid = process.pid
+        self.lines: list[str] = []
+        self._told = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, settings: Settings, *command: str) -> Process:
+        """With all of the settings, and none from elsewhere."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            env=os.environ | rig.environment(settings),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        return cls(process, " ".join(command))
+
+    async def _read(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            async with self._told:
+                self.lines.append(line.decode(errors="replace").rstrip())
+                self._told.notify_all()
+        async with self._told:
+            self._told.notify_all()
+
+    def said(self, word: str) -> int:
+        """Lines that have the word."""
+        return sum(word in line for line in self.lines)
+
+    async def says(self, word: str, times: int = 1) -> None:
+        """Waits until so many lines have the word. Raises when the process ends before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT), self._told:
+                await self._told.wait_for(
+                    lambda: self.said(word) >= times or self._reader_is_at_end()
+                )
+        if self.said(word) < times:
+            last = "\n".join(self.lines[-20:])
+            raise click.ClickException(f"{self._command} did not say {word!r}: {last}")
+
+    def _reader_is_at_end(self) -> bool:
+        return self._process.stderr is None or self._process.stderr.at_eof()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.returncode
+
+    def children(self) -> list[psutil.Process]:
+        """What it has spawned with `multiprocessing` and still runs, oldest first."""
+        try:
+            children = psutil.Process(self.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+        return [child for child in children if _is_spawned(child)]
+
+    async def ended(self) -> int:
+        """Waits for its own end; the exit code."""
+        code = await self._process.wait()
+        await self._reader
+        return code
+
+    async def drained(self) -> int:
+        """SIGTERM, and its end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        async with asyncio.timeout(LIMIT):
+            return await self.ended()
+
+    async def killed(self) -> int:
+        """SIGKILL, which its children may outlive."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self.ended()
+
+    async def close(self) -> None:
+        """Ends it, and whatever it has left behind."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.ended()
+
+    def left_behind(self) -> list[int]:
+        """Processes of its session that live."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == self.pid and process.status() != "zombie":
+                    found.append(process.pid)
+        return found
+
+
+def _is_spawned(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any("spawn_main" in argument for argument in process.cmdline())
+    return False
+
+
+@contextlib.asynccontextmanager
+async def started(
+    settings: Settings, *command: str, says: str = "ready", times: int = 1
+) -> AsyncIterator[Process]:
+    """A process that has said its word so many times; nothing of it outlives the block."""
+    process = await Process.start(settings, *command)
+    try:
+        await process.says(says, times)
+        yield process
+    finally:
+        await process.close()

@@ -1,0 +1,121 @@
+"""What the suite found, as a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+from typing import Final
+
+from benchmarks.failures.faults import Kind
+from benchmarks.failures.stage import HEARTBEAT, PACK_TIMEOUT, WORKERS, Happened
+from benchmarks.failures.suite import Outcome
+from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
+
+#: Kinds after which the broker itself comes back.
+_OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
+
+
+def report(outcome: Outcome) -> Report:
+    return Report(
+        benchmark="failures",
+        setting=f"{outcome.items:,} IMDB reviews through the queue by `lmaas classify --resume`, "
+        f"{WORKERS} workers, all connections through a proxy; {len(outcome.happened)} faults one "
+        f"at a time and {len(outcome.poison)} poison rows, seed {outcome.seed}; heartbeats of "
+        f"{HEARTBEAT} s, `pack_timeout` of {PACK_TIMEOUT:g} s",
+        figures=[*_counts(outcome), *_times(outcome)],
+        tables=[*_tables(outcome)],
+        plots=_plots(outcome.happened),
+    )
+
+
+def _counts(outcome: Outcome) -> list[Figure]:
+    verdict = outcome.verdict
+    none = (
+        ("rows lost", verdict.lost),
+        ("rows doubled", verdict.doubled),
+        ("rows wrong", verdict.wrong),
+        ("poison rows not parked with their reason", len(outcome.unparked)),
+        ("items parked for nothing", len(outcome.parked_for_nothing)),
+        ("messages left in lanes and retry queues", outcome.left),
+        ("processes left", outcome.processes),
+        ("times that the producer gave up", len(outcome.gave_up)),
+    )
+    return [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
+
+
+def _times(outcome: Outcome) -> list[Figure]:
+    killed = [h.redelivered for h in outcome.happened if h.redelivered is not None]
+    back = [
+        h.consuming
+        for h in outcome.happened
+        if h.fault.kind in _OF_BROKER and h.consuming is not None
+    ]
+    figures = [
+        Figure(name="calm run", value=outcome.calm_seconds, unit="s"),
+        Figure(name="run under faults", value=outcome.seconds, unit="s"),
+        Figure(name="outages in it", value=outcome.outages, unit="s"),
+        Figure(name="time under faults, without the outages / calm run",
+               value=(outcome.seconds - outcome.outages) / outcome.calm_seconds, unit="",
+               at_most=2),
+    ]  # fmt: skip
+    if killed:
+        figures.append(
+            Figure(name="worker killed -9: its packs with another, longest", value=max(killed),
+                   unit="s", at_most=1)
+        )  # fmt: skip
+    if back:
+        figures.append(
+            Figure(name="broker back: all workers consuming, longest", value=max(back), unit="s",
+                   at_most=5)
+        )  # fmt: skip
+    return figures
+
+
+def _tables(outcome: Outcome) -> list[Grid]:
+    by_kind = [[h for h in outcome.happened if h.fault.kind is kind] for kind in Kind]
+    tables = [
+        Grid(
+            title="Faults; seconds are the median and the longest",
+            columns=["", "times", "outage", "all consuming again after", "pause in the output"],
+            rows=[_row(some) for some in by_kind if some],
+        ),
+        Grid(
+            title="Poison",
+            columns=["", "rows", "in the parking lot, items"],
+            rows=[
+                [kind.name, rows, sum(kind in one.text for one in outcome.parked)]
+                for kind, rows in Counter(outcome.poison.values()).items()
+            ],
+        ),
+    ]
+    if outcome.verdict.examples:
+        tables.append(
+            Grid(title="Wrong", columns=["the first ones"],
+                 rows=[[example] for example in outcome.verdict.examples])
+        )  # fmt: skip
+    return tables
+
+
+def _row(some: list[Happened]) -> list[Cell]:
+    return [
+        str(some[0].fault.kind),
+        len(some),
+        _spread([h.outage for h in some]),
+        _spread([h.consuming or 0.0 for h in some]),
+        _spread([h.pause for h in some]),
+    ]
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{median(seconds):.2f} / {max(seconds):.2f}"
+
+
+def _plots(happened: list[Happened]) -> list[Plot]:
+    pauses = {
+        str(kind): max(h.pause for h in happened if h.fault.kind is kind)
+        for kind in Kind
+        if any(h.fault.kind is kind for h in happened)
+    }
+    if not pauses:
+        return []
+    return [bars("Longest pause in the output", "s", pauses, ours=list(pauses))]

@@ -1,0 +1,179 @@
+"""Where faults happen: a private broker, a line to it, workers under their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import click
+import msgspec
+
+from benchmarks import rig
+from benchmarks.failures import queues
+from benchmarks.failures.faults import Fault, Kind
+from benchmarks.failures.job import Producer
+from benchmarks.failures.polling import until
+from benchmarks.failures.processes import Process, started
+from benchmarks.failures.proxy import Proxy
+from broker_config.local_node import LocalNode
+from broker_config.settings import Settings
+
+WORKERS: Final = 2
+#: Seconds between heartbeats: who vanishes is found out after two or three of them.
+HEARTBEAT: Final = 2
+#: Seconds that one run may take.
+PACK_TIMEOUT: Final = 2.0
+#: Seconds after which a system has not recovered from a fault.
+LIMIT: Final = 120.0
+
+CALM: Final = ("-m", "lmaas", "worker", "--processes", str(WORKERS))
+POISONED: Final = ("-m", "benchmarks.poisoned", "--processes", str(WORKERS))
+
+
+@dataclass(slots=True)
+class Happened:
+    """A fault, and what came of it; in seconds."""
+
+    fault: Fault
+    #: Rows that were done when it happened.
+    rows: int
+    #: Until the broker could be reached again.
+    outage: float = 0.0
+    #: Until the packs that a killed worker held were with others, and how many there were.
+    redelivered: float | None = None
+    held: int = 0
+    #: From the end of the outage until every worker consumed again.
+    consuming: float | None = None
+    #: Until more rows were done than before.
+    pause: float = 0.0
+
+
+@dataclass(slots=True)
+class Stage:
+    """All that can be broken, and the settings of those who use it through the line."""
+
+    settings: Settings
+    #: For those who look on: past the line.
+    direct: Settings
+    node: LocalNode
+    proxy: Proxy
+    source: Random = field(default_factory=Random)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, seed: int) -> AsyncIterator[Stage]:
+        with tempfile.TemporaryDirectory() as folder:
+            async with LocalNode(Path(folder) / "node") as node, Proxy.serving(node.url) as proxy:
+                settings = Settings(
+                    broker_url=proxy.url,
+                    models=str(rig.MODELS),
+                    heartbeat=HEARTBEAT,
+                    pack_timeout=PACK_TIMEOUT,
+                )
+                direct = msgspec.structs.replace(settings, broker_url=node.url)
+                yield cls(settings, direct, node, proxy, Random(seed))
+
+    def workers(self, command: tuple[str, ...]) -> contextlib.AbstractAsyncContextManager[Process]:
+        """A supervisor and its workers, ready."""
+        return started(self.settings, *command, times=WORKERS)
+
+    async def strike(self, fault: Fault, workers: Process, producer: Producer) -> Happened:
+        """Let it happen; returns when the system is whole again and goes on."""
+        happened = Happened(fault, producer.rows())
+        began = time.monotonic()
+        async with asyncio.timeout(LIMIT):
+            # Progress and recovery do not wait for each other.
+            goes_on = asyncio.create_task(self._goes_on(happened, producer, began))
+            try:
+                await self._strike(happened, workers, producer)
+                ended = time.monotonic()
+                await self._until_consuming(workers)
+                happened.consuming = time.monotonic() - ended
+                await goes_on
+            finally:
+                goes_on.cancel()
+        return happened
+
+    async def _goes_on(self, happened: Happened, producer: Producer, began: float) -> None:
+        async def more() -> bool:
+            return producer.rows() > happened.rows or await producer.done()
+
+        await until(more)
+        happened.pause = time.monotonic() - began
+
+    async def _strike(self, happened: Happened, workers: Process, producer: Producer) -> None:
+        fault = happened.fault
+        match fault.kind:
+            case Kind.WORKER:
+                await self._kill_worker(happened, workers)
+            case Kind.PRODUCER:
+                await producer.kill()
+                await producer.start()
+            case Kind.CUT:
+                self.proxy.cut()
+            case Kind.RESTART:
+                await self._outage(happened, self.node.restart())
+            case Kind.CRASH:
+                await self._outage(happened, self._crash())
+            case Kind.STALL:
+                await self._outage(happened, self.proxy.stall(fault.seconds))
+            case Kind.SLOW:
+                await self._outage(happened, self.proxy.slow(fault.seconds))
+            case Kind.HALF_OPEN:
+                await self._outage(happened, self.proxy.half_open())
+
+    async def _outage(self, happened: Happened, outage: Coroutine[Any, Any, None]) -> None:
+        began = time.monotonic()
+        await outage
+        happened.outage = time.monotonic() - began
+
+    async def _crash(self) -> None:
+        self.node.kill()
+        await self.node.start()
+
+    async def _kill_worker(self, happened: Happened, workers: Process) -> None:
+        """And wait until what it held is with another one."""
+        victims = workers.children()
+        if not victims:  # between an end and a start
+            await self._until_consuming(workers)
+            victims = workers.children()
+        before = len(self.proxy.redeliveries), len(self.proxy.ended)
+        began = time.monotonic()
+        os.kill(self.source.choice(victims).pid, signal.SIGKILL)
+
+        async def disconnected() -> bool:
+            return len(self.proxy.ended) >= before[1] + 2  # one to publish, one to consume
+
+        async def redelivered() -> bool:
+            return len(self.proxy.redeliveries) >= wanted
+
+        await until(disconnected)
+        happened.held = sum(held for _, held in self.proxy.ended[before[1] :])
+        wanted = before[0] + happened.held
+        await until(redelivered)
+        last = self.proxy.redeliveries[wanted - 1] if happened.held else began
+        happened.redelivered = max(0.0, last - began)
+
+    async def _until_consuming(self, workers: Process) -> None:
+        """Every worker consumes every lane, and every process is there."""
+
+        async def consuming() -> bool:
+            if workers.code is not None:
+                last = "\n".join(workers.lines[-60:])
+                raise click.ClickException(f"the supervisor ended with {workers.code}: {last}")
+            return (
+                len(workers.children()) >= WORKERS
+                and await queues.consuming(connection, self.direct) >= WORKERS
+            )
+
+        async with queues.connected(self.direct) as connection:
+            await until(consuming)

@@ -1,0 +1,171 @@
+"""One job, calmly and then under faults; what was lost, doubled, wrong, and how long it took."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.failures import job, queues
+from benchmarks.failures.comparison import Verdict, compare
+from benchmarks.failures.faults import Fault, plan
+from benchmarks.failures.job import Producer
+from benchmarks.failures.parking import Parked, parked
+from benchmarks.failures.poison import Poison, poison_of, rows
+from benchmarks.failures.polling import until
+from benchmarks.failures.stage import CALM, POISONED, Happened, Stage
+
+#: Seconds that the queues may take to come to rest after the last row.
+REST: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done."""
+
+    items: int
+    faults: int
+    seed: int
+    #: Rows of each kind of poison.
+    poison: int
+    kinds: tuple[Poison, ...] = tuple(Poison)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was seen."""
+
+    items: int
+    seed: int
+    calm_seconds: float = 0.0
+    #: Under faults, and to the last row.
+    seconds: float = 0.0
+    happened: list[Happened] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    poison: dict[int, Poison] = field(default_factory=dict)
+    parked: list[Parked] = field(default_factory=list)
+    #: Messages in lanes and retry queues, and processes, when all is over.
+    left: int = 0
+    processes: int = 0
+    #: What the producer said when it gave up by itself.
+    gave_up: list[str] = field(default_factory=list)
+    #: Worker processes that ended by themselves, for poison or not.
+    restarts: int = 0
+
+    @property
+    def outages(self) -> float:
+        return sum(happened.outage for happened in self.happened)
+
+    @property
+    def unparked(self) -> set[int]:
+        """Poison rows that are not in the parking lot with their reason."""
+        found = {
+            _number(one)
+            for one in self.parked
+            if one.reason and (bad := poison_of(one.text)) and one.code == bad.code
+        }
+        return set(self.poison) - found
+
+    @property
+    def parked_for_nothing(self) -> list[Parked]:
+        return [one for one in self.parked if _number(one) not in self.poison]
+
+
+def _number(one: Parked) -> int:
+    number, _, _ = one.text.partition(" ")
+    return int(number) if number.isdecimal() else -1
+
+
+async def measure(texts: Sequence[str], what: Plan, tell: Callable[[str], None] = print) -> Outcome:
+    """The whole suite; it ends by itself."""
+    poison = rows(what.seed, what.kinds, what.poison, what.items)
+    outcome = Outcome(items=what.items, seed=what.seed, poison=poison)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "reviews.csv"
+        job.write(source, texts, what.items, poison)
+        async with Stage.open(what.seed) as stage:
+            calm = Path(folder) / "calm.csv"
+            outcome.calm_seconds = await _calm(stage, source, calm)
+            tell(f"calm run: {outcome.calm_seconds:.1f} s")
+            target = Path(folder) / "output.csv"
+            faults = plan(what.seed, what.faults)
+            await _stormy(stage, source, target, faults, outcome, tell)
+        outcome.verdict = compare(job.read(calm), job.read(target), poison)
+    return outcome
+
+
+async def _calm(stage: Stage, source: Path, target: Path) -> float:
+    async with (
+        stage.workers(CALM) as workers,
+        Producer.running(stage.settings, source, target) as producer,
+    ):
+        began = time.monotonic()
+        await until(producer.done)
+        seconds = time.monotonic() - began
+        await workers.drained()
+    return seconds
+
+
+async def _stormy(
+    stage: Stage,
+    source: Path,
+    target: Path,
+    faults: Sequence[Fault],
+    outcome: Outcome,
+    tell: Callable[[str], None],
+) -> None:
+    coming = deque(faults)
+    async with (
+        stage.workers(POISONED) as workers,
+        Producer.running(stage.settings, source, target) as producer,
+    ):
+        began = time.monotonic()
+
+        async def due() -> bool:
+            done = await producer.done()
+            return done or bool(coming and producer.rows() >= coming[0].at * outcome.items)
+
+        while not await producer.done():
+            await until(due)
+            if not await producer.done():
+                happened = await stage.strike(coming.popleft(), workers, producer)
+                outcome.happened.append(happened)
+                tell(_line(happened))
+        outcome.seconds = time.monotonic() - began
+        outcome.gave_up = producer.gave_up
+        await _rest(stage)
+        outcome.restarts = workers.said("worker process ended")
+        await workers.drained()
+        outcome.processes = len(workers.left_behind())
+    async with queues.connected(stage.direct) as connection:
+        outcome.left = await queues.waiting(connection, stage.direct)
+        outcome.parked = await parked(connection, stage.direct)
+
+
+async def _rest(stage: Stage) -> None:
+    """Packs of producers that were killed are still answered; the last retries come back."""
+
+    async def empty() -> bool:
+        return not await queues.waiting(connection, stage.direct)
+
+    async with queues.connected(stage.direct) as connection:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST):
+                await until(empty)
+
+
+def _line(happened: Happened) -> str:
+    parts = [f"{happened.rows:>9,} rows: {happened.fault.kind}"]
+    if happened.outage:
+        parts.append(f"outage {happened.outage:.2f} s")
+    if happened.redelivered is not None:
+        parts.append(f"{happened.held} packs with others after {happened.redelivered:.2f} s")
+    if happened.consuming is not None:
+        parts.append(f"all consuming after {happened.consuming:.2f} s")
+    return ", ".join([*parts, f"pause {happened.pause:.2f} s"])

@@ -1,0 +1,72 @@
+"""`lmaas worker`, in which some texts do harm: `python -m benchmarks.poisoned`.
+
+The harm is put into the Runtime when this module is imported, because the processes that
+`multiprocessing` spawns from here, and those that these spawn, import it again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from benchmarks.failures.poison import Poison, poison_of
+from broker_config.messages import Item, Result
+from lmaas.cli import worker
+from workers.runtime import Runtime
+
+
+def harmful(plain: Callable[..., list[Result]]) -> Callable[..., list[Result]]:
+    """`Runtime.answer` that the first poison among its texts does its harm to."""
+
+    def answer(runtime: Runtime, items: Sequence[Item], *rest: Any, **options: Any) -> list[Result]:
+        for item in items:
+            if poison := poison_of(item.text or ""):
+                HARM[poison]()
+        return plain(runtime, items, *rest, **options)
+
+    return answer
+
+
+def _die(number: signal.Signals) -> NoReturn:
+    os.kill(os.getpid(), number)
+    while True:  # until it is delivered
+        time.sleep(1)
+
+
+def _refuse_memory() -> NoReturn:
+    raise MemoryError("std::bad_alloc")
+
+
+def _sleep() -> NoReturn:
+    while True:
+        time.sleep(1)
+
+
+def _hold() -> NoReturn:
+    # A call through PyDLL keeps the interpreter's lock, as a bug in an extension would.
+    library = ctypes.PyDLL(None)
+    while True:
+        library.sleep(3600)
+
+
+def _raise() -> NoReturn:
+    raise ValueError("a bug that only this text meets")
+
+
+HARM: dict[Poison, Callable[[], NoReturn]] = {
+    Poison.SEGFAULT: lambda: _die(signal.SIGSEGV),
+    Poison.OOM_KILL: lambda: _die(signal.SIGKILL),
+    Poison.MEMORY_ERROR: _refuse_memory,
+    Poison.SLEEP: _sleep,
+    Poison.HOLD: _hold,
+    Poison.EXCEPTION: _raise,
+}
+
+Runtime.answer = harmful(Runtime.answer)  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    worker.command()

@@ -1,0 +1,63 @@
+"""Properties that nobody can read."""
+
+from __future__ import annotations
+
+import struct
+
+import pamqp.frame
+import pytest
+from pamqp.header import ContentHeader
+
+from broker_config.errors import MessageError
+from broker_config.messages import decode_request
+from broker_config.unreadable import UNREADABLE, tolerate
+
+tolerate()
+
+CORRELATION_ID = 1 << 10
+HEADERS = 1 << 13
+TIMESTAMP = 1 << 6
+
+
+def received(flags: int, values: bytes) -> ContentHeader:
+    """What a consumer gets of a message of 7 bytes with these properties."""
+    payload = struct.pack(">HHQH", 60, 0, 7, flags) + values
+    frame = struct.pack(">BHI", 2, 1, len(payload)) + payload + b"\xce"
+    _, _, header = pamqp.frame.unmarshal(frame)
+    assert isinstance(header, ContentHeader)
+    return header
+
+
+def nested(depth: int) -> bytes:
+    table = b""
+    for _ in range(depth):
+        table = b"\x01tF" + struct.pack(">I", len(table)) + table
+    return struct.pack(">I", len(table)) + table
+
+
+@pytest.mark.parametrize(
+    ("flags", "values"),
+    [
+        (CORRELATION_ID, b"\x02\xff\xfe"),
+        (HEADERS, b"\x00\x00\x00\x03\x01\xfft\x01"),
+        (HEADERS, b"\x00\x00\x00\x03\x01a?"),
+        (HEADERS, nested(5_000)),
+        (TIMESTAMP, b"\xff" * 8),
+        (CORRELATION_ID, b""),
+    ],
+)
+def test_unreadable_properties_are_told_in_the_content_type(flags: int, values: bytes) -> None:
+    header = received(flags, values)
+    assert header.body_size == 7
+    told = header.properties.content_type
+    assert told is not None
+    assert told.startswith(UNREADABLE)
+    assert header.properties.reply_to is None
+    with pytest.raises(MessageError, match=UNREADABLE):
+        decode_request(b"{}", told, max_item_bytes=1, max_items=1)
+
+
+def test_readable_properties_stay_as_they_are() -> None:
+    header = received(CORRELATION_ID, b"\x03" + "é1".encode())
+    assert header.properties.correlation_id == "é1"
+    assert header.properties.content_type is None
