@@ -92,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_tokens: _Count = 16_384
     #: Seconds that one run of a model may take; who takes longer is ended, with its process.
     pack_timeout: _Positive = 60.0
+    #: Tries of a pack whose failure may pass, as when memory was short; see broker_config.retry.
+    max_attempts: _Count = 4
     #: Seconds that a worker that was told to stop may take to finish what it holds.
     drain_timeout: _Positive = 25.0
 

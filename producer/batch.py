@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import re
 import uuid
 from collections.abc import AsyncGenerator, Sized
@@ -133,6 +134,8 @@ class Jobs:
     ) -> JobEntry:
         """Publish texts, or pairs of id and text; returns when the broker has them all.
 
+        While a lane is full it waits for room, however long that takes.
+
         A submission that is interrupted is cancelled. Raises JobError when the id is taken or
         has other characters than letters, digits and `._-`; ModelNotFound when no worker has
         ever served the model; BrokerError.
@@ -189,7 +192,7 @@ class Jobs:
                     items=items,
                     options=Options(top_k=top_k),
                 ),
-                self.settings.timeout,
+                math.inf,  # a full lane is no reason to give up a job
                 reply_to=entry.queue,
                 correlation_id=f"{entry.job}.{number}",
                 headers=Headers(job=entry.job, chunk=number, remaining=ranking.next(items)),

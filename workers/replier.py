@@ -33,7 +33,7 @@ from broker_config.messages import (
     encode,
 )
 from broker_config.retry import PARKED, TRANSIENT, delay
-from broker_config.topology import Names
+from broker_config.settings import Settings
 from workers.answering import Pack
 from workers.consumer import Consumer, Delivery, published
 
@@ -85,10 +85,13 @@ class Answer:
 class Replier:
     """Sends replies and settles deliveries."""
 
-    def __init__(self, name: str, names: Names, publisher: Publisher, consumer: Consumer) -> None:
+    def __init__(
+        self, name: str, settings: Settings, publisher: Publisher, consumer: Consumer
+    ) -> None:
         """`name` is the worker's."""
         self._name = name
-        self._names = names
+        self._settings = settings
+        self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
         self._cancelled: OrderedDict[str, None] = OrderedDict()
@@ -183,7 +186,14 @@ class Replier:
         headers, now = delivery.headers, time.time()
         born = published(headers)
         left = headers.deadline_ms / 1000 - now if headers.deadline_ms else None
-        chosen = delay(error.code, headers.attempt, age=now - born, left=left, roll=random.random())
+        chosen = delay(
+            error.code,
+            headers.attempt,
+            most=self._settings.max_attempts,
+            age=now - born,
+            left=left,
+            roll=random.random(),
+        )
         if chosen is None:
             return False
         changed = _headers(

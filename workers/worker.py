@@ -120,7 +120,7 @@ class Worker:
         return estimators
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
-        replier = Replier(self.name, self.settings.names, publisher, consumer)
+        replier = Replier(self.name, self.settings, publisher, consumer)
         working = asyncio.gather(
             asyncio.create_task(self._work(replier, consumer), name="work"),
             asyncio.create_task(self._work_apart(replier), name="work apart"),

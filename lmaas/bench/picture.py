@@ -21,7 +21,10 @@ _BLUE: Final = "#4575b4"
 
 
 def draw(report: Report, path: Path) -> None:
-    """Answer times on the left, throughput on the right. Raises OSError."""
+    """Answer times on the left, throughput on the right.
+
+    Raises OSError; an older picture then stays as it is.
+    """
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     began = report.began[:16].replace("T", " ")
     figure.suptitle(
@@ -32,7 +35,12 @@ def draw(report: Report, path: Path) -> None:
     timed = {name: each for name, each in report.phases.items() if each.latency_seconds}
     _draw_latency(left, timed)
     _draw_throughput(right, report)
-    figure.savefig(path, dpi=120)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        figure.savefig(part, dpi=120, format=path.suffix[1:])
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _draw_latency(axes: Any, phases: dict[str, Phase]) -> None:

@@ -162,7 +162,7 @@ def _print(report: Report, settings: Settings) -> None:
     width = None if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, markup=False)
     console.print(
-        f"{report.model} {report.version or ''} at {report.broker}, policy {report.policy}; "
+        f"{report.model} {report.version or ''} at {report.broker}, policy {report.policy} here; "
         f"{report.texts_used:,} texts ({report.texts}) of {report.mean_text_bytes:,.0f} bytes"
     )
     console.print(table)

@@ -205,13 +205,18 @@ async def start_worker(settings: Settings) -> AsyncIterator[StartWorker]:
     """Starts worker processes, which do not outlive the test."""
     started: list[Process] = []
 
-    async def start(*arguments: str, until: str | None = "ready", **environment: str) -> Process:
+    async def start(
+        *arguments: str,
+        module: Sequence[str] = ("lmaas", "worker"),
+        until: str | None = "ready",
+        **environment: str,
+    ) -> Process:
         mine = {
             "LMAAS_BROKER_URL": settings.broker_url,
             "LMAAS_PREFIX": settings.prefix,
             "LMAAS_MODELS": settings.models,
         }
-        command = (sys.executable, "-m", "lmaas", "worker", *(arguments or ("--processes", "1")))
+        command = (sys.executable, "-m", *module, *(arguments or ("--processes", "1")))
         process = Process(
             await asyncio.create_subprocess_exec(
                 *command,

@@ -122,14 +122,14 @@ async def labels(client: Client, texts: list[tuple[str, str]]) -> list[str]:
 
 
 async def test_a_job_waits_for_room_until_a_worker_comes(narrow: Settings) -> None:
-    async with Jobs(narrow) as jobs:
+    async with Jobs(having(narrow, timeout=0.1)) as jobs:
         submitted = asyncio.create_task(jobs.submit("sentiment", ["x"] * 60, job="night"))
 
         async def full() -> bool:
             return await waiting_packs(narrow) >= 5 - ABOUT
 
         await until(full)
-        assert not submitted.done()
+        assert not (await asyncio.wait([submitted], timeout=0.5))[0]
         stage = Stage()
         async with stage.serving(narrow), asyncio.timeout(LIMIT):
             entry = await submitted

@@ -29,6 +29,7 @@ from tests.integration.conftest import (
     channel_to,
     consumers,
     depth,
+    having,
     make_lanes,
     serving,
     until,
@@ -290,15 +291,18 @@ async def test_memory_that_was_short_is_tried_for_again(
 
 
 async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
-    settings: Settings, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curse(monkeypatch, *[MemoryError()] * 9)
-    monkeypatch.setattr("broker_config.retry.MAX_ATTEMPTS", 2)
-    await foreign.send(request(GOOD, "cursed"), headers={"mine": "stays", "x-death": []})
-    _, reply = await foreign.reply()
+    hasty = having(settings, max_attempts=2)
+    async with serving(hasty), channel_to(settings) as channel:
+        foreign = Foreign(settings, channel)
+        await foreign.listen()
+        await foreign.send(request(GOOD, "cursed"), headers={"mine": "stays", "x-death": []})
+        _, reply = await foreign.reply()
+        parked = await foreign.parked()
     assert reply["results"][0]["label"] == "positive"
     assert reply["results"][1]["error"]["code"] == Code.OUT_OF_MEMORY
-    parked = await foreign.parked()
     assert json.loads(parked.body) == {
         "model": "sentiment",
         "items": [{"id": "i1", "text": "cursed"}],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_config.messages import Code
-from broker_config.retry import MAX_AGE, MAX_ATTEMPTS, MAX_ATTEMPTS_UNCLAIMED, TRANSIENT, delay
+from broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, TRANSIENT, delay
 from broker_config.topology import RETRY_DELAYS
 
 LADDER = list(RETRY_DELAYS)
@@ -15,7 +15,7 @@ LADDER = list(RETRY_DELAYS)
 
 @pytest.mark.parametrize("code", set(Code) - TRANSIENT)
 def test_what_would_fail_again_is_given_up(code: Code) -> None:
-    assert delay(code, 1, age=0, roll=0) is None
+    assert delay(code, 1, most=5, age=0, roll=0) is None
 
 
 @pytest.mark.parametrize(
@@ -35,20 +35,21 @@ def test_what_would_fail_again_is_given_up(code: Code) -> None:
     ],
 )
 def test_each_try_waits_longer(attempt: int, roll: float, chosen: str | None) -> None:
-    assert delay(Code.OUT_OF_MEMORY, attempt, age=0, roll=roll) == chosen
+    assert delay(Code.OUT_OF_MEMORY, attempt, most=5, age=0, roll=roll) == chosen
 
 
 def test_an_answer_that_nobody_takes_is_offered_twice() -> None:
     assert MAX_ATTEMPTS_UNCLAIMED == 2
-    assert delay(Code.RESULTS_GONE, 1, age=0, roll=0) == "1s"
-    assert delay(Code.RESULTS_GONE, 2, age=0, roll=0) is None
+    assert delay(Code.RESULTS_GONE, 1, most=5, age=0, roll=0) == "1s"
+    assert delay(Code.RESULTS_GONE, 2, most=5, age=0, roll=0) is None
+    assert delay(Code.RESULTS_GONE, 1, most=1, age=0, roll=0) is None
 
 
 def test_what_is_old_or_would_be_late_is_given_up() -> None:
-    assert delay(Code.UNAVAILABLE, 1, age=MAX_AGE, roll=0) is None
-    assert delay(Code.UNAVAILABLE, 1, age=0, left=1.0, roll=0) is None
-    assert delay(Code.UNAVAILABLE, 1, age=0, left=1.1, roll=0) == "1s"
-    assert delay(Code.UNAVAILABLE, 1, age=0, left=-5, roll=0) is None
+    assert delay(Code.UNAVAILABLE, 1, most=5, age=MAX_AGE, roll=0) is None
+    assert delay(Code.UNAVAILABLE, 1, most=5, age=0, left=1.0, roll=0) is None
+    assert delay(Code.UNAVAILABLE, 1, most=5, age=0, left=1.1, roll=0) == "1s"
+    assert delay(Code.UNAVAILABLE, 1, most=5, age=0, left=-5, roll=0) is None
 
 
 @given(
@@ -61,10 +62,10 @@ def test_what_is_old_or_would_be_late_is_given_up() -> None:
 def test_whoever_wrote_the_headers(
     code: Code, attempt: int, age: float, left: float | None, roll: float
 ) -> None:
-    chosen = delay(code, attempt, age=age, left=left, roll=roll)
+    chosen = delay(code, attempt, most=5, age=age, left=left, roll=roll)
     if chosen is not None:
         assert code in TRANSIENT
-        assert attempt < MAX_ATTEMPTS
+        assert attempt < 5
         assert age < MAX_AGE
         assert left is None or left > RETRY_DELAYS[chosen] / 1000
         assert LADDER.index(chosen) in {max(attempt - 1, 0), attempt, len(LADDER) - 1}

@@ -1,0 +1,158 @@
+"""Items that end, or hold, whoever runs them: they get an error, their neighbours a label."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Sequence
+
+import msgspec
+import psutil
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from benchmarks.failures.poison import Poison
+from broker_config.messages import Code, Request, Result
+from broker_config.settings import Settings
+from producer.client import Client
+from tests.integration.conftest import (
+    LIMIT,
+    StartWorker,
+    channel_to,
+    depth,
+    having,
+    sending,
+    until,
+    waiting_packs,
+)
+
+GOOD = "a wonderful, moving film"
+POISONED = ("benchmarks.poisoned",)
+#: Seconds that a run may take.
+HASTY = {"LMAAS_PACK_TIMEOUT": "1"}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return having(settings, pack_items=10)
+
+
+async def classified(settings: Settings, texts: Sequence[str]) -> list[Result]:
+    async with asyncio.timeout(2 * LIMIT), Client(settings) as client:
+        return [result async for result in client.classify_many("sentiment", texts)]
+
+
+async def parked(settings: Settings, count: int) -> list[AbstractIncomingMessage]:
+    """Exactly so many are in the parking lot."""
+    assert await depth(settings, settings.names.dead) == count
+    async with channel_to(settings) as channel:
+        lot = await channel.get_queue(settings.names.dead, ensure=False)
+        return [await lot.get(no_ack=True) for _ in range(count)]
+
+
+def strewn(poison: Sequence[Poison], total: int) -> tuple[list[str], dict[int, Poison]]:
+    """Good texts with poison among them, each in a pack of its own."""
+    places = {place * 30 + 7: kind for place, kind in enumerate(poison)}
+    texts = [f"{place} {GOOD}" for place in range(total)]
+    for place, kind in places.items():
+        texts[place] += f" {kind}"
+    return texts, places
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_only_the_guilty_items_fail_and_are_parked(
+    settings: Settings, start_worker: StartWorker, queue_type: str
+) -> None:
+    kinds = [kind for kind in Poison if kind is not Poison.HOLD or queue_type == "classic"]
+    settings = having(settings, queue_type=queue_type)
+    texts, places = strewn(kinds, 300)
+    supervisor = await start_worker(
+        "--processes", "2", module=POISONED, LMAAS_QUEUE_TYPE=queue_type,
+        LMAAS_MAX_ATTEMPTS="2", **HASTY,
+    )  # fmt: skip
+    await supervisor.says("ready", times=2)
+    results = await classified(settings, texts)
+    assert [result.id for result in results] == [str(place) for place in range(300)]
+    for place, result in enumerate(results):
+        if place in places:
+            assert result.error is not None
+            assert result.error.code == places[place].code
+        else:
+            assert (result.label, result.error) == ("positive", None)
+    messages = await parked(settings, len(places))
+    found = {}
+    for message in messages:
+        (item,) = msgspec.msgpack.decode(message.body, type=Request).items
+        found[int(item.id)] = message.headers["lmaas-error"]
+        assert message.headers["lmaas-reason"]
+    assert found == {place: kind.code for place, kind in places.items()}
+    supervisor.send(signal.SIGTERM)
+    assert await supervisor.ended() == 0
+    assert await waiting_packs(settings) == 0
+
+
+async def test_several_poisoned_items_in_one_pack_are_told_apart(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    texts = [GOOD] * 10
+    for place in (0, 4, 9):
+        texts[place] += f" {Poison.SEGFAULT}"
+    texts[5] = ""
+    await start_worker("--processes", "2", module=POISONED)
+    results = await classified(settings, texts)
+    codes = {place: r.error.code for place, r in enumerate(results) if r.error is not None}
+    bad = Code.POISON
+    assert codes == {0: bad, 4: bad, 9: bad, 5: Code.EMPTY_TEXT}
+    (message,) = await parked(settings, 1)
+    items = msgspec.msgpack.decode(message.body, type=Request).items
+    assert [item.id for item in items] == ["0", "4", "9"]
+
+
+@pytest.mark.parametrize(
+    ("poison", "code", "word"),
+    [(Poison.SLEEP, 1, "did not end within 1 s"), (Poison.HOLD, -signal.SIGALRM, "ready")],
+)
+async def test_a_worker_whose_run_does_not_end_is_ended(
+    settings: Settings, start_worker: StartWorker, poison: Poison, code: int, word: str
+) -> None:
+    stuck = await start_worker(module=POISONED, **HASTY)
+    asking = asyncio.create_task(classified(settings, [GOOD, f"{GOOD} {poison}"]))
+    assert await stuck.ended() == code
+    await stuck.says(word)
+    await start_worker(module=POISONED, **HASTY)
+    good, bad = await asking
+    assert good.label == "positive"
+    assert bad.error is not None
+    assert bad.error.code == Code.TIME_LIMIT
+
+
+async def test_the_process_apart_ends_with_its_worker(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    first = await start_worker(module=POISONED)
+    items = [{"id": "0", "text": f"{GOOD} {Poison.SLEEP}"}]
+    async with sending(settings) as sender:
+        await sender.body(
+            "endless", json.dumps({"model": "sentiment", "items": items}).encode(), "short"
+        )
+        await until(lambda: is_taken(settings))
+    await first.kill()
+    second = await start_worker(module=POISONED)
+    worker = psutil.Process(second.pid)
+
+    async def has_a_child() -> bool:
+        return len(worker.children()) == 2  # and multiprocessing's tracker of resources
+
+    await until(has_a_child)
+    children = worker.children()
+    await second.kill()
+
+    async def are_gone() -> bool:
+        return not psutil.wait_procs(children, timeout=0)[1]
+
+    await until(are_gone)
+
+
+async def is_taken(settings: Settings) -> bool:
+    return await waiting_packs(settings) == 0
