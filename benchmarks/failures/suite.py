@@ -146,7 +146,7 @@ async def _stormy(
         await _rest(stage)
         outcome.restarts = workers.said("worker process ended")
         await workers.drained()
-        outcome.processes = workers.left_behind()
+        outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
         outcome.parked = await parked(connection, stage.direct)
