@@ -12,10 +12,13 @@ import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
+from broker_config import tracing
 from broker_config.connection import Publisher
 from broker_config.errors import LmaasError, Unroutable
 from broker_config.messages import JSON, MSGPACK, REPLY, ItemError, Reply, encode
+from broker_config.metrics import outcomes
 from broker_config.topology import Names
+from workers import metrics
 from workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
@@ -52,10 +55,28 @@ class Replier:
                 await self._reply(delivery, delivery.message.reply_to, body)
                 self._consumer.prefetch.confirmed(time.monotonic() - began)
         except LmaasError as error:
-            log.warning("reply not sent: %s", error, extra={"action": "reply_failed"})
+            log.warning(
+                "reply not sent: %s",
+                error,
+                extra={"action": "reply_failed", **tracing.context(delivery.headers)},
+            )
             await self._consumer.hand_back(delivery)
         else:
             await self._consumer.ack(delivery)
+            self._tell(delivery)
+
+    def _tell(self, delivery: Delivery) -> None:
+        """For metrics and traces: it was answered."""
+        metrics.answered(delivery)
+        tracing.processed(
+            delivery.headers,
+            exchange=self._names.work,
+            key=delivery.message.routing_key or "",
+            model=delivery.model,
+            lane=delivery.lane,
+            outcomes=delivery.outcomes,
+            seconds=time.monotonic() - delivery.began if delivery.began else 0.0,
+        )
 
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
@@ -67,7 +88,12 @@ class Replier:
         try:
             await self._publisher.publish(self._names.work, key, _copy(delivery.message, headers))
         except LmaasError as error:
-            log.warning("not moved to %s: %s", key, error, extra={"action": "move_failed"})
+            log.warning(
+                "not moved to %s: %s",
+                key,
+                error,
+                extra={"action": "move_failed", **tracing.context(delivery.headers)},
+            )
             delivery.belongs = None
             self._consumer.hold(delivery)
         else:
@@ -91,12 +117,16 @@ class Replier:
             # The default exchange reaches every queue by its name, whoever declared it.
             await self._publisher.publish("", reply_to, message)
         except Unroutable:
-            self._nobody_waits(delivery.headers.job, reply_to)
+            self._nobody_waits(delivery, reply_to)
 
-    def _nobody_waits(self, job: str | None, reply_to: str) -> None:
+    def _nobody_waits(self, delivery: Delivery, reply_to: str) -> None:
         """The results queue is gone: the caller left, or cancelled the job by deleting it."""
-        log.info("nobody waits for a reply", extra={"action": "reply_unclaimed", "job": job})
-        if job:  # a client's queue may be made anew when the client is back
+        metrics.unclaimed()
+        log.info(
+            "nobody waits for a reply",
+            extra={"action": "reply_unclaimed", **tracing.context(delivery.headers)},
+        )
+        if delivery.headers.job:  # a client's queue may be made anew when the client is back
             self._cancelled[reply_to] = None
             if len(self._cancelled) > REMEMBERED_JOBS:
                 self._cancelled.popitem(last=False)
@@ -111,6 +141,7 @@ class Replier:
         }
         message = _copy(delivery.message, headers)
         await self._publisher.publish(self._names.dead, delivery.message.routing_key or "", message)
+        metrics.parked(error.code)
 
 
 def _copy(message: AbstractIncomingMessage, headers: HeadersType) -> aio_pika.Message:
@@ -139,4 +170,5 @@ def language(delivery: Delivery) -> str:
 
 
 def encoded(delivery: Delivery, reply: Reply) -> bytes:
+    delivery.outcomes = outcomes(reply)
     return encode(reply, language(delivery))

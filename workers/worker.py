@@ -12,17 +12,20 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from broker_config import tracing
 from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound
 from broker_config.estimator import Estimator
 from broker_config.messages import Code, ItemError, Reply, failed
 from broker_config.scheduling import Cost
 from broker_config.settings import Settings
+from workers import metrics
 from workers.answering import Answerer
-from workers.consumer import Consumer, Delivery
+from workers.consumer import Consumer, Delivery, Lane
 from workers.ready_queue import ReadyQueue
 from workers.replier import Replier, encoded
 from workers.repository import Repository
+from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +51,33 @@ class Worker:
         self._ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
         #: What packs cost, by model.
         self.estimators: dict[str, Estimator] = {}
+        #: The packs that run.
+        self.running: Sequence[Delivery] = ()
+        #: None until the lanes are consumed.
+        self.watch: Watch | None = None
         self._stop = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""
         self._stop.set()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing is taken from the queues; None when it is."""
+        if self._stop.is_set():
+            return "draining"
+        return self.watch.problem if self.watch else "starting"
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """What it consumes."""
+        return self.watch.lanes if self.watch else ()
+
+    @property
+    def held(self) -> int:
+        """Packs that wait here to be run."""
+        return len(self._ready)
 
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Serve until `stop`; `started` is set when all lanes are consumed.
@@ -62,10 +86,19 @@ class Worker:
         """
         try:
             async with contextlib.AsyncExitStack() as stack:
+                if self.settings.health_port:
+                    # It costs a worker that tells nobody neither time nor memory.
+                    from workers.health import serving
+
+                    await stack.enter_async_context(serving(self))
                 starting = asyncio.create_task(self._start(stack), name="start")
                 if await self._ended_before_stop(starting):
                     links = starting.result()
-                    log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
+                    log.info(
+                        "ready: %s",
+                        ", ".join(self.models),
+                        extra={"action": "worker_ready", "worker": self.name},
+                    )
                     if started:
                         started.set()
                     await self._until_stopped(*links)
@@ -79,6 +112,7 @@ class Worker:
         consumer = Consumer(self.settings, self.name, self.estimators, self._ready)
         await stack.enter_async_context(publisher)
         await stack.enter_async_context(consumer.session)
+        self.watch = Watch(publisher, consumer)
         return publisher, consumer
 
     async def _ended_before_stop(self, task: asyncio.Task[Any]) -> bool:
@@ -103,7 +137,9 @@ class Worker:
         replier = Replier(self.name, self.settings.names, publisher, consumer)
         working = asyncio.create_task(self._work(replier, consumer), name="work")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        assert self.watch is not None
         lost = [asyncio.create_task(session.failed()) for session in (publisher, consumer.session)]
+        lost.append(asyncio.create_task(self.watch.run(), name="watch"))
         tasks: list[asyncio.Task[Any]] = [working, stopping, *lost]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -133,12 +169,25 @@ class Worker:
             wanted = [d for d in deliveries if not self._settled_unrun(d, replier)]
             if not wanted:
                 continue
+            self._begin(wanted)
             bodies, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            self._end(wanted, seconds)
             self._observe(wanted, seconds, consumer)
             for delivery, body in zip(wanted, bodies, strict=True):
                 self._settle(replier.finish(delivery, body))
         if self._settling:
             await asyncio.wait(self._settling)
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        self.running = deliveries
+        now = time.monotonic()
+        for delivery in deliveries:
+            delivery.began = now
+        metrics.began(deliveries)
+
+    def _end(self, deliveries: Sequence[Delivery], seconds: float) -> None:
+        self.running = ()
+        metrics.ran(deliveries, seconds)
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
@@ -148,7 +197,11 @@ class Worker:
         elif delivery.belongs is not None:
             self._settle(replier.move(delivery, delivery.belongs))
         elif deadline and time.time() > deadline / 1000 + self.settings.clock_skew:
-            log.info("deadline passed", extra={"action": "deadline_exceeded"})
+            metrics.deadline_missed()
+            log.info(
+                "deadline passed",
+                extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
+            )
             fault = ItemError(
                 code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
             )
@@ -185,7 +238,10 @@ class Worker:
         except Exception as error:
             if len(deliveries) > 1:  # the others go on without the one at fault
                 return [body for delivery in deliveries for body in self._answer([delivery])]
-            log.exception("inference failed", extra={"action": "inference_failed"})
+            log.exception(
+                "inference failed",
+                extra={"action": "inference_failed", **tracing.context(deliveries[0].headers)},
+            )
             fault = ItemError(code=Code.INTERNAL, message=_words(error))
             replies = [self._failed(delivery, fault) for delivery in deliveries]
         return [
