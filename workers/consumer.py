@@ -95,6 +95,8 @@ class Consumer:
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._tuned = time.monotonic()
+        #: Held while a lane may be without its consumer for a moment.
+        self._changing = asyncio.Lock()
         #: What the worker measures.
         self.prefetch = Prefetch()
         self.session = Session(settings, f"{name} consume", self._prepare)
@@ -187,6 +189,10 @@ class Consumer:
         channel = self._channel
         assert channel is not None, "what was run came over a channel"
         with harmless_when_gone("tune"):
+            await self._tune_lanes(channel)
+
+    async def _tune_lanes(self, channel: AbstractChannel) -> None:
+        async with self._changing:
             for lane in self._lanes:
                 alone = await self._consumers(channel, lane) <= 1
                 better = self.prefetch.better(lane.name, lane.prefetch, alone=alone)
@@ -211,9 +217,10 @@ class Consumer:
         channel = self._channel
         assert channel is not None, "the session is up"
         registered = cast(aiormq.Channel, await channel.get_underlay_channel()).consumers
-        for lane in list(self._lanes):
-            if not await self._consumers(channel, lane) or lane.tag not in registered:
-                return lane.queue.name
+        async with self._changing:
+            for lane in self._lanes:
+                if not await self._consumers(channel, lane) or lane.tag not in registered:
+                    return lane.queue.name
         return None
 
     async def stop(self) -> None:

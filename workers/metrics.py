@@ -30,7 +30,7 @@ class Metrics:
     """Made once a process."""
 
     def __init__(self) -> None:
-        from prometheus_client import Counter, Gauge
+        from prometheus_client import Counter, Gauge, Histogram
 
         self.executions = Counter("lmaas_executions", "Runs of a model over one or more packs.")
         self.packs = _counters("packs", "Packs that were run.", "model")
@@ -52,7 +52,9 @@ class Metrics:
         for lane in LANES:  # the label is seen from the start
             self.wait(lane)
         self.lag = Gauge("lmaas_loop_lag_newest_seconds", "By how much the event loop is late.")
-        self.lags = _histograms("loop_lag", "By how much the event loop was late.")()
+        self.lags = Histogram(
+            "lmaas_loop_lag_seconds", "By how much the event loop was late.", buckets=SECONDS
+        )
 
 
 def _counters(name: str, words: str, *labels: str) -> Callable[..., Counter]:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 INTERVAL: Final = 5.0
-#: So many looks in a row without a consumer are no change of the prefetch that was seen half-way.
+#: So many looks in a row without a consumer are believed.
 LOOKS: Final = 2
 
 
@@ -67,7 +67,7 @@ class Watch:
                 )
             log.warning("%s: consuming anew", self._found, extra={"action": "consumer_lost"})
             self._consumer.session.reset()
-            looks = 0
+            looks, self._found = 0, None
 
     async def _look(self) -> str | None:
         """What is wrong."""
