@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export LMAAS_DATASETS ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench chaos clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run the tests; PYTEST_ARGS goes to pytest"
 	@echo "make check   style and types"
 	@echo "make bench   measure the figures of docs/benchmarks.md"
+	@echo "make chaos   a job under faults, and malformed messages; CHAOS_ARGS goes to the first"
 	@echo "make clean   remove what tools left, but not .venv"
 
 setup:
@@ -35,6 +36,12 @@ check: setup
 bench:
 	@scripts/setup bench
 	@scripts/with-broker $(PYTHON) -m benchmarks --json docs/benchmarks.json --page docs/benchmarks.md
+
+# Both are run, whatever the first finds.
+chaos:
+	@scripts/setup bench
+	@scripts/with-broker $(PYTHON) -m benchmarks.failures suite $(CHAOS_ARGS); found=$$?; \
+	scripts/with-broker $(PYTHON) -m benchmarks.failures fuzz && exit $$found
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

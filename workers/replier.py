@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import struct
 import time
 import uuid
 from collections import OrderedDict
@@ -19,6 +20,7 @@ import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
+from pamqp.encode import encode_table_value
 
 from broker_config import tracing
 from broker_config.connection import Publisher
@@ -44,7 +46,6 @@ log = logging.getLogger(__name__)
 
 #: Cancelled jobs that a worker remembers, by their results queues.
 REMEMBERED_JOBS: Final = 10_000
-LARGEST_FLOAT: Final = 3.4e38
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
 #: Characters of an error's words in a header; a frame has room for 128 KiB of headers.
@@ -330,9 +331,16 @@ def _copy(
     )
 
 
-def _fits(value: object) -> bool:
-    """Whether aio-pika can send a header: it has 32 bits for a fraction, other libraries 64."""
-    return not isinstance(value, float) or abs(value) < LARGEST_FLOAT
+def _fits(value: Any) -> bool:
+    """Whether aio-pika can send a header that it has received.
+
+    It has no text that is not UTF-8, and 32 bits for a fraction, where other libraries have 64.
+    """
+    try:
+        encode_table_value(value)
+    except (TypeError, ValueError, ArithmeticError, struct.error, RecursionError):
+        return False
+    return True
 
 
 def language(delivery: Delivery) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import rig
 from benchmarks.failures import fuzz, results, suite
+from benchmarks.failures.faults import plan
 from benchmarks.failures.poison import Poison
 from benchmarks.report import Report
 from lmaas.cli import logs
@@ -49,10 +50,10 @@ def suite_command(
 ) -> None:
     """A job of reviews, calmly and then under faults at random moments."""
     texts = rig.reviews()
-    plan = suite.Plan(
+    what = suite.Plan(
         items=items,
-        faults=faults,
         seed=seed,
+        faults=plan(seed, faults),
         poison=poison,
         kinds=tuple(Poison[name] for name in kinds) or tuple(Poison),
     )
@@ -61,7 +62,7 @@ def suite_command(
 
     async def measure() -> Report:
         outcome = await suite.measure(
-            texts, plan, lambda line: console.print(line, style="dim", highlight=False)
+            texts, what, lambda line: console.print(line, style="dim", highlight=False)
         )
         return results.report(outcome)
 

@@ -315,6 +315,13 @@ def _no_reply_to(source: Random, properties: _Values) -> bool:
     return False
 
 
+def _other_lane(source: Random, properties: _Values) -> bool:
+    """A worker moves it, with all its headers."""
+    remaining = raw.short(b"lmaas-remaining") + b"I" + struct.pack(">i", 10**6)
+    properties[raw.HEADERS] = raw.long(remaining + raw.short(b"other") + _field(source))
+    return True
+
+
 def _deep_table(source: Random, properties: _Values) -> bool:
     table = b""
     for _ in range(source.choice((10, 500, 2_000))):
@@ -359,6 +366,7 @@ _PROPERTIES: Final[tuple[tuple[str, _Change], ...]] = (
     ("type", _set(raw.TYPE, raw.short(b"lmaas.reply.v1"), raw.short(b""), raw.short(b"x" * 255))),
     ("foreign type", _set(raw.TYPE, _FOREIGN, answerable=False)),
     ("application", _set(raw.APP_ID, raw.short(b"a" * 255))),
+    ("other lane", _other_lane),
     ("deep headers", _deep_table),
     ("foreign header name", _foreign_header_name),
 )  # fmt: skip

@@ -14,10 +14,13 @@ import click
 import psutil
 
 from benchmarks import rig
+from benchmarks.failures.polling import until
 from broker_config.settings import Settings
 
 #: Seconds in which what should happen has to.
 LIMIT: Final = 60.0
+#: Seconds in which children notice that their parent has ended.
+LINGER: Final = 5.0
 
 
 class Process:
@@ -112,13 +115,22 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         await self.ended()
 
-    def left_behind(self) -> list[int]:
-        """Processes of its session that live."""
+    async def left_behind(self) -> list[str]:
+        """The command lines of processes of its session that outlive it for seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await until(self._alone)
+        return self._session()
+
+    async def _alone(self) -> bool:
+        return not self._session()
+
+    def _session(self) -> list[str]:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == self.pid and process.status() != "zombie":
-                    found.append(process.pid)
+                    found.append(" ".join(process.cmdline()))
         return found
 
 

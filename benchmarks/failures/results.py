@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from benchmarks.failures.faults import Kind
-from benchmarks.failures.stage import HEARTBEAT, PACK_TIMEOUT, WORKERS, Happened
+from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WORKERS, Happened
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 
@@ -21,7 +21,7 @@ def report(outcome: Outcome) -> Report:
         setting=f"{outcome.items:,} IMDB reviews through the queue by `lmaas classify --resume`, "
         f"{WORKERS} workers, all connections through a proxy; {len(outcome.happened)} faults one "
         f"at a time and {len(outcome.poison)} poison rows, seed {outcome.seed}; heartbeats of "
-        f"{HEARTBEAT} s, `pack_timeout` of {PACK_TIMEOUT:g} s",
+        f"{HEARTBEAT} s, `pack_timeout` of {PACK_TIMEOUT:g} s, `max_attempts` of {MAX_ATTEMPTS}",
         figures=[*_counts(outcome), *_times(outcome)],
         tables=[*_tables(outcome)],
         plots=_plots(outcome.happened),
@@ -37,7 +37,7 @@ def _counts(outcome: Outcome) -> list[Figure]:
         ("poison rows not parked with their reason", len(outcome.unparked)),
         ("items parked for nothing", len(outcome.parked_for_nothing)),
         ("messages left in lanes and retry queues", outcome.left),
-        ("processes left", outcome.processes),
+        ("processes left", len(outcome.processes)),
         ("times that the producer gave up", len(outcome.gave_up)),
     )
     return [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
@@ -88,6 +88,9 @@ def _tables(outcome: Outcome) -> list[Grid]:
             ],
         ),
     ]
+    if outcome.processes:
+        rows: list[list[Cell]] = [[command] for command in outcome.processes]
+        tables.append(Grid(title="Processes left", columns=["command"], rows=rows))
     if outcome.verdict.examples:
         tables.append(
             Grid(title="Wrong", columns=["the first ones"],

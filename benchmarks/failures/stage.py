@@ -32,6 +32,8 @@ WORKERS: Final = 2
 HEARTBEAT: Final = 2
 #: Seconds that one run may take.
 PACK_TIMEOUT: Final = 2.0
+#: Tries of what may go better the next time.
+MAX_ATTEMPTS: Final = 2
 #: Seconds after which a system has not recovered from a fault.
 LIMIT: Final = 120.0
 
@@ -70,7 +72,7 @@ class Stage:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, seed: int) -> AsyncIterator[Stage]:
+    async def open(cls, seed: int, pack_items: int, window: int) -> AsyncIterator[Stage]:
         with tempfile.TemporaryDirectory() as folder:
             async with LocalNode(Path(folder) / "node") as node, Proxy.serving(node.url) as proxy:
                 settings = Settings(
@@ -78,6 +80,9 @@ class Stage:
                     models=str(rig.MODELS),
                     heartbeat=HEARTBEAT,
                     pack_timeout=PACK_TIMEOUT,
+                    max_attempts=MAX_ATTEMPTS,
+                    pack_items=pack_items,
+                    window=window,
                 )
                 direct = msgspec.structs.replace(settings, broker_url=node.url)
                 yield cls(settings, direct, node, proxy, Random(seed))
@@ -167,9 +172,7 @@ class Stage:
         """Every worker consumes every lane, and every process is there."""
 
         async def consuming() -> bool:
-            if workers.code is not None:
-                last = "\n".join(workers.lines[-60:])
-                raise click.ClickException(f"the supervisor ended with {workers.code}: {last}")
+            check_alive(workers)
             return (
                 len(workers.children()) >= WORKERS
                 and await queues.consuming(connection, self.direct) >= WORKERS
@@ -177,3 +180,10 @@ class Stage:
 
         async with queues.connected(self.direct) as connection:
             await until(consuming)
+
+
+def check_alive(workers: Process) -> None:
+    """Raises when the supervisor has ended by itself: nobody would ever answer again."""
+    if workers.code is not None:
+        last = "\n".join(workers.lines[-30:])
+        raise click.ClickException(f"the supervisor ended with {workers.code}: {last}")

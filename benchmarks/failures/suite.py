@@ -14,12 +14,13 @@ from typing import Final
 
 from benchmarks.failures import job, queues
 from benchmarks.failures.comparison import Verdict, compare
-from benchmarks.failures.faults import Fault, plan
+from benchmarks.failures.faults import Fault
 from benchmarks.failures.job import Producer
 from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
-from benchmarks.failures.stage import CALM, POISONED, Happened, Stage
+from benchmarks.failures.stage import CALM, POISONED, Happened, Stage, check_alive
+from broker_config.settings import Settings
 
 #: Seconds that the queues may take to come to rest after the last row.
 REST: Final = 30.0
@@ -30,11 +31,14 @@ class Plan:
     """What is to be done."""
 
     items: int
-    faults: int
     seed: int
-    #: Rows of each kind of poison.
+    faults: Sequence[Fault]
+    #: Rows of each kind of poison, and the kinds.
     poison: int
-    kinds: tuple[Poison, ...] = tuple(Poison)
+    kinds: Sequence[Poison] = tuple(Poison)
+    #: Items of a pack, and packs on their way: faults find as much at work.
+    pack_items: int = Settings().pack_items
+    window: int = Settings().window
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class Outcome:
     parked: list[Parked] = field(default_factory=list)
     #: Messages in lanes and retry queues, and processes, when all is over.
     left: int = 0
-    processes: int = 0
+    processes: list[str] = field(default_factory=list)
     #: What the producer said when it gave up by itself.
     gave_up: list[str] = field(default_factory=list)
     #: Worker processes that ended by themselves, for poison or not.
@@ -89,13 +93,12 @@ async def measure(texts: Sequence[str], what: Plan, tell: Callable[[str], None] 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "reviews.csv"
         job.write(source, texts, what.items, poison)
-        async with Stage.open(what.seed) as stage:
+        async with Stage.open(what.seed, what.pack_items, what.window) as stage:
             calm = Path(folder) / "calm.csv"
             outcome.calm_seconds = await _calm(stage, source, calm)
             tell(f"calm run: {outcome.calm_seconds:.1f} s")
             target = Path(folder) / "output.csv"
-            faults = plan(what.seed, what.faults)
-            await _stormy(stage, source, target, faults, outcome, tell)
+            await _stormy(stage, source, target, what.faults, outcome, tell)
         outcome.verdict = compare(job.read(calm), job.read(target), poison)
     return outcome
 
@@ -128,6 +131,7 @@ async def _stormy(
         began = time.monotonic()
 
         async def due() -> bool:
+            check_alive(workers)
             done = await producer.done()
             return done or bool(coming and producer.rows() >= coming[0].at * outcome.items)
 
@@ -142,7 +146,7 @@ async def _stormy(
         await _rest(stage)
         outcome.restarts = workers.said("worker process ended")
         await workers.drained()
-        outcome.processes = len(workers.left_behind())
+        outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
         outcome.parked = await parked(connection, stage.direct)

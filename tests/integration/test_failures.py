@@ -1,0 +1,49 @@
+"""The failure suite in short: whatever dies, each row is answered once, as in a calm run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from benchmarks import rig
+from benchmarks.failures import suite
+from benchmarks.failures.comparison import Verdict
+from benchmarks.failures.faults import Fault, Kind
+from benchmarks.failures.poison import Poison
+
+ITEMS = 10_000
+FAULTS = (
+    Fault(Kind.WORKER, 0.1),
+    Fault(Kind.CUT, 0.25),
+    Fault(Kind.PRODUCER, 0.4),
+    Fault(Kind.CRASH, 0.6),
+    Fault(Kind.STALL, 0.8, seconds=1.0),
+)
+#: Those that take no time limit and no retries to be known.
+QUICK = (Poison.SEGFAULT, Poison.EXCEPTION)
+#: Seconds for all of it, on a machine that does much else.
+LIMIT = 180
+
+
+@pytest.fixture
+def reviews(texts: list[str]) -> list[str]:
+    """Those of IMDB where they are."""
+    return rig.reviews() if os.environ.get("LMAAS_DATASETS") else texts
+
+
+@pytest.mark.usefixtures("rabbitmq")
+async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str]) -> None:
+    what = suite.Plan(
+        items=ITEMS, seed=1, faults=FAULTS, poison=1, kinds=QUICK, pack_items=50, window=16
+    )
+    async with asyncio.timeout(LIMIT):
+        outcome = await suite.measure(reviews, what)
+    assert outcome.verdict == Verdict()
+    assert outcome.unparked == set()
+    assert outcome.parked_for_nothing == []
+    assert outcome.left == 0
+    assert outcome.processes == []
+    assert outcome.gave_up == []
+    assert [happened.fault for happened in outcome.happened] == list(FAULTS)

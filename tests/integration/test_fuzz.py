@@ -1,0 +1,20 @@
+"""Malformed messages: each is parked or answered, and the worker does not mind."""
+
+from __future__ import annotations
+
+from benchmarks.failures.fuzz import fuzz
+from broker_config.settings import Settings
+
+MESSAGES = 2_000
+#: Bytes by which a worker may grow that has seen few messages before.
+MAY_GROW = 64 * 2**20
+
+
+async def test_malformed_messages_are_parked_or_answered(settings: Settings) -> None:
+    found = await fuzz(settings, MESSAGES, seed=7)
+    assert found.sent == MESSAGES
+    assert found.lost == {}
+    assert found.left == 0
+    assert (found.code, found.disconnected) == (0, 0)
+    assert found.good
+    assert found.after - found.before < MAY_GROW

@@ -1,0 +1,172 @@
+"""The pure parts of the failure suite: plans, outputs beside each other, frames that pass by."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+
+import pamqp.frame
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import body, commands, header
+
+from benchmarks.failures import faults, poison
+from benchmarks.failures.comparison import Row, Verdict, compare
+from benchmarks.failures.frames import Held
+from benchmarks.failures.job import rows_before
+from benchmarks.failures.malformed import malformed, number_of
+from benchmarks.failures.poison import Poison, poison_of
+from broker_config.settings import Settings
+from workers.answering import read
+
+CALM = [Row(str(number), "positive", f"0.{number}", "") for number in range(5)]
+BAD = {2: Poison.SEGFAULT}
+
+
+def with_poison(error: str = "poison: it ended the process") -> list[Row]:
+    return [*CALM[:2], Row("2", "", "", error), *CALM[3:]]
+
+
+# ------------------------------------------------------------------- comparison
+
+
+def test_an_output_as_in_the_calm_run_is_right() -> None:
+    assert compare(CALM, CALM, {}) == Verdict()
+    assert compare(CALM, with_poison(), BAD) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("output", "lost", "doubled", "wrong", "unblamed"),
+    [
+        (CALM[:4], 1, 0, 0, 0),
+        ([], 5, 0, 0, 0),
+        ([*CALM, CALM[4]], 0, 1, 0, 0),
+        ([CALM[0], CALM[0], *CALM[2:]], 1, 1, 0, 0),
+        ([CALM[1], CALM[0], *CALM[2:]], 0, 0, 1, 0),
+        ([Row("0", "negative", "0.0", ""), *CALM[1:]], 0, 0, 1, 0),
+        ([Row("0", "positive", "0.9", ""), *CALM[1:]], 0, 0, 1, 0),
+        ([Row("0", "", "", "internal: no"), *CALM[1:]], 0, 0, 1, 0),
+        ([*CALM, Row("5", "positive", "0.5", "")], 0, 0, 1, 0),
+        ([*CALM, Row("x", "positive", "0.5", "")], 0, 0, 1, 0),
+    ],
+)
+def test_every_kind_of_damage_is_counted(
+    output: list[Row], lost: int, doubled: int, wrong: int, unblamed: int
+) -> None:
+    verdict = compare(CALM, output, {})
+    assert (verdict.lost, verdict.doubled, verdict.wrong) == (lost, doubled, wrong)
+    assert len(verdict.examples) == wrong
+
+
+@pytest.mark.parametrize("error", ["", "time_limit: it ran longer", "poisonous: no"])
+def test_a_poison_row_needs_its_error_code(error: str) -> None:
+    verdict = compare(CALM, with_poison(error), BAD)
+    assert (verdict.wrong, verdict.unblamed) == (1, 1)
+
+
+def test_a_poison_row_with_a_label_is_wrong() -> None:
+    assert compare(CALM, CALM, BAD).unblamed == 1
+
+
+@pytest.mark.parametrize(
+    ("tail", "rows"),
+    [
+        (b"", 0),
+        (b"id,label,score,error\n", 0),
+        (b"id,label,score,error\n0,positive,0.9,\n", 1),
+        (b"e,0.9,\n41,negative,0.7,\n42,posi", 42),
+        (b'7,,,"poison: it ended"\n', 8),
+    ],
+)
+def test_the_rows_of_an_output_are_told_by_its_end(tail: bytes, rows: int) -> None:
+    assert rows_before(tail) == rows
+
+
+# ------------------------------------------------------------------------ plans
+
+
+@given(st.integers(), st.integers(1, 60))
+def test_faults_are_spread_over_the_run_and_over_the_kinds(seed: int, count: int) -> None:
+    planned = faults.plan(seed, count)
+    assert planned == faults.plan(seed, count)
+    assert [fault.at for fault in planned] == sorted(fault.at for fault in planned)
+    assert all(faults.FIRST <= fault.at <= faults.LAST for fault in planned)
+    slice_ = (faults.LAST - faults.FIRST) / count
+    assert all(
+        place * slice_ <= fault.at - faults.FIRST + 1e-9 for place, fault in enumerate(planned)
+    )
+    times = Counter(fault.kind for fault in planned)
+    assert max(times.values()) - min(times.get(kind, 0) for kind in faults.Kind) <= 1
+    assert all((fault.seconds > 0) == (fault.kind in faults.LASTING) for fault in planned)
+
+
+@given(st.integers(), st.integers(0, 5))
+def test_each_kind_of_poison_has_as_many_rows(seed: int, each: int) -> None:
+    found = poison.rows(seed, list(Poison), each, 1_000)
+    assert Counter(found.values()) == {kind: each for kind in Poison if each}
+    assert all(0 <= row < 1_000 for row in found)
+
+
+def test_poison_is_known_by_its_word_only() -> None:
+    assert all(poison_of(f"a film {kind} indeed") is kind for kind in Poison)
+    assert poison_of("jazz, pizzazz and zz top") is None
+
+
+# ----------------------------------------------------------------------- frames
+
+
+def delivery(tag: int, *, redelivered: bool = False) -> bytes:
+    frames = [
+        commands.Basic.Deliver("consumer", tag, redelivered, "work", "sentiment.short"),
+        header.ContentHeader(body_size=200_000),
+        body.ContentBody(b"\xce" * 120_000),
+        body.ContentBody(b"\x01" * 80_000),
+    ]
+    return b"".join(pamqp.frame.marshal(frame, 1) for frame in frames)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 100, 4_096, 65_536, 1_000_000])
+def test_held_packs_are_counted_in_whatever_pieces_they_come(piece: int) -> None:
+    held = Held()
+    stream = delivery(1) + delivery(2, redelivered=True) + delivery(3, redelivered=True)
+    again = sum(
+        held.received(stream[start : start + piece]) for start in range(0, len(stream), piece)
+    )
+    assert (again, len(held)) == (2, 3)
+
+
+def test_what_is_settled_is_not_held() -> None:
+    held = Held()
+    held.received(b"".join(map(delivery, range(1, 8))))
+    held.sent(b"AMQP\x00\x00\x09\x01")
+    for method, left in (
+        (commands.Basic.Ack(5), 6),
+        (commands.Basic.Ack(3, True), 3),
+        (commands.Basic.Nack(4, False, True), 2),
+        (commands.Basic.Reject(6, True), 1),
+        (commands.Basic.Ack(99), 1),
+    ):
+        held.sent(pamqp.frame.marshal(method, 1))
+        assert len(held) == left
+
+
+# -------------------------------------------------------------------- malformed
+
+
+def test_malformed_messages_are_the_same_for_a_seed_and_carry_their_number() -> None:
+    made = list(malformed(3, 500, model="sentiment", reply_to="answers"))
+    assert made == list(malformed(3, 500, model="sentiment", reply_to="answers"))
+    assert [message.number for message in made] == list(range(500))
+    assert all(number_of(message.properties) == message.number for message in made)
+    assert len({message.kind for message in made}) > 100
+
+
+def test_most_malformed_bodies_are_refused_and_none_breaks_the_reader() -> None:
+    refused = 0
+    for message in malformed(4, 2_000, model="sentiment", reply_to="answers"):
+        (flags,) = struct.unpack(">H", message.properties[:2])
+        assert flags & 1 == 0
+        pack = read(message.body, "application/json", Settings())
+        refused += pack.error is not None
+    assert refused > 1_000
