@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -29,6 +30,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from broker_config import metrics
 from broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -291,6 +293,12 @@ class Session:
                 f"{self.settings.broker} did not answer within {limit:g} s"
             ) from error
 
+    def reset(self) -> None:
+        """Give up a connection that is of no use, as if it had been lost; it comes back."""
+        self._channel = None
+        self._up.clear()
+        self._lost.set()
+
     async def _left(self, channel: AbstractChannel) -> None:
         """Waits for the close callback, which may come a little after a call has failed."""
         if self._channel is channel:
@@ -353,6 +361,7 @@ class Session:
                         raise
                     log.warning("%s", error, extra={"action": "connect_failed", "link": self.name})
             log.warning("connection back", extra={"action": "connection_back", "link": self.name})
+            metrics.reconnected(self.name)
 
     async def _close(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
@@ -376,6 +385,7 @@ class Publisher(Session):
         when the time is up, Busy when the broker refuses it (a queue is full).
         """
         limit = timeout or self.settings.publish_timeout
+        began = time.monotonic()
         try:
             async with asyncio.timeout(limit):
                 while not await self._try(exchange, key, message):
@@ -384,6 +394,7 @@ class Publisher(Session):
             raise BrokerUnavailable(
                 f"{self.settings.broker} did not confirm within {limit:g} s"
             ) from error
+        metrics.confirmed(time.monotonic() - began)
 
     async def _try(self, exchange: str, key: str, message: aio_pika.Message) -> bool:
         channel = await self.channel()

@@ -6,7 +6,7 @@ import os
 import tomllib
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 import platformdirs
@@ -21,11 +21,13 @@ ENVIRONMENT_PREFIX: Final = "LMAAS_"
 STATE_FOLDER: Final = platformdirs.user_state_path("lmaas")
 UP_FILE: Final = STATE_FOLDER / "up.toml"
 
+LogFormat = Literal["text", "json"]
+
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1)]
 #: Settings that are one of a few words.
-_CHOICES: Final = ("queue_type", "policy", "balance")
+_CHOICES: Final = ("queue_type", "policy", "balance", "log_format")
 #: AMQP has 16 bits for a prefetch.
 _MOST_AHEAD: Final = 65_535
 
@@ -96,6 +98,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_attempts: _Count = 4
     #: Seconds that a worker that was told to stop may take to finish what it holds.
     drain_timeout: _Positive = 25.0
+    #: Where workers tell their health and metrics, over HTTP: the i-th process, from 0, at the port
+    #: `health_port + i`; nowhere with port 0.
+    health_host: str = "127.0.0.1"
+    health_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    #: Lines of the log of workers: "text" for people, "json" for machines.
+    log_format: LogFormat = "text"
 
     @property
     def names(self) -> Names:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from broker_config import metrics
 from broker_config.errors import (
     BrokerUnavailable,
     ItemFailed,
@@ -77,8 +78,17 @@ class Client:
     ) -> None:
         await self._stack.aclose()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its connections are up; for the readiness of a service that uses it."""
+        return self._is_entered and self._publisher.is_up and self._replies.session.is_up
+
+    @property
+    def _is_entered(self) -> bool:
+        return hasattr(self, "_linger")
+
     def _check_entered(self) -> None:
-        if not hasattr(self, "_linger"):
+        if not self._is_entered:
             raise BrokerUnavailable("the client is not connected; use `async with Client() as ...`")
 
     async def classify(
@@ -180,6 +190,7 @@ class Client:
             reply = await self._patiently(answer, patience, request.model)
         finally:
             self._replies.forget(correlation_id)
+        metrics.answered(reply)
         if reply.error is not None:
             raise refusal(reply.error)
         if reply.timings is not None and reply.timings.cost > 0:

@@ -15,6 +15,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from broker_config import metrics, tracing
 from broker_config.connection import Publisher
 from broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
 from broker_config.estimator import Estimator
@@ -123,7 +124,7 @@ class PackPublisher(Publisher):
                 retry_after=min(max(self.settings.max_waiting * seconds * PATIENCE, 1.0), 60.0),
             )
         try:
-            await self._publish_to(request.model, lane, message)
+            await self._publish_to(request, lane, message)
         except Unroutable as error:
             raise ModelNotFound(
                 f"no worker has ever served model {request.model!r} on {self.settings.broker}; "
@@ -131,9 +132,16 @@ class PackPublisher(Publisher):
             ) from error
         finally:
             self._admission.published(queue)
+        metrics.published()
         return len(body)
 
-    async def _publish_to(self, model: str, lane: str, message: aio_pika.Message) -> None:
+    async def _publish_to(self, request: Request, lane: str, message: aio_pika.Message) -> None:
+        model, work = request.model, self.settings.names.work
+        key = routing_key(model, lane)
+        with tracing.publishing(work, key, model, len(request.items), message.headers):
+            await self._to_worker_or_lane(model, lane, message)
+
+    async def _to_worker_or_lane(self, model: str, lane: str, message: aio_pika.Message) -> None:
         work = self.settings.names.work
         if self.settings.balance == "random":
             try:

@@ -54,6 +54,11 @@ class SyncClient:
         finally:
             self._end()
 
+    @property
+    def is_ready(self) -> bool:
+        """As `Client.is_ready`."""
+        return self._client.is_ready
+
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:  # nothing is given to a loop that will not run it
             if self._loop is None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast
 
+import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelInvalidStateError, ConnectionCommandInvalid
 
@@ -19,6 +21,7 @@ from broker_config.messages import Headers
 from broker_config.scheduling import LANES, misplaced, rank
 from broker_config.settings import Settings
 from broker_config.topology import declare, own_lanes, routing_key, topology
+from workers import metrics
 from workers.answering import Pack, read
 from workers.prefetch import DEALT, Prefetch
 from workers.ready_queue import ReadyQueue
@@ -45,6 +48,12 @@ class Delivery:
     #: Our estimate of its service time, and what it is ordered by, in seconds.
     seconds: float
     rank: float
+    #: The model whose lane it is.
+    model: str = ""
+    #: time.monotonic() when its run began; 0 before.
+    began: float = 0.0
+    #: Its items by outcome, once it has an answer.
+    outcomes: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_suspect(self) -> bool:
@@ -61,7 +70,7 @@ class Delivery:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class Lane:
     """A queue of one model that is consumed."""
 
     model: str
@@ -69,6 +78,15 @@ class _Lane:
     queue: AbstractQueue  # aio-pika holds queues weakly
     prefetch: int
     tag: str = ""
+    #: Packs that waited in it when the broker was last asked.
+    depth: int = 0
+    #: Seconds that the pack that came last had waited.
+    waited: float = 0.0
+
+    @property
+    def age(self) -> float:
+        """About how long those wait that wait, in seconds."""
+        return self.waited if self.depth else 0.0
 
 
 class Consumer:
@@ -91,10 +109,12 @@ class Consumer:
         self._estimators = estimators
         self._ready = ready
         self._suspects = suspects
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._tuned = time.monotonic()
+        #: Held while a lane may be without its consumer for a moment.
+        self._changing = asyncio.Lock()
         #: What the worker measures.
         self.prefetch = Prefetch()
         self.session = Session(settings, f"{name} consume", self._prepare)
@@ -120,7 +140,7 @@ class Consumer:
         self._channel, self._lanes = channel, []
         for model, name, queue in queues:
             found = await channel.get_queue(queue, ensure=False)
-            self._lanes.append(_Lane(model, name, found, self._first_prefetch(name)))
+            self._lanes.append(Lane(model, name, found, self._first_prefetch(name)))
         for lane in self._lanes:
             await self._consume(channel, lane)
 
@@ -138,18 +158,21 @@ class Consumer:
             return DEALT
         return self._settings.prefetch or self.prefetch.wanted(lane)
 
-    async def _consume(self, channel: AbstractChannel, lane: _Lane) -> None:
+    async def _consume(self, channel: AbstractChannel, lane: Lane) -> None:
         # For the consumers that follow, each for itself.
         await channel.set_qos(prefetch_count=lane.prefetch)
         estimator = self._estimators[lane.model]
 
         async def on_message(message: AbstractIncomingMessage) -> None:
-            self.hold(self._delivery(message, lane, estimator))
+            delivery = self._delivery(message, lane, estimator)
+            lane.waited = time.time() - published(delivery.headers)
+            metrics.delivered(lane.model, again=bool(message.redelivered))
+            self.hold(delivery)
 
         lane.tag = await lane.queue.consume(on_message)
 
     def _delivery(
-        self, message: AbstractIncomingMessage, lane: _Lane, estimator: Estimator
+        self, message: AbstractIncomingMessage, lane: Lane, estimator: Estimator
     ) -> Delivery:
         pack = read(message.body, message.content_type, self._settings)
         headers = Headers.from_table(message.headers)
@@ -160,7 +183,7 @@ class Consumer:
         stays = message.redelivered or pack.request is None
         better = None if stays else misplaced(lane.name, order)
         belongs = routing_key(lane.model, better) if better else None
-        return Delivery(message, headers, pack, lane.name, belongs, seconds, order)
+        return Delivery(message, headers, pack, lane.name, belongs, seconds, order, lane.model)
 
     def hold(self, delivery: Delivery) -> None:
         """Into its ready queue; what only has to be moved to another lane takes no time there."""
@@ -187,18 +210,39 @@ class Consumer:
         channel = self._channel
         assert channel is not None, "what was run came over a channel"
         with harmless_when_gone("tune"):
+            await self._tune_lanes(channel)
+
+    async def _tune_lanes(self, channel: AbstractChannel) -> None:
+        async with self._changing:
             for lane in self._lanes:
-                alone = await self._alone(channel, lane)
+                alone = await self._consumers(channel, lane) <= 1
                 better = self.prefetch.better(lane.name, lane.prefetch, alone=alone)
                 if better != lane.prefetch:
                     await lane.queue.cancel(lane.tag)
                     lane.prefetch = better
                     await self._consume(channel, lane)
 
-    async def _alone(self, channel: AbstractChannel, lane: _Lane) -> bool:
-        """Whether nobody else takes from the lane."""
-        queue = await channel.declare_queue(lane.queue.name, passive=True)
-        return (queue.declaration_result.consumer_count or 0) <= 1
+    async def _consumers(self, channel: AbstractChannel, lane: Lane) -> int:
+        """How many take from the lane, ourselves included; its depth is noted too."""
+        found = (await channel.declare_queue(lane.queue.name, passive=True)).declaration_result
+        lane.depth = found.message_count or 0
+        return found.consumer_count or 0
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """What is consumed; nothing once we are told to stop."""
+        return self._lanes
+
+    async def unconsumed(self) -> str | None:
+        """A queue that nobody takes from, by what we or the broker know; None when all is well."""
+        channel = self._channel
+        assert channel is not None, "the session is up"
+        registered = cast(aiormq.Channel, await channel.get_underlay_channel()).consumers
+        async with self._changing:
+            for lane in self._lanes:
+                if not await self._consumers(channel, lane) or lane.tag not in registered:
+                    return lane.queue.name
+        return None
 
     async def stop(self) -> None:
         """Take no more, and hand back what nobody has begun."""

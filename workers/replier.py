@@ -22,6 +22,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 from pamqp.encode import encode_table_value
 
+from broker_config import tracing
 from broker_config.connection import Publisher
 from broker_config.errors import BrokerUnavailable, Busy, LmaasError, Unroutable
 from broker_config.messages import (
@@ -34,8 +35,10 @@ from broker_config.messages import (
     Request,
     encode,
 )
+from broker_config.metrics import outcomes
 from broker_config.retry import PARKED, TRANSIENT, delay
 from broker_config.settings import Settings
+from workers import metrics
 from workers.answering import Pack
 from workers.consumer import Consumer, Delivery, published
 
@@ -68,6 +71,7 @@ class Answer:
             for place, result in enumerate(reply.results)
             if result.error is not None and result.error.code in PARKED
         }
+        delivery.outcomes = outcomes(reply)
         for place in failures.keys() & delivery.pack.faults.keys():  # the sender's own words
             del failures[place]
         return cls(encode(reply, language(delivery)), failures, reply.error)
@@ -104,26 +108,49 @@ class Replier:
     async def finish(self, delivery: Delivery, answer: Answer) -> None:
         """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
         try:
-            if not ((error := answer.transient) and await self._put_off(delivery, error)):
-                await self._answer(delivery, answer)
+            error = answer.transient
+            later = error is not None and await self._put_off(delivery, error)
+            later = later or not await self._answer(delivery, answer)
         except LmaasError as error:
             log.warning(
-                "not settled: %s", error, extra={"action": "settle_failed", **_who(delivery)}
+                "not settled: %s",
+                error,
+                extra={"action": "settle_failed", **tracing.context(delivery.headers)},
             )
             await asyncio.sleep(PAUSE)  # it comes back at once
             await self._consumer.hand_back(delivery)
         else:
             await self._consumer.ack(delivery)
+            if not later:
+                self._tell(delivery)
 
-    async def _answer(self, delivery: Delivery, answer: Answer) -> None:
-        """Parked first: who hears of an error finds it there."""
+    def _tell(self, delivery: Delivery) -> None:
+        """For metrics and traces: it was answered."""
+        metrics.answered(delivery)
+        tracing.processed(
+            delivery.headers,
+            exchange=self._names.work,
+            key=delivery.message.routing_key or "",
+            model=delivery.model,
+            lane=delivery.lane,
+            outcomes=delivery.outcomes,
+            seconds=time.monotonic() - delivery.began if delivery.began else 0.0,
+        )
+
+    async def _answer(self, delivery: Delivery, answer: Answer) -> bool:
+        """False when the pack was put off. Parked first: who hears of an error finds it there."""
         if answer.error is not None:
             await self._park(delivery, answer)
-        claimed = await self._reply(delivery, answer.body)
-        if not claimed and (answer.error is not None or not await self._wait_for_caller(delivery)):
-            log.info(
-                "nobody waits for a reply", extra={"action": "reply_unclaimed", **_who(delivery)}
-            )
+        if await self._reply(delivery, answer.body):
+            return True
+        if answer.error is None and await self._wait_for_caller(delivery):
+            return False
+        metrics.unclaimed()
+        log.info(
+            "nobody waits for a reply",
+            extra={"action": "reply_unclaimed", **tracing.context(delivery.headers)},
+        )
+        return True
 
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
@@ -134,7 +161,12 @@ class Replier:
         try:
             await self._publisher.publish(self._names.work, key, message)
         except LmaasError as error:
-            log.warning("not moved to %s: %s", key, error, extra={"action": "move_failed"})
+            log.warning(
+                "not moved to %s: %s",
+                key,
+                error,
+                extra={"action": "move_failed", **tracing.context(delivery.headers)},
+            )
             delivery.belongs = None
             self._consumer.hold(delivery)
         else:
@@ -205,12 +237,13 @@ class Replier:
         )
         log.warning(
             "put off for %s after try %d: %s", chosen, headers.attempt, error,
-            extra={"action": "put_off", "code": error.code, **_who(delivery)},
+            extra={"action": "put_off", "code": error.code, **tracing.context(delivery.headers)},
         )  # fmt: skip
         key = delivery.message.routing_key or ""
         await self._publish(
             delivery, self._names.retry(chosen), key, _copy(delivery.message, changed)
         )
+        metrics.retried(chosen, error.code)
         return True
 
     async def _park(self, delivery: Delivery, answer: Answer) -> None:
@@ -227,9 +260,10 @@ class Replier:
         message = _copy(delivery.message, headers, body)
         log.warning(
             "%d items parked: %s", len(answer.failures) or len(pack), error,
-            extra={"action": "parked", "code": error.code, **_who(delivery)},
+            extra={"action": "parked", "code": error.code, **tracing.context(delivery.headers)},
         )  # fmt: skip
         await self._publish(delivery, self._names.dead, delivery.message.routing_key or "", message)
+        metrics.parked(error.code)
 
     def _told(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""
@@ -255,15 +289,9 @@ class Replier:
                     raise
                 log.warning(
                     "not published yet: %s", error,
-                    extra={"action": "publish_again", **_who(delivery)},
+                    extra={"action": "publish_again", **tracing.context(delivery.headers)},
                 )  # fmt: skip
                 await asyncio.sleep(PAUSE)
-
-
-def _who(delivery: Delivery) -> dict[str, Any]:
-    """What a log line says of the pack that it is about."""
-    headers = delivery.headers
-    return {"job": headers.job, "chunk": headers.chunk, "trace": headers.traceparent}
 
 
 def _headers(delivery: Delivery, **changes: Any) -> HeadersType:

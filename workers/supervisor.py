@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -10,6 +11,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
@@ -18,20 +21,76 @@ from workers.interrupts import interrupts_held
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a process is started again; doubled after each bad start.
+#: Seconds before a process is started again; doubled after each that did not live long.
 FIRST_PAUSE: Final = 0.5
-#: A process that lived this many seconds has started well; its pauses begin anew.
-WELL_STARTED: Final = 10.0
+LAST_PAUSE: Final = 10.0
+#: A process that was ready for so many seconds lived well; the next one is started at once.
+LIVED_WELL: Final = 10.0
 #: The exit code of a process that knows that starting again would not help.
 PERMANENT: Final = 2
-#: So many bad starts in a row are no accident.
+#: So many starts in a row that were never ready are no accident.
 BAD_STARTS: Final = 3
+
+#: What a process runs: its arguments, then its number from 0 and what it calls when it is ready.
+Target = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process ended."""
+
+    #: Its exit code; the negative number of the signal that ended it.
+    code: int | None
+    #: Seconds that it was ready; None when it never was.
+    ready: float | None
+
+    def __str__(self) -> str:
+        if self.code is None or self.code >= 0:
+            return f"exit code {self.code}"
+        try:
+            return f"signal {signal.Signals(-self.code).name}"
+        except ValueError:  # one of the numbered signals that have no name
+            return f"signal {-self.code}"
+
+
+class Restarts:
+    """When a process that ended is started again. Pure.
+
+    Work can end a process that was ready, and the next one has other work: it is started however
+    often that happens. One that is never ready has a cause that stays.
+    """
+
+    def __init__(self) -> None:
+        self._bad_starts = 0
+        self._short_lives = 0
+
+    def pause(self, ending: Ending) -> float:
+        """Seconds until the next start. Raises LmaasError when that would be no use."""
+        if ending.code == PERMANENT:
+            raise LmaasError("a worker process cannot start; its own message is above")
+        if ending.ready is None:
+            self._bad_starts += 1
+            if self._bad_starts >= BAD_STARTS:
+                raise LmaasError(
+                    f"a worker process ended {self._bad_starts} times before it was ready, last "
+                    f"with {ending}; its own message is above"
+                )
+            return _doubled(self._bad_starts - 1)
+        self._bad_starts = 0
+        if ending.ready >= LIVED_WELL:
+            self._short_lives = 0
+        self._short_lives += 1
+        return 0.0 if self._short_lives == 1 else _doubled(self._short_lives - 2)
+
+
+def _doubled(times: int) -> float:
+    return float(min(FIRST_PAUSE * 2 ** min(times, 32), LAST_PAUSE))
 
 
 class Supervisor:
-    """Keeps `count` processes of `target(*arguments)` running; both must be picklable."""
+    """Keeps `count` processes of a target running; it and its arguments must be picklable."""
 
-    def __init__(self, target: Callable[..., None], arguments: tuple[Any, ...], count: int) -> None:
+    def __init__(self, target: Target, arguments: tuple[Any, ...], count: int) -> None:
         self._target = target
         self._arguments = arguments
         self._count = count
@@ -54,39 +113,28 @@ class Supervisor:
         """Until `stop`. Raises LmaasError when a process does not come up, again and again."""
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._count):
-                    group.create_task(self._keep())
+                for index in range(self._count):
+                    group.create_task(self._keep(index))
         except* LmaasError as errors:
             raise errors.exceptions[0] from None
         finally:
             self.force()
 
-    async def _keep(self) -> None:
-        bad_starts = 0
-        pause = FIRST_PAUSE
+    async def _keep(self, index: int) -> None:
+        restarts = Restarts()
         while not self._stopping.is_set():
-            began = time.monotonic()
-            code = await self._run_one()
+            ending = await self._run_one(index)
             if self._stopping.is_set():
                 return
-            if code == PERMANENT:
-                raise LmaasError("a worker process cannot start; its own message is above")
-            if time.monotonic() - began >= WELL_STARTED:
-                bad_starts, pause = 0, FIRST_PAUSE
-            bad_starts += 1
-            if bad_starts >= BAD_STARTS:
-                raise LmaasError(
-                    f"a worker process ended {bad_starts} times soon after its start, last with "
-                    f"{_how(code)}; its own message is above"
-                )
-            log.warning(
-                "worker process ended with %s; the next one starts in %g s",
-                _how(code),
+            _tell(index, ending)
+            pause = restarts.pause(ending)
+            log.info(
+                "worker process %d is started again in %g s",
+                index,
                 pause,
-                extra={"action": "worker_restart"},
+                extra={"action": "worker_restart", "process_index": index},
             )
             await self._pause(pause)
-            pause *= 2
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -95,29 +143,67 @@ class Supervisor:
         except TimeoutError:
             pass
 
-    async def _run_one(self) -> int | None:
+    async def _run_one(self, index: int) -> Ending:
         context = multiprocessing.get_context("spawn")
-        process = context.Process(target=_begin, args=(self._target, self._arguments))
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_begin, args=(self._target, self._arguments, index, theirs)
+        )
         with interrupts_held():
             process.start()
+        theirs.close()
         self._processes.add(process)
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        loop.add_reader(process.sentinel, ended.set)
         try:
-            await ended.wait()
+            ready = await _life(process, ours)
         finally:
-            loop.remove_reader(process.sentinel)
+            ours.close()
             self._processes.discard(process)
             if process.is_alive():  # we are being cancelled
                 process.kill()
             process.join()
-        return process.exitcode
+        return Ending(process.exitcode, ready)
 
 
-def _begin(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+async def _life(process: SpawnProcess, readiness: Connection) -> float | None:
+    """Waits for the end of the process; the seconds that it was ready, if it ever was."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    since: float | None = None
+
+    def told() -> None:
+        nonlocal since
+        loop.remove_reader(readiness)
+        if _was_told(readiness):
+            since = time.monotonic()
+
+    loop.add_reader(readiness, told)
+    loop.add_reader(process.sentinel, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(process.sentinel)
+        loop.remove_reader(readiness)
+    if since is None and _was_told(readiness):  # both came in the same turn of the loop
+        since = time.monotonic()
+    return None if since is None else time.monotonic() - since
+
+
+def _was_told(readiness: Connection) -> bool:
+    """Whether the process has said that it is ready; else the pipe is empty, or at its end."""
+    try:
+        return readiness.poll() and readiness.recv_bytes() == b""
+    except (EOFError, OSError):
+        return False
+
+
+def _begin(target: Target, arguments: tuple[Any, ...], index: int, readiness: Connection) -> None:
     threading.Thread(target=_drain_with_parent, daemon=True).start()
-    target(*arguments)
+
+    def ready() -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone
+            readiness.send_bytes(b"")
+
+    target(*arguments, index, ready)
 
 
 def _drain_with_parent() -> None:
@@ -127,7 +213,11 @@ def _drain_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
+def _tell(index: int, ending: Ending) -> None:
+    log.warning(
+        "worker process %d ended with %s, %s",
+        index,
+        ending,
+        "never ready" if ending.ready is None else f"ready for {ending.ready:.1f} s",
+        extra={"action": "worker_ended", "process_index": index, "code": ending.code},
+    )

@@ -13,18 +13,21 @@ from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from broker_config import tracing
 from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound, WorkerStuck
 from broker_config.estimator import Estimator
 from broker_config.messages import Code, ItemError
 from broker_config.scheduling import Cost
 from broker_config.settings import Settings
+from workers import metrics
 from workers.answering import Answerer, failed_reply
 from workers.apart import Apart
-from workers.consumer import Consumer, Delivery
+from workers.consumer import Consumer, Delivery, Lane
 from workers.ready_queue import ReadyQueue
 from workers.replier import Answer, Replier
 from workers.repository import Repository
+from workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,10 @@ class Worker:
         self._mortal = mortal
         #: What packs cost, by model.
         self.estimators: dict[str, Estimator] = {}
+        #: The packs that run.
+        self.running: Sequence[Delivery] = ()
+        #: None until the lanes are consumed.
+        self.watch: Watch | None = None
         self._stop = asyncio.Event()
         self._overdue = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
@@ -71,6 +78,23 @@ class Worker:
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""
         self._stop.set()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why nothing is taken from the queues; None when it is."""
+        if self._stop.is_set():
+            return "draining"
+        return self.watch.problem if self.watch else "starting"
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """What it consumes."""
+        return self.watch.lanes if self.watch else ()
+
+    @property
+    def held(self) -> int:
+        """Packs that wait here to be run."""
+        return len(self._ready) + len(self._suspects)
 
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Serve until `stop`; `started` is set when all lanes are consumed.
@@ -80,10 +104,19 @@ class Worker:
         """
         try:
             async with contextlib.AsyncExitStack() as stack:
+                if self.settings.health_port:
+                    # It costs a worker that tells nobody neither time nor memory.
+                    from workers.health import serving
+
+                    await stack.enter_async_context(serving(self))
                 starting = asyncio.create_task(self._start(stack), name="start")
                 if await self._ended_before_stop(starting):
                     links = starting.result()
-                    log.info("ready: %s", ", ".join(self.models), extra={"action": "worker_ready"})
+                    log.info(
+                        "ready: %s",
+                        ", ".join(self.models),
+                        extra={"action": "worker_ready", "worker": self.name},
+                    )
                     if started:
                         started.set()
                     await self._until_stopped(*links)
@@ -99,6 +132,7 @@ class Worker:
         consumer = Consumer(self.settings, self.name, self.estimators, self._ready, self._suspects)
         await stack.enter_async_context(publisher)
         await stack.enter_async_context(consumer.session)
+        self.watch = Watch(publisher, consumer)
         return publisher, consumer
 
     async def _ended_before_stop(self, task: asyncio.Task[Any]) -> bool:
@@ -129,6 +163,8 @@ class Worker:
         overdue = asyncio.create_task(self._overdue.wait(), name="overdue")
         sessions = (publisher, consumer.session)
         failing = [asyncio.create_task(session.failed()) for session in sessions]
+        assert self.watch is not None
+        failing.append(asyncio.create_task(self.watch.run(), name="watch"))
         ending: list[asyncio.Future[Any]] = [working, *failing]
         try:
             await asyncio.wait([stopping, overdue, *ending], return_when=asyncio.FIRST_COMPLETED)
@@ -169,8 +205,12 @@ class Worker:
             if not wanted:
                 continue
             overdue = loop.call_later(self.settings.pack_timeout, self._overdue.set)
+            self.running = wanted
+            _begin(wanted)
             answers, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            self.running = ()
             overdue.cancel()
+            metrics.ran(wanted, seconds)
             self._observe(wanted, seconds, consumer)
             for delivery, answer in zip(wanted, answers, strict=True):
                 self._settle(replier.finish(delivery, answer))
@@ -180,11 +220,13 @@ class Worker:
         loop = asyncio.get_running_loop()
         while deliveries := await self._next_suspects():
             for delivery in deliveries:
-                if not self._settled_unrun(delivery, replier):
-                    answer = await loop.run_in_executor(
-                        self._apart_executor, self._run_apart, delivery
-                    )
-                    self._settle(replier.finish(delivery, answer))
+                if self._settled_unrun(delivery, replier):
+                    continue
+                _begin([delivery])
+                run = loop.run_in_executor(self._apart_executor, self._apart.answer, delivery.pack)
+                reply = await run
+                metrics.ran([delivery], time.monotonic() - delivery.began)
+                self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
 
     async def _next_suspects(self) -> list[Delivery]:
         """When none comes for a while, the process for them is ended."""
@@ -205,7 +247,11 @@ class Worker:
         elif delivery.belongs is not None:
             self._settle(replier.move(delivery, delivery.belongs))
         elif deadline and time.time() > deadline / 1000 + self.settings.clock_skew:
-            log.info("deadline passed", extra={"action": "deadline_exceeded"})
+            metrics.deadline_missed()
+            log.info(
+                "deadline passed",
+                extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
+            )
             fault = ItemError(
                 code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
             )
@@ -255,8 +301,12 @@ class Worker:
             Answer.of(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
         ]
 
-    def _run_apart(self, delivery: Delivery) -> Answer:
-        return Answer.of(delivery, self._apart.answer(delivery.pack))
+
+def _begin(deliveries: Sequence[Delivery]) -> None:
+    now = time.monotonic()
+    for delivery in deliveries:
+        delivery.began = now
+    metrics.began(deliveries)
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

@@ -29,6 +29,7 @@ COMMANDS: Final = {
 
 #: Package -> the extra of ours that brings it.
 EXTRAS: Final = {
+    "aiohttp": "worker",
     "numpy": "worker",
     "onnxruntime": "worker",
     "pyarrow": "files",
@@ -97,15 +98,15 @@ def _told(error: BaseException) -> int:
             click.echo("interrupted", err=True)
             return Exit.INTERRUPTED
         case LmaasError():
-            click.echo(f"error: {error}", err=True)
+            logs.complain(str(error))
             return Exit.USAGE if isinstance(error, SettingsError) else Exit.FAILED
         case BrokenPipeError():
             # The reader of our output left, as `head` does; Python would complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").partition(".")[0]):
-            click.echo(f"error: {error.name} is missing: pip install 'lmaas[{extra}]'", err=True)
+            logs.complain(f"{error.name} is missing: pip install 'lmaas[{extra}]'")
         case OSError():
-            click.echo(f"error: {error.strerror or error}", err=True)
+            logs.complain(f"{error.strerror or error}")
         case _:  # the last resort: a bug
-            click.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+            logs.complain(f"{type(error).__name__}: {error} (--debug shows where)")
     return Exit.FAILED

@@ -30,7 +30,7 @@ def command(served: tuple[str, ...], **arguments: Any) -> None:
     broker by themselves while it runs.
     """
     settings = Settings.load(**arguments)
-    logs.configure(logging.INFO)
+    logs.configure(logging.INFO, settings.log_format)
     run(_up(settings, served))
 
 

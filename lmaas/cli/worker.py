@@ -1,13 +1,18 @@
-"""`lmaas worker`: serve models from the queue."""
+"""`lmaas worker`: serve models from the queue, and ask those who do how they are."""
 
 from __future__ import annotations
 
+import asyncio
+import http.client
+import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
+import msgspec
 
 from broker_config.errors import (
     BrokerRefused,
@@ -25,39 +30,59 @@ from lmaas.cli.signals import on_signal
 from workers.supervisor import PERMANENT, Supervisor
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
 @options.broker
 @options.setting("models", help="Folder of the model repository.")
 @options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
 @options.setting("prefetch", help="Packs held ahead, for each lane.", type=int)
 @options.setting("threads", help="Threads of an ONNX session.", type=int)
-def command(served: tuple[str, ...], **arguments: Any) -> None:
-    """Serve models from the queue until stopped.
+@options.setting("health_port", help="Tell health and metrics here; process i at +i.", type=int)
+@click.pass_context
+def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any) -> None:
+    """Serve models from the queue until stopped; or ask a worker that runs for its health.
 
     The first Ctrl-C or SIGTERM drains: what was begun is finished and answered, the rest goes
     back to the queue. The second one ends at once.
     """
+    context.obj = arguments
+    if context.invoked_subcommand is not None:
+        return
     settings = Settings.load(**arguments)
-    logs.configure(logging.INFO)
-    count = settings.processes or len(os.sched_getaffinity(0))
+    logs.configure(logging.INFO, settings.log_format)
+    count = _count(settings)
     if count == 1:
         run(serve(settings, served))
     else:
         run(supervise(settings, served, count))
 
 
-async def serve(settings: Settings, served: tuple[str, ...]) -> None:
-    """One worker, in this process."""
+def _count(settings: Settings) -> int:
+    return settings.processes or len(os.sched_getaffinity(0))
+
+
+async def serve(
+    settings: Settings, served: tuple[str, ...], ready: Callable[[], object] = lambda: None
+) -> None:
+    """One worker, in this process; `ready` is called once it consumes."""
     from workers.worker import Worker  # a supervisor of several needs no model runtime
 
     worker = Worker(settings, served, mortal=True)
     on_signal(worker.stop, lambda: os._exit(Exit.INTERRUPTED))
+    started = asyncio.Event()
+
+    async def tell() -> None:
+        await started.wait()
+        ready()
+
+    telling = asyncio.create_task(tell())
     try:
-        await worker.run()
+        await worker.run(started)
     except WorkerStuck as error:
-        click.echo(f"error: {error}", err=True)
+        logs.complain(str(error))
         os._exit(Exit.FAILED)  # a normal exit would wait for the thread
+    finally:
+        telling.cancel()
 
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
@@ -67,12 +92,66 @@ async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> 
     await supervisor.run()
 
 
-def serve_in_child(settings: Settings, served: tuple[str, ...]) -> None:
-    """What a supervised process runs."""
-    logs.configure(logging.INFO)
+def serve_in_child(
+    settings: Settings, served: tuple[str, ...], index: int, ready: Callable[[], object]
+) -> None:
+    """What a supervised process runs, the `index`-th from 0."""
+    logs.configure(logging.INFO, settings.log_format)
+    if settings.health_port:
+        port = settings.health_port + index
+        settings = msgspec.structs.replace(settings, health_port=port)
     try:
-        run(serve(settings, served))
+        run(serve(settings, served, ready))
     except LmaasError as error:
-        click.echo(f"error: {error}", err=True)
+        logs.complain(str(error))
         permanent = isinstance(error, ModelError | BrokerRefused | TopologyMismatch | SettingsError)
         sys.exit(PERMANENT if permanent else Exit.FAILED)
+
+
+# --------------------------------------------------------------------- health
+
+
+@command.command()
+@options.setting("health_host", "--host", help="Where the workers are.")
+@options.setting("health_port", "--port", help="Of the first process.", type=int)
+@options.setting("processes", help="How many processes; 0 for one a core.", type=int)
+@click.option("--ready/--live", default=True, help="Whether it consumes, or only that it runs.")
+@click.option("--timeout", default=3.0, help="Seconds to wait for each answer.")
+@click.pass_context
+def health(context: click.Context, /, ready: bool, timeout: float, **arguments: Any) -> None:
+    """Ask the workers of this machine, or of another, how they are: a line each.
+
+    For probes: it ends with 0 when all are well, else with 1.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    settings = Settings.load(**context.obj | given)
+    if not settings.health_port:
+        raise SettingsError(
+            "no health_port is set: give --port, and start the workers with --health-port"
+        )
+    path = "/health/ready" if ready else "/health/live"
+    well = True
+    for port in range(settings.health_port, settings.health_port + _count(settings)):
+        problem = _problem(settings.health_host, port, path, timeout)
+        click.echo(f"{settings.health_host}:{port} {problem or ('ready' if ready else 'live')}")
+        well = well and problem is None
+    context.exit(Exit.OK if well else Exit.FAILED)
+
+
+def _problem(host: str, port: int, path: str, timeout: float) -> str | None:
+    """What is wrong with one process; None when it is well."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, OverflowError, http.client.HTTPException) as error:
+        return f"no answer: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    if answer.status == http.HTTPStatus.OK:
+        return None
+    try:
+        return f"not well: {json.loads(body)['problem']}"
+    except (ValueError, LookupError, TypeError):
+        return f"not a worker of ours: HTTP {answer.status}"

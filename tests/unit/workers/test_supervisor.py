@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -15,37 +16,51 @@ import pytest
 
 from broker_config.errors import LmaasError
 from workers import supervisor
-from workers.supervisor import Supervisor
+from workers.supervisor import Ending, Restarts, Supervisor
 
 LIMIT = 30
 
 
-def wait_for_the_end(folder: str) -> None:
-    """A worker that says that it is there, and drains when it is asked to."""
+Ready = Callable[[], None]
+
+
+def wait_for_the_end(folder: str, index: int, ready: Ready) -> None:
+    """A worker that is ready, says so, and drains when it is asked to."""
 
     def drained(*_: object) -> None:
         Path(folder, f"{os.getpid()}.drained").touch()
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, drained)
-    Path(folder, f"{os.getpid()}.up").touch()
+    ready()
+    Path(folder, f"{os.getpid()}.up").write_text(str(index))
     while True:
         signal.pause()
 
 
-def ignore_everything(folder: str) -> None:
+def ignore_everything(folder: str, index: int, ready: Ready) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path(folder, f"{os.getpid()}.up").touch()
     while True:
         signal.pause()
 
 
-def fail(folder: str) -> None:
+def fail(folder: str, index: int, ready: Ready) -> None:
     Path(folder, f"{os.getpid()}.up").touch()
     os._exit(7)
 
 
-def fail_for_good(folder: str) -> None:
+def fail_when_ready(folder: str, index: int, ready: Ready) -> None:
+    """Five lives that end at once; the sixth one waits."""
+    number = len(list(Path(folder).glob("*.up")))
+    if number == 5:
+        wait_for_the_end(folder, index, ready)
+    ready()
+    Path(folder, f"{os.getpid()}.up").touch()
+    os._exit(7)
+
+
+def fail_for_good(folder: str, index: int, ready: Ready) -> None:
     Path(folder, f"{os.getpid()}.up").touch()
     os._exit(supervisor.PERMANENT)
 
@@ -77,12 +92,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(
-    target: Callable[[str], None], folder: Path, count: int
+    target: Callable[[str, int, Ready], None], folder: Path, count: int
 ) -> AsyncIterator[Supervisor]:
     keeper = Supervisor(target, (str(folder),), count)
     task = asyncio.create_task(keeper.run())
     try:
-        await until(lambda: len(up(folder)) == count)
+        await until(lambda: len(up(folder)) >= count)
         yield keeper
         async with asyncio.timeout(LIMIT):
             await task
@@ -110,27 +125,68 @@ async def test_a_process_that_was_killed_is_started_again(tmp_path: Path) -> Non
     assert drained(tmp_path) == first - {victim} | {third}
 
 
-async def test_a_life_that_was_long_enough_is_no_bad_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_processes_have_numbers_and_the_next_one_has_that_of_the_last(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(supervisor, "WELL_STARTED", 0.0)
-    monkeypatch.setattr(supervisor, "BAD_STARTS", 2)
-    async with running(wait_for_the_end, tmp_path, 1) as keeper:
-        for count in (2, 3):
-            os.kill(
-                max(up(tmp_path), key=lambda pid: (tmp_path / f"{pid}.up").stat().st_mtime_ns), 9
-            )
-            await until(lambda count=count: len(up(tmp_path)) == count)
+    async with running(wait_for_the_end, tmp_path, 2) as keeper:
+        numbers = {pid: (tmp_path / f"{pid}.up").read_text() for pid in up(tmp_path)}
+        assert sorted(numbers.values()) == ["0", "1"]
+        victim = min(numbers)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: len(up(tmp_path)) == 3)
+        assert (tmp_path / f"{youngest(tmp_path)}.up").read_text() == numbers[victim]
         keeper.stop()
 
 
 async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        LmaasError, match="ended 3 times soon after its start, last with exit code 7"
+        LmaasError, match="ended 3 times before it was ready, last with exit code 7"
     ):
         async with asyncio.timeout(LIMIT):
             await Supervisor(fail, (str(tmp_path),), 1).run()
     assert len(up(tmp_path)) == 3
+
+
+async def test_a_process_that_was_ready_is_started_again_however_often_it_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "workers")
+    async with running(fail_when_ready, tmp_path, 1) as keeper:
+        await until(lambda: len(up(tmp_path)) == 6)
+        keeper.stop()
+    assert len(drained(tmp_path)) == 1
+    told = [r.getMessage() for r in caplog.records if getattr(r, "action", "") == "worker_ended"]
+    assert len(told) == 5
+    assert all("worker process 0 ended with exit code 7, ready for 0" in line for line in told)
+
+
+def ended(code: int, ready: float | None = None) -> Ending:
+    return Ending(code, ready)
+
+
+@pytest.mark.parametrize(
+    ("endings", "pauses"),
+    [
+        ([ended(-9, 60.0)] * 3, [0, 0, 0]),
+        ([ended(1, 1.0)] * 8, [0, 0.5, 1, 2, 4, 8, 10, 10]),
+        ([ended(1, 1.0), ended(1, 1.0), ended(-9, 60.0), ended(1, 1.0)], [0, 0.5, 0, 0.5]),
+        ([ended(1), ended(1)], [0.5, 1]),
+        ([ended(1), ended(1), ended(-9, 60.0), ended(1), ended(1)], [0.5, 1, 0, 0.5, 1]),
+    ],
+)
+def test_pauses_grow_while_lives_are_short(
+    monkeypatch: pytest.MonkeyPatch, endings: list[Ending], pauses: list[float]
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.5)
+    restarts = Restarts()
+    assert [restarts.pause(ending) for ending in endings] == pauses
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(-9, "signal SIGKILL"), (-40, "signal 40"), (7, "exit code 7")]
+)
+def test_how_it_ended_is_told_by_name(code: int, words: str) -> None:
+    assert str(ended(code)) == words
 
 
 async def test_what_starting_again_would_not_mend_ends_everything_at_once(tmp_path: Path) -> None:
