@@ -77,9 +77,10 @@ class Producer:
         self._process = await Process.start(self._settings, *command, *more)
 
     async def kill(self) -> None:
-        """SIGKILL."""
-        assert self._process is not None
-        await self._process.killed()
+        """SIGKILL. Until it is started again, it is not done."""
+        process, self._process = self._process, None
+        assert process is not None
+        await process.killed()
 
     async def close(self) -> None:
         if self._process is not None:
@@ -87,14 +88,13 @@ class Producer:
 
     async def done(self) -> bool:
         """Whether the output is whole; who gave up is resumed, a few times."""
-        assert self._process is not None
-        code = self._process.code
-        if code is None:
+        process = self._process
+        if process is None or process.code is None:
             return False
-        await self._process.ended()
+        code = await process.ended()
         if code in {Exit.OK, Exit.SOME_FAILED}:
             return True
-        said = "\n".join(self._process.lines[-_SHOWN:])
+        said = "\n".join(process.lines[-_SHOWN:])
         self.gave_up.append(f"exit code {code}: {said}")
         if len(self.gave_up) > _PATIENCE:
             raise click.ClickException(f"the producer ended with {code}: {self.gave_up[-1]}")

@@ -48,14 +48,14 @@ class Happened:
     fault: Fault
     #: Rows that were done when it happened.
     rows: int
-    #: Until the broker could be reached again.
+    #: Until the broker could be reached again; of half-open connections, until both ends knew.
     outage: float = 0.0
     #: Until the packs that a killed worker held were with others, and how many there were.
     redelivered: float | None = None
     held: int = 0
     #: From the end of the outage until every worker consumed again.
     consuming: float | None = None
-    #: Until more rows were done than before.
+    #: The longest time without a row that had not been done before.
     pause: float = 0.0
 
 
@@ -94,26 +94,35 @@ class Stage:
     async def strike(self, fault: Fault, workers: Process, producer: Producer) -> Happened:
         """Let it happen; returns when the system is whole again and goes on."""
         happened = Happened(fault, producer.rows())
-        began = time.monotonic()
+        whole = asyncio.Event()
         async with asyncio.timeout(LIMIT):
-            # Progress and recovery do not wait for each other.
-            goes_on = asyncio.create_task(self._goes_on(happened, producer, began))
+            watching = asyncio.create_task(self._watch(happened, producer, whole))
             try:
                 await self._strike(happened, workers, producer)
                 ended = time.monotonic()
                 await self._until_consuming(workers)
                 happened.consuming = time.monotonic() - ended
-                await goes_on
+                whole.set()
+                await watching
             finally:
-                goes_on.cancel()
+                watching.cancel()
         return happened
 
-    async def _goes_on(self, happened: Happened, producer: Producer, began: float) -> None:
-        async def more() -> bool:
-            return producer.rows() > happened.rows or await producer.done()
+    async def _watch(self, happened: Happened, producer: Producer, whole: asyncio.Event) -> None:
+        """The longest time without a new row, until there is one and the system is whole again."""
+        rows, last = happened.rows, time.monotonic()
 
-        await until(more)
-        happened.pause = time.monotonic() - began
+        async def goes_on() -> bool:
+            nonlocal rows, last
+            ready = whole.is_set()
+            if producer.rows() <= rows and not await producer.done():
+                return False
+            now = time.monotonic()
+            happened.pause = max(happened.pause, now - last)
+            rows, last = max(rows, producer.rows()), now
+            return ready
+
+        await until(goes_on)
 
     async def _strike(self, happened: Happened, workers: Process, producer: Producer) -> None:
         fault = happened.fault
