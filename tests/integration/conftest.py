@@ -353,7 +353,7 @@ class Stage:
         """Waits until the worker holds so many that it has not begun."""
 
         async def holds() -> bool:
-            return len(self.worker._ready) == packs
+            return len(self.worker.execution.ready) == packs
 
         await until(holds)
 
@@ -379,22 +379,23 @@ class Stage:
         """A worker whose inference this is."""
         worker = self.worker = Worker(settings)
         worker.name = self.name
-        observe = worker._observe
+        execution = worker.execution
+        observe = execution._observe
 
         def run(deliveries: list[Delivery]) -> tuple[list[Answer], float]:
             for delivery in deliveries:
                 if delivery.pack.request:
                     self.lanes[delivery.pack.request.items[0].id] = delivery.lane
-            return worker._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
+            return execution._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
 
         def observed(deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
             self.consumer = consumer
             observe(deliveries, seconds, consumer)
 
-        worker._answerer.answer = self.answer  # type: ignore[method-assign]
-        worker._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
-        worker._run = run  # type: ignore[method-assign]
-        worker._observe = observed  # type: ignore[method-assign]
+        execution._answerer.answer = self.answer  # type: ignore[method-assign]
+        execution._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
+        execution._run = run  # type: ignore[method-assign]
+        execution._observe = observed  # type: ignore[method-assign]
         return worker
 
     @contextlib.asynccontextmanager
@@ -415,7 +416,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> None:
         return Estimator(Cost(0.0, PER_BYTE))
 
     monkeypatch.setattr("producer.publishing.Estimator", estimator)
-    monkeypatch.setattr("workers.worker.Estimator", estimator)
+    monkeypatch.setattr("workers.execution.Estimator", estimator)
 
 
 class Double(float):
