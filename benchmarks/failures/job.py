@@ -20,6 +20,8 @@ from producer.checkpoint import partial_path
 
 #: Bytes of the end of an output that have its last whole row.
 _TAIL: Final = 4096
+#: Lines that are kept of what it said then.
+_SHOWN: Final = 20
 #: Times that a producer which gave up by itself is resumed.
 _PATIENCE: Final = 5
 
@@ -92,7 +94,8 @@ class Producer:
         await self._process.ended()
         if code in {Exit.OK, Exit.SOME_FAILED}:
             return True
-        self.gave_up.append("\n".join(self._process.lines[-3:]))
+        said = "\n".join(self._process.lines[-_SHOWN:])
+        self.gave_up.append(f"exit code {code}: {said}")
         if len(self.gave_up) > _PATIENCE:
             raise click.ClickException(f"the producer ended with {code}: {self.gave_up[-1]}")
         await self.start()

@@ -237,7 +237,9 @@ def _value(source: Random) -> Any:
 def _table(source: Random) -> bytes:
     """Some of our own headers, and others, with values of all types."""
     names = [f"lmaas-{name.replace('_', '-')}" for name in Headers.__struct_fields__]
-    names += ["traceparent", "x-death", "x-delivery-count", "", "é", "a" * 200]
+    # No x-death: of a message that expires, RabbitMQ 3.10 reads it, and its queue ends if it is an
+    # array of anything but tables.
+    names += ["traceparent", "x-delivery-count", "", "é", "a" * 200]
     return b"".join(
         raw.short(source.choice(names).encode()) + _field(source)
         for _ in range(source.randint(0, 5))
