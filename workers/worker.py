@@ -75,7 +75,7 @@ class Worker:
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
         loop = asyncio.get_running_loop()
         self.estimators = await loop.run_in_executor(self._executor, self._load)
-        publisher = Publisher(self.settings, f"{self.name} publish")
+        publisher = Publisher(self.settings, f"{self.name} publish", outlasts_alarms=True)
         consumer = Consumer(self.settings, self.name, self.estimators, self._ready)
         await stack.enter_async_context(publisher)
         await stack.enter_async_context(consumer.session)
