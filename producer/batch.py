@@ -39,7 +39,7 @@ from broker_config.messages import (
     decode_reply,
 )
 from broker_config.settings import Settings
-from broker_config.topology import declare, job_results
+from broker_config.topology import MOST_HELD, declare, job_results
 from producer.journal import JobEntry, State, read, record
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
@@ -170,13 +170,16 @@ class Jobs:
 
         async def declared(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                await declare(channel, job_results(self._names, run))
+                wanted = job_results(self._names, run, self.settings.queue_type)
+                await declare(channel, wanted)
 
         await self._session.ask(declared)
         return self._names.job_results(run)
 
     async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
         numbers = iter(range(2**31))
+        # The seal has a place among them.
+        most = MOST_HELD[self.settings.queue_type] - 1
         ranking = Remaining(
             functools.partial(self._publisher.seconds, entry.model),
             len(texts) if isinstance(texts, Sized) else None,
@@ -185,6 +188,11 @@ class Jobs:
 
         async def publish(items: list[Item]) -> int:
             number = next(numbers)
+            if number == most:
+                raise JobError(
+                    f"a job on quorum queues has at most {most:,} chunks, which are collected at "
+                    "once: make larger ones (settings pack_items, pack_bytes), or several jobs"
+                )
             await self._publisher.publish_patiently(
                 Request(
                     model=entry.model,
@@ -215,7 +223,8 @@ class Jobs:
         return await self._progress(await self._entry(job))
 
     async def _entries(self) -> dict[str, JobEntry]:
-        return await self._session.ask(lambda connection: read(connection, self._names.jobs))
+        queue, kind = self._names.jobs, self.settings.queue_type
+        return await self._session.ask(lambda connection: read(connection, queue, kind))
 
     async def _entry(self, job: str) -> JobEntry:
         entries = await self._entries()
@@ -287,6 +296,7 @@ class _Collector:
     def __init__(self, settings: Settings, entry: JobEntry) -> None:
         self._job = entry.job
         self._name = entry.queue
+        self._most_held = MOST_HELD[settings.queue_type]
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._queue: AbstractQueue | None = None
         self.session = Session(settings, f"job {entry.job} results", self._prepare)
@@ -295,6 +305,7 @@ class _Collector:
         again = self._queue is not None
         try:
             self._queue = await channel.get_queue(self._name)
+            await channel.set_qos(prefetch_count=self._most_held)
             # Exclusive: two collectors would get half of the results each.
             await self._queue.consume(self._arrivals.put, exclusive=True)
         except ChannelNotFoundEntity as error:

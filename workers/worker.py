@@ -95,7 +95,7 @@ class Worker:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
         await self.execution.load()
-        publisher = Publisher(self.settings, f"{self.name} publish")
+        publisher = Publisher(self.settings, f"{self.name} publish", outlasts_alarms=True)
         consumer = Consumer(
             self.settings,
             self.name,
