@@ -42,6 +42,9 @@ MAX_QUORUM_LENGTH: Final = 1_000_000
 #: A lane of quorum queues parks what came back so often. Handing back at a drain counts there, so
 #: this is the last resort only, for what ends a worker before it has read the pack.
 MAX_DELIVERIES: Final = 100
+#: Without limit, for queues whose readers look and put back. RabbitMQ 4 writes that as -1, which
+#: 3.10 reads as fewer than none: it drops every message that comes back, without a word.
+UNLIMITED_DELIVERIES: Final = 2**31 - 1
 #: With the balance "random", a pack that its worker has not taken within this time goes to the lane
 #: that all share: at once, so that nothing waits for a worker that is gone or has no room.
 OWN_LANE_MS: Final = 0
@@ -149,7 +152,7 @@ def topology(
         Exchange(names.dead, "fanout"),
         *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
     ]
-    unlimited = {"x-delivery-limit": -1} if queue_type == "quorum" else {}
+    unlimited = {"x-delivery-limit": UNLIMITED_DELIVERIES} if queue_type == "quorum" else {}
     queues = [
         Queue(names.dead, {"x-queue-type": queue_type, **unlimited}),
         Queue(

@@ -46,12 +46,12 @@ RETRY = {
         "x-dead-letter-exchange": "p.v1.work",
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
-        "x-delivery-limit": -1,
+        "x-delivery-limit": 2**31 - 1,
     },
 }
 UNLIMITED = {
     "classic": {"x-queue-type": "classic"},
-    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": -1},
+    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1},
 }
 LANE_NAMES = ("instant", "short", "medium", "long", "huge")
 WEEK = 7 * 24 * 3600 * 1000
