@@ -29,6 +29,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from broker_config import decoding
 from broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -79,6 +80,7 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
     Waits up to `settings.connect_timeout` seconds for a broker that is not up yet. Raises
     BrokerUnavailable after that, BrokerRefused at once when the broker says no.
     """
+    decoding.tolerate()
     urls = [_url(part, settings, name) for part in settings.broker_url.split(",")]
     context = _tls(settings) if urls[0].scheme == "amqps" else None
     pauses = _Pauses()
