@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 REMEMBERED_JOBS: Final = 10_000
 LARGEST_FLOAT: Final = 3.4e38
 #: Headers of a request that its reply carries too.
-ECHOED: Final = ("lmaas-job", "lmaas-chunk", "traceparent")
+ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
 
 
 class Replier:
