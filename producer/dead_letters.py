@@ -3,7 +3,7 @@
 It is read page by page: a consumer with a prefetch of one page, all of which is taken and not
 acknowledged, then the next consumer. So memory holds one page however much is parked, and closing
 the channel puts back what was not acknowledged: on a classic queue in its order, on a quorum queue
-perhaps with pages exchanged. A queue that is exclusive to the connection says that somebody reads,
+with pages exchanged. A queue that is exclusive to the connection says that somebody reads,
 because two readers would see half of the packs each.
 """
 
@@ -19,7 +19,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
 
 from broker_config.connection import Publisher, Session, harmless_when_gone, is_gone
@@ -31,13 +36,17 @@ from producer.threads import settled
 
 log = logging.getLogger(__name__)
 
-#: Messages that are held at a time, and confirms that are waited for at a time.
-PAGE: Final = 200
+#: Messages of the first page, and of the largest; bodies of a page, in bytes and about.
+FIRST_PAGE: Final = 100
+LARGEST_PAGE: Final = 500
+PAGE_BYTES: Final = 16 * 1024 * 1024
+#: Unacknowledged messages of a channel, about: at each ack the broker walks over those before it.
+CHANNEL_HOLDS: Final = 2_000
 #: Seconds without a delivery after which the broker is asked whether anything is left: somebody
 #: else may have emptied the queue meanwhile.
 SILENCE: Final = 2.0
 #: Seconds to wait until the broker has everything back, and between two looks.
-HAND_BACK_TIMEOUT: Final = 10.0
+HAND_BACK_TIMEOUT: Final = 30.0
 HAND_BACK_PAUSE: Final = 0.02
 #: Lost connections in a row, without a page in between, after which a replay gives up; and seconds
 #: after each, in which the session notices.
@@ -96,10 +105,10 @@ async def replay(settings: Settings, wanted: Filter, report: Report | None = Non
     """Publish the matches to their lanes again; each leaves the parking lot once that is confirmed.
 
     An interruption, whatever it is, loses nothing: at worst packs that had been published but not
-    acknowledged, `PAGE` at most, are published a second time by the next replay. After a lost
-    connection it goes on by itself. What fails again and is parked anew meanwhile stays parked.
-    Raises BrokerUnavailable when somebody else is reading or the broker does not come back, Busy
-    when a lane is full.
+    acknowledged, `LARGEST_PAGE` at most, are published a second time by the next replay. After a
+    lost connection it goes on by itself. What fails again and is parked anew meanwhile stays
+    parked. Raises BrokerUnavailable when somebody else is reading or the broker does not come
+    back, Busy when a lane is full.
     """
     outcome = Outcome()
     async with Publisher(settings, "dead letters publish") as publisher:
@@ -168,6 +177,16 @@ def _loss_told() -> Iterator[None]:
         raise _LostError from error
 
 
+async def _channel_of(connection: AbstractConnection) -> AbstractChannel:
+    return await connection.channel()
+
+
+def next_size(page: list[AbstractIncomingMessage]) -> int:
+    """Messages of the page after this one: many small ones, or a few large ones."""
+    mean = sum(len(message.body) for message in page) / len(page)
+    return max(1, min(LARGEST_PAGE, int(PAGE_BYTES / max(mean, 1))))
+
+
 def _arrived(message: AbstractIncomingMessage | None) -> AbstractIncomingMessage:
     if message is None:
         raise _LostError
@@ -183,6 +202,7 @@ class _Lot:
         self._session = Session(settings, "dead letters", self._prepare)
         #: None stands for the loss of the connection.
         self._arrivals: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        self._channels: list[AbstractChannel] = []
         self._held = 0
         self._began = False
         #: Messages that there were when `pages` began.
@@ -205,9 +225,6 @@ class _Lot:
             await self._session.__aexit__(kind, error, traceback)
 
     async def _prepare(self, channel: AbstractChannel) -> None:
-        arrivals = self._arrivals = asyncio.Queue()
-        self._held = 0
-        channel.close_callbacks.add(lambda *_: arrivals.put_nowait(None))
         try:
             await channel.declare_queue(f"{self._name}.reader", exclusive=True)
             await channel.get_queue(self._name)
@@ -231,30 +248,40 @@ class _Lot:
         When a page comes, the acks of the page before it have reached the broker. Raises
         _LostError; BrokerUnavailable when the connection does not come back.
         """
-        channel = await self._channel()
-        with _loss_told():
-            queue = await channel.get_queue(self._name)
+        self._arrivals = asyncio.Queue()
+        self._channels.clear()
+        self._held = 0
+        queue = await self._opened()
         left = self.total = queue.declaration_result.message_count or 0
+        size, full = FIRST_PAGE, CHANNEL_HOLDS
         while left:
+            if self._held >= full:
+                queue = await self._opened()
+                full = self._held + CHANNEL_HOLDS
             with _loss_told():
-                page = await self._page(queue, min(left, PAGE))
+                page = await self._page(queue, min(left, size))
             if not page:
                 break
             self._held += len(page)
             left -= len(page)
+            size = next_size(page)
             yield page
         with _loss_told():
-            await channel.get_queue(self._name)
+            await self._ready(queue.channel)
 
-    async def _channel(self) -> AbstractChannel:
-        limit = self._settings.connect_timeout
-        try:
-            async with asyncio.timeout(limit):
-                return await self._session.channel()
-        except TimeoutError as error:
-            raise BrokerUnavailable(
-                f"{self._settings.broker} did not come back within {limit:g} s"
-            ) from error
+    async def _opened(self) -> AbstractQueue:
+        """The queue on one more channel."""
+        channel = await self._session.ask(_channel_of)
+        self._channels.append(channel)
+        arrivals = self._arrivals
+
+        def lost(*_: object) -> None:
+            arrivals.put_nowait(None)
+
+        channel.close_callbacks.add(lost)
+        with _loss_told():
+            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lost)
+            return await channel.get_queue(self._name)
 
     async def _page(self, queue: AbstractQueue, size: int) -> list[AbstractIncomingMessage]:
         """The next so many messages; fewer when somebody else has emptied the queue."""
@@ -292,12 +319,13 @@ class _Lot:
 
     async def _hand_back(self) -> None:
         """Return what is held, and wait until it is there: the next reader counts on it."""
-        if not (self._held and self._session.is_up):
+        if not (self._channels and self._session.is_up):
             return
-        with harmless_when_gone("hand_back"), contextlib.suppress(TimeoutError):
+        with harmless_when_gone("hand_back"):
+            # Not by a nack: the broker works it off page by page, ten times as long.
+            await asyncio.gather(*(channel.close() for channel in self._channels))
             channel = await self._session.channel()
             async with asyncio.timeout(HAND_BACK_TIMEOUT):
-                await (await channel.get_underlay_channel()).basic_nack(0, multiple=True)
                 while await self._ready(channel) < self._held:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(HAND_BACK_PAUSE)
 
