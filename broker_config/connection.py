@@ -8,37 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import random
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import (
-    AMQPChannelError,
-    AMQPError,
-    AuthenticationError,
-    ConnectionClosed,
-    DeliveryError,
-    InvalidFrameError,
-    ProbableAuthenticationError,
-    PublishError,
-)
-from yarl import URL
+from aiormq.exceptions import AMQPChannelError, AMQPError, DeliveryError, PublishError
 
-from broker_config import metrics
+from broker_config import metrics, server
 from broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     Busy,
-    SettingsError,
+    MessageError,
     Unroutable,
 )
-from broker_config.settings import Settings, masked
+from broker_config.hosts import HANDSHAKE_TIMEOUT, Pauses, connect, is_gone, words
+from broker_config.settings import Settings
 from broker_config.unreadable import tolerate
 
 T = TypeVar("T")
@@ -47,24 +38,10 @@ tolerate()
 
 log = logging.getLogger(__name__)
 
-#: Seconds between tries: doubling from the first to the last, with jitter.
-FIRST_PAUSE: Final = 0.1
-LAST_PAUSE: Final = 2.0
-#: Seconds for one try: TCP, TLS and the AMQP handshake.
-HANDSHAKE_TIMEOUT: Final = 10.0
-
-#: AMQP codes of a broker that closes a connection because it is on its way down or up:
-#: CONNECTION_FORCED and INTERNAL_ERROR.
-NOT_NOW: Final = (320, 541)
-_GONE: Final = (AMQPError, OSError, asyncio.InvalidStateError, RuntimeError)
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether aio-pika raised this because a channel or connection went away under a call."""
-    if isinstance(error, asyncio.CancelledError):  # its own task was cancelled, and not ours
-        task = asyncio.current_task()
-        return task is not None and not task.cancelling()
-    return isinstance(error, _GONE) or type(error) is Exception
+#: Seconds for which a refusal may come from a quorum queue that elects another leader; it takes 1.
+ELECTION: Final = 5.0
+#: So often the broker may close the channel over a message before that counts as its answer.
+CLOSED_OVER: Final = 3
 
 
 @contextlib.contextmanager
@@ -76,139 +53,6 @@ def harmless_when_gone(action: str) -> Iterator[None]:
         if not is_gone(error):
             raise
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
-
-
-async def connect(settings: Settings, *, name: str) -> AbstractConnection:
-    """A connection to the first of the broker's hosts that answers.
-
-    Waits up to `settings.connect_timeout` seconds for a broker that is not up yet. Raises
-    BrokerUnavailable after that, BrokerRefused at once when the broker says no.
-    """
-    urls = [_url(part, settings, name) for part in settings.broker_url.split(",")]
-    context = _tls(settings) if urls[0].scheme == "amqps" else None
-    pauses = _Pauses()
-    last: BaseException | None = None
-    try:
-        async with asyncio.timeout(settings.connect_timeout):
-            while True:
-                for url in urls:
-                    try:
-                        return await _try_once(url, context)
-                    except BaseException as error:
-                        if not is_gone(error):
-                            raise
-                        last = error
-                        if refusal := _refusal(error, url):
-                            raise refusal from error
-                if pauses.is_first:
-                    log.warning(
-                        "no broker at %s yet; trying for %g s",
-                        settings.broker,
-                        settings.connect_timeout,
-                        extra={"action": "broker_awaited"},
-                    )
-                await asyncio.sleep(pauses.next())
-    except TimeoutError as error:
-        reason = f" ({_words(last)})" if last else ""
-        raise BrokerUnavailable(
-            f"no broker at {settings.broker} within {settings.connect_timeout:g} s{reason}; "
-            "is it running, and is LMAAS_BROKER_URL right?"
-        ) from error
-
-
-async def _try_once(url: URL, context: ssl.SSLContext | None) -> AbstractConnection:
-    # A task that only `wait` stands for: aiormq may swallow a cancellation of its caller, who
-    # then would go on for ever.
-    trying = asyncio.create_task(
-        aio_pika.connect(url, timeout=HANDSHAKE_TIMEOUT, ssl_context=context)
-    )
-    try:
-        await asyncio.wait([trying])
-    except asyncio.CancelledError:
-        trying.add_done_callback(_close_unwanted)
-        trying.cancel()
-        raise
-    try:
-        return trying.result()
-    except StopAsyncIteration as error:  # aiormq's word for it
-        raise ConnectionResetError("it accepts connections and closes them at once") from error
-
-
-def _close_unwanted(trying: asyncio.Task[AbstractConnection]) -> None:
-    if not trying.cancelled() and trying.exception() is None:
-        closing = asyncio.create_task(trying.result().close())
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
-
-
-#: Kept here, because the event loop holds its tasks weakly.
-_closing: set[asyncio.Task[None]] = set()
-
-
-class _Pauses:
-    """Seconds to wait before the next try."""
-
-    def __init__(self) -> None:
-        self._next = FIRST_PAUSE
-
-    @property
-    def is_first(self) -> bool:
-        return self._next == FIRST_PAUSE
-
-    def next(self) -> float:
-        pause = self._next * random.uniform(0.5, 1.0)
-        self._next = min(self._next * 2, LAST_PAUSE)
-        return pause
-
-
-def _url(text: str, settings: Settings, name: str) -> URL:
-    try:
-        url = URL(text.strip())
-    except ValueError as error:
-        raise SettingsError(f"broker_url is not a URL: {error}") from error
-    if url.scheme not in {"amqp", "amqps"} or not url.host:
-        raise SettingsError(
-            f"broker_url {masked(text)!r} should look like amqp://user:password@host:5672/vhost"
-        )
-    return url.update_query(heartbeat=str(settings.heartbeat), name=name)
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        if settings.tls_certificate:
-            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"TLS files (tls_ca, tls_certificate, tls_key) cannot be used: {error}"
-        ) from error
-    return context
-
-
-def _refusal(error: BaseException, url: URL) -> BrokerRefused | None:
-    """What waiting will not mend."""
-    place = masked(str(url.with_query(None)))
-    if isinstance(error, ProbableAuthenticationError | AuthenticationError):
-        return BrokerRefused(f"{place}: the broker refused user or password")
-    if isinstance(error, InvalidFrameError) and "OpenOk" in str(error):
-        # aiormq has no better word for a broker that closes when asked for a virtual host.
-        return BrokerRefused(
-            f"{place}: no virtual host {url.path.removeprefix('/') or '/'!r} for this user"
-        )
-    if isinstance(error, ConnectionClosed):
-        if error.args and error.args[0] in NOT_NOW:
-            return None
-        return BrokerRefused(f"{place}: the broker refused: {_words(error)}")
-    cause = error if isinstance(error, ssl.SSLError) else error.__cause__
-    if isinstance(cause, ssl.SSLError):
-        return BrokerRefused(f"{place}: TLS failed: {cause}; see tls_ca, tls_certificate")
-    return None
-
-
-def _words(error: BaseException | None) -> str:
-    if isinstance(error, ConnectionClosed) and len(error.args) > 1:
-        return str(error.args[1])
-    return str(error) or type(error).__name__
 
 
 class Session:
@@ -231,6 +75,8 @@ class Session:
         self._channel: AbstractChannel | None = None
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
+        #: Why the connection was lost, or has not come back.
+        self._trouble: BaseException | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -239,7 +85,7 @@ class Session:
         except BaseException as error:
             if not is_gone(error):
                 raise
-            raise BrokerUnavailable(f"{self.settings.broker} went away: {_words(error)}") from error
+            raise BrokerUnavailable(f"{self.settings.broker} went away: {words(error)}") from error
         self._keeper = asyncio.create_task(self._keep(), name=f"{self.name} keeper")
         return self
 
@@ -289,9 +135,20 @@ class Session:
                             raise
                     await self._left(channel)
         except TimeoutError as error:
-            raise BrokerUnavailable(
-                f"{self.settings.broker} did not answer within {limit:g} s"
-            ) from error
+            raise BrokerUnavailable(await self._told("answer", limit)) from error
+
+    async def _told(self, what: str, limit: float, reason: BaseException | None = None) -> str:
+        """That the broker did not do it in time, and why, as far as we know."""
+        broker = self.settings.broker
+        transport = self._connection.transport if self._connection else None
+        if transport and await server.is_blocked(transport.connection):
+            return (
+                f"{broker} blocks publishers ({server.alarm(transport.connection)}) and did not "
+                f"{what} within {limit:g} s; free memory or disk space there"
+            )
+        reason = reason or (None if self.is_up else self._trouble)
+        why = f": {words(reason)}" if reason else ""
+        return f"{broker} did not {what} within {limit:g} s{why}"
 
     def reset(self) -> None:
         """Give up a connection that is of no use, as if it had been lost; it comes back."""
@@ -319,34 +176,54 @@ class Session:
         connection = self._connection = await connect(self.settings, name=self.name)
         self._lost.clear()
 
-        def on_close(*_: Any) -> None:
-            if self._connection is connection:  # not one that was given up before
-                self._channel = None
-                self._up.clear()
-                self._lost.set()
-
+        connection.close_callbacks.add(functools.partial(self._on_close, connection, None))
         try:
-            channel = await connection.channel(on_return_raises=True)
-            connection.close_callbacks.add(on_close)
-            channel.close_callbacks.add(on_close)
-            # A consumer that the broker cancels, because its queue was deleted or moved to
-            # another node, would never hear of anything again.
-            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(on_close)
+            channel = await self._watched_channel(connection)
             if self._prepare:
                 await self._prepare(channel)
         except BaseException:
             await self._close()
             raise
         if not (channel.is_closed or self._lost.is_set()):
+            self._trouble = None
             self._channel = channel
             self._up.set()
+
+    async def _watched_channel(self, connection: AbstractConnection) -> AbstractChannel:
+        """A new channel, whose end is the loss of this session."""
+        channel = await connection.channel(on_return_raises=True)
+        on_close = functools.partial(self._on_close, connection, channel)
+        channel.close_callbacks.add(on_close)
+        # A consumer that the broker cancels, because its queue was deleted or moved to another
+        # node, would never hear of anything again.
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(on_close)
+        return channel
+
+    def _on_close(
+        self,
+        connection: AbstractConnection,
+        channel: AbstractChannel | None,
+        _: object,
+        reason: object = None,
+    ) -> None:
+        """A connection or a channel has ended; what was given up before is nobody's loss."""
+        if self._connection is connection and (not channel or self._channel in {channel, None}):
+            if isinstance(reason, AMQPError | OSError):
+                self._trouble = reason
+            self._channel = None
+            self._up.clear()
+            self._lost.set()
 
     async def _keep(self) -> None:
         """Ends only with an error that coming back would not mend."""
         while True:
             await self._lost.wait()
-            log.warning("connection lost", extra={"action": "connection_lost", "link": self.name})
-            pauses = _Pauses()
+            log.warning(
+                "connection lost: %s",
+                words(self._trouble) if self._trouble else "no reason was given",
+                extra={"action": "connection_lost", "link": self.name},
+            )
+            pauses = Pauses()
             patience = asyncio.get_running_loop().time() + self.settings.connect_timeout
             while not self.is_up:
                 await self._close()
@@ -359,6 +236,7 @@ class Session:
                     lasts = asyncio.get_running_loop().time() > patience
                     if not mends or (isinstance(error, BrokerRefused) and lasts):
                         raise
+                    self._trouble = error
                     log.warning("%s", error, extra={"action": "connect_failed", "link": self.name})
             log.warning("connection back", extra={"action": "connection_back", "link": self.name})
             metrics.reconnected(self.name)
@@ -372,8 +250,43 @@ class Session:
                     await connection.close()
 
 
+@dataclass(slots=True, eq=False)
+class _Publication:
+    """A message on its way to the broker's confirm."""
+
+    exchange: str
+    key: str
+    message: aio_pika.Message
+    #: Under way; its value is what went wrong.
+    sending: asyncio.Task[BaseException | None] | None = None
+    #: Why it was not confirmed the last time.
+    trouble: BaseException | None = None
+    #: Since when the broker refuses it, on the event loop's clock.
+    refused: float | None = None
+    pauses: Pauses = field(default_factory=Pauses)
+    #: Times that the broker closed the channel while this was under way.
+    closed_over: int = 0
+
+
 class Publisher(Session):
     """A session to publish with: confirmed, mandatory, and published again after a loss."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        prepare: Callable[[AbstractChannel], Awaitable[None]] | None = None,
+        *,
+        outlasts_alarms: bool = False,
+    ) -> None:
+        """With `outlasts_alarms` no time counts in which the broker blocks publishers."""
+        super().__init__(settings, name, prepare)
+        self._outlasts_alarms = outlasts_alarms
+        self._suspects = asyncio.Lock()
+        self._renewing = asyncio.Lock()
+        #: Everything that is under way.
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def publish(
         self, exchange: str, key: str, message: aio_pika.Message, *, timeout: float | None = None
@@ -381,41 +294,138 @@ class Publisher(Session):
         """Returns when the broker has confirmed; `timeout` seconds bound all of it.
 
         A message whose confirm was lost with the connection is published again, so the
-        receiver may see it twice. Raises Unroutable when no queue takes it, BrokerUnavailable
-        when the time is up, Busy when the broker refuses it (a queue is full).
+        receiver may see it twice. Raises MessageError when it is too large for the broker,
+        Unroutable when no queue takes it, Busy when the broker refuses it (a queue is full),
+        BrokerUnavailable when the time is up or the broker closes the channel over it.
         """
         limit = timeout or self.settings.publish_timeout
+        publication = _Publication(exchange, key, message)
         began = time.monotonic()
-        try:
-            async with asyncio.timeout(limit):
-                while not await self._try(exchange, key, message):
-                    pass
-        except TimeoutError as error:
-            raise BrokerUnavailable(
-                f"{self.settings.broker} did not confirm within {limit:g} s"
-            ) from error
-        metrics.confirmed(time.monotonic() - began)
+        while True:
+            try:
+                async with asyncio.timeout(limit):
+                    while not await self._try(publication):
+                        pass
+                metrics.confirmed(time.monotonic() - began)
+                return
+            except TimeoutError as error:
+                if not (self._outlasts_alarms and await self._is_blocked()):
+                    told = await self._told("confirm", limit, publication.trouble)
+                    raise BrokerUnavailable(told) from error
 
-    async def _try(self, exchange: str, key: str, message: aio_pika.Message) -> bool:
+    async def _is_blocked(self) -> bool:
+        transport = self._connection.transport if self._connection else None
+        return transport is not None and await server.is_blocked(transport.connection)
+
+    async def _try(self, publication: _Publication) -> bool:
+        """Whether the broker has confirmed; if not, it is to be tried again."""
+        if not publication.closed_over:
+            return await self._send(publication)
+        # One at a time, so that only the guilty one fails again.
+        async with self._suspects:
+            return await self._send(publication)
+
+    async def _send(self, publication: _Publication) -> bool:
+        key = publication.key
         channel = await self.channel()
-        target = await channel.get_exchange(exchange, ensure=False)
-        sending = asyncio.create_task(_send(target, key, message))
+        if publication.sending is None:
+            if await self._is_blocked():
+                return await self._unblocked()
+            self._check_size(publication.message)
+            target = await channel.get_exchange(publication.exchange, ensure=False)
+            publication.sending = asyncio.create_task(_sent(target, key, publication.message))
+            self._sending.add(publication.sending)
+            publication.sending.add_done_callback(self._sending.discard)
         # A task that `wait` does not cancel: aiormq's channel breaks when a publish is given up
         # and its message comes back afterwards.
-        await asyncio.wait([sending])
-        match sending.result():
+        await asyncio.wait([publication.sending])
+        outcome, publication.sending = publication.sending.result(), None
+        match outcome:
             case None:
                 return True
             case PublishError() as error:
+                exchange = publication.exchange
                 raise Unroutable(f"no queue takes {key!r} from {exchange!r}") from error
             case DeliveryError() as error:
-                raise Busy(f"the broker refused a message for {key!r}: queue full") from error
-            case _:
-                await self._left(channel)
+                await self._refused(publication, channel, error)
                 return False
+        publication.trouble = outcome
+        if isinstance(outcome, AMQPChannelError):
+            publication.closed_over += 1
+            if publication.closed_over >= CLOSED_OVER:
+                raise BrokerUnavailable(
+                    f"{self.settings.broker} closed the channel {CLOSED_OVER} times over a "
+                    f"message for {key!r}: {words(outcome)}"
+                ) from outcome
+        await self._left(channel)
+        return False
+
+    async def _refused(
+        self, publication: _Publication, channel: AbstractChannel, error: DeliveryError
+    ) -> None:
+        """Waits a little and takes another channel. Raises Busy when that did not help for long.
+
+        A quorum queue without a leader refuses, and RabbitMQ 3.10 goes on to refuse what comes
+        over a channel that first used the queue at that time.
+        """
+        now = asyncio.get_running_loop().time()
+        publication.refused = publication.refused or now
+        refusal = Busy(
+            f"the broker refuses messages for {publication.key!r}: its queue is full, or has "
+            "no leader because too many nodes are down"
+        )
+        if now - publication.refused >= ELECTION:
+            raise refusal from error
+        publication.trouble = refusal
+        await asyncio.sleep(publication.pauses.next())
+        async with self._renewing:
+            if self._channel is channel and self._connection is not None:
+                with harmless_when_gone("renew"):
+                    self._channel = await self._watched_channel(self._connection)
+                    retiring = asyncio.create_task(_retire(channel, set(self._sending)))
+                    self._retiring.add(retiring)
+                    retiring.add_done_callback(self._retiring.discard)
+
+    async def _unblocked(self) -> bool:
+        """False, when the broker takes messages again or the connection is lost.
+
+        What is written meanwhile would only fill the line, and be published twice after a loss.
+        """
+        assert self._connection is not None
+        assert self._connection.transport is not None
+        waits = [
+            asyncio.ensure_future(self._connection.transport.connection.ready()),
+            asyncio.ensure_future(self._lost.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return False
+
+    def _check_size(self, message: aio_pika.Message) -> None:
+        assert self._connection is not None
+        assert self._connection.transport is not None
+        properties = self._connection.transport.connection.server_properties
+        limit = self.settings.max_message_bytes or server.largest_message(properties)
+        if len(message.body) > limit:
+            raise MessageError(
+                f"the message has {len(message.body):,} bytes, and the broker takes {limit:,}: "
+                "make smaller packs (settings pack_items, pack_bytes), or raise max_message_size "
+                "on the broker and LMAAS_MAX_MESSAGE_BYTES here"
+            )
 
 
-async def _send(
+async def _retire(channel: AbstractChannel, sending: set[asyncio.Task[Any]]) -> None:
+    """Closes a channel when what is under way on it is confirmed."""
+    if sending:
+        await asyncio.wait(sending)
+    with harmless_when_gone("retire"):
+        await channel.close()
+
+
+async def _sent(
     exchange: aio_pika.abc.AbstractExchange, key: str, message: aio_pika.Message
 ) -> BaseException | None:
     """None when confirmed, else what went wrong, as a value: nobody may be waiting any more."""

@@ -6,11 +6,7 @@
 It needs an installed `rabbitmq-server` and shares nothing with one that runs already: its own
 folder, ports, cookie, password and epmd (Erlang's directory of nodes), on 127.0.0.1 only.
 
-Three processes: the Erlang VM, its epmd, and a guard. They form one process group. The guard is a
-shell that waits at a pipe whose other end only we hold; when we end, however we end, the pipe
-closes and the guard kills its group, itself included. So nothing outlives us, and no pid is
-remembered that somebody else could have by then. (A program that forks without exec while a node
-runs hands the pipe on: the node then lives as long as that child.)
+Its processes, the Erlang VM and its epmd, do not outlive us: see `broker_config.guarded`.
 """
 
 from __future__ import annotations
@@ -21,12 +17,11 @@ import fcntl
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -34,6 +29,7 @@ import aiormq
 
 from broker_config import node_folder
 from broker_config.errors import LocalNodeError
+from broker_config.guarded import ProcessGroup, kill_left_over
 from broker_config.node_folder import USER, Record
 
 #: Seconds that a node may take to answer; it takes 3 to 4 on two cores.
@@ -53,12 +49,22 @@ _USER_SWITCHING: Final = "rabbitmq-script-wrapper"
 #: Homebrew's, which are often not on PATH.
 _HOMEBREW: Final = ("/opt/homebrew/sbin", "/usr/local/sbin")
 
-#: Waits for the end of its input, and takes its process group and itself along.
-_GUARD: Final = 'trap "" HUP INT TERM; read -r _; kill -KILL 0'
-
 
 class _PortTaken(LocalNodeError):
     """Another program took one of the ports before the node did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a node of a cluster is given; a node that is alone chooses for itself."""
+
+    #: As `r1@localhost`.
+    name: str
+    #: Of an epmd that runs, by which the members find each other.
+    epmd_port: int
+    #: What every member must have alike: of the user, and of the nodes among themselves.
+    password: str
+    cookie: str
 
 
 class LocalNode:
@@ -75,6 +81,7 @@ class LocalNode:
         *,
         start_timeout: float = START_TIMEOUT,
         stop_timeout: float = STOP_TIMEOUT,
+        member: Member | None = None,
     ) -> None:
         self._given = Path(folder).absolute() if folder is not None else None
         self._folder = self._given
@@ -82,7 +89,8 @@ class LocalNode:
         self._stop_timeout = stop_timeout
         self._record: Record | None = None
         self._lock: IO[str] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._member = member
+        self._group: ProcessGroup | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -159,6 +167,24 @@ class LocalNode:
             self._server.kill()
         self._close()
 
+    async def ctl(self, *arguments: str) -> str:
+        """What `rabbitmqctl -q` says on the running node; it takes 1 to 2 s.
+
+        Raises LocalNodeError when the command fails.
+        """
+        assert self._record is not None, "start the node first"
+        command = await asyncio.create_subprocess_exec(
+            str(installed_server().with_name("rabbitmqctl")), "-q", *arguments,
+            env=node_folder.environment(self.folder, self._record),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        answer, complaint = await command.communicate()
+        if command.returncode:
+            words = " ".join((complaint or answer).decode(errors="replace").split())
+            raise LocalNodeError(f"rabbitmqctl {arguments[0]} failed: {words[:300]}")
+        return answer.decode()
+
     # ------------------------------------------------------------------ start
 
     def _open_folder(self) -> None:
@@ -178,13 +204,18 @@ class LocalNode:
                 f"{folder} is in use by a running node; stop that one or choose another folder"
             ) from error
         self._record = node_folder.read_record(folder)
-        _kill_left_over(self._record.processes)
+        kill_left_over(self._record.processes)
+        if self._member is not None:
+            self._record.name = self._member.name
+            self._record.epmd_port = self._member.epmd_port
+            self._record.password = self._member.password
+            node_folder.write_cookie(folder, self._member.cookie)
 
     async def _start(self, server: Path) -> None:
         record = self._record
         assert record is not None
         for attempt in range(1, _ATTEMPTS + 1):
-            _choose_ports(record)
+            _choose_ports(record, epmd=self._member is None)
             try:
                 async with asyncio.timeout(self._start_timeout):
                     await self._launch(server, record)
@@ -203,50 +234,20 @@ class LocalNode:
     async def _launch(self, server: Path, record: Record) -> None:
         node_folder.prepare(self.folder, record)
         environment = node_folder.environment(self.folder, record)
-        self._start_guard()
-        self._epmd = self._spawn(
-            environment, "epmd", "-address", "127.0.0.1", "-port", str(record.epmd_port)
+        self._group = ProcessGroup()
+        if self._member is None:
+            self._epmd = start_epmd(self._group, self.folder, environment, record.epmd_port)
+            while not await listens(record.epmd_port):
+                self._check_alive()
+                await asyncio.sleep(_POLL)
+        self._server = self._group.spawn(
+            self.folder, node_folder.CONSOLE, environment, str(server), "-noinput"
         )
-        while not await _listens(record.epmd_port):
-            self._check_alive()
-            await asyncio.sleep(_POLL)
-        self._server = self._spawn(environment, str(server), "-noinput")
-        record.processes = {
-            process.pid: identity
-            for process in (self._guard, self._epmd, self._server)
-            if process and (identity := _identity(process.pid))
-        }
+        record.processes = self._group.identities()
         node_folder.write_record(self.folder, record)
-        while not (await _listens(record.amqp_port) and await _answers(self.url)):
+        while not (await listens(record.amqp_port) and await _answers(self.url)):
             self._check_alive()
             await asyncio.sleep(_POLL)
-
-    def _start_guard(self) -> None:
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-
-    def _spawn(self, environment: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
-        assert self._guard is not None
-        with (self.folder / node_folder.CONSOLE).open("ab") as console:
-            try:
-                return subprocess.Popen(
-                    command,
-                    cwd=self.folder,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    process_group=self._guard.pid,
-                )
-            except OSError as error:
-                raise LocalNodeError(
-                    f"{command[0]} does not start: {error.strerror}; install RabbitMQ again"
-                ) from error
 
     def _check_alive(self) -> None:
         if self._epmd and self._epmd.poll() is not None:
@@ -281,17 +282,9 @@ class LocalNode:
             self._lock = None
 
     def _end_processes(self) -> None:
-        """Closing the pipe lets the guard kill its group, whatever is left of it."""
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-        for process in (self._server, self._epmd, self._guard):
-            if process is not None:
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:  # the guard itself was killed
-                    process.kill()
-                    process.wait()
-        self._server = self._epmd = self._guard = None
+        if self._group is not None:
+            self._group.end()
+        self._server = self._epmd = self._group = None
 
     def _remove_temporary(self) -> None:
         if self._given is None and self._folder is not None:
@@ -317,18 +310,25 @@ def installed_server() -> Path:
 # ------------------------------------------------------------------------ ports
 
 
-def _choose_ports(record: Record) -> None:
-    """Free ones; those of the last start when they are."""
-    last = (record.amqp_port, record.distribution_port, record.epmd_port)
-    if not (all(last) and all(map(_is_free, last))):
-        free = (port for port in iter(lambda: random.choice(_PORTS), None) if _is_free(port))
-        chosen: dict[int, None] = {}
-        while len(chosen) < 3:
-            chosen[next(free)] = None
-        record.amqp_port, record.distribution_port, record.epmd_port = chosen
+def _choose_ports(record: Record, *, epmd: bool = True) -> None:
+    """Free ones; those of the last start when they are. Without `epmd` its port is given."""
+    last = [record.amqp_port, record.distribution_port, *([record.epmd_port] if epmd else [])]
+    if not (all(last) and all(map(is_free, last))):
+        record.amqp_port, record.distribution_port, another = free_ports(3)
+        if epmd:
+            record.epmd_port = another
 
 
-def _is_free(port: int) -> bool:
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on, at this moment."""
+    free = (port for port in iter(lambda: random.choice(_PORTS), None) if is_free(port))
+    chosen: dict[int, None] = {}
+    while len(chosen) < count:
+        chosen[next(free)] = None
+    return list(chosen)
+
+
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         # As RabbitMQ does: connections of the last node that still fade away are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -339,7 +339,16 @@ def _is_free(port: int) -> bool:
         return True
 
 
-async def _listens(port: int) -> bool:
+def start_epmd(
+    group: ProcessGroup, folder: Path, environment: Mapping[str, str], port: int
+) -> subprocess.Popen[bytes]:
+    """Erlang's directory of nodes; it is up when something `listens` on its port."""
+    command = ("epmd", "-address", "127.0.0.1", "-port", str(port))
+    return group.spawn(folder, node_folder.CONSOLE, environment, *command)
+
+
+async def listens(port: int) -> bool:
+    """Whether a program takes connections on a port of 127.0.0.1."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -358,37 +367,3 @@ async def _answers(url: str) -> bool:
         return False
     await connection.close()
     return True
-
-
-# -------------------------------------------------------------------- processes
-
-
-def _identity(pid: int) -> str | None:
-    """When a process started, which with its pid names it for ever; None when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None if Path("/proc/self").exists() else _identity_by_ps(pid)
-    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
-
-
-def _identity_by_ps(pid: int) -> str | None:
-    answer = subprocess.run(
-        ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    state, _, started = answer.stdout.strip().partition(" ")
-    return started.strip() if started and not state.startswith("Z") else None
-
-
-def _kill_left_over(processes: Mapping[int, str]) -> None:
-    """Ends what a crash left in the folder, in case that the guard was killed too."""
-    left = {pid: started for pid, started in processes.items() if _identity(pid) == started}
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    patience = time.monotonic() + 10
-    while any(_identity(pid) == started for pid, started in left.items()):
-        if time.monotonic() > patience:
-            raise LocalNodeError(f"processes {sorted(left)} of an earlier node do not end")
-        time.sleep(_POLL)

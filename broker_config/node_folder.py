@@ -20,8 +20,6 @@ USER: Final = "lmaas"
 #: For the balance "random"; it comes with the server.
 PLUGIN: Final = "rabbitmq_random_exchange"
 
-#: The data are kept under the node's name. It need not be unique: every node has its own epmd.
-_NODE_NAME: Final = "lmaas@localhost"
 _RECORD: Final = "node.json"
 CONSOLE: Final = "console.log"
 _DECORATION: Final = ("", "BOOT FAILED")
@@ -45,6 +43,8 @@ class Record(msgspec.Struct, kw_only=True):
     """`node.json`: what has to be known of a folder the next time."""
 
     password: str
+    #: The data are kept under it. Only the nodes of one epmd need different ones.
+    name: str = "lmaas@localhost"
     amqp_port: int = 0
     distribution_port: int = 0
     epmd_port: int = 0
@@ -74,6 +74,11 @@ def write_record(folder: Path, record: Record) -> None:
     _write_private(folder / _RECORD, msgspec.json.encode(record))
 
 
+def write_cookie(folder: Path, cookie: str) -> None:
+    """The secret of a cluster; a node that is alone makes one for itself."""
+    _write_private(folder / ".erlang.cookie", cookie.encode())
+
+
 def _write_private(path: Path, content: bytes) -> None:
     """Only the owner can read it, and it is never there in part."""
     part = path.with_name(path.name + ".part")
@@ -96,6 +101,12 @@ def prepare(folder: Path, record: Record) -> None:
     (folder / CONSOLE).write_bytes(b"")
 
 
+def configure(folder: Path, name: str, configuration: str) -> None:
+    """Puts a file of more configuration into `conf.d`, for the next start."""
+    (folder / "conf.d").mkdir(parents=True, exist_ok=True)
+    (folder / "conf.d" / f"{name}.conf").write_text(configuration)
+
+
 def environment(folder: Path, record: Record) -> dict[str, str]:
     """The server's environment: nothing of the system's RabbitMQ, nor of the caller's Erlang."""
     inherited = {
@@ -106,7 +117,7 @@ def environment(folder: Path, record: Record) -> dict[str, str]:
     return inherited | {
         "HOME": str(folder),  # of the cookie
         "LANG": "C.UTF-8",
-        "RABBITMQ_NODENAME": _NODE_NAME,
+        "RABBITMQ_NODENAME": record.name,
         "RABBITMQ_DIST_PORT": str(record.distribution_port),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_CONFIG_FILES": str(folder / "conf.d" / "*.conf"),

@@ -64,8 +64,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     #: Bytes of one item; a larger one gets an error.
     max_item_bytes: _Bytes = 1024 * 1024
-    #: Items of one pack that a worker accepts.
+    #: Items of one pack that a client publishes and a worker accepts.
     max_pack_items: _Count = 4096
+    #: Bytes of one message; 0: as many as the broker's version takes if nobody has set it
+    #: otherwise there (128 MiB before 4.0, 16 MiB since).
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     #: The folder of the model repository.
     models: str = "models"

@@ -36,12 +36,18 @@ QueueType = Literal["classic", "quorum"]
 MAX_MODEL_NAME: Final = 200
 #: Delays of the retry ladder: name -> milliseconds.
 RETRY_DELAYS: Final = {"1s": 1_000, "5s": 5_000, "30s": 30_000, "5m": 300_000}
+#: Messages that a consumer may hold unacked, by the type of its queue; 0: any number. A quorum
+#: queue takes that for 2,000, and then waits for acks, which those who only look never send.
+MOST_HELD: Final = {"classic": 0, "quorum": 65_535}
 #: A lane of quorum queues refuses more than this many packs. Classic lanes have no limit at the
 #: broker, which would drop what comes back to a full one from a retry queue.
 MAX_QUORUM_LENGTH: Final = 1_000_000
 #: A lane of quorum queues parks what came back so often. Handing back at a drain counts there, so
 #: this is the last resort only, for what ends a worker before it has read the pack.
 MAX_DELIVERIES: Final = 100
+#: A number that no message comes to. For RabbitMQ 4 that would be -1 as well, but 3.10 takes -1 for
+#: less than none, and drops what comes back the first time.
+UNLIMITED: Final = 2**31 - 1
 #: With the balance "random", a pack that its worker has not taken within this time goes to the lane
 #: that all share: at once, so that nothing waits for a worker that is gone or has no room.
 OWN_LANE_MS: Final = 0
@@ -149,12 +155,11 @@ def topology(
         Exchange(names.dead, "fanout"),
         *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
     ]
-    unlimited = {"x-delivery-limit": -1} if queue_type == "quorum" else {}
+    unlimited = _unlimited(queue_type)
     queues = [
         Queue(names.dead, {"x-queue-type": queue_type, **unlimited}),
         Queue(
             names.jobs,
-            # Readers look and put back: a limit on deliveries would drop what is looked at often.
             {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS, **unlimited},
         ),
     ]
@@ -197,20 +202,25 @@ def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:
     return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
 
 
-def client_results(names: Names, client: str) -> Topology:
+def client_results(names: Names, client: str, queue_type: QueueType = "classic") -> Topology:
     """A client's results queue: it outlives a lost connection, not a client that stays away."""
-    return _results(names.client_results(client), CLIENT_RESULTS_MS)
+    return _results(names.client_results(client), queue_type, CLIENT_RESULTS_MS)
 
 
-def job_results(names: Names, job: str) -> Topology:
+def job_results(names: Names, job: str, queue_type: QueueType = "classic") -> Topology:
     """A job's results queue: kept for a week after its last use."""
-    return _results(names.job_results(job), JOB_RESULTS_MS)
+    return _results(names.job_results(job), queue_type, JOB_RESULTS_MS)
 
 
-def _results(queue: str, expires_ms: int) -> Topology:
-    # Always classic: a queue a client or job is more churn than quorum queues are made for.
-    arguments = {"x-queue-type": "classic", "x-expires": expires_ms}
+def _results(queue: str, queue_type: QueueType, expires_ms: int) -> Topology:
+    # Quorum queues are not made for one a client, but a classic queue ends with its node.
+    arguments = {"x-queue-type": queue_type, "x-expires": expires_ms} | _unlimited(queue_type)
     return Topology((), (Queue(queue, arguments),), ())
+
+
+def _unlimited(queue_type: QueueType) -> dict[str, Any]:
+    """For queues whose readers look and put back: a limit would drop what is looked at often."""
+    return {"x-delivery-limit": UNLIMITED} if queue_type == "quorum" else {}
 
 
 _AT_LEAST_ONCE: Final = {

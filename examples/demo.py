@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lmaas
-from broker_config.connection import connect
+from broker_config.hosts import connect
 from broker_config.local_node import LocalNode
 from broker_config.topology import topology
 

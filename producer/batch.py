@@ -29,18 +29,19 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from broker_config.connection import Session
 from broker_config.errors import BrokerError, BrokerUnavailable, JobError
+from broker_config.hosts import is_gone
 from broker_config.messages import (
     JOB,
     Headers,
     Item,
     Options,
-    Reply,
     Request,
     decode_reply,
 )
 from broker_config.settings import Settings
-from broker_config.topology import declare, job_results
-from producer.journal import JobEntry, State, read, record
+from broker_config.topology import MOST_HELD, declare, job_results
+from producer.answers import Answers, Chunk
+from producer.journal import READ_PAUSE, JobEntry, State, read, record
 from producer.packing import Entries, packs
 from producer.publishing import PackPublisher
 from producer.remaining import Remaining
@@ -80,14 +81,6 @@ class Progress:
         if self.finished:
             return "finished"
         return "running" if self.entry.state == "submitted" else "submitting"
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The results of one chunk, which is the `number`-th of its job, from 0."""
-
-    number: int
-    reply: Reply
 
 
 class Jobs:
@@ -170,13 +163,16 @@ class Jobs:
 
         async def declared(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                await declare(channel, job_results(self._names, run))
+                wanted = job_results(self._names, run, self.settings.queue_type)
+                await declare(channel, wanted)
 
         await self._session.ask(declared)
         return self._names.job_results(run)
 
     async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
         numbers = iter(range(2**31))
+        # The seal has a place among them.
+        most = MOST_HELD[self.settings.queue_type] - 1
         ranking = Remaining(
             functools.partial(self._publisher.seconds, entry.model),
             len(texts) if isinstance(texts, Sized) else None,
@@ -185,6 +181,11 @@ class Jobs:
 
         async def publish(items: list[Item]) -> int:
             number = next(numbers)
+            if number == most:
+                raise JobError(
+                    f"a job on quorum queues has at most {most:,} chunks, which are collected at "
+                    "once: make larger ones (settings pack_items, pack_bytes), or several jobs"
+                )
             await self._publisher.publish_patiently(
                 Request(
                     model=entry.model,
@@ -215,7 +216,8 @@ class Jobs:
         return await self._progress(await self._entry(job))
 
     async def _entries(self) -> dict[str, JobEntry]:
-        return await self._session.ask(lambda connection: read(connection, self._names.jobs))
+        queue, kind = self._names.jobs, self.settings.queue_type
+        return await self._session.ask(lambda connection: read(connection, queue, kind))
 
     async def _entry(self, job: str) -> JobEntry:
         entries = await self._entries()
@@ -266,6 +268,9 @@ class Jobs:
     async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
         """Each chunk of the job once, as it is completed; ends when the last one has come.
 
+        What was replayed from the parking lot and answered anew comes as a chunk that `amends`, at
+        any time after the chunk itself.
+
         Results stay on the broker until all of them were taken (or with `keep` until `remove`):
         who stops half-way, or crashes, gets everything again the next time. Raises JobError when
         the job is unknown, cancelled, or was collected before.
@@ -287,14 +292,17 @@ class _Collector:
     def __init__(self, settings: Settings, entry: JobEntry) -> None:
         self._job = entry.job
         self._name = entry.queue
+        self._most_held = MOST_HELD[settings.queue_type]
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._queue: AbstractQueue | None = None
+        self._answers = Answers()
         self.session = Session(settings, f"job {entry.job} results", self._prepare)
 
     async def _prepare(self, channel: AbstractChannel) -> None:
         again = self._queue is not None
         try:
             self._queue = await channel.get_queue(self._name)
+            await channel.set_qos(prefetch_count=self._most_held)
             # Exclusive: two collectors would get half of the results each.
             await self._queue.consume(self._arrivals.put, exclusive=True)
         except ChannelNotFoundEntity as error:
@@ -305,26 +313,56 @@ class _Collector:
             raise JobError(f"job {self._job!r} is being collected by somebody else") from error
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
-        """Each chunk once, until there are as many as the seal says."""
-        seen: set[int] = set()
-        total: int | None = None
+        """Each chunk once, until there are as many as the seal says; amendments after their chunk.
+
+        What lies in the queue behind the last chunk is read too.
+        """
         lost = asyncio.create_task(self.session.failed())
         try:
-            while total is None or len(seen) < total:
-                message = await _first(self._arrivals, lost)
-                if message.type == JOB:
-                    total = msgspec.json.decode(message.body, type=JobEntry).chunks
-                    continue
-                number = Headers.from_table(message.headers).chunk
-                # A chunk that was run twice, or delivered again after a lost connection.
-                if number is not None and number not in seen:
-                    seen.add(number)
-                    reply = decode_reply(message.body, message.content_type)
-                    if reply.error is not None and not reply.results:
-                        raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
-                    yield Chunk(number, reply)
+            while not self._answers.is_complete:
+                for chunk in self._taken(await _first(self._arrivals, lost)):
+                    yield chunk
+            await self._all_arrived()
+            while not self._arrivals.empty():
+                for chunk in self._taken(self._arrivals.get_nowait()):
+                    yield chunk
         finally:
             lost.cancel()
+
+    def _taken(self, message: AbstractIncomingMessage) -> list[Chunk]:
+        """What can be handed on with this message: most often one chunk."""
+        if message.type == JOB:
+            seal = msgspec.json.decode(message.body, type=JobEntry)
+            return self._answers.seal(seal.chunks, seal.items)
+        headers = Headers.from_table(message.headers)
+        number, replays = headers.chunk, headers.replays
+        # A chunk that was run twice, or delivered again after a lost connection.
+        if number is None or self._answers.knows(number, replays):
+            return []
+        reply = decode_reply(message.body, message.content_type)
+        if not replays and reply.error is not None and not reply.results:
+            raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
+        return self._answers.add(number, replays, reply)
+
+    async def _all_arrived(self) -> None:
+        """Returns when everything that is in the queue has been delivered."""
+        while True:
+            channel = await self.session.channel()
+            try:
+                while await _ready(channel, self._name):
+                    pass
+                # Whatever the first answer has overtaken in the broker comes before the second.
+                await _ready(channel, self._name)
+            except BaseException as error:
+                if not is_gone(error):
+                    raise
+                await asyncio.sleep(READ_PAUSE)  # until the session has noticed
+            else:
+                return
+
+
+async def _ready(channel: AbstractChannel, queue: str) -> int:
+    return (await channel.get_queue(queue)).declaration_result.message_count or 0
 
 
 async def _first(

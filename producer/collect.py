@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import msgspec
+
 from broker_config.errors import DataError
 from broker_config.messages import MSGPACK, Result, decode_reply, encode
+from producer.answers import merged
 from producer.batch import Jobs
 from producer.checkpoint import PartialFile
 from producer.tables import Answers, Chunk, Place, Table, encoding
@@ -55,8 +59,13 @@ async def _spooled(
     items = 0
     async with contextlib.aclosing(jobs.results(job, keep=True)) as chunks:
         async for chunk in chunks:
-            places[chunk.number] = (file.tell(), file.write(encode(chunk.reply)))
-            items += len(chunk.reply.results)
+            reply = chunk.reply
+            if chunk.amends:
+                results = merged(_read(file, places[chunk.number]), reply.results)
+                reply = msgspec.structs.replace(reply, results=results)
+            else:
+                items += len(reply.results)
+            places[chunk.number] = (file.seek(0, os.SEEK_END), file.write(encode(reply)))
             if report:
                 report(items)
     return [places[number] for number in sorted(places)]

@@ -1,30 +1,36 @@
 """The journal of batch jobs: one queue on the broker, an entry for each thing that happened.
 
 It is read without taking anything out: everything is consumed, and handed back by closing the
-channel. The consumer is exclusive, so that two readers never see half of it each.
+channel. The consumer is exclusive, so that two readers never see half of it each. A reader knows
+that it has all when a mark comes that it has put at the end: the depth of a quorum queue can be
+told before the messages that were in it have come, over another node.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from typing import Final, Literal
 
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 
 from broker_config.connection import Publisher
 from broker_config.errors import BrokerUnavailable
 from broker_config.messages import JOB, JSON
+from broker_config.topology import MOST_HELD, QueueType
 
 State = Literal["submitting", "submitted", "cancelled", "collected"]
 
 #: Seconds to wait while somebody else reads the journal, and between two tries.
 READ_TIMEOUT: Final = 10.0
 READ_PAUSE: Final = 0.05
+#: `type` property of a reader's mark. That of a reader that crashed is dropped after READ_TIMEOUT.
+MARK: Final = "lmaas.mark.v1"
 
 
 class JobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +64,14 @@ async def record(publisher: Publisher, queue: str, entry: JobEntry) -> None:
     await publisher.publish("", queue, message)
 
 
-async def read(connection: AbstractConnection, queue: str) -> dict[str, JobEntry]:
+async def read(
+    connection: AbstractConnection, queue: str, queue_type: QueueType = "classic"
+) -> dict[str, JobEntry]:
     """The newest entry of each job, oldest job first. Raises BrokerUnavailable."""
+    held = MOST_HELD[queue_type]
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            while (bodies := await _bodies(connection, queue)) is None:  # noqa: ASYNC110
+            while (bodies := await _bodies(connection, queue, held)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(READ_PAUSE)  # the broker says no more than: not now
     except TimeoutError as error:
         raise BrokerUnavailable(
@@ -73,20 +82,31 @@ async def read(connection: AbstractConnection, queue: str) -> dict[str, JobEntry
     }
 
 
-async def _bodies(connection: AbstractConnection, name: str) -> list[bytes] | None:
+async def _bodies(connection: AbstractConnection, name: str, held: int) -> list[bytes] | None:
     """Everything in the queue, which keeps it; None while another reader has it."""
     bodies: list[bytes] = []
+    mark = aio_pika.Message(b"", message_id=uuid.uuid4().hex, type=MARK, expiration=READ_TIMEOUT)
+    complete: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def on_message(message: AbstractIncomingMessage) -> None:
-        bodies.append(message.body)
+        if message.type == JOB:
+            bodies.append(message.body)
+        elif message.message_id == mark.message_id and not complete.done():
+            await message.ack()
+            complete.set_result(True)
+
+    def on_close(*_: object) -> None:
+        if not complete.done():
+            complete.set_result(False)
 
     try:
         async with connection.channel() as channel:
-            queue = await channel.get_queue(name)
-            await queue.consume(on_message, exclusive=True)
-            # Deliveries come before the answer that nothing is left.
-            while (await channel.get_queue(name)).declaration_result.message_count:
-                pass
+            channel.close_callbacks.add(on_close)
+            await channel.set_qos(prefetch_count=held)
+            await (await channel.get_queue(name)).consume(on_message, exclusive=True)
+            await channel.default_exchange.publish(mark, name)
+            if not await complete:
+                raise ChannelInvalidStateError("the channel was closed over the journal")
     except ChannelAccessRefused:
         return None
     return bodies

@@ -88,13 +88,18 @@ class PackPublisher(Publisher):
         """Publish a pack to its lane and wait for the broker's confirm; the body's size in bytes.
 
         `headers.cost` and `headers.published` are filled in here. Raises ModelNotFound when no
-        worker has ever served the model on this broker, Busy when its lane is full, and what
-        `publish` raises.
+        worker has ever served the model on this broker, Busy when its lane is full, MessageError
+        when no worker would accept it, and what `publish` raises.
         """
         if not is_model_name(request.model):
             raise ModelNotFound(f"no model can have the name {request.model!r}")
         if request.options.top_k < 0:
             raise MessageError(f"top_k is {request.options.top_k}; it must be 0 or more")
+        if len(request.items) > self.settings.max_pack_items:
+            raise MessageError(
+                f"a pack of {len(request.items):,} items; workers accept "
+                f"{self.settings.max_pack_items:,} (setting max_pack_items): make smaller packs"
+            )
         try:
             body = encode(request)
         except UnicodeEncodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
@@ -15,6 +16,9 @@ from broker_config.topology import client_results, declare
 
 log = logging.getLogger(__name__)
 
+#: Seconds; a quorum queue waits 5 s for a node that is gone before it is deleted without it.
+DELETE_TIMEOUT: Final = 10.0
+
 
 class Replies:
     """Consumes the results queue of one client.
@@ -25,7 +29,7 @@ class Replies:
 
     def __init__(self, settings: Settings, client: str) -> None:
         self.queue_name = settings.names.client_results(client)
-        self._topology = client_results(settings.names, client)
+        self._topology = client_results(settings.names, client, settings.queue_type)
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._queue: AbstractQueue | None = None
         self._tag = ""
@@ -67,4 +71,4 @@ class Replies:
         if self._queue is not None and self.session.is_up:
             with harmless_when_gone("delete_results"):
                 await self._queue.cancel(self._tag)
-                await self._queue.delete(if_unused=False, if_empty=False, timeout=5)
+                await self._queue.delete(if_unused=False, if_empty=False, timeout=DELETE_TIMEOUT)

@@ -198,8 +198,13 @@ class Consumer:
         )
 
     def tune(self) -> None:
-        """Give lanes another prefetch where what was measured asks for it; in the background."""
-        if self._settings.prefetch or self._settings.balance == "round_robin":
+        """Give lanes another prefetch where what was measured asks for it; in the background.
+
+        Not on quorum queues: what one hands out while its consumer is cancelled can come after
+        the answer to that, for a consumer that is no more, and is then held by nobody.
+        """
+        fixed = self._settings.prefetch or self._settings.queue_type == "quorum"
+        if fixed or self._settings.balance == "round_robin":
             return
         busy = self._tuning is not None and not self._tuning.done()
         if not busy and time.monotonic() - self._tuned >= TUNING_INTERVAL:

@@ -73,7 +73,7 @@ def create_app(worker: Worker) -> web.Application:
 async def live(request: web.Request) -> web.Response:
     worker = request.app[_WORKER]
     limit = worker.settings.pack_timeout
-    running = worker.running
+    running = worker.execution.running
     stuck = bool(running) and time.monotonic() - running[0].began > limit
     return _told(worker, f"a run takes longer than {limit:g} s" if stuck else None)
 

@@ -159,7 +159,7 @@ class State:
         for name, words, value in (
             ("ready", "1 while it consumes, else 0.", worker.not_ready is None),
             ("packs_held", "Packs that wait in the worker to be run.", worker.held),
-            ("packs_running", "Packs that run.", len(worker.running)),
+            ("packs_running", "Packs that run.", len(worker.execution.running)),
         ):
             yield GaugeMetricFamily(f"lmaas_{name}", words, value=value)
         yield from self._lanes()
@@ -201,7 +201,7 @@ class State:
         actual = CounterMetricFamily(
             "lmaas_estimate_actual_seconds", "What the same packs took.", labels=by_lane
         )
-        for model, estimator in self._worker.estimators.items():
+        for model, estimator in self._worker.execution.estimators.items():
             for lane, error in estimator.errors.items():
                 predicted.add_metric([model, lane], error.predicted)
                 actual.add_metric([model, lane], error.actual)

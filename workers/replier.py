@@ -24,7 +24,7 @@ from pamqp.encode import encode_table_value
 
 from broker_config import tracing
 from broker_config.connection import Publisher
-from broker_config.errors import BrokerUnavailable, Busy, LmaasError, Unroutable
+from broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
 from broker_config.messages import (
     JSON,
     MSGPACK,
@@ -178,9 +178,19 @@ class Replier:
 
     async def _reply(self, delivery: Delivery, body: bytes) -> bool:
         """Whether somebody takes the reply, or nobody asked for one."""
-        reply_to = delivery.message.reply_to
-        if not reply_to:
+        if not delivery.message.reply_to:
             return True
+        try:
+            return await self._send(delivery, delivery.message.reply_to, body)
+        except MessageError as error:
+            request = delivery.pack.request
+            fault = ItemError(code=Code.TOO_LARGE, message=f"the answer cannot be sent: {error}")
+            reply = Reply(model=request.model if request else "", results=[], error=fault)
+            body = encode(reply, language(delivery))
+            return await self._send(delivery, delivery.message.reply_to, body)
+
+    async def _send(self, delivery: Delivery, reply_to: str, body: bytes) -> bool:
+        """Whether there is such a queue. Raises MessageError when the body is too large."""
         table = delivery.headers.table()
         message = aio_pika.Message(
             body,

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "classify": "Classify texts, files or a pipe; in process or through the queue.",
     "submit": "Publish a file as a batch job and leave.",
     "jobs": "List, show, collect and cancel batch jobs.",
+    "dead": "List, show, replay, export and purge what could not be answered.",
     "worker": "Serve models from the queue.",
     "up": "Run a private broker and workers on this machine.",
     "train": "Train a model and export it to the repository.",

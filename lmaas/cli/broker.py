@@ -12,9 +12,9 @@ from aio_pika.abc import AbstractConnection
 from rich.console import Console
 from rich.table import Table
 
-from broker_config.connection import connect
 from broker_config.definitions import definitions
 from broker_config.errors import BrokerError
+from broker_config.hosts import connect
 from broker_config.local_node import LocalNode
 from broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
 from broker_config.topology import Difference, Topology, declare, difference, topology

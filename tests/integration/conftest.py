@@ -235,11 +235,15 @@ async def start_worker(settings: Settings) -> AsyncIterator[StartWorker]:
 
 
 class Proxy:
-    """A TCP line to the broker that can be cut."""
+    """A TCP line to the broker that can be cut, go dead, or be slow."""
 
     def __init__(self, target: URL) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
+        #: Of connections that go dead, those to come too while `_stalled`.
+        self._dead: set[asyncio.StreamWriter] = set()
+        self._stalled = False
+        self._delay = 0.0
         self.url = ""
         #: Connections so far.
         self.count = 0
@@ -248,22 +252,44 @@ class Proxy:
         there = await asyncio.open_connection(self._target.host, self._target.port)
         ours = {writer, there[1]}
         self._writers |= ours
+        if self._stalled:
+            self._dead |= ours
         self.count += 1
-        await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+        for each in ours:  # of a dead one, who knows that its own end was closed
+            each.transport.abort()
         self._writers -= ours
+        self._dead -= ours
 
     def cut(self) -> None:
         """Resets every connection, whatever is on its way on it."""
         for writer in self._writers:
             writer.transport.abort()
 
+    def stall(self) -> None:
+        """Every packet vanishes from now on, the news of a closed end too; sockets stay open."""
+        self._stalled = True
+        self._dead |= self._writers
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while content := await reader.read(1 << 16):
-            writer.write(content)
-            await writer.drain()
-    writer.close()
+    def resume(self) -> None:
+        """New connections work. Those that are dead stay it."""
+        self._stalled = False
+
+    def slow(self, seconds: float) -> None:
+        """Each piece of up to 64 KiB takes so long, in each direction."""
+        self._delay = seconds
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while content := await reader.read(1 << 16):
+                if self._delay:
+                    await asyncio.sleep(self._delay)
+                if writer not in self._dead:
+                    writer.write(content)
+                    await writer.drain()
+        if writer in self._dead:  # the other end hears nothing, not even that we are gone
+            return
+        writer.close()
 
 
 @pytest.fixture
@@ -353,7 +379,7 @@ class Stage:
         """Waits until the worker holds so many that it has not begun."""
 
         async def holds() -> bool:
-            return len(self.worker._ready) == packs
+            return len(self.worker.execution.ready) == packs
 
         await until(holds)
 
@@ -379,22 +405,23 @@ class Stage:
         """A worker whose inference this is."""
         worker = self.worker = Worker(settings)
         worker.name = self.name
-        observe = worker._observe
+        execution = worker.execution
+        observe = execution._observe
 
         def run(deliveries: list[Delivery]) -> tuple[list[Answer], float]:
             for delivery in deliveries:
                 if delivery.pack.request:
                     self.lanes[delivery.pack.request.items[0].id] = delivery.lane
-            return worker._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
+            return execution._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
 
         def observed(deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
             self.consumer = consumer
             observe(deliveries, seconds, consumer)
 
-        worker._answerer.answer = self.answer  # type: ignore[method-assign]
-        worker._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
-        worker._run = run  # type: ignore[method-assign]
-        worker._observe = observed  # type: ignore[method-assign]
+        execution._answerer.answer = self.answer  # type: ignore[method-assign]
+        execution._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
+        execution._run = run  # type: ignore[method-assign]
+        execution._observe = observed  # type: ignore[method-assign]
         return worker
 
     @contextlib.asynccontextmanager
@@ -415,7 +442,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> None:
         return Estimator(Cost(0.0, PER_BYTE))
 
     monkeypatch.setattr("producer.publishing.Estimator", estimator)
-    monkeypatch.setattr("workers.worker.Estimator", estimator)
+    monkeypatch.setattr("workers.execution.Estimator", estimator)
 
 
 class Double(float):

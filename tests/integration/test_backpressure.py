@@ -185,12 +185,12 @@ async def test_a_source_is_read_no_further_ahead_than_the_window(
                 stage.step()
                 await (first if answered == 1 else anext(results))
                 assert source.taken <= len(stage.packs) + 2 * window + 2
-                assert await waiting_packs(small) + len(stage.worker._ready) <= window
+                assert await waiting_packs(small) + len(stage.worker.execution.ready) <= window
             stage.release()
 
 
 async def on_their_way(settings: Settings, stage: Stage, packs: int) -> bool:
-    held = len(stage.worker._ready) + len(stage.packs)
+    held = len(stage.worker.execution.ready) + len(stage.packs)
     return await waiting_packs(settings) + held >= packs
 
 

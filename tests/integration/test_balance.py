@@ -66,7 +66,7 @@ async def test_a_worker_that_is_added_gets_all_that_the_held_one_has_not_taken(
         await held.began()
         async with free.serving(settings):
             await free.began(len(names) - most)
-            hoard = len(held.packs) + len(held.worker._ready)
+            hoard = len(held.packs) + len(held.worker.execution.ready)
             assert hoard <= most
             replies = await sender.replies(len(names) - hoard)
             assert {reply.worker for reply in replies.values()} == {"free"}

@@ -245,8 +245,8 @@ async def test_a_port_that_was_taken_in_the_meantime_is_exchanged(
     taken = json.loads((node.folder / "node.json").read_text())[which]
     choose, tries = local_node._choose_ports, []
 
-    def lose_the_first_race(record: Any) -> None:
-        choose(record)
+    def lose_the_first_race(record: Any, *, epmd: bool) -> None:
+        choose(record, epmd=epmd)
         if not tries:
             setattr(record, which, taken)
         tries.append(record.amqp_port)

@@ -30,6 +30,7 @@ from tests.integration.conftest import (
     waiting_packs,
 )
 from workers.consumer import Consumer
+from workers.execution import Execution
 from workers.prefetch import Prefetch
 from workers.worker import Worker
 
@@ -305,7 +306,7 @@ async def test_a_single_call_is_answered_while_a_job_waits(
     stage.hold()
     async with stage.serving(settings), Client(settings) as client:
         await stage.began()
-        held = len(stage.worker._ready)
+        held = len(stage.worker.execution.ready)
         call = asyncio.create_task(client.classify("sentiment", "a short one"))
         await stage.has(held + 1)
         stage.step()
@@ -395,7 +396,7 @@ async def test_a_huge_pack_of_a_foreign_program_is_classified_through_the_instan
     await sender.body("huge", body, "instant")
     replies = await sender.replies(2)
     assert [result.label for result in replies["huge"].results] == ["positive"] * 5
-    errors = worker.estimators["sentiment"].errors
+    errors = worker.execution.estimators["sentiment"].errors
     assert errors["instant"].packs >= 1
 
 
@@ -532,7 +533,8 @@ async def test_tiny_packs_make_the_prefetch_of_their_lane_grow(
     stage = Stage()
     stage.cast(settings)
     worker = stage.worker
-    worker._run = Worker._run.__get__(worker)  # type: ignore[method-assign]  # by the clock
+    by_the_clock = Execution._run.__get__(worker.execution)
+    worker.execution._run = by_the_clock  # type: ignore[method-assign]
     async with serving(settings, worker):
         found = await asyncio.gather(*(flood(settings, 800) for _ in range(3)))
         grown = {lane.name: lane.prefetch for lane in stage.consumer._lanes}
@@ -653,7 +655,7 @@ async def test_a_worker_counts_its_errors_by_lane(
     for number in range(20):
         await sender.send(f"{number}", 0.001)
     await sender.replies(20)
-    estimator = worker.estimators["sentiment"]
+    estimator = worker.execution.estimators["sentiment"]
     assert sum(error.packs for error in estimator.errors.values()) == 20
     assert estimator.errors["instant"].packs > 0
     assert estimator.errors["instant"].ratio > 0

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from broker_config.errors import ModelNotFound
+from broker_config.errors import LmaasError, ModelNotFound
 from broker_config.messages import JSON, MSGPACK, Code, Item, Result
 from broker_config.settings import Settings
 from broker_config.topology import routing_key
@@ -318,6 +318,15 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
         "lmaas-error": "out_of_memory",
         "lmaas-reason": words,
     }
+
+
+async def test_an_answer_that_is_too_large_is_told(settings: Settings) -> None:
+    narrow = having(settings, max_message_bytes=1_000)
+    async with serving(narrow), Client(settings) as client:
+        assert (await client.classify("sentiment", GOOD)).label == "positive"
+        with pytest.raises(LmaasError, match=r"cannot be sent: .* 1,000: make smaller packs"):
+            await anext(client.classify_many("sentiment", [GOOD] * 40))
+    assert await waiting_packs(settings) == 0
 
 
 async def test_an_answer_waits_for_a_results_queue_that_comes_late(

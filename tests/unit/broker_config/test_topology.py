@@ -46,12 +46,12 @@ RETRY = {
         "x-dead-letter-exchange": "p.v1.work",
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
-        "x-delivery-limit": -1,
+        "x-delivery-limit": 2**31 - 1,
     },
 }
 UNLIMITED = {
     "classic": {"x-queue-type": "classic"},
-    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": -1},
+    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1},
 }
 LANE_NAMES = ("instant", "short", "medium", "long", "huge")
 WEEK = 7 * 24 * 3600 * 1000
@@ -97,8 +97,8 @@ def test_what_some_versions_refuse_or_drop_is_nowhere(queue_type: QueueType) -> 
     wanted = topology(NAMES, queue_type, ["a", "b"])
     for queue in (
         *wanted.queues,
-        *client_results(NAMES, "c").queues,
-        *job_results(NAMES, "j").queues,
+        *client_results(NAMES, "c", queue_type).queues,
+        *job_results(NAMES, "j", queue_type).queues,
     ):
         kind = queue.arguments["x-queue-type"]  # never left to the broker's default
         given = set(queue.arguments)
@@ -133,12 +133,13 @@ def test_every_binding_joins_what_is_declared() -> None:
     assert dead_letters - {None} <= exchanges
 
 
-def test_results_queues_are_classic_and_end_by_themselves() -> None:
-    (client,) = client_results(NAMES, "c").queues
-    (job,) = job_results(NAMES, "j").queues
+@both_types
+def test_results_queues_end_by_themselves(queue_type: QueueType) -> None:
+    (client,) = client_results(NAMES, "c", queue_type).queues
+    (job,) = job_results(NAMES, "j", queue_type).queues
     assert (client.name, job.name) == ("p.v1.results.client.c", "p.v1.results.job.j")
-    assert client.arguments == {"x-queue-type": "classic", "x-expires": 600_000}
-    assert job.arguments == {"x-queue-type": "classic", "x-expires": WEEK}
+    assert client.arguments == UNLIMITED[queue_type] | {"x-expires": 600_000}
+    assert job.arguments == UNLIMITED[queue_type] | {"x-expires": WEEK}
 
 
 def test_a_routing_key_is_a_model_and_a_lane() -> None:

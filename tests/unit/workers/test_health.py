@@ -50,7 +50,7 @@ async def test_a_run_that_passed_its_time_limit_is_no_life(
     assert worker.settings.pack_timeout == 60.0
     began = time.monotonic() - seconds
     running = Delivery(Mock(), Headers(), Pack(None), "short", None, 1.0, 1.0, began=began)
-    worker.running = (running,)
+    worker.execution.running = (running,)
     live = await client.get("/health/live")
     assert live.status == status
     problem = (await live.json())["problem"]

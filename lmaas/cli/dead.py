@@ -1,0 +1,378 @@
+"""`lmaas dead`: look at what is parked, send it again, keep it, drop it."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from broker_config.errors import LmaasError
+from broker_config.messages import ItemError, Request, decode_request
+from broker_config.settings import Settings
+from lmaas.cli import options
+from lmaas.cli.exits import Exit
+from lmaas.cli.loop import run
+from producer import dead_letters
+from producer.checkpoint import PartialFile, Pipe
+from producer.dead_letters import Letter, Outcome, Report
+from producer.parked import Filter, Parked, exported
+from producer.tables import Place
+
+#: Characters of a text or a reason that are shown.
+SHOWN_CHARACTERS: Final = 100
+#: Columns of a table that is not on a terminal.
+PIPE_WIDTH: Final = 180
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+#: Error and model -> messages and items.
+_Counts = tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]
+
+
+@click.group()
+@options.broker
+@click.pass_context
+def command(context: click.Context, /, **arguments: Any) -> None:
+    """Look at the packs that could not be answered; replay, export or purge them.
+
+    They lie in the parking lot, a queue that nothing leaves by itself. Only one command reads it
+    at a time.
+    """
+    context.obj = Settings.load(**arguments)
+
+
+def _filters(function: _F) -> _F:
+    """The options that say which of the parked messages are meant."""
+    moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+    for option in (
+        click.option("--before", type=moment, help="Parked before this moment, local time."),
+        click.option("--after", type=moment, help="Parked at this moment or later, local time."),
+        click.option("--job", help="Of this batch job."),
+        click.option("--error", help="With this code, for example poison."),
+        click.option("--model", help="For this model."),
+    ):
+        function = option(function)
+    return function
+
+
+def _filter(
+    ids: tuple[str, ...] = (),
+    *,
+    model: str | None,
+    error: str | None,
+    job: str | None,
+    after: datetime | None,
+    before: datetime | None,
+) -> Filter:
+    return Filter(
+        ids=frozenset(ids),
+        model=model,
+        error=error,
+        job=job,
+        after=_milliseconds(after),
+        before=_milliseconds(before),
+    )
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def _checked(wanted: Filter, everything: bool) -> Filter:
+    """Raises UsageError unless exactly one of a filter and `--all` was given."""
+    if wanted.is_empty != everything:
+        raise click.UsageError("say which: IDs or filters, or else --all")
+    return wanted
+
+
+# ---------------------------------------------------------------------- list and show
+
+
+@command.command("list")
+@click.option("--limit", type=click.IntRange(0), default=50, help="Messages to list.")
+@_filters
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@click.pass_obj
+def list_(settings: Settings, /, limit: int, as_json: bool, **filters: Any) -> None:
+    """List what was parked last, newest first, and count everything by error and model."""
+    newest, counts = run(_survey(settings, _filter(**filters), limit))
+    if as_json:
+        click.echo(msgspec.json.encode({"parked": newest, "counts": _counted(counts)}))
+    else:
+        _print(newest, counts)
+
+
+async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[Parked], _Counts]:
+    newest: list[Parked] = []
+    messages, items = counts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    with _bar("read") as report:
+        async with contextlib.aclosing(dead_letters.read(settings, wanted, report)) as pages:
+            async for page in pages:
+                newest = heapq.nlargest(limit, [*newest, *(one.parked for one in page)], key=_when)
+                for parked, _ in page:
+                    kind = parked.error or "?", parked.model or "?"
+                    messages[kind] += 1
+                    items[kind] += parked.items or 0
+    return newest, counts
+
+
+def _when(parked: Parked) -> int:
+    return parked.parked_ms or 0
+
+
+def _counted(counts: _Counts) -> list[dict[str, Any]]:
+    messages, items = counts
+    return [
+        {"error": error, "model": model, "messages": count, "items": items[error, model]}
+        for (error, model), count in messages.most_common()
+    ]
+
+
+def _print(newest: list[Parked], counts: _Counts) -> None:
+    total = counts[0].total()
+    if not total:
+        click.echo("nothing is parked that matches")
+        return
+    console = _console()
+    if newest:
+        console.print(_table(newest))
+    shown = f", the newest {len(newest):,} above" if len(newest) < total else ""
+    console.print(f"{total:,} parked{shown}", highlight=False)
+    summary = Table("error", "model", "messages", "items")
+    for count in _counted(counts):
+        row = (count["error"], count["model"], f"{count['messages']:,}", f"{count['items']:,}")
+        summary.add_row(*map(_cell, row))
+    console.print(summary)
+
+
+def _table(newest: list[Parked]) -> Table:
+    table = Table()
+    table.add_column("id", no_wrap=True, min_width=32)
+    table.add_column("parked", no_wrap=True, min_width=19)
+    for name in ("model", "lane", "error", "items", "tries", "replays", "job"):
+        table.add_column(name)
+    table.add_column("reason", no_wrap=True, overflow="ellipsis")
+    for parked in newest:
+        row = (
+            parked.id,
+            _moment(parked.parked_ms),
+            parked.model,
+            parked.lane,
+            parked.error,
+            parked.items,
+            parked.attempts,
+            parked.replays,
+            parked.job,
+            parked.reason,
+        )
+        table.add_row(*map(_cell, row))
+    return table
+
+
+@command.command()
+@click.argument("name", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object, with all of every text.")
+@click.pass_obj
+def show(settings: Settings, name: str, as_json: bool) -> None:
+    """Show all of the message ID: its headers, and its items."""
+    letter = run(_find(settings, name))
+    if as_json:
+        click.echo(exported(letter.message, letter.parked))
+    else:
+        _print_letter(letter)
+
+
+async def _find(settings: Settings, name: str) -> Letter:
+    """The first that has this id. Raises LmaasError."""
+    with _bar("search") as report:
+        pages = dead_letters.read(settings, Filter(ids=frozenset({name})), report)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                if page:
+                    return page[0]
+    raise LmaasError(f"no parked message {name!r} on {settings.broker} (see `lmaas dead list`)")
+
+
+def _print_letter(letter: Letter) -> None:
+    parked, message = letter
+    fields = msgspec.to_builtins(parked) | {
+        "parked_ms": _moment(parked.parked_ms),
+        "routing key": message.routing_key,
+        "content type": message.content_type,
+        "correlation id": message.correlation_id,
+        "reply to": message.reply_to,
+        "bytes": f"{len(message.body):,}",
+    }
+    table = Table.grid(padding=(0, 2))
+    for field, value in fields.items():
+        if value is not None:
+            table.add_row(field.replace("_ms", "").replace("_", " "), _cell(value))
+    for header, value in sorted(message.headers.items()):
+        table.add_row(Text(f"header {_readable(header)}"), _cell(value))
+    console = _console()
+    console.print(table)
+    console.print(_items_table(letter))
+
+
+def _items_table(letter: Letter) -> Table | Text:
+    message = letter.message
+    try:
+        request, faults = decode_request(
+            message.body, message.content_type, max_item_bytes=sys.maxsize, max_items=sys.maxsize
+        )
+    except LmaasError as error:
+        return Text(f"{_shortened(str(error))}\nbody: {_shortened(repr(message.body))}")
+    return _rows_of_items(request, faults)
+
+
+def _rows_of_items(request: Request, faults: dict[int, ItemError]) -> Table:
+    table = Table("item", "content")
+    for place, item in enumerate(request.items):
+        content: object = item.text
+        if place in faults:
+            content = str(faults[place])
+        elif item.text is None:
+            content = f"{item.media_type or 'tensor'}, {len(msgspec.msgpack.encode(item)):,} bytes"
+        table.add_row(_cell(item.id), _cell(content))
+    return table
+
+
+# ---------------------------------------------------------------------- replay and purge
+
+
+@command.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Without any filter.")
+@click.pass_context
+def replay(
+    context: click.Context, /, ids: tuple[str, ...], everything: bool, **filters: Any
+) -> None:
+    """Send parked messages to their lanes again, with a first attempt and without deadline.
+
+    Each leaves the parking lot when the broker has it in its lane. An interruption loses nothing:
+    run it again.
+    """
+    wanted = _checked(_filter(ids, **filters), everything)
+    _finish(context, "replayed", run(_with_bar("replay", dead_letters.replay, context.obj, wanted)))
+
+
+@command.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Without any filter.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def purge(
+    context: click.Context, /, ids: tuple[str, ...], everything: bool, yes: bool, **filters: Any
+) -> None:
+    """Drop parked messages for good."""
+    wanted = _checked(_filter(ids, **filters), everything)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here: add --yes")
+        _, (messages, _) = run(_survey(context.obj, wanted, 0))
+        click.confirm(f"drop {messages.total():,} parked messages for good?", abort=True, err=True)
+    _finish(context, "dropped", run(_with_bar("purge", dead_letters.purge, context.obj, wanted)))
+
+
+async def _with_bar(
+    name: str, work: Callable[..., Any], settings: Settings, wanted: Filter
+) -> Outcome:
+    with _bar(name) as report:
+        outcome = await work(settings, wanted, report)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
+    """Say what came of it, and end with the exit code for that."""
+    click.echo(f"{outcome.done:,} messages {done}", err=True)
+    for key, count in outcome.unroutable.most_common():
+        click.echo(
+            f"{count:,} stay parked: no queue takes {_shortened(key)!r}; start a worker of that "
+            "model first",
+            err=True,
+        )
+    for name in sorted(outcome.missing):
+        click.echo(f"{_shortened(name)!r} is not parked (see `lmaas dead list`)", err=True)
+    if outcome.unroutable or outcome.missing:
+        context.exit(Exit.SOME_FAILED if outcome.done else Exit.FAILED)
+
+
+# ---------------------------------------------------------------------- export
+
+
+@command.command()
+@click.option("-o", "--output", required=True, help="File for JSON Lines; - is standard output.")
+@_filters
+@click.pass_obj
+def export(settings: Settings, /, output: str, **filters: Any) -> None:
+    """Write parked messages with their headers and bodies, one JSON object a line; keep them."""
+    count = run(_export(settings, Place.of(output, "jsonl"), _filter(**filters)))
+    click.echo(f"{output}: {count:,} messages", err=True)
+
+
+async def _export(settings: Settings, target: Place, wanted: Filter) -> int:
+    if target.piped:
+        return await dead_letters.export(settings, wanted, Pipe())
+    with PartialFile(target) as file, _bar("export") as report:
+        file.start(b"")
+        count = await dead_letters.export(settings, wanted, file, report)
+        file.finish(lambda path: path)
+    return count
+
+
+# ---------------------------------------------------------------------- for people's eyes
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Report]:
+    """A progress bar on a terminal, nothing in a pipe."""
+    console = Console(stderr=True)
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda looked, total: progress.update(task, completed=looked, total=total)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def _moment(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "?"
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):  # a foreign program's idea of time
+        return "?"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cell(value: object) -> Text:
+    """Without markup and control characters, which a foreign program may have written."""
+    return Text("" if value is None else _shortened(str(value)))
+
+
+def _shortened(text: str) -> str:
+    """At most so many characters of a text, on one line."""
+    if len(text) > SHOWN_CHARACTERS:
+        text = text[: SHOWN_CHARACTERS - 1] + "…"
+    return _readable(text)
+
+
+def _readable(text: str) -> str:
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

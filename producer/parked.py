@@ -1,0 +1,282 @@
+"""What a parked message is: what to show of it, which ones are meant, how it is sent again. Pure.
+
+Most were parked by a worker, with the reason in their headers. Others were put into the parking
+lot by the broker (header `x-death`) or by a foreign program: they may lack everything, and have any
+body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import struct
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import aio_pika
+import msgspec
+import pamqp.encode
+from aio_pika import DeliveryMode
+from aio_pika.abc import AbstractIncomingMessage
+
+from broker_config.messages import JSON, MSGPACK, Headers, Request
+from broker_config.scheduling import LANES
+
+#: Headers that the broker adds to a message on its way, or by which it sends copies elsewhere.
+_BROKERS: Final = re.compile(
+    r"x-(death|first-death-.*|last-death-.*|delivery-count|acquired-count)|B?CC"
+)
+#: The ids that LMaaS gives are random; what others call their messages may be there twice.
+_UNIQUE: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """One message of the parking lot without its body."""
+
+    #: The message id when LMaaS gave it; else a hash of the body and the properties, which stays
+    #: the same as long as the message does. Copies of one message have the same.
+    id: str
+    #: As the publisher set it; None when it did not.
+    message_id: str | None
+    #: From the routing key, else from the body.
+    model: str | None
+    lane: str | None
+    #: A Code, or the broker's reason (`delivery_limit`, `rejected`); None when nobody said.
+    error: str | None
+    reason: str | None
+    first_error: str | None
+    worker: str | None
+    attempts: int
+    #: None when the body is no request.
+    items: int | None
+    job: str | None
+    chunk: int | None
+    #: Unix milliseconds; of the broker or the publisher when no worker parked it.
+    parked_ms: int | None
+    #: How often it was sent again from the parking lot before.
+    replays: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which parked messages are meant: those for which all that is given holds."""
+
+    #: `Parked.id` or `Parked.message_id`.
+    ids: frozenset[str] = frozenset()
+    model: str | None = None
+    error: str | None = None
+    job: str | None = None
+    #: Unix milliseconds: parked from `after` on, and before `before`. What has no time is in no
+    #: range.
+    after: int | None = None
+    before: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is meant."""
+        return self == Filter()
+
+    def matches(self, parked: Parked) -> bool:
+        return (
+            (not self.ids or bool(self.named(parked)))
+            and self.model in {None, parked.model}
+            and self.error in {None, parked.error}
+            and self.job in {None, parked.job}
+            and self._is_in_time(parked.parked_ms)
+        )
+
+    def named(self, parked: Parked) -> frozenset[str]:
+        """Those of the ids that name this message."""
+        return self.ids & {parked.id, parked.message_id or parked.id}
+
+    def _is_in_time(self, moment: int | None) -> bool:
+        if moment is None:
+            return self.after is None and self.before is None
+        return (self.after is None or self.after <= moment) and (
+            self.before is None or moment < self.before
+        )
+
+
+def describe(message: AbstractIncomingMessage) -> Parked:
+    """What can be said of a message, whoever wrote it."""
+    headers = Headers.from_table(message.headers)
+    death = _death(message.headers)
+    shape = _shape(message.body, message.content_type)
+    key = lane_key(message.routing_key)
+    model, _, lane = key.rpartition(".") if key else (None, "", None)
+    return Parked(
+        id=_id(message),
+        message_id=message.message_id,
+        model=model or (shape.model if shape else None),
+        lane=lane,
+        error=headers.error or _word(death.get("reason")),
+        reason=headers.reason or (_deaths_words(death) if death else None),
+        first_error=headers.first_error,
+        worker=headers.worker,
+        attempts=headers.attempt,
+        items=len(shape.items) if shape else None,
+        job=headers.job,
+        chunk=headers.chunk,
+        parked_ms=headers.parked_ms or _milliseconds(death.get("time"), message.timestamp),
+        replays=headers.replays,
+    )
+
+
+def lane_key(key: str | None) -> str | None:
+    """The routing key of the lane that all workers share; None when the key is no lane's."""
+    shared = (key or "").removesuffix(".any")  # the end of `any_worker_key`
+    model, _, lane = shared.rpartition(".")
+    return shared if model and lane in LANES else None
+
+
+def _id(message: AbstractIncomingMessage) -> str:
+    if message.message_id and _UNIQUE.fullmatch(message.message_id):
+        return message.message_id
+    properties = (
+        message.message_id,
+        message.routing_key,
+        message.content_type,
+        message.correlation_id,
+        message.reply_to,
+        message.type,
+        message.app_id,
+        str(message.timestamp),
+        # The broker changes its own at each delivery.
+        sorted((name, repr(value)) for name, value in message.headers.items()
+               if not name.startswith("x-")),
+    )  # fmt: skip
+    digest = hashlib.blake2b(repr(properties).encode(errors="backslashreplace"), digest_size=8)
+    digest.update(message.body)
+    return digest.hexdigest()
+
+
+def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The newest entry of the broker's `x-death`, or an empty one."""
+    match headers.get("x-death"):
+        case [dict() as newest, *_]:
+            return newest
+    return {}
+
+
+def _deaths_words(death: Mapping[str, Any]) -> str:
+    return f"put here by the broker, from queue {death.get('queue')}"
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _milliseconds(*moments: object) -> int | None:
+    """Of the first that is a moment."""
+    found = next((moment for moment in moments if isinstance(moment, datetime)), None)
+    return int(found.timestamp() * 1000) if found else None
+
+
+class _Shape(msgspec.Struct):
+    """A request whose items are counted and not looked at."""
+
+    items: list[msgspec.Raw]
+    model: str | None = None
+
+
+_SHAPES: Final[dict[str, msgspec.json.Decoder[_Shape] | msgspec.msgpack.Decoder[_Shape]]] = {
+    JSON: msgspec.json.Decoder(_Shape),
+    MSGPACK: msgspec.msgpack.Decoder(_Shape),
+}
+_REQUESTS: Final[dict[str, msgspec.json.Decoder[Request] | msgspec.msgpack.Decoder[Request]]] = {
+    JSON: msgspec.json.Decoder(Request),
+    MSGPACK: msgspec.msgpack.Decoder(Request),
+}
+
+
+def _shape(body: bytes, content_type: str | None) -> _Shape | None:
+    decoder = _SHAPES.get(_kind(content_type))
+    return decoder and _decoded(decoder, body)
+
+
+def request_of(body: bytes, content_type: str | None) -> Request | None:
+    """The request in a body, or None when there is none that keeps the contract to the letter."""
+    decoder = _REQUESTS.get(_kind(content_type))
+    return decoder and _decoded(decoder, body)
+
+
+def _decoded(decoder: Any, body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _kind(content_type: str | None) -> str:
+    return (content_type or JSON).partition(";")[0].strip().lower()
+
+
+def exported(message: AbstractIncomingMessage, parked: Parked) -> bytes:
+    """All of a message as one line of JSON.
+
+    `body` is the request; what is none is in `body_base64` as it was sent.
+    """
+    request = request_of(message.body, message.content_type)
+    encoded = base64.b64encode(message.body).decode()
+    line = msgspec.to_builtins(parked) | {
+        "routing_key": message.routing_key,
+        "content_type": message.content_type,
+        "correlation_id": message.correlation_id,
+        "reply_to": message.reply_to,
+        "headers": message.headers,
+        **({"body_base64": encoded} if request is None else {"body": request}),
+    }
+    return msgspec.json.encode(line, enc_hook=str)
+
+
+def again(message: AbstractIncomingMessage, now_ms: int) -> aio_pika.Message:
+    """The message as it is sent from the parking lot to its lane once more.
+
+    It begins anew: the first attempt, published now, without what it failed of. Its deadline is
+    left out, because it has passed: who replays wants an answer whenever it comes.
+    """
+    ours = msgspec.structs.replace(
+        (before := Headers.from_table(message.headers)),
+        attempt=1,
+        deadline_ms=None,
+        published_ms=now_ms,
+        first_error=None,
+        error=None,
+        reason=None,
+        worker=None,
+        parked_ms=None,
+        replays=before.replays + 1,
+    ).table()
+    others = {
+        name: value
+        for name, value in message.headers.items()
+        if not (name.startswith("lmaas-") or _BROKERS.fullmatch(name))
+    }
+    return aio_pika.Message(
+        message.body,
+        app_id=message.app_id,
+        content_encoding=message.content_encoding,
+        content_type=message.content_type,
+        correlation_id=message.correlation_id,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers={name: value for name, value in (others | ours).items() if _is_sendable(value)},
+        message_id=uuid.uuid4().hex,
+        priority=message.priority,
+        reply_to=message.reply_to,
+        timestamp=now_ms // 1000,
+        type=message.type,
+    )
+
+
+def _is_sendable(value: Any) -> bool:
+    """Other libraries know types and ranges that ours reads and cannot write."""
+    try:
+        pamqp.encode.encode_table_value(value)
+    except (TypeError, ValueError, OverflowError, ArithmeticError, struct.error):
+        return False
+    return True

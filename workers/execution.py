@@ -1,0 +1,209 @@
+"""Runs what a worker holds: together in the inference thread, and apart what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from broker_config import tracing
+from broker_config.estimator import Estimator
+from broker_config.messages import Code, ItemError
+from broker_config.scheduling import Cost
+from broker_config.settings import Settings
+from workers import metrics
+from workers.answering import Answerer, failed_reply
+from workers.apart import Apart
+from workers.consumer import Consumer, Delivery
+from workers.ready_queue import ReadyQueue
+from workers.replier import Answer, Replier
+
+log = logging.getLogger(__name__)
+
+#: Seconds after the last pack that came back until the process for such packs is ended.
+APART_IDLE: Final = 30.0
+#: Seconds that a worker whose run does not end has to say what else there is to say, before the
+#: system ends it: the run may keep Python's lock, so that nothing else of the worker runs.
+ALARM_GRACE: Final = 5.0
+
+
+class Execution:
+    """Takes packs from the ready queues, runs them, and hands their answers to the replier."""
+
+    def __init__(
+        self, settings: Settings, worker: str, models: Sequence[str], *, mortal: bool
+    ) -> None:
+        """`worker` is the name in the replies.
+
+        With `mortal` the system ends the whole process when a run does not end and even keeps the
+        event loop from turning.
+        """
+        self._settings = settings
+        self._worker = worker
+        self._models = models
+        self._mortal = mortal
+        self._answerer = Answerer(settings, worker)
+        # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._apart = Apart(settings, worker, models)
+        self._apart_executor = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        self._settling: set[asyncio.Task[None]] = set()
+        #: Packs that came for the first time, and those that came back.
+        self.ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        self.suspects: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        #: What packs cost, by model; once the models are loaded.
+        self.estimators: dict[str, Estimator] = {}
+        #: The packs that run.
+        self.running: Sequence[Delivery] = ()
+        #: Set when a run has passed its time limit.
+        self.overdue = asyncio.Event()
+
+    async def load(self) -> None:
+        """Load the newest version of every model. Raises ModelNotFound or ModelDamaged."""
+        loop = asyncio.get_running_loop()
+        self.estimators = await loop.run_in_executor(self._executor, self._load)
+
+    def _load(self) -> dict[str, Estimator]:
+        """Their calibration says what packs cost."""
+        estimators = {}
+        for model in self._models:
+            calibration = self._answerer.load(model).manifest.calibration
+            cost = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
+            estimators[model] = Estimator(cost)
+        return estimators
+
+    async def run(self, replier: Replier, consumer: Consumer) -> None:
+        """Until the ready queues are closed and empty."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work(replier, consumer), name="work")
+                group.create_task(self._work_apart(replier), name="work apart")
+        except* Exception as errors:
+            raise errors.exceptions[0] from None
+
+    async def settled(self) -> None:
+        """Waits until every answer so far is with the broker."""
+        while self._settling:
+            await asyncio.wait(self._settling)
+
+    def close(self) -> None:
+        """A run that goes on is left to itself; the process apart is ended."""
+        self._apart.stop()
+        for executor in (self._executor, self._apart_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self, replier: Replier, consumer: Consumer) -> None:
+        """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
+        loop = asyncio.get_running_loop()
+        while deliveries := await self.ready.take():
+            wanted = [d for d in deliveries if not self._settled_unrun(d, replier)]
+            if not wanted:
+                continue
+            overdue = loop.call_later(self._settings.pack_timeout, self.overdue.set)
+            self.running = wanted
+            _begin(wanted)
+            answers, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            self.running = ()
+            overdue.cancel()
+            metrics.ran(wanted, seconds)
+            self._observe(wanted, seconds, consumer)
+            for delivery, answer in zip(wanted, answers, strict=True):
+                self._settle(replier.finish(delivery, answer))
+
+    async def _work_apart(self, replier: Replier) -> None:
+        """The same for packs that came back: each alone, in the process beside us."""
+        loop = asyncio.get_running_loop()
+        while deliveries := await self._next_suspects():
+            for delivery in deliveries:
+                if self._settled_unrun(delivery, replier):
+                    continue
+                _begin([delivery])
+                run = loop.run_in_executor(self._apart_executor, self._apart.answer, delivery.pack)
+                reply = await run
+                metrics.ran([delivery], time.monotonic() - delivery.began)
+                self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
+
+    async def _next_suspects(self) -> list[Delivery]:
+        """When none comes for a while, the process for them is ended."""
+        try:
+            async with asyncio.timeout(APART_IDLE):
+                return await self.suspects.take()
+        except TimeoutError:
+            await asyncio.get_running_loop().run_in_executor(
+                self._apart_executor, self._apart.close
+            )
+        return await self.suspects.take()
+
+    def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
+        """Whether nobody wants it to be run any more; what has to be said is on its way then."""
+        deadline = delivery.headers.deadline_ms
+        if replier.is_cancelled(delivery):
+            self._settle(replier.skip(delivery))
+        elif delivery.belongs is not None:
+            self._settle(replier.move(delivery, delivery.belongs))
+        elif deadline and time.time() > deadline / 1000 + self._settings.clock_skew:
+            metrics.deadline_missed()
+            log.info(
+                "deadline passed",
+                extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
+            )
+            fault = ItemError(
+                code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
+            )
+            reply = failed_reply(delivery.pack, fault, self._worker)
+            self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
+        else:
+            return False
+        return True
+
+    def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
+        """Learn from packs that ran together, when they were of one model."""
+        models = {d.pack.request.model for d in deliveries if d.pack.request}
+        if len(models) != 1 or not (estimator := self.estimators.get(models.pop())):
+            return
+        sizes = [d.pack.size for d in deliveries]
+        for delivery, share in zip(deliveries, estimator.shares(sizes, seconds), strict=True):
+            consumer.prefetch.ran(delivery.lane, share)
+        estimator.observe(sizes, seconds)
+        consumer.tune()
+
+    def _settle(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    @contextlib.contextmanager
+    def _alarm(self) -> Iterator[None]:
+        """The system ends the process (SIGALRM) when a run goes on although it is overdue."""
+        if not self._mortal:
+            yield
+            return
+        signal.setitimer(signal.ITIMER_REAL, self._settings.pack_timeout + ALARM_GRACE)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _run(self, deliveries: list[Delivery]) -> tuple[list[Answer], float]:
+        """In the inference thread: the answers, and the seconds they took."""
+        began = time.perf_counter()
+        with self._alarm():
+            return self._answer(deliveries), time.perf_counter() - began
+
+    def _answer(self, deliveries: list[Delivery]) -> list[Answer]:
+        replies = self._answerer.answer([delivery.pack for delivery in deliveries])
+        return [
+            Answer.of(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
+        ]
+
+
+def _begin(deliveries: Sequence[Delivery]) -> None:
+    now = time.monotonic()
+    for delivery in deliveries:
+        delivery.began = now
+    metrics.began(deliveries)
