@@ -277,7 +277,7 @@ _DEEPEST: Final = 4
 
 def _field(source: Random, depth: int = 0) -> bytes:
     """A value with its type."""
-    kind = source.choice([*_FLAT, *(_NESTED * 3 if depth < _DEEPEST else ())])
+    kind: bytes = source.choice([*_FLAT, *(_NESTED * 3 if depth < _DEEPEST else ())])
     if kind == b"F":
         return kind + raw.long(raw.short(b"k") + _field(source, depth + 1))
     if kind == b"A":

@@ -16,8 +16,8 @@ from workers.worker import ALARM_GRACE
 
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
-#: Seconds that poison makes its pack wait, by the rules: an endless item is run until the time limit
-#: in its pack, in its pack apart, and apart alone; for the first of these the system waits
+#: Seconds that poison makes its pack wait, by the rules: an endless item is run until the time
+#: limit in its pack, in its pack apart, and apart alone; for the first of these the system waits
 #: longer when Python's lock is held. What memory was refused to is put off, here once.
 _WAITS: Final = {
     Poison.SLEEP: 3 * PACK_TIMEOUT,
