@@ -12,7 +12,7 @@ from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WOR
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 from broker_config.topology import RETRY_DELAYS
-from workers.worker import ALARM_GRACE
+from workers.execution import ALARM_GRACE
 
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
@@ -74,10 +74,11 @@ def _times(outcome: Outcome) -> list[Figure]:
                value=(under_faults - waits) / outcome.calm_seconds, unit=""),
     ]  # fmt: skip
     if killed:
-        figures.append(
-            Figure(name="worker killed -9: its packs with another, longest", value=max(killed),
-                   unit="s", at_most=1)
-        )  # fmt: skip
+        name = "worker killed -9: its packs with another"
+        figures += [
+            Figure(name=f"{name}, median", value=median(killed), unit="s"),
+            Figure(name=f"{name}, longest", value=max(killed), unit="s", at_most=1),
+        ]
     if back:
         figures.append(
             Figure(name="broker back: all workers consuming, longest", value=max(back), unit="s",
