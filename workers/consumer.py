@@ -268,6 +268,11 @@ class Consumer:
         with harmless_when_gone("hand_back"):
             await delivery.message.nack(requeue=True)
 
+    async def refuse(self, delivery: Delivery) -> None:
+        """Nobody can do this: the broker moves it to the parking lot, as it is."""
+        with harmless_when_gone("refuse"):
+            await delivery.message.reject(requeue=False)
+
     async def ack(self, delivery: Delivery) -> None:
         """The reply is safe with the broker: the pack can go."""
         # Else it will be redelivered and answered again; the caller keeps the first answer.

@@ -119,10 +119,20 @@ class Replier:
             )
             await asyncio.sleep(PAUSE)  # it comes back at once
             await self._consumer.hand_back(delivery)
+        except Exception:
+            await self._give_up(delivery)
         else:
             await self._consumer.ack(delivery)
             if not later:
                 self._tell(delivery)
+
+    async def _give_up(self, delivery: Delivery) -> None:
+        """After a bug of ours, which must not hold the pack for ever: the broker parks it."""
+        log.exception(
+            "not settled, and parked by the broker",
+            extra={"action": "settle_failed", **tracing.context(delivery.headers)},
+        )
+        await self._consumer.refuse(delivery)
 
     def _tell(self, delivery: Delivery) -> None:
         """For metrics and traces: it was answered."""
@@ -154,11 +164,10 @@ class Replier:
 
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
-        headers = _headers(
-            delivery, cost=delivery.seconds, published_ms=int(published(delivery.headers) * 1000)
-        )
-        message = _copy(delivery.message, headers, priority=0)
+        born_ms = int(published(delivery.headers) * 1000)
         try:
+            headers = _headers(delivery, cost=delivery.seconds, published_ms=born_ms)
+            message = _copy(delivery.message, headers, priority=0)
             await self._publisher.publish(self._names.work, key, message)
         except LmaasError as error:
             log.warning(
@@ -169,6 +178,8 @@ class Replier:
             )
             delivery.belongs = None
             self._consumer.hold(delivery)
+        except Exception:
+            await self._give_up(delivery)
         else:
             await self._consumer.ack(delivery)
 

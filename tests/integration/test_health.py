@@ -160,7 +160,7 @@ async def test_a_worker_is_ready_while_it_consumes(
     assert found["lmaas_reconnects_total{link=publish}"] == 1
 
     texts = [GOOD * 20] * 20_000
-    one_pack = having(own, pack_items=len(texts), pack_bytes=1 << 30)
+    one_pack = having(own, pack_items=len(texts), pack_bytes=1 << 30, max_pack_items=len(texts))
     async with Client(one_pack) as client:
         answers = asyncio.create_task(_labels(client, texts))
         await until(lambda: _is_running(probe))

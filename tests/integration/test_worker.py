@@ -320,6 +320,20 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
     }
 
 
+async def test_a_pack_over_which_the_worker_has_a_bug_is_parked_and_holds_nothing(
+    foreign: Foreign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.replier.Replier._answer", None)
+    await foreign.send(request(GOOD))
+
+    async def is_parked() -> bool:
+        lot = await foreign.channel.get_queue(foreign._names.dead)
+        return lot.declaration_result.message_count == 1
+
+    await until(is_parked)
+    assert json.loads((await foreign.parked()).body) == request(GOOD)
+
+
 async def test_an_answer_that_is_too_large_is_told(settings: Settings) -> None:
     narrow = having(settings, max_message_bytes=1_000)
     async with serving(narrow), Client(settings) as client:
