@@ -14,10 +14,10 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from aio_pika.abc import (
     AbstractChannel,
@@ -34,6 +34,8 @@ from broker_config.settings import Settings
 from producer.checkpoint import Output
 from producer.parked import Filter, Parked, again, describe, exported, lane_key
 from producer.threads import settled
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -168,16 +170,6 @@ class _LostError(Exception):
     """The connection went away under a reader."""
 
 
-@contextlib.contextmanager
-def _loss_told() -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        if not is_gone(error):
-            raise
-        raise _LostError from error
-
-
 async def _channel_of(connection: AbstractConnection) -> AbstractChannel:
     return await connection.channel()
 
@@ -188,12 +180,6 @@ def next_size(page: list[AbstractIncomingMessage]) -> int:
     return max(1, min(LARGEST_PAGE, int(PAGE_BYTES / max(mean, 1))))
 
 
-def _arrived(message: AbstractIncomingMessage | None) -> AbstractIncomingMessage:
-    if message is None:
-        raise _LostError
-    return message
-
-
 class _Lot:
     """The parking lot while this process reads it."""
 
@@ -201,8 +187,8 @@ class _Lot:
         self._settings = settings
         self._name = settings.names.dead
         self._session = Session(settings, "dead letters", self._prepare)
-        #: None stands for the loss of the connection.
-        self._arrivals: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._lost = asyncio.Event()
         self._channels: list[AbstractChannel] = []
         self._held = 0
         self._began = False
@@ -249,7 +235,7 @@ class _Lot:
         When a page comes, the acks of the page before it have reached the broker. Raises
         _LostError; BrokerUnavailable when the connection does not come back.
         """
-        self._arrivals = asyncio.Queue()
+        self._arrivals, self._lost = asyncio.Queue(), asyncio.Event()
         self._channels.clear()
         self._held = 0
         queue = await self._opened()
@@ -259,30 +245,47 @@ class _Lot:
             if self._held >= full:
                 queue = await self._opened()
                 full = self._held + CHANNEL_HOLDS
-            with _loss_told():
-                page = await self._page(queue, min(left, size))
+            page = await self._unless_lost(self._page(queue, min(left, size)))
             if not page:
                 break
             self._held += len(page)
             left -= len(page)
             size = next_size(page)
             yield page
-        with _loss_told():
-            await self._ready(queue.channel)
+        await self._unless_lost(self._ready(queue.channel))
 
     async def _opened(self) -> AbstractQueue:
         """The queue on one more channel."""
         channel = await self._session.ask(_channel_of)
         self._channels.append(channel)
-        arrivals = self._arrivals
+        gone = self._lost
 
         def lost(*_: object) -> None:
-            arrivals.put_nowait(None)
+            gone.set()
 
         channel.close_callbacks.add(lost)
-        with _loss_told():
-            (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lost)
-            return await channel.get_queue(self._name)
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(lost)
+        return await self._unless_lost(channel.get_queue(self._name))
+
+    async def _unless_lost(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Raises _LostError when the connection goes away before the end of it.
+
+        aiormq may wait for ever for a connection that was lost an instant before.
+        """
+        running = asyncio.ensure_future(operation)
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                raise _LostError
+            return running.result()
+        except BaseException as error:
+            if not is_gone(error):
+                raise
+            raise _LostError from error
+        finally:
+            running.cancel()
+            lost.cancel()
 
     async def _page(self, queue: AbstractQueue, size: int) -> list[AbstractIncomingMessage]:
         """The next so many messages; fewer when somebody else has emptied the queue."""
@@ -306,17 +309,21 @@ class _Lot:
         while self._arrivals.empty():
             try:
                 async with asyncio.timeout(SILENCE):
-                    return _arrived(await self._arrivals.get())
+                    return await self._arrivals.get()
             except TimeoutError:
                 if not await self._ready(queue.channel) and self._arrivals.empty():
                     return None
-        return _arrived(self._arrivals.get_nowait())
+        return self._arrivals.get_nowait()
 
-    async def ack(self, message: AbstractIncomingMessage) -> None:
-        """Raises _LostError: whether the broker had it before is not known then."""
-        with _loss_told():
-            await message.ack()
-        self._held -= 1
+    async def ack(self, messages: list[AbstractIncomingMessage]) -> None:
+        """Raises _LostError: which of them the broker has is not known then."""
+
+        async def send() -> None:
+            for message in messages:
+                await message.channel.basic_ack(message.delivery_tag or 0, wait=False)
+
+        await self._unless_lost(send())
+        self._held -= len(messages)
 
     async def _hand_back(self) -> None:
         """Return what is held, and wait until it is there: the next reader counts on it."""
@@ -398,12 +405,15 @@ class _Removal:
 
     async def _take_out(self, page: list[AbstractIncomingMessage]) -> None:
         letters = _matching(page, self._wanted)
-        results = await asyncio.gather(*map(self._one, letters), return_exceptions=True)
+        results = await asyncio.gather(*map(self._may_go, letters), return_exceptions=True)
+        await self._lot.ack(
+            [one.message for one, may_go in zip(letters, results, strict=True) if may_go is True]
+        )
         for result in results:
-            if result is not None:
+            if isinstance(result, BaseException):
                 raise result
 
-    async def _one(self, letter: Letter) -> None:
+    async def _may_go(self, letter: Letter) -> bool:
         parked = letter.parked
         self._found |= self._wanted.named(parked)
         # Where ids are not unique, a message might be taken for its twin that was released.
@@ -413,6 +423,6 @@ class _Removal:
         elif await self._release(letter.message):
             self._outcome.done += 1
         else:
-            return
+            return False
         self._recent[name] += 1
-        await self._lot.ack(letter.message)
+        return True

@@ -146,10 +146,13 @@ async def test_a_quorum_queue_keeps_everything_too(settings: Settings) -> None:
     settings = having(settings, prefix=f"{settings.prefix}-q", queue_type="quorum")
     await make_lanes(settings)
     await park(settings, map(parked, range(1_250)))
-    for _ in range(5):
-        letters = await found(settings)
-        numbers = sorted(int(letter.message.correlation_id or "") for letter in letters)
-        assert numbers == list(range(1_250))
+    async with channel_to(settings) as channel:
+        for _ in range(5):
+            letters = await found(settings)
+            numbers = sorted(int(letter.message.correlation_id or "") for letter in letters)
+            assert numbers == list(range(1_250))
+            queue = await channel.get_queue(settings.names.dead)
+            assert queue.declaration_result.message_count == 1_250, "everything is back at once"
     assert (await replay(settings, ALL)).done == 1_250
     assert await in_lanes(settings) == Counter(map(str, range(1_250)))
 
@@ -369,7 +372,7 @@ async def test_only_matches_leave_and_ids_that_are_not_there_are_told(settings: 
 
 async def test_what_is_parked_meanwhile_is_not_replayed_for_ever(settings: Settings) -> None:
     """A worker that parks again at once what it gets."""
-    await park(settings, map(parked, range(20)))
+    await park(settings, map(parked, range(300)))
     async with channel_to(settings) as channel:
         dead = await channel.get_exchange(settings.names.dead, ensure=False)
 
@@ -380,8 +383,8 @@ async def test_what_is_parked_meanwhile_is_not_replayed_for_ever(settings: Setti
         lane = await channel.get_queue(settings.names.work_queue("sentiment", "short"))
         await lane.consume(park_again, no_ack=True)
         async with asyncio.timeout(LIMIT):
-            assert (await replay(settings, ALL)).done == 20
-        await until(lambda: has(settings, settings.names.dead, 20))
+            assert (await replay(settings, ALL)).done == 300
+        await until(lambda: has(settings, settings.names.dead, 300))
     assert {one.replays for one in await seen(settings)} == {1}
 
 
@@ -405,6 +408,28 @@ async def test_a_replay_goes_on_when_its_line_breaks(settings: Settings, proxy: 
     assert set(lanes) == set(map(str, range(3_000)))
     # A publish whose confirm was lost is published again; nothing else is.
     assert lanes.total() <= 3_000 + cuts * LARGEST_PAGE
+
+
+async def test_what_was_confirmed_before_its_ack_was_lost_is_not_published_again(
+    settings: Settings, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line breaks when all of the second page is in the lanes."""
+    pages = 0
+    ack = dead_letters._Lot.ack
+
+    async def cut(lot: Any, messages: list[AbstractIncomingMessage]) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            proxy.cut()
+        await ack(lot, messages)
+
+    monkeypatch.setattr(dead_letters._Lot, "ack", cut)
+    await park(settings, map(parked, range(1_000)))
+    async with asyncio.timeout(LIMIT):
+        assert (await replay(having(settings, broker_url=proxy.url), ALL)).done == 1_000
+    assert pages > 3
+    assert await in_lanes(settings) == Counter(map(str, range(1_000)))
 
 
 async def test_a_replay_that_is_killed_half_way_loses_nothing(settings: Settings) -> None:
