@@ -141,7 +141,7 @@ class Session:
         """That the broker did not do it in time, and why, as far as we know."""
         broker = self.settings.broker
         transport = self._connection.transport if self._connection else None
-        if transport and await server.is_blocked(transport.connection):
+        if transport and server.is_blocked(transport.connection):
             return (
                 f"{broker} blocks publishers ({server.alarm(transport.connection)}) and did not "
                 f"{what} within {limit:g} s; free memory or disk space there"
@@ -309,13 +309,13 @@ class Publisher(Session):
                 metrics.confirmed(time.monotonic() - began)
                 return
             except TimeoutError as error:
-                if not (self._outlasts_alarms and await self._is_blocked()):
+                if not (self._outlasts_alarms and self._is_blocked()):
                     told = await self._told("confirm", limit, publication.trouble)
                     raise BrokerUnavailable(told) from error
 
-    async def _is_blocked(self) -> bool:
+    def _is_blocked(self) -> bool:
         transport = self._connection.transport if self._connection else None
-        return transport is not None and await server.is_blocked(transport.connection)
+        return transport is not None and server.is_blocked(transport.connection)
 
     async def _try(self, publication: _Publication) -> bool:
         """Whether the broker has confirmed; if not, it is to be tried again."""
@@ -329,7 +329,7 @@ class Publisher(Session):
         key = publication.key
         channel = await self.channel()
         if publication.sending is None:
-            if await self._is_blocked():
+            if self._is_blocked():
                 return await self._unblocked()
             self._check_size(publication.message)
             target = await channel.get_exchange(publication.exchange, ensure=False)

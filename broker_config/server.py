@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
@@ -25,17 +24,19 @@ def largest_message(properties: Mapping[str, Any]) -> int:
     return LARGEST_MESSAGE.get(int(major) if major.isdecimal() else 4, LARGEST_MESSAGE[4])
 
 
-async def is_blocked(connection: aiormq.abc.AbstractConnection) -> bool:
+def is_blocked(connection: aiormq.abc.AbstractConnection) -> bool:
     """Whether the broker has stopped reading what is published over this connection.
 
     It does so when its memory or disk is nearly used up, and first tells who publishes.
     """
+    # aiormq only offers to wait for the end of it: who is not blocked is through at the first step.
+    waiting = connection.ready().__await__()
     try:
-        async with asyncio.timeout(0):  # who is not blocked has no need to wait
-            await connection.ready()
-    except TimeoutError:
-        return True
-    return False
+        next(waiting)
+    except StopIteration:
+        return False
+    waiting.close()
+    return True
 
 
 def alarm(connection: aiormq.abc.AbstractConnection) -> str:

@@ -165,6 +165,11 @@ class Client:
         self._check_entered()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
+    async def workers(self, model: str) -> int:
+        """How many workers serve the model at this moment. Raises BrokerUnavailable."""
+        self._check_entered()
+        return await self._publisher.consumers(model)
+
     def _patience(self, timeout: float | None) -> float:
         return self.settings.timeout if timeout is None else timeout
 

@@ -20,7 +20,7 @@ from broker_config.connection import Publisher
 from broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
 from broker_config.estimator import Estimator
 from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
-from broker_config.scheduling import place, rank
+from broker_config.scheduling import LANES, place, rank
 from broker_config.settings import Settings
 from broker_config.topology import any_worker_key, declare, is_model_name, routing_key, topology
 from producer.admission import Admission
@@ -156,14 +156,30 @@ class PackPublisher(Publisher):
                 pass
         await self.publish(work, routing_key(model, lane), message)
 
-    async def _depth(self, queue: str) -> int:
-        """Ready messages of a queue; none of one that is not there."""
+    async def consumers(self, model: str) -> int:
+        """How many take from the lane of the model that most take from, at this moment.
 
-        async def count(connection: AbstractConnection) -> int:
+        Raises BrokerUnavailable.
+        """
+        queues = [self.settings.names.work_queue(model, lane) for lane in LANES]
+        return max([(await self._counts(queue))[1] for queue in queues])
+
+    async def _depth(self, queue: str) -> int:
+        """Ready messages of a queue; none when nobody can say."""
+        try:
+            return (await self._counts(queue))[0]
+        except BrokerError:  # the publish itself will say it
+            return 0
+
+    async def _counts(self, queue: str) -> tuple[int, int]:
+        """Ready messages and consumers of a queue; none of one that is not there."""
+
+        async def counts(connection: AbstractConnection) -> tuple[int, int]:
             async with connection.channel() as channel:
-                return (await channel.get_queue(queue)).declaration_result.message_count or 0
+                found = (await channel.get_queue(queue)).declaration_result
+                return found.message_count or 0, found.consumer_count or 0
 
         try:
-            return await self.ask(count)
-        except (BrokerError, ChannelNotFoundEntity):  # the publish itself will say it
-            return 0
+            return await self.ask(counts)
+        except ChannelNotFoundEntity:
+            return 0, 0

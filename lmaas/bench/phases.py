@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from broker_config.errors import ItemFailed, LmaasError
+from broker_config.errors import ItemFailed, LmaasError, ModelNotFound
 from broker_config.messages import Item, Reply, Request
 from broker_config.settings import Settings
 from lmaas.bench import mix
@@ -99,6 +99,11 @@ async def measure(settings: Settings, plan: Plan, tell: Tell) -> Report:
 
 async def _first(client: Client, plan: Plan) -> Reply:
     """The reply to one text; raises what stands against it."""
+    if not await client.workers(plan.model):
+        raise ModelNotFound(
+            f"no worker serves model {plan.model!r} at {client.settings.broker} at this moment; "
+            f"start one with `lmaas worker --model {plan.model}`"
+        )
     item = Item(id="0", text=plan.texts.texts[0])
     reply = await client.run(Request(model=plan.model, items=[item]))
     if error := reply.results[0].error:

@@ -36,6 +36,9 @@ class FakeClient:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    async def workers(self, model: str) -> int:
+        return 1
+
     async def run(self, request: Request) -> Reply:
         results = [self._answer(item.id) for item in request.items]
         await self._count(len(results))
