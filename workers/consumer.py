@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds; who says to have waited longer is taken to have waited this long.
 LONGEST_WAIT: Final = 24 * 3600.0
+#: Seconds for an ack to be written: it waits for no answer.
+TELL_TIMEOUT: Final = 10.0
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
 
@@ -265,19 +267,24 @@ class Consumer:
 
     async def hand_back(self, delivery: Delivery) -> None:
         """Somebody has to do this again."""
-        with harmless_when_gone("hand_back"):
-            await delivery.message.nack(requeue=True)
+        await _told("hand_back", delivery.message.nack(requeue=True))
 
     async def refuse(self, delivery: Delivery) -> None:
         """Nobody can do this: the broker moves it to the parking lot, as it is."""
-        with harmless_when_gone("refuse"):
-            await delivery.message.reject(requeue=False)
+        await _told("refuse", delivery.message.reject(requeue=False))
 
     async def ack(self, delivery: Delivery) -> None:
         """The reply is safe with the broker: the pack can go."""
         # Else it will be redelivered and answered again; the caller keeps the first answer.
-        with harmless_when_gone("ack"):
-            await delivery.message.ack()
+        await _told("ack", delivery.message.ack())
+
+
+async def _told(action: str, telling: Awaitable[object]) -> None:
+    """Tell the broker, unless the connection is gone: then there is nothing to be told."""
+    with harmless_when_gone(action):
+        # aio-pika may wait for ever when the connection was lost an instant ago.
+        async with asyncio.timeout(TELL_TIMEOUT):
+            await telling
 
 
 def published(headers: Headers) -> float:
