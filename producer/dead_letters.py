@@ -27,9 +27,10 @@ from aio_pika.abc import (
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
 
-from broker_config.connection import Publisher, Session, harmless_when_gone
+from broker_config.connection import Session, harmless_when_gone
 from broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
 from broker_config.hosts import is_gone
+from broker_config.publisher import Publisher
 from broker_config.settings import Settings
 from producer.checkpoint import Output
 from producer.parked import Filter, Parked, again, describe, exported, lane_key

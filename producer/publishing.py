@@ -16,10 +16,10 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from broker_config import metrics, tracing
-from broker_config.connection import Publisher
 from broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
 from broker_config.estimator import Estimator
 from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
+from broker_config.publisher import Publisher
 from broker_config.scheduling import LANES, place, rank
 from broker_config.settings import Settings
 from broker_config.topology import any_worker_key, declare, is_model_name, routing_key, topology

@@ -23,7 +23,6 @@ from aio_pika.abc import AbstractIncomingMessage, HeadersType
 from pamqp.encode import encode_table_value
 
 from broker_config import tracing
-from broker_config.connection import Publisher
 from broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
 from broker_config.messages import (
     JSON,
@@ -36,6 +35,7 @@ from broker_config.messages import (
     encode,
 )
 from broker_config.metrics import outcomes
+from broker_config.publisher import Publisher
 from broker_config.retry import PARKED, TRANSIENT, delay
 from broker_config.settings import Settings
 from workers import metrics

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from broker_config.connection import Publisher
 from broker_config.errors import ModelNotFound, WorkerStuck
+from broker_config.publisher import Publisher
 from broker_config.settings import Settings
 from workers.consumer import Consumer, Lane
 from workers.execution import ALARM_GRACE, Execution

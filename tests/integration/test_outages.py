@@ -13,7 +13,6 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker_config.connection import Publisher
 from broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -24,6 +23,7 @@ from broker_config.errors import (
 from broker_config.hosts import HEAD_START, connect
 from broker_config.local_node import LocalNode
 from broker_config.messages import Headers, Item, Request
+from broker_config.publisher import Publisher
 from broker_config.settings import Settings
 from broker_config.topology import MOST_HELD
 from producer.batch import Jobs
