@@ -76,7 +76,7 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
         reason = f" ({words(last)})" if last else ""
         raise BrokerUnavailable(
             f"no broker at {settings.broker} within {settings.connect_timeout:g} s{reason}; "
-            "is it running, and is LMAAS_BROKER_URL right?"
+            "is it running, and is LMAAS_BROKER_URL right? (`lmaas up` runs a private one)"
         ) from error
 
 

@@ -268,8 +268,9 @@ async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> No
             await _bind(channel, binding)
     except ChannelPreconditionFailed as error:
         raise TopologyMismatch(
-            f"{_reason(error)}. See what differs with `lmaas broker doctor`; then delete the "
-            "queue when it is empty, or use another LMAAS_PREFIX"
+            f"{_reason(error)}. See what differs with `lmaas broker doctor`; then set "
+            "LMAAS_QUEUE_TYPE as it was, delete the queue when it is empty, or use another "
+            "LMAAS_PREFIX"
         ) from error
 
 

@@ -238,7 +238,10 @@ def _sync_folder(folder: Path) -> None:
 
 def _refused(target: Path, error: OSError) -> DataError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DataError(f"{target}: {reason(error)}; free some space and go on with --resume")
+        return DataError(
+            f"{target}: {reason(error)}; free some space and try again (where there is "
+            "--resume, with it)"
+        )
     if not target.parent.is_dir():
         return DataError(f"{target}: there is no folder {str(target.parent)!r}; create it first")
     return unusable(target, error)

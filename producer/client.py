@@ -214,9 +214,8 @@ class Client:
             quiet_since = max(asked, self._replies.last_arrival)
             left = quiet_since + patience - loop.time()
             if left <= 0:
-                raise TimeLimitExceeded(
-                    f"no answer from model {model!r} for {patience:g} s; is a worker running?"
-                )
+                why = "is a worker running?" if self.is_ready else "the connection is lost"
+                raise TimeLimitExceeded(f"no answer from model {model!r} for {patience:g} s; {why}")
             await asyncio.wait([answer], timeout=left)
         return answer.result()
 

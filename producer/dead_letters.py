@@ -342,6 +342,17 @@ class _Lot:
         return (await channel.get_queue(self._name)).declaration_result.message_count or 0
 
 
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Also when cancelled: what was released and stays would be released again the next time."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=HAND_BACK_TIMEOUT)
+        task.cancel()
+        raise
+
+
 class _Removal:
     """Takes the matches out of the parking lot, each after it was released to where it goes."""
 
@@ -388,7 +399,7 @@ class _Removal:
             async with contextlib.aclosing(self._lot.pages()) as pages:
                 async for page in pages:
                     self._recent.clear()
-                    await self._take_out(page)
+                    await _to_the_end(self._take_out(page))
                     self._losses = 0
                     looked += len(page)
                     if self._report:

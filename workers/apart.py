@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from broker_config.errors import ModelError
 from broker_config.messages import (
     MSGPACK,
     Code,
@@ -135,7 +136,8 @@ class Apart:
             theirs.close()  # so that the end of the child is the end of the pipe
             if not self._connection.poll(START_TIMEOUT):
                 raise _NotStarted(f"no process to run it apart within {START_TIMEOUT:g} s")
-            self._connection.recv_bytes()
+            if problem := self._connection.recv_bytes():
+                raise _NotStarted(f"it cannot be run apart: {problem.decode()}")
         except (EOFError, OSError) as error:
             how = self._how_it_ended()
             raise _NotStarted(f"the process to run it apart did not start: {how}") from error
@@ -202,9 +204,13 @@ def _serve(connection: Connection, settings: Settings, worker: str, models: list
     """Answer what comes through the pipe until its other end is closed."""
     _end_with_parent()
     answerer = Answerer(settings, worker)
-    for model in models:
-        answerer.load(model)
-    connection.send_bytes(b"ready")
+    try:
+        for model in models:
+            answerer.load(model)
+    except ModelError as error:
+        connection.send_bytes(str(error).encode())
+        return
+    connection.send_bytes(b"")
     with contextlib.suppress(EOFError):
         while True:
             pack = read(connection.recv_bytes(), MSGPACK, settings)

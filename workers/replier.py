@@ -280,8 +280,11 @@ class Replier:
             body = _part(pack, pack.request, answer.failures, language(delivery))
         message = _copy(delivery.message, headers, body)
         log.warning(
-            "%d items parked: %s", len(answer.failures) or len(pack), error,
-            extra={"action": "parked", "code": error.code, **tracing.context(delivery.headers)},
+            "%s parked as %s: %s",
+            f"{len(answer.failures)} items" if answer.failures else "a pack", message.message_id,
+            error,
+            extra={"action": "parked", "code": error.code, "id": message.message_id,
+                   **tracing.context(delivery.headers)},
         )  # fmt: skip
         await self._publish(delivery, self._names.dead, delivery.message.routing_key or "", message)
         metrics.parked(error.code)

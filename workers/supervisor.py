@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
@@ -64,23 +65,34 @@ class Restarts:
         self._bad_starts = 0
         self._short_lives = 0
 
-    def pause(self, ending: Ending) -> float:
-        """Seconds until the next start. Raises LmaasError when that would be no use."""
-        if ending.code == PERMANENT:
-            raise LmaasError("a worker process cannot start; its own message is above")
+    def pause(self, ending: Ending, *, others: bool = False) -> float:
+        """Seconds until the next start.
+
+        Raises LmaasError when that would be no use, unless `others` are ready: they go on, and
+        what is wrong may be mended meanwhile.
+        """
         if ending.ready is None:
             self._bad_starts += 1
-            if self._bad_starts >= BAD_STARTS:
-                raise LmaasError(
-                    f"a worker process ended {self._bad_starts} times before it was ready, last "
-                    f"with {ending}; its own message is above"
-                )
+            if problem := self._hopeless(ending):
+                if others:
+                    return LAST_PAUSE
+                raise LmaasError(problem)
             return _doubled(self._bad_starts - 1)
         self._bad_starts = 0
         if ending.ready >= LIVED_WELL:
             self._short_lives = 0
         self._short_lives += 1
         return 0.0 if self._short_lives == 1 else _doubled(self._short_lives - 2)
+
+    def _hopeless(self, ending: Ending) -> str | None:
+        if ending.code == PERMANENT:
+            return "a worker process cannot start; its own message is above"
+        if self._bad_starts >= BAD_STARTS:
+            return (
+                f"a worker process ended {self._bad_starts} times before it was ready, last "
+                f"with {ending}; its own message is above"
+            )
+        return None
 
 
 def _doubled(times: int) -> float:
@@ -95,6 +107,8 @@ class Supervisor:
         self._arguments = arguments
         self._count = count
         self._processes: set[SpawnProcess] = set()
+        #: Numbers of those that are ready.
+        self._ready: set[int] = set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -127,7 +141,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             _tell(index, ending)
-            pause = restarts.pause(ending)
+            pause = restarts.pause(ending, others=bool(self._ready))
             log.info(
                 "worker process %d is started again in %g s",
                 index,
@@ -154,8 +168,9 @@ class Supervisor:
         theirs.close()
         self._processes.add(process)
         try:
-            ready = await _life(process, ours)
+            ready = await _life(process, ours, functools.partial(self._ready.add, index))
         finally:
+            self._ready.discard(index)
             ours.close()
             self._processes.discard(process)
             if process.is_alive():  # we are being cancelled
@@ -164,7 +179,9 @@ class Supervisor:
         return Ending(process.exitcode, ready)
 
 
-async def _life(process: SpawnProcess, readiness: Connection) -> float | None:
+async def _life(
+    process: SpawnProcess, readiness: Connection, on_ready: Callable[[], None]
+) -> float | None:
     """Waits for the end of the process; the seconds that it was ready, if it ever was."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -175,6 +192,7 @@ async def _life(process: SpawnProcess, readiness: Connection) -> float | None:
         loop.remove_reader(readiness)
         if _was_told(readiness):
             since = time.monotonic()
+            on_ready()
 
     loop.add_reader(readiness, told)
     loop.add_reader(process.sentinel, ended.set)

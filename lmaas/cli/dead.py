@@ -34,6 +34,13 @@ SHOWN_CHARACTERS: Final = 100
 #: Columns of a table that is not on a terminal.
 PIPE_WIDTH: Final = 180
 
+#: Columns of the list, and how narrow they may be; narrow terminals cut the table on the right.
+_COLUMNS: Final = {
+    "id": 32, "error": 13, "model": 9, "lane": 7, "items": 5, "parked": 19, "job": 3
+}  # fmt: skip
+#: Columns for the reason.
+REASON_WIDTH: Final = 60
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 #: Error and model -> messages and items.
 _Counts = tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]
@@ -157,21 +164,17 @@ def _print(newest: list[Parked], counts: _Counts) -> None:
 
 def _table(newest: list[Parked]) -> Table:
     table = Table()
-    table.add_column("id", no_wrap=True, min_width=32)
-    table.add_column("parked", no_wrap=True, min_width=19)
-    for name in ("model", "lane", "error", "items", "tries", "replays", "job"):
-        table.add_column(name)
-    table.add_column("reason", no_wrap=True, overflow="ellipsis")
+    for name, width in _COLUMNS.items():
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
+    table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=REASON_WIDTH)
     for parked in newest:
         row = (
             parked.id,
-            _moment(parked.parked_ms),
+            parked.error,
             parked.model,
             parked.lane,
-            parked.error,
             parked.items,
-            parked.attempts,
-            parked.replays,
+            _moment(parked.parked_ms),
             parked.job,
             parked.reason,
         )

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -28,6 +28,8 @@ from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.signals import on_signal
 from workers.supervisor import PERMANENT, Supervisor
+
+LAST_PORT: Final = 65_535
 
 
 @click.group(invoke_without_command=True)
@@ -51,6 +53,11 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
     settings = Settings.load(**arguments)
     logs.configure(logging.INFO, settings.log_format)
     count = _count(settings)
+    if settings.health_port + count - 1 > LAST_PORT:
+        raise SettingsError(
+            f"health_port is {settings.health_port}, and the last of {count} processes would be at "
+            f"{settings.health_port + count - 1}; ports end at {LAST_PORT}"
+        )
     if count == 1:
         run(serve(settings, served))
     else:
@@ -116,7 +123,12 @@ def serve_in_child(
 @options.setting("health_port", "--port", help="Of the first process.", type=int)
 @options.setting("processes", help="How many processes; 0 for one a core.", type=int)
 @click.option("--ready/--live", default=True, help="Whether it consumes, or only that it runs.")
-@click.option("--timeout", default=3.0, help="Seconds to wait for each answer.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    help="Seconds to wait for each answer.",
+)
 @click.pass_context
 def health(context: click.Context, /, ready: bool, timeout: float, **arguments: Any) -> None:
     """Ask the workers of this machine, or of another, how they are: a line each.

@@ -182,6 +182,15 @@ def test_pauses_grow_while_lives_are_short(
     assert [restarts.pause(ending) for ending in endings] == pauses
 
 
+@pytest.mark.parametrize("code", [1, supervisor.PERMANENT])
+def test_what_cannot_start_does_not_end_the_others_that_are_ready(code: int) -> None:
+    restarts = Restarts()
+    pauses = [restarts.pause(ended(code), others=True) for _ in range(9)]
+    assert pauses[supervisor.BAD_STARTS :] == [supervisor.LAST_PAUSE] * 6
+    with pytest.raises(LmaasError):
+        restarts.pause(ended(code))
+
+
 @pytest.mark.parametrize(
     ("code", "words"), [(-9, "signal SIGKILL"), (-40, "signal 40"), (7, "exit code 7")]
 )
