@@ -13,7 +13,7 @@
     ├── TimeLimitExceeded        no answer within the caller's time limit
     ├── ItemFailed               one item could not be classified
     ├── JobError                 an unknown, cancelled or unfinished job
-    ├── WorkerStuck              a run does not end: only a new process helps
+    ├── WorkerStuck              a worker cannot finish: only a new process helps
     ├── ModelError
     │   ├── ModelNotFound        no such model or version in the repository
     │   └── ModelDamaged         a file of a model is missing or was changed
@@ -102,7 +102,7 @@ class JobError(LmaasError):
 
 
 class WorkerStuck(LmaasError):
-    """A run of a model does not end; its thread cannot be stopped, only its process."""
+    """A worker cannot finish what it has begun; a thread cannot be stopped, only its process."""
 
 
 class ModelError(LmaasError):

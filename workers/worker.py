@@ -150,11 +150,15 @@ class Worker:
                 await self.execution.settled()
         except TimeoutError:
             stuck = True
-        if stuck:
-            which = "pack_timeout" if self.execution.overdue.is_set() else "drain_timeout"
+        if self.execution.overdue.is_set():
             raise WorkerStuck(
-                f"a run did not end within {getattr(self.settings, which):g} s (setting {which}); "
-                "the broker gives its packs to another worker"
+                f"a run did not end within {self.settings.pack_timeout:g} s (setting "
+                "pack_timeout); the broker gives its packs to another worker"
+            )
+        if stuck:
+            raise WorkerStuck(
+                f"what was begun was not finished within {self.settings.drain_timeout:g} s "
+                "(setting drain_timeout); the broker gives it to another worker"
             )
 
 
