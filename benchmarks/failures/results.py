@@ -68,11 +68,11 @@ def _times(outcome: Outcome) -> list[Figure]:
         Figure(name="run under faults", value=outcome.seconds, unit="s"),
         Figure(name="outages in it", value=outcome.outages, unit="s"),
         Figure(name="time under faults, without the outages / calm run",
-               value=under_faults / outcome.calm_seconds, unit=""),
+               value=under_faults / outcome.calm_seconds, unit="", at_most=2),
         Figure(name="time limits and retries that the poison rows wait for, at most",
                value=waits, unit="s"),
         Figure(name="the same, without these waits",
-               value=(under_faults - waits) / outcome.calm_seconds, unit="", at_most=2),
+               value=(under_faults - waits) / outcome.calm_seconds, unit=""),
     ]  # fmt: skip
     if killed:
         name = "worker killed -9: its packs with another"
