@@ -22,7 +22,7 @@ from broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
 )
-from broker_config.hosts import HANDSHAKE_TIMEOUT, Pauses, connect, is_gone, words
+from broker_config.hosts import GROWTH_AWAY, HANDSHAKE_TIMEOUT, Pauses, connect, is_gone, words
 from broker_config.settings import Settings
 from broker_config.unreadable import tolerate
 
@@ -212,7 +212,7 @@ class Session:
                 words(self._trouble) if self._trouble else "no reason was given",
                 extra={"action": "connection_lost", "link": self.name},
             )
-            pauses = Pauses()
+            pauses = Pauses(GROWTH_AWAY)
             patience = asyncio.get_running_loop().time() + self.settings.connect_timeout
             while not self.is_up:
                 await self._close()

@@ -24,9 +24,13 @@ from broker_config.settings import Settings, masked
 
 log = logging.getLogger(__name__)
 
-#: Seconds between tries: doubling from the first to the last, with jitter.
+#: Seconds between tries: growing from the first to the last, with jitter.
 FIRST_PAUSE: Final = 0.1
 LAST_PAUSE: Final = 2.0
+#: By this factor for what the broker refuses: less is more for who is busy.
+GROWTH: Final = 2.0
+#: While the broker is away: so nobody comes later than it by more than a tenth of its absence.
+GROWTH_AWAY: Final = 1.1
 #: Seconds for one try: TCP, TLS and the AMQP handshake.
 HANDSHAKE_TIMEOUT: Final = 10.0
 #: Seconds that a host has for it before the next one is tried as well.
@@ -53,7 +57,7 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
     BrokerUnavailable after that, BrokerRefused at once when no host answers and one says no.
     """
     context = _tls(settings) if _hosts(settings, name)[0].scheme == "amqps" else None
-    pauses = Pauses()
+    pauses = Pauses(GROWTH_AWAY)
     last: BaseException | None = None
     try:
         async with asyncio.timeout(settings.connect_timeout):
@@ -140,8 +144,9 @@ _closing: set[asyncio.Task[None]] = set()
 class Pauses:
     """Seconds to wait before the next try."""
 
-    def __init__(self) -> None:
+    def __init__(self, growth: float = GROWTH) -> None:
         self._next = FIRST_PAUSE
+        self._growth = growth
 
     @property
     def is_first(self) -> bool:
@@ -149,7 +154,7 @@ class Pauses:
 
     def next(self) -> float:
         pause = self._next * random.uniform(0.5, 1.0)
-        self._next = min(self._next * 2, LAST_PAUSE)
+        self._next = min(self._next * self._growth, LAST_PAUSE)
         return pause
 
 

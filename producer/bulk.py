@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,9 @@ from producer.threads import beside, settled
 #: or that brings what was written since the last checkpoint to this many bytes.
 CHECKPOINT_ROWS: Final = 16_384
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+#: Packs that are held at most, in windows: those that wait for their turn to be written while one
+#: before them takes its time do not keep others from being sent.
+HELD_WINDOWS: Final = 8
 #: Failures that are shown at the end.
 SHOWN_FAILURES: Final = 3
 
@@ -114,6 +117,8 @@ class Run:
         self.saved_rows = self.state.rows
         self._unsaved_bytes = 0
         self._window = asyncio.Semaphore(settings.window)
+        #: Set whenever a pack has been answered, or failed.
+        self._answered = asyncio.Event()
 
     def _fingerprint(self) -> dict[str, Any]:
         task = self.task
@@ -179,29 +184,43 @@ class Run:
         more = True
         try:
             while more or pending:
-                # A chunk without any pack, as of empty lines, takes memory all the same.
-                ahead = sum(max(1, len(sent.packs)) for sent in pending)
-                if more and ahead < self.settings.window:
-                    chunk = await beside(lambda: next(chunks, None))
-                    if more := chunk is not None:
-                        pending.append(self._send(chunk, classifier))
-                    continue
-                sent = pending[0]
-                results = await asyncio.gather(*sent.packs)
-                answers = answers_of(sent.chunk, sent.errors, results, ranked=self.task.top_k > 0)
-                pending.popleft()
-                await settled(self._write, sent.chunk, answers)
-                if report:
-                    report(self._progress(sent.chunk))
+                self._answered.clear()
+                if pending and pending[0].is_answered:
+                    chunk, answers = pending[0].chunk, self._answers(pending[0])
+                    pending.popleft()
+                    await settled(self._write, chunk, answers)
+                    if report:
+                        report(self._progress(chunk))
+                elif more and self._has_room(pending):
+                    read = await beside(lambda: next(chunks, None))
+                    if more := read is not None:
+                        pending.append(self._send(read, classifier))
+                else:
+                    await self._answered.wait()
         finally:
             await _cancelled([pack for sent in pending for pack in sent.packs])
         await settled(self._finish)
         return self._summary(time.monotonic() - started)
 
+    def _has_room(self, pending: Iterable[_Sent]) -> bool:
+        """Whether another chunk may be read: for the window, and for what memory may hold."""
+        unanswered = sum(not pack.done() for sent in pending for pack in sent.packs)
+        # A chunk without any pack, as of empty lines, takes memory all the same.
+        held = sum(max(1, len(sent.packs)) for sent in pending)
+        window = self.settings.window
+        return unanswered < window and held < HELD_WINDOWS * window
+
     def _send(self, chunk: Chunk, classifier: Classifier) -> _Sent:
         packs, errors = packs_of(chunk, self.settings)
         tasks = [asyncio.create_task(self._answer(pack, classifier)) for pack in packs]
+        for task in tasks:
+            task.add_done_callback(lambda _: self._answered.set())
         return _Sent(chunk, errors, tasks)
+
+    def _answers(self, sent: _Sent) -> Answers:
+        """Raises what any of its packs raised."""
+        results = [pack.result() for pack in sent.packs]
+        return answers_of(sent.chunk, sent.errors, results, ranked=self.task.top_k > 0)
 
     async def _answer(self, items: list[Item], classifier: Classifier) -> list[Result]:
         async with self._window:
@@ -276,6 +295,10 @@ class _Sent:
     chunk: Chunk
     errors: dict[int, str]
     packs: list[asyncio.Task[list[Result]]]
+
+    @property
+    def is_answered(self) -> bool:
+        return all(pack.done() for pack in self.packs)
 
 
 async def classify_texts(

@@ -27,9 +27,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds after the last pack that came back until the process for such packs is ended.
 APART_IDLE: Final = 30.0
-#: Seconds that a worker whose run does not end has to say what else there is to say, before the
-#: system ends it: the run may keep Python's lock, so that nothing else of the worker runs.
-ALARM_GRACE: Final = 5.0
+#: See `grace`.
+LONGEST_GRACE: Final = 5.0
+
+
+def grace(settings: Settings) -> float:
+    """Seconds that a worker whose run does not end has to say what else there is to say.
+
+    Then the system ends it: the run may keep Python's lock, so that nothing else of it runs.
+    """
+    return min(settings.pack_timeout / 2, LONGEST_GRACE)
 
 
 class Execution:
@@ -183,7 +190,7 @@ class Execution:
         if not self._mortal:
             yield
             return
-        signal.setitimer(signal.ITIMER_REAL, self._settings.pack_timeout + ALARM_GRACE)
+        signal.setitimer(signal.ITIMER_REAL, self._settings.pack_timeout + grace(self._settings))
         try:
             yield
         finally:

@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 #: Seconds before a process is started again; doubled after each that did not live long.
 FIRST_PAUSE: Final = 0.5
 LAST_PAUSE: Final = 10.0
-#: A process that was ready for so many seconds lived well; the next one is started at once.
-LIVED_WELL: Final = 10.0
+#: A process that was ready for so many seconds lived well; the next one is started at once. It is
+#: a few times what a start costs: a process lost to each of many bad packs is no loss of capacity.
+LIVED_WELL: Final = 2.0
 #: The exit code of a process that knows that starting again would not help.
 PERMANENT: Final = 2
 #: So many starts in a row that were never ready are no accident.

@@ -14,7 +14,7 @@ from broker_config.errors import ModelNotFound, WorkerStuck
 from broker_config.publisher import Publisher
 from broker_config.settings import Settings
 from workers.consumer import Consumer, Lane
-from workers.execution import ALARM_GRACE, Execution
+from workers.execution import Execution, grace
 from workers.replier import Replier
 from workers.repository import Repository
 from workers.watch import Watch
@@ -140,7 +140,7 @@ class Worker:
     async def _drain(self, working: asyncio.Task[None], consumer: Consumer) -> None:
         """Take no more, finish what was begun, send what is to be sent."""
         stuck = self.execution.overdue.is_set()
-        limit = ALARM_GRACE / 2 if stuck else self.settings.drain_timeout
+        limit = grace(self.settings) / 2 if stuck else self.settings.drain_timeout
         log.info("draining", extra={"action": "drain"})
         try:
             async with asyncio.timeout(limit):

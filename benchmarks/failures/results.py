@@ -12,16 +12,15 @@ from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WOR
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 from broker_config.topology import RETRY_DELAYS
-from workers.execution import ALARM_GRACE
 
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
 #: Seconds that poison makes its pack wait, by the rules: an endless item is run until the time
-#: limit in its pack, in its pack apart, and apart alone; for the first of these the system waits
-#: longer when Python's lock is held. What memory was refused to is put off, here once.
+#: limit in its pack, in its pack apart, and apart alone; the first of these lasts half as
+#: long again when Python's lock is held. What memory was refused to is put off, here once.
 _WAITS: Final = {
     Poison.SLEEP: 3 * PACK_TIMEOUT,
-    Poison.HOLD: 3 * PACK_TIMEOUT + ALARM_GRACE,
+    Poison.HOLD: 3.5 * PACK_TIMEOUT,
     Poison.MEMORY_ERROR: RETRY_DELAYS["5s"] / 1000,
 }
 

@@ -31,7 +31,7 @@ WORKERS: Final = 2
 #: Seconds between heartbeats: who vanishes is found out after two or three of them.
 HEARTBEAT: Final = 2
 #: Seconds that one run may take.
-PACK_TIMEOUT: Final = 2.0
+PACK_TIMEOUT: Final = 1.0
 #: Tries of what may go better the next time.
 MAX_ATTEMPTS: Final = 2
 #: Seconds after which a system has not recovered from a fault.

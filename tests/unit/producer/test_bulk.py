@@ -16,7 +16,7 @@ import pytest
 from broker_config.errors import DataError, LmaasError, ModelNotFound
 from broker_config.messages import Code, ItemError, Reply, Request, Result
 from broker_config.settings import Settings
-from producer.bulk import Progress, Run, Summary, Task, classify_texts
+from producer.bulk import Run, Summary, Task, classify_texts
 from producer.checkpoint import partial_path
 from producer.tables import Chunk, Place, Wanted
 
@@ -142,26 +142,63 @@ async def test_the_window_bounds_what_is_on_its_way(lines: Path, tmp_path: Path)
     assert fake.most == 3
 
 
-async def test_rows_that_are_not_sent_are_not_read_far_ahead(tmp_path: Path) -> None:
-    source = tmp_path / "in.txt"
-    source.write_text("\n" * 20 * 1024)
-    read = most = 0
+class Stuck(Fake):
+    """Does not answer the first pack before it is let go."""
 
-    def counted(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        nonlocal read
-        for chunk in chunks:
-            read += 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        #: Packs that were answered while the first one was not.
+        self.passed = asyncio.Queue[int]()
+
+    async def run(self, request: Request) -> Reply:
+        if request.items[0].id == "0":
+            await self.free.wait()
+        reply = await super().run(request)
+        self.passed.put_nowait(len(self.requests))
+        return reply
+
+
+async def test_a_pack_that_takes_long_does_not_keep_others_from_being_sent(
+    lines: Path, tmp_path: Path
+) -> None:
+    fake, out = Stuck(), tmp_path / "out.csv"
+    running = asyncio.create_task(classify(task(lines, out), fake, Settings(window=4)))
+    while await fake.passed.get() < 16:
+        assert not running.done()
+    fake.free.set()
+    await running
+    assert fake.most == 4
+    assert [row.split(",")[0] for row in out.read_text().splitlines()[1:]] == [
+        str(n) for n in range(20_000)
+    ]
+
+
+@pytest.mark.parametrize(("line", "chunks"), [("", 16), ("x", 4)])
+async def test_what_is_held_for_one_that_takes_long_is_bounded(
+    tmp_path: Path, line: str, chunks: int
+) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("first\n" + f"{line}\n" * 40 * 1024)
+    loop = asyncio.get_running_loop()
+    reads: asyncio.Queue[None] = asyncio.Queue()
+
+    def told(source: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in source:
+            loop.call_soon_threadsafe(reads.put_nowait, None)
             yield chunk
 
-    def written(progress: Progress) -> None:
-        nonlocal most
-        most = max(most, read - progress.rows // 1024)
-
-    with Run(task(source, tmp_path / "out.txt"), Settings(window=2)) as run:
-        run.table.chunks = counted(run.table.chunks)
-        await run.classify(Fake(), written)
-    assert read == 20
-    assert most == 1
+    fake = Stuck()
+    settings = Settings(pack_items=256, window=2)
+    with Run(task(source, tmp_path / "out.txt"), settings) as run:
+        run.table.chunks = told(run.table.chunks)
+        running = asyncio.create_task(run.classify(fake))
+        for _ in range(chunks):
+            await reads.get()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reads.get(), 0.3)
+        fake.free.set()
+        assert (await running).rows == 40 * 1024 + 1
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
