@@ -26,7 +26,8 @@ demo:
 	@scripts/with-broker $(PYTHON) examples/demo.py
 
 test: setup
-	@scripts/with-broker $(PYTHON) -m pytest $(PYTEST_ARGS)
+	@scripts/with-broker $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		$(PYTEST_ARGS)
 
 check: setup
 	.venv/bin/ruff check

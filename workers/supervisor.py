@@ -63,22 +63,24 @@ class Restarts:
     """
 
     def __init__(self) -> None:
+        self._was_ready = False
         self._bad_starts = 0
         self._short_lives = 0
 
     def pause(self, ending: Ending, *, others: bool = False) -> float:
         """Seconds until the next start.
 
-        Raises LmaasError when that would be no use, unless `others` are ready: they go on, and
-        what is wrong may be mended meanwhile.
+        Raises LmaasError when that would be no use. But one that has been ready before does not
+        end `others` that are ready: they go on, and what is wrong may be mended meanwhile.
         """
         if ending.ready is None:
             self._bad_starts += 1
             if problem := self._hopeless(ending):
-                if others:
+                if others and self._was_ready:
                     return LAST_PAUSE
                 raise LmaasError(problem)
             return _doubled(self._bad_starts - 1)
+        self._was_ready = True
         self._bad_starts = 0
         if ending.ready >= LIVED_WELL:
             self._short_lives = 0

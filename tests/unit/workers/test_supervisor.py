@@ -183,12 +183,18 @@ def test_pauses_grow_while_lives_are_short(
 
 
 @pytest.mark.parametrize("code", [1, supervisor.PERMANENT])
-def test_what_cannot_start_does_not_end_the_others_that_are_ready(code: int) -> None:
+def test_what_cannot_start_any_more_does_not_end_the_others_that_are_ready(code: int) -> None:
     restarts = Restarts()
+    restarts.pause(ended(-9, 60.0), others=True)
     pauses = [restarts.pause(ended(code), others=True) for _ in range(9)]
     assert pauses[supervisor.BAD_STARTS :] == [supervisor.LAST_PAUSE] * 6
     with pytest.raises(LmaasError):
         restarts.pause(ended(code))
+
+
+def test_what_could_never_start_ends_the_others_as_well() -> None:
+    with pytest.raises(LmaasError, match="cannot start"):
+        Restarts().pause(ended(supervisor.PERMANENT), others=True)
 
 
 @pytest.mark.parametrize(
