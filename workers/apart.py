@@ -3,6 +3,9 @@
 A pack that comes back from the broker may be why it did. It is run whole in the child first; when
 that ends the child, or takes too long, item by item. So what ends processes costs its own items
 an error, and their neighbours nothing.
+
+The child is given all items at once and notes which one it is at, in memory that both see: a
+message for each of them would wait each time until the worker's other runs let go of Python's lock.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Final
 
@@ -49,11 +54,12 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class _Ended(Exception):
-    """The child is gone; why, as the error of what it ran."""
+    """The child is gone: why, as the error of what it ran, and the place of that."""
 
-    def __init__(self, error: ItemError) -> None:
+    def __init__(self, error: ItemError, place: int) -> None:
         super().__init__(str(error))
         self.error = error
+        self.place = place
 
 
 class _NotStarted(Exception):
@@ -70,6 +76,7 @@ class Apart:
         self._models = list(models)
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._progress = _Progress()
         self._stopped = False
 
     def answer(self, pack: Pack) -> Reply:
@@ -79,56 +86,75 @@ class Apart:
             return failed_reply(pack, pack.error, self._worker)
         request = _with_faults(pack.request, pack.faults)
         try:
-            return self._whole_or_each(request)
+            whole = self._whole(request) if len(request.items) > 1 else None
+            return whole or self._each(request)
         except _NotStarted as error:
             fault = ItemError(code=Code.UNAVAILABLE, message=str(error))
             return failed_reply(pack, fault, self._worker)
 
-    def _whole_or_each(self, request: Request) -> Reply:
+    def _whole(self, request: Request) -> Reply | None:
+        """None when that ends the child."""
         try:
-            return self._run(request)
+            return self._run([request])[0]
         except _Ended as ended:
-            _tell(request, ended)
-            if len(request.items) == 1:
-                results = [Result(id=request.items[0].id, error=ended.error)]
-                return Reply(model=request.model, results=results, worker=self._worker)
-        replies = [self._whole_or_each(_of_one(request, item)) for item in request.items]
-        versions = [reply.version for reply in replies if reply.version]
-        return Reply(
-            model=request.model,
-            version=versions[0] if versions else None,
-            worker=self._worker,
-            results=[result for reply in replies for result in reply.results],
-        )
+            _tell(request, "whole", ended)
+            return None
 
-    def _run(self, request: Request) -> Reply:
+    def _each(self, request: Request) -> Reply:
+        """Item by item, anew without each one that ends the child."""
+        guilty: dict[int, ItemError] = {}
+        while True:
+            left = [place for place in range(len(request.items)) if place not in guilty]
+            try:
+                replies = self._run([_of_one(request, place) for place in left])
+                answered = dict(zip(left, replies, strict=True))
+                return _joined(request, answered, guilty, self._worker)
+            except _Ended as ended:
+                guilty[left[ended.place]] = ended.error
+                _tell(request, f"item {left[ended.place] + 1}", ended)
+
+    def _run(self, requests: Sequence[Request]) -> list[Reply]:
+        """One after the other, each within `pack_timeout`. Raises _Ended and _NotStarted."""
+        if not requests:
+            return []
         if self._stopped:
             raise _NotStarted("the worker is stopping")
-        if self._process is None:
+        if self._process is None or not self._process.is_alive():
+            self.close()
             self._start()
         assert self._connection is not None
+        self._progress.begin(0)
         try:
-            self._connection.send_bytes(encode(request))
-            if not self._connection.poll(self._settings.pack_timeout):
-                limit = self._settings.pack_timeout
-                self.close()
-                raise _Ended(
-                    ItemError(
-                        code=Code.TIME_LIMIT,
-                        message=f"it ran longer than {limit:g} s (setting pack_timeout)",
-                    )
-                )
-            return decode_reply(self._connection.recv_bytes(), MSGPACK)
+            self._connection.send_bytes(_packed(encode(request) for request in requests))
+            self._await_replies(self._connection)
+            return [decode_reply(body, MSGPACK) for body in _unpacked(self._connection)]
         except (EOFError, OSError) as error:
-            how = self._how_it_ended()
-            raise _Ended(
-                ItemError(code=Code.POISON, message=f"it ended the process that ran it: {how}")
-            ) from error
+            fault = ItemError(
+                code=Code.POISON,
+                message=f"it ended the process that ran it: {self._how_it_ended()}",
+            )
+            place, _ = self._progress.now()
+            raise _Ended(fault, place) from error
+
+    def _await_replies(self, connection: Connection) -> None:
+        """Returns when they have come. Raises _Ended when one request takes too long."""
+        limit = self._settings.pack_timeout
+        left = limit
+        while not connection.poll(max(left, 0)):
+            place, seconds = self._progress.now()
+            if left <= 0 and seconds >= limit:
+                self.close()
+                fault = ItemError(
+                    code=Code.TIME_LIMIT,
+                    message=f"it ran longer than {limit:g} s (setting pack_timeout)",
+                )
+                raise _Ended(fault, place)
+            left = limit - seconds
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, self._settings, self._worker, self._models)
+        arguments = (theirs, self._progress, self._settings, self._worker, self._models)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         try:
             with interrupts_held():
@@ -172,14 +198,46 @@ class Apart:
             process.kill()
 
 
-def _tell(request: Request, ended: _Ended) -> None:
+class _Progress:
+    """Which request the child is at, and since when: in one word, so that both belong together."""
+
+    _BITS: Final = 40  # of the milliseconds; the others have the place
+
+    def __init__(self) -> None:
+        self._shared = RawValue(ctypes.c_uint64)
+
+    def begin(self, place: int) -> None:
+        self._shared.value = place << self._BITS | self._clock()
+
+    def now(self) -> tuple[int, float]:
+        """The place, and for how many seconds the child has been there."""
+        value = self._shared.value
+        began = value & ((1 << self._BITS) - 1)
+        return value >> self._BITS, (self._clock() - began) / 1000
+
+    @staticmethod
+    def _clock() -> int:
+        """Milliseconds of a clock that all processes share."""
+        return int(time.monotonic() * 1000)
+
+
+def _tell(request: Request, what: str, ended: _Ended) -> None:
     log.warning(
-        "a pack of %d for %s run apart: %s",
+        "a pack of %d for %s run apart, %s: %s",
         len(request.items),
         request.model,
+        what,
         ended.error,
         extra={"action": "apart_ended", "code": ended.error.code},
     )
+
+
+def _packed(bodies: Iterable[bytes]) -> bytes:
+    return msgspec.msgpack.encode(list(bodies))
+
+
+def _unpacked(connection: Connection) -> list[bytes]:
+    return msgspec.msgpack.decode(connection.recv_bytes(), type=list[bytes])
 
 
 def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
@@ -193,14 +251,34 @@ def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
     return msgspec.structs.replace(request, items=items)
 
 
-def _of_one(request: Request, item: Item) -> Request:
-    return msgspec.structs.replace(request, items=[item])
+def _of_one(request: Request, place: int) -> Request:
+    return msgspec.structs.replace(request, items=[request.items[place]])
+
+
+def _joined(
+    request: Request, replies: Mapping[int, Reply], guilty: Mapping[int, ItemError], worker: str
+) -> Reply:
+    """One reply of those to single items, and the errors of the others, by place."""
+    failed = {
+        place: Result(id=request.items[place].id, error=error) for place, error in guilty.items()
+    }
+    answered = {place: reply.results[0] for place, reply in replies.items()}
+    results = failed | answered
+    versions = [reply.version for reply in replies.values() if reply.version]
+    return Reply(
+        model=request.model,
+        version=versions[0] if versions else None,
+        worker=worker,
+        results=[results[place] for place in range(len(request.items))],
+    )
 
 
 # ------------------------------------------------------------------- the child
 
 
-def _serve(connection: Connection, settings: Settings, worker: str, models: list[str]) -> None:
+def _serve(
+    connection: Connection, progress: _Progress, settings: Settings, worker: str, models: list[str]
+) -> None:
     """Answer what comes through the pipe until its other end is closed."""
     _end_with_parent()
     answerer = Answerer(settings, worker)
@@ -213,8 +291,11 @@ def _serve(connection: Connection, settings: Settings, worker: str, models: list
     connection.send_bytes(b"")
     with contextlib.suppress(EOFError):
         while True:
-            pack = read(connection.recv_bytes(), MSGPACK, settings)
-            connection.send_bytes(encode(answerer.answer([pack])[0]))
+            replies = []
+            for place, body in enumerate(_unpacked(connection)):
+                progress.begin(place)
+                replies += answerer.answer([read(body, MSGPACK, settings)])
+            connection.send_bytes(_packed(encode(reply) for reply in replies))
 
 
 def _end_with_parent() -> None:
