@@ -1,4 +1,4 @@
-"""The failure suite in short: whatever dies, each row is answered once, as in a calm run."""
+"""Failures in short: whatever dies, each row is answered once, as in a calm run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import pytest
 
 from benchmarks import rig
-from benchmarks.failures import suite
+from benchmarks.failures import suite, waiting
 from benchmarks.failures.comparison import Verdict
 from benchmarks.failures.faults import Fault, Kind
 from benchmarks.failures.poison import Poison
@@ -47,3 +47,13 @@ async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str])
     assert outcome.processes == []
     assert outcome.gave_up == []
     assert [happened.fault for happened in outcome.happened] == list(FAULTS)
+
+
+@pytest.mark.usefixtures("rabbitmq")
+async def test_a_job_that_waits_outlives_two_restarts_of_the_broker(reviews: list[str]) -> None:
+    async with asyncio.timeout(LIMIT):
+        found = await waiting.measure(reviews, ITEMS, pack_items=50)
+    assert found.verdict == Verdict()
+    assert found.answered == ITEMS
+    assert found.waiting == found.chunks
+    assert found.half >= found.chunks / 2
