@@ -79,6 +79,8 @@ class Found:
     seed: int
     calm: Round
     rounds: list[Round] = field(default_factory=list)
+    #: Worker processes that ended, which the death of a node is no reason for.
+    restarts: int = 0
 
     def of(self, role: Role) -> list[Round]:
         return [one for one in self.rounds if one.role is role]
@@ -107,6 +109,7 @@ async def measure(
                 check_alive(workers)
                 found.rounds.append(await stricken(cluster, client, texts, kill, source))
                 tell(_line(found.rounds[-1]))
+            found.restarts = workers.said("is started again")
             await workers.drained()
     return found
 
@@ -199,6 +202,7 @@ def _counts(found: Found) -> list[Figure]:
         ("texts doubled", sum(one.doubled for one in verdicts)),
         ("texts wrong", sum(one.wrong for one in verdicts)),
         ("times that the client gave up", sum(bool(one.gave_up) for one in found.rounds)),
+        ("worker processes that ended", found.restarts),
     )
     return kills + [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
 
