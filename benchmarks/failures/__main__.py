@@ -81,7 +81,7 @@ def suite_command(
 
 @main.command("cluster")
 @click.option("--kills", type=click.IntRange(min=1), default=12, show_default=True,
-              help="Of followers and of leaders, in turn.")  # fmt: skip
+              help="In all; of a follower and of the leader, in turn.")  # fmt: skip
 @click.option("--texts", "count", type=click.IntRange(min=1_000), default=5_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @reported
