@@ -183,7 +183,7 @@ def _line(found: Round) -> str:
 def report(found: Found) -> Report:
     return Report(
         benchmark="cluster",
-        setting=f"three nodes on one host, quorum queues, {WORKERS} workers; "
+        setting=f"three nodes on one host, quorum queues, one lane (fifo), {WORKERS} workers; "
         f"`classify_many` of {found.texts:,} IMDB reviews in packs of {PACK_ITEMS}, {WINDOW} on "
         f"their way, again and again; in each round one node is killed -9, seed {found.seed}",
         figures=[*_counts(found), *_pauses(found), *_times(found)],
