@@ -1,6 +1,7 @@
-"""What is left when things go wrong: a job under faults, and malformed messages.
+"""What is left when things go wrong: each is a command, and ends by itself.
 
-`python -m benchmarks.failures` runs a job of real reviews twice, calmly and then with faults at
-random moments, and compares the outputs. `python -m benchmarks.failures fuzz` sends malformed
-messages to a live worker. Both end by themselves.
+`python -m benchmarks.failures suite`, or without a name, runs a job of real reviews twice, calmly
+and then with faults at random moments, and compares the outputs. `cluster` kills the nodes of a
+cluster one by one while reviews are classified. `waiting` restarts a broker in which a job waits,
+and again when half of it is done. `fuzz` sends malformed messages to a live worker.
 """

@@ -1,10 +1,14 @@
-"""`python -m benchmarks.failures [suite|fuzz]`: break things, and count what is left."""
+"""`python -m benchmarks.failures [suite|cluster|waiting|fuzz]`: break things, and count.
+
+What is left is compared with what there would be otherwise; who misses a goal exits with 1.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +17,29 @@ import msgspec
 from rich.console import Console
 
 from benchmarks import rig
-from benchmarks.failures import fuzz, results, suite
+from benchmarks.failures import cluster, fuzz, results, suite, waiting
 from benchmarks.failures.faults import plan
+from benchmarks.failures.job import numbered
 from benchmarks.failures.poison import Poison
 from benchmarks.report import Report
 from lmaas.cli import logs
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose report can be kept."""
+    for name, target, words in (
+        ("--page", "page", "Write it as Markdown there."),
+        ("--json", "target", "Write the report there."),
+    ):
+        command = click.option(name, target, type=click.Path(path_type=Path), help=words)(command)
+    return command
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Break things, and count what is left. Without a command: the suite."""
-    logs.configure()
+    logs.configure(logging.ERROR)  # that connections are lost is what is wanted here
     if context.invoked_subcommand is None:
         context.invoke(suite_command)
 
@@ -37,8 +52,7 @@ def main(context: click.Context) -> None:
 @click.option("--kind", "kinds", type=click.Choice([kind.name for kind in Poison]), multiple=True,
               help="Poison of these kinds only.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the report there.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write it as Markdown there.")
+@reported
 def suite_command(
     items: int,
     faults: int,
@@ -57,14 +71,41 @@ def suite_command(
         poison=poison,
         kinds=tuple(Poison[name] for name in kinds) or tuple(Poison),
     )
-    console = Console()
-    console.print(f"seed {seed}", style="dim")
+    _tell(f"seed {seed}")
 
     async def measure() -> Report:
-        outcome = await suite.measure(
-            texts, what, lambda line: console.print(line, style="dim", highlight=False)
-        )
-        return results.report(outcome)
+        return results.report(await suite.measure(texts, what, _tell))
+
+    _finish(measure(), target, page)
+
+
+@main.command("cluster")
+@click.option("--kills", type=click.IntRange(min=1), default=12, show_default=True,
+              help="In all; of a follower and of the leader, in turn.")  # fmt: skip
+@click.option("--texts", "count", type=click.IntRange(min=1_000), default=5_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@reported
+def cluster_command(
+    kills: int, count: int, seed: int, target: Path | None, page: Path | None
+) -> None:
+    """A cluster whose nodes are killed while texts are classified."""
+    texts = list(numbered(rig.reviews(), count))
+
+    async def measure() -> Report:
+        return cluster.report(await cluster.measure(texts, kills, seed, _tell))
+
+    _finish(measure(), target, page)
+
+
+@main.command("waiting")
+@click.option("--items", type=click.IntRange(min=1_000), default=100_000, show_default=True)
+@reported
+def waiting_command(items: int, target: Path | None, page: Path | None) -> None:
+    """A job that waits in a broker which is restarted twice."""
+    texts = rig.reviews()
+
+    async def measure() -> Report:
+        return waiting.report(await waiting.measure(texts, items, _tell))
 
     _finish(measure(), target, page)
 
@@ -72,8 +113,7 @@ def suite_command(
 @main.command("fuzz")
 @click.option("--messages", type=click.IntRange(min=100), default=100_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the report there.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write it as Markdown there.")
+@reported
 def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | None) -> None:
     """Malformed messages against a live worker."""
 
@@ -82,6 +122,11 @@ def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | Non
             return fuzz.report(await fuzz.fuzz(settings, messages, seed), seed)
 
     _finish(measure(), target, page)
+
+
+def _tell(line: str) -> None:
+    """How far it is."""
+    Console().print(line, style="dim", highlight=False)
 
 
 def _finish(measuring: Coroutine[Any, Any, Report], target: Path | None, page: Path | None) -> None:

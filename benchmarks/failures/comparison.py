@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.failures.poison import Poison
+from broker_config.messages import Result
 
 #: Examples that are kept of what is wrong.
 _SHOWN: Final = 10
@@ -20,6 +21,12 @@ class Row:
     label: str
     score: str
     error: str
+
+
+def row_of(result: Result) -> Row:
+    """A result, as it would be written."""
+    score = "" if result.score is None else str(result.score)
+    return Row(result.id, result.label or "", score, str(result.error or ""))
 
 
 @dataclass(slots=True)

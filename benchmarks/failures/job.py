@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,16 +26,19 @@ _SHOWN: Final = 20
 _PATIENCE: Final = 5
 
 
+def numbered(texts: Sequence[str], items: int) -> Iterator[str]:
+    """`items` different texts; the number of each is its first word."""
+    return (f"{number} {texts[number % len(texts)]}" for number in range(items))
+
+
 def write(path: Path, texts: Sequence[str], items: int, poison: Mapping[int, Poison]) -> None:
-    """`items` different rows; the number of each is the first word of its text."""
+    """A row of each of the `numbered` texts, with its number."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "review"])
-        for number in range(items):
-            text = f"{number} {texts[number % len(texts)]}"
-            if number in poison:
-                text = f"{text} {poison[number]}"
-            writer.writerow([number, text])
+        for number, text in enumerate(numbered(texts, items)):
+            word = f" {poison[number]}" if number in poison else ""
+            writer.writerow([number, text + word])
 
 
 def read(path: Path) -> list[Row]:

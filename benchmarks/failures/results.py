@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
@@ -115,25 +116,30 @@ def _tables(outcome: Outcome) -> list[Grid]:
         "Processes left": outcome.processes,
         "What the producer said when it gave up": outcome.gave_up,
     }
-    tables += [
+    return [*tables, *listed(told)]
+
+
+def listed(told: Mapping[str, Sequence[str]]) -> list[Grid]:
+    """Lines under their titles; nothing under those that have none."""
+    return [
         Grid(title=title, columns=[""], rows=[[line] for line in lines])
         for title, lines in told.items()
         if lines
     ]
-    return tables
 
 
 def _row(some: list[Happened]) -> list[Cell]:
     return [
         str(some[0].fault.kind),
         len(some),
-        _spread([h.outage for h in some]),
-        _spread([h.consuming or 0.0 for h in some]),
-        _spread([h.pause for h in some]),
+        spread([h.outage for h in some]),
+        spread([h.consuming or 0.0 for h in some]),
+        spread([h.pause for h in some]),
     ]
 
 
-def _spread(seconds: list[float]) -> str:
+def spread(seconds: Sequence[float]) -> str:
+    """The median and the longest."""
     return f"{median(seconds):.2f} / {max(seconds):.2f}"
 
 

@@ -100,7 +100,7 @@ class Stage:
             try:
                 await self._strike(happened, workers, producer)
                 ended = time.monotonic()
-                await self._until_consuming(workers)
+                await until_consuming(workers, self.direct)
                 happened.consuming = time.monotonic() - ended
                 whole.set()
                 await watching
@@ -158,7 +158,7 @@ class Stage:
         """And wait until what it held is with another one."""
         victims = workers.children()
         if not victims:  # between an end and a start
-            await self._until_consuming(workers)
+            await until_consuming(workers, self.direct)
             victims = workers.children()
         before = len(self.proxy.redeliveries), len(self.proxy.ended)
         began = time.monotonic()
@@ -177,18 +177,19 @@ class Stage:
         last = self.proxy.redeliveries[wanted - 1] if happened.held else began
         happened.redelivered = max(0.0, last - began)
 
-    async def _until_consuming(self, workers: Process) -> None:
-        """Every worker consumes every lane, and every process is there."""
 
-        async def consuming() -> bool:
-            check_alive(workers)
-            return (
-                len(workers.children()) >= WORKERS
-                and await queues.consuming(connection, self.direct) >= WORKERS
-            )
+async def until_consuming(workers: Process, settings: Settings) -> None:
+    """Every worker consumes every lane, and every process is there."""
 
-        async with queues.connected(self.direct) as connection:
-            await until(consuming)
+    async def consuming() -> bool:
+        check_alive(workers)
+        return (
+            len(workers.children()) >= WORKERS
+            and await queues.consuming(connection, settings) >= WORKERS
+        )
+
+    async with queues.connected(settings) as connection:
+        await until(consuming)
 
 
 def check_alive(workers: Process) -> None:

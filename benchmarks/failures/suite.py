@@ -144,7 +144,7 @@ async def _stormy(
         outcome.seconds = time.monotonic() - began
         outcome.gave_up = producer.gave_up
         await _rest(stage)
-        outcome.restarts = workers.said("worker process ended")
+        outcome.restarts = workers.said("is started again")
         await workers.drained()
         outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
@@ -153,15 +153,17 @@ async def _stormy(
 
 
 async def _rest(stage: Stage) -> None:
-    """Packs of producers that were killed are still answered; the last retries come back."""
+    """Packs of producers that were killed are still answered; the last retries come back.
+
+    A worker that is told to stop before would hand some of them back.
+    """
 
     async def empty() -> bool:
-        return not await queues.waiting(connection, stage.direct)
+        return not await queues.unsettled(stage.node, stage.direct)
 
-    async with queues.connected(stage.direct) as connection:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REST):
-                await until(empty)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REST):
+            await until(empty)
 
 
 def _line(happened: Happened) -> str:

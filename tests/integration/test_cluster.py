@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from yarl import URL
 
+from benchmarks.failures.cluster import MAY_PAUSE, Kill, only_lane, stricken
+from benchmarks.failures.pauses import Pauses
+from benchmarks.failures.quorum import Role, node_of
 from broker_config.connection import Session
 from broker_config.hosts import connect
 from broker_config.local_cluster import LocalCluster
-from broker_config.local_node import LocalNode
 from broker_config.settings import Settings
 from producer.batch import Jobs
 from producer.client import Client
 from producer.journal import JobEntry, read, record
 from producer.publishing import PackPublisher
-from tests.integration.conftest import depth, having, serving, until, waiting_packs
+from tests.integration.conftest import depth, having, serving, waiting_packs
 from workers.worker import Worker
 
 GOOD = "a wonderful, moving film"
-#: Seconds for a test; and the longest pause between two answers that a dead node may cause.
+#: Seconds for a test.
 LIMIT = 90
-PAUSE = 15
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,10 @@ async def cluster(own_cluster: LocalCluster) -> LocalCluster:
 
 @pytest.fixture
 def own(settings: Settings, cluster: LocalCluster) -> Settings:
-    """On quorum queues, in small packs, of which many are on their way."""
+    """On quorum queues, in small packs, of which many are on their way in one lane."""
     return having(
-        settings, broker_url=cluster.url, queue_type="quorum", pack_items=5, window=50,
-        connect_timeout=30,
+        settings, broker_url=cluster.url, queue_type="quorum", policy="fifo", pack_items=5,
+        window=50, connect_timeout=30,
     )  # fmt: skip
 
 
@@ -63,110 +64,49 @@ async def plain(client: Client, worker: Worker, texts: list[str]) -> list[str | 
     return [result.label async for result in client.classify_many("sentiment", texts)]
 
 
-async def status(node: LocalNode, queue: str) -> dict[str, list[str]]:
-    """Names of a quorum queue's members, of those that run, and of the leader."""
-    rows = await node.ctl("list_queues", "name", "members", "online", "leader")
-    (row,) = [row.split("\t") for row in rows.splitlines() if row.startswith(f"{queue}\t")]
-    return {
-        kind: sorted(names.strip("[]").replace(" ", "").split(","))
-        for kind, names in zip(("members", "online", "leader"), row[1:], strict=True)
-    }
+any_role = pytest.mark.parametrize("role", list(Role))
 
 
-async def kill_a_follower(cluster: LocalCluster, queue: str) -> int:
-    """A node that does not lead the queue; its number."""
-    leader = (await status(cluster.nodes[0], queue))["leader"]
-    number = next(n for n in (2, 1, 0) if leader != [f"r{n + 1}@localhost"])
-    cluster.kill(number)
-    return number
-
-
-async def kill_the_leader(cluster: LocalCluster, queue: str) -> int:
-    (leader,) = (await status(cluster.nodes[0], queue))["leader"]
-    number = int(leader.removeprefix("r").partition("@")[0]) - 1
-    cluster.kill(number)
-    return number
-
-
-async def in_sync(node: LocalNode, queue: str) -> bool:
-    """Whether the logs of all three members end alike."""
-    members = f'rabbit_quorum_queue:status(<<"/">>, <<"{queue}">>)'
-    ends = f'[proplists:get_value(<<"Log Index">>, Member) || Member <- {members}]'
-    counts = await node.ctl("eval", f"{{length({ends}), length(lists:usort({ends}))}}.")
-    return counts.strip() == "{3,1}"
-
-
-class Pauses:
-    """Notes the longest time between two results."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-        self.longest = 0.0
-
-    def note(self) -> None:
-        now = time.monotonic()
-        self.longest = max(self.longest, now - self.last)
-        self.last = now
-
-
-both_nodes = pytest.mark.parametrize("kill", [kill_a_follower, kill_the_leader])
-
-
-@both_nodes
+@any_role
 async def test_many_texts_survive_the_death_of_a_node_which_comes_back_in_sync(
     cluster: LocalCluster,
     own: Settings,
     texts: list[str],
     plain: list[str | None],
-    kill: Callable[[LocalCluster, str], Awaitable[int]],
+    role: Role,
 ) -> None:
-    labels: list[str | None] = []
-    queue = own.names.work_queue("sentiment", "instant")
     async with asyncio.timeout(LIMIT), serving(own), serving(own), Client(own) as client:
-        killing: asyncio.Task[int] | None = None
-        pauses = Pauses()
-        async for result in client.classify_many("sentiment", texts):
-            pauses.note()
-            assert result.id == str(len(labels)), "lost, doubled or out of order"
-            assert result.error is None
-            labels.append(result.label)
-            if len(labels) == 500:
-                killing = asyncio.create_task(kill(cluster, queue))
-        assert killing is not None
-        killed = await killing
+        found = await stricken(cluster, client, texts, Kill(role, at=0.1), Random(3))
         assert (await client.classify("sentiment", GOOD)).label == "positive"
-    assert labels == plain
-    assert pauses.longest < PAUSE
+    assert [row.id for row in found.rows] == [str(number) for number in range(len(texts))]
+    assert [row.label for row in found.rows] == plain
+    assert found.gave_up == ""
+    assert found.pause < MAY_PAUSE
     assert await waiting_packs(over_one(own, cluster)) == 0
-    await cluster.start(killed)
-    await until(lambda: in_sync(cluster.nodes[killed], queue))
 
 
-@both_nodes
+@any_role
 async def test_a_job_survives_the_death_of_a_node(
     cluster: LocalCluster,
     own: Settings,
     texts: list[str],
     plain: list[str | None],
-    kill: Callable[[LocalCluster, str], Awaitable[int]],
+    role: Role,
 ) -> None:
     chunks: dict[int, list[str | None]] = {}
-    queue = own.names.work_queue("sentiment", "instant")
     async with asyncio.timeout(LIMIT), serving(own), serving(own), Jobs(own) as jobs:
+        number = await node_of(cluster, only_lane(own), role, Random(3))
         await jobs.submit("sentiment", texts, job="j")
-        killing: asyncio.Task[int] | None = None
         pauses = Pauses()
         async for chunk in jobs.results("j"):
             pauses.note()
             assert chunk.number not in chunks
             chunks[chunk.number] = [result.label for result in chunk.reply.results]
             if len(chunks) == 100:
-                killing = asyncio.create_task(kill(cluster, queue))
-        assert killing is not None
-        await killing
+                cluster.kill(number)
         assert (await jobs.progress("j")).state == "collected"
     assert [label for number in sorted(chunks) for label in chunks[number]] == plain
-    assert pauses.longest < PAUSE
+    assert pauses.longest < MAY_PAUSE
     assert await waiting_packs(over_one(own, cluster)) == 0
 
 

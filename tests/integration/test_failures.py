@@ -1,4 +1,4 @@
-"""The failure suite in short: whatever dies, each row is answered once, as in a calm run."""
+"""Failures in short: whatever dies, each row is answered once, as in a calm run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import os
 import pytest
 
 from benchmarks import rig
-from benchmarks.failures import suite
+from benchmarks.failures import suite, waiting
 from benchmarks.failures.comparison import Verdict
 from benchmarks.failures.faults import Fault, Kind
 from benchmarks.failures.poison import Poison
 
-ITEMS = 10_000
+#: Far more than are held back while a poison pack is run: the job outlasts the faults.
+ITEMS = 40_000
+WAITING = 10_000
 FAULTS = (
     Fault(Kind.WORKER, 0.1),
     Fault(Kind.CUT, 0.25),
@@ -36,7 +38,7 @@ def reviews(texts: list[str]) -> list[str]:
 @pytest.mark.usefixtures("rabbitmq")
 async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str]) -> None:
     what = suite.Plan(
-        items=ITEMS, seed=1, faults=FAULTS, poison=1, kinds=QUICK, pack_items=50, window=16
+        items=ITEMS, seed=1, faults=FAULTS, poison=1, kinds=QUICK, pack_items=50, window=8
     )
     async with asyncio.timeout(LIMIT):
         outcome = await suite.measure(reviews, what)
@@ -47,3 +49,13 @@ async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str])
     assert outcome.processes == []
     assert outcome.gave_up == []
     assert [happened.fault for happened in outcome.happened] == list(FAULTS)
+
+
+@pytest.mark.usefixtures("rabbitmq")
+async def test_a_job_that_waits_outlives_two_restarts_of_the_broker(reviews: list[str]) -> None:
+    async with asyncio.timeout(LIMIT):
+        found = await waiting.measure(reviews, WAITING, pack_items=50)
+    assert found.verdict == Verdict()
+    assert found.answered == WAITING
+    assert found.waiting == found.chunks
+    assert found.half >= found.chunks / 2
