@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import multiprocessing
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Final
@@ -41,7 +39,7 @@ from broker_config.messages import (
 )
 from broker_config.settings import Settings
 from workers.answering import Answerer, Pack, failed_reply, read
-from workers.interrupts import interrupts_held
+from workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +47,6 @@ log = logging.getLogger(__name__)
 START_TIMEOUT: Final = 60.0
 #: Seconds for a child whose pipe is closed to have ended.
 END_TIMEOUT: Final = 5.0
-#: prctl(2): the signal that a process gets when its parent ends.
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class _Ended(Exception):
@@ -74,7 +70,8 @@ class Apart:
         self._settings = settings
         self._worker = worker
         self._models = list(models)
-        self._process: SpawnProcess | None = None
+        self._context = context(__name__)
+        self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._progress = _Progress()
         self._stopped = False
@@ -152,12 +149,14 @@ class Apart:
             left = limit - seconds
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        self._connection, theirs = self._context.Pipe()
         arguments = (theirs, self._progress, self._settings, self._worker, self._models)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = self._context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=arguments, daemon=True
+        )
+        assert self._process is not None
         try:
-            with interrupts_held():
+            with signals_held(signal.SIGINT, signal.SIGTERM):
                 self._process.start()
             theirs.close()  # so that the end of the child is the end of the pipe
             if not self._connection.poll(START_TIMEOUT):
@@ -280,7 +279,8 @@ def _serve(
     connection: Connection, progress: _Progress, settings: Settings, worker: str, models: list[str]
 ) -> None:
     """Answer what comes through the pipe until its other end is closed."""
-    _end_with_parent()
+    end_with_parent(signal.SIGKILL)
+    _be_first_to_go()
     answerer = Answerer(settings, worker)
     try:
         for model in models:
@@ -298,13 +298,8 @@ def _serve(
             connection.send_bytes(_packed(encode(reply) for reply in replies))
 
 
-def _end_with_parent() -> None:
-    """Be what the kernel ends first, when memory is short or the worker is gone."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None or os.getppid() != parent.pid:  # it ended before it could be asked for
-        os._exit(1)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+def _be_first_to_go() -> None:
+    """What the kernel ends first, when memory is short."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import threading
+import signal
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
@@ -18,8 +18,8 @@ from broker_config.errors import ModelError
 from broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from broker_config.settings import Settings
 from workers.answering import Answerer, read
-from workers.interrupts import interrupts_held
 from workers.repository import Manifest, Repository
+from workers.starting import end_with_parent, signals_held
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"
@@ -51,7 +51,7 @@ class Pool:
                 initializer=_start,
                 initargs=(self.settings,),
             )
-            with interrupts_held():
+            with signals_held(signal.SIGINT):
                 for _ in range(self.processes):  # each starts a process, as none is idle yet
                     self._executor.submit(_loaded, self.manifest.name, self._version)
         return self
@@ -89,15 +89,8 @@ def _use(answerer: Answerer) -> None:
 
 def _start(settings: Settings) -> None:
     """Begin a process of the pool, which ends with its parent."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(signal.SIGKILL)
     _use(Answerer(settings, NAME))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _loaded(model: str, version: str | None) -> None:

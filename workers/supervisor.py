@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import functools
 import logging
-import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from broker_config.errors import LmaasError
-from workers.interrupts import interrupts_held
+from workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +102,15 @@ def _doubled(times: int) -> float:
 class Supervisor:
     """Keeps `count` processes of a target running; it and its arguments must be picklable."""
 
-    def __init__(self, target: Target, arguments: tuple[Any, ...], count: int) -> None:
+    def __init__(
+        self, target: Target, arguments: tuple[Any, ...], count: int, *modules: str
+    ) -> None:
+        """`modules` are what the target will import."""
         self._target = target
         self._arguments = arguments
         self._count = count
-        self._processes: set[SpawnProcess] = set()
+        self._context = context(target.__module__, *modules)
+        self._processes: set[BaseProcess] = set()
         #: Numbers of those that are ready.
         self._ready: set[int] = set()
         self._stopping = asyncio.Event()
@@ -161,12 +162,12 @@ class Supervisor:
             pass
 
     async def _run_one(self, index: int) -> Ending:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(  # type: ignore[attr-defined]
             target=_begin, args=(self._target, self._arguments, index, theirs)
         )
-        with interrupts_held():
+        # The process that they are forked from must outlive a SIGTERM to the whole group.
+        with signals_held(signal.SIGINT, signal.SIGTERM):
             process.start()
         theirs.close()
         self._processes.add(process)
@@ -183,7 +184,7 @@ class Supervisor:
 
 
 async def _life(
-    process: SpawnProcess, readiness: Connection, on_ready: Callable[[], None]
+    process: BaseProcess, readiness: Connection, on_ready: Callable[[], None]
 ) -> float | None:
     """Waits for the end of the process; the seconds that it was ready, if it ever was."""
     loop = asyncio.get_running_loop()
@@ -218,20 +219,14 @@ def _was_told(readiness: Connection) -> bool:
 
 
 def _begin(target: Target, arguments: tuple[Any, ...], index: int, readiness: Connection) -> None:
-    threading.Thread(target=_drain_with_parent, daemon=True).start()
+    end_with_parent(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def ready() -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone
             readiness.send_bytes(b"")
 
     target(*arguments, index, ready)
-
-
-def _drain_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tell(index: int, ending: Ending) -> None:

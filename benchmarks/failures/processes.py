@@ -80,13 +80,11 @@ class Process:
         """The exit code; None while it runs."""
         return self._process.returncode
 
-    def children(self) -> list[psutil.Process]:
-        """What it has spawned with `multiprocessing` and still runs, oldest first."""
-        try:
-            children = psutil.Process(self.pid).children()
-        except psutil.NoSuchProcess:
-            return []
-        return [child for child in children if _is_spawned(child)]
+    def workers(self) -> list[psutil.Process]:
+        """Those that it keeps, as a supervisor."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return forked_by(self.pid)
+        return []
 
     async def ended(self) -> int:
         """Waits for its own end; the exit code."""
@@ -134,10 +132,15 @@ class Process:
         return found
 
 
-def _is_spawned(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return any("spawn_main" in argument for argument in process.cmdline())
-    return False
+def forked_by(pid: int) -> list[psutil.Process]:
+    """What a process has started through its server of forks and still runs."""
+    return [
+        child
+        for server in psutil.Process(pid).children()
+        if any("forkserver" in argument for argument in server.cmdline())
+        for child in server.children()
+        if child.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 @contextlib.asynccontextmanager

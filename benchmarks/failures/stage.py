@@ -156,10 +156,10 @@ class Stage:
 
     async def _kill_worker(self, happened: Happened, workers: Process) -> None:
         """And wait until what it held is with another one."""
-        victims = workers.children()
+        victims = workers.workers()
         if not victims:  # between an end and a start
             await until_consuming(workers, self.direct)
-            victims = workers.children()
+            victims = workers.workers()
         before = len(self.proxy.redeliveries), len(self.proxy.ended)
         began = time.monotonic()
         os.kill(self.source.choice(victims).pid, signal.SIGKILL)
@@ -184,7 +184,7 @@ async def until_consuming(workers: Process, settings: Settings) -> None:
     async def consuming() -> bool:
         check_alive(workers)
         return (
-            len(workers.children()) >= WORKERS
+            len(workers.workers()) >= WORKERS
             and await queues.consuming(connection, settings) >= WORKERS
         )
 

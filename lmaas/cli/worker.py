@@ -94,7 +94,7 @@ async def serve(
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
     """`count` workers, each in a process of its own."""
-    supervisor = Supervisor(serve_in_child, (settings, served), count)
+    supervisor = Supervisor(serve_in_child, (settings, served), count, "workers.worker")
     on_signal(supervisor.stop, supervisor.force)
     await supervisor.run()
 

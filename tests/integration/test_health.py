@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.failures.processes import forked_by
 from broker_config.errors import BrokerUnavailable
 from broker_config.local_node import LocalNode
 from broker_config.messages import Headers, Item, Request
@@ -30,7 +31,6 @@ from producer.client import Client
 from producer.publishing import PackPublisher
 from tests.integration.conftest import (
     LIMIT,
-    Process,
     Sender,
     Stage,
     StartWorker,
@@ -196,28 +196,19 @@ async def test_each_process_has_a_port_and_one_that_was_killed_is_back_at_its_ow
         0,
         [f"127.0.0.1:{port} ready", f"127.0.0.1:{port + 1} ready"],
     )
-    (victim,) = [child for child in workers_of(supervisor) if listens(child, port)]
-    neighbours = set(workers_of(supervisor)) - {victim}
+    (victim,) = [child for child in forked_by(supervisor.pid) if listens(child, port)]
+    neighbours = set(forked_by(supervisor.pid)) - {victim}
     victim.kill()
     killed = time.monotonic()
 
     async def another() -> bool:
-        return len(set(workers_of(supervisor)) - neighbours - {victim}) == 1
+        return len(set(forked_by(supervisor.pid)) - neighbours - {victim}) == 1
 
     await until(another)
     assert time.monotonic() - killed < 1
     await probes[0].until("ready", 200)
     await supervisor.says("worker process 0 ended with signal SIGKILL")
     await supervisor.says("ready", times=3)
-
-
-def workers_of(supervisor: Process) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(supervisor.pid).children()
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "resource_tracker" not in " ".join(child.cmdline())
-    ]
 
 
 def listens(process: psutil.Process, port: int) -> bool:

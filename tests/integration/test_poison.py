@@ -13,6 +13,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.failures.poison import Poison
+from benchmarks.failures.processes import forked_by
 from broker_config.messages import Code, Request, Result
 from broker_config.settings import Settings
 from producer.client import Client
@@ -131,7 +132,7 @@ async def test_the_process_apart_ends_with_its_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     first = await start_worker(module=POISONED)
-    items = [{"id": "0", "text": f"{GOOD} {Poison.SLEEP}"}]
+    items = [{"id": "0", "text": f"{GOOD} {Poison.HOLD}"}]
     async with sending(settings) as sender:
         await sender.body(
             "endless", json.dumps({"model": "sentiment", "items": items}).encode(), "short"
@@ -139,13 +140,12 @@ async def test_the_process_apart_ends_with_its_worker(
         await until(lambda: is_taken(settings))
     await first.kill()
     second = await start_worker(module=POISONED)
-    worker = psutil.Process(second.pid)
 
     async def has_a_child() -> bool:
-        return len(worker.children()) == 2  # and multiprocessing's tracker of resources
+        return len(forked_by(second.pid)) == 1
 
     await until(has_a_child)
-    children = worker.children()
+    children = forked_by(second.pid)
     await second.kill()
 
     async def are_gone() -> bool:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from benchmarks.failures.processes import forked_by
 from broker_config.errors import LmaasError, ModelNotFound
 from broker_config.messages import JSON, MSGPACK, Code, Item, Result
 from broker_config.settings import Settings
@@ -25,7 +26,6 @@ from broker_config.topology import routing_key
 from producer.client import Client
 from tests.integration.conftest import (
     LIMIT,
-    Process,
     StartWorker,
     channel_to,
     consumers,
@@ -486,14 +486,6 @@ async def test_a_worker_without_a_broker_says_so_in_one_line(start_worker: Start
 # --------------------------------------------------------------- supervision
 
 
-def children(process: Process) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "resource_tracker" not in " ".join(child.cmdline())
-    ]
-
-
 async def all_gone(processes: list[psutil.Process]) -> None:
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, LIMIT)
     assert alive == []
@@ -504,7 +496,7 @@ async def test_a_supervised_worker_that_is_killed_is_started_again(
 ) -> None:
     supervisor = await start_worker("--processes", "2", until=None)
     await supervisor.says("ready", times=2)
-    before = children(supervisor)
+    before = forked_by(supervisor.pid)
     assert len(before) == 2
     async with Client(small_packs) as client:
         answers = await flood(client, texts)
@@ -534,7 +526,7 @@ async def test_a_signal_before_they_are_ready_ends_all_workers(start_worker: Sta
         LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="600",
     )  # fmt: skip
     await supervisor.says("no broker", times=2)
-    left = children(supervisor)
+    left = forked_by(supervisor.pid)
     supervisor.send(signal.SIGINT)
     assert await supervisor.ended() == 0
     await all_gone(left)
