@@ -43,6 +43,9 @@ from workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 
+#: The part of `pack_timeout` that a pack is run whole for. One that takes longer is not at fault
+#: for that: item by item, each may take all of it.
+WHOLE: Final = 0.25
 #: Seconds for the child to load the models.
 START_TIMEOUT: Final = 60.0
 #: Seconds for a child whose pipe is closed to have ended.
@@ -92,7 +95,7 @@ class Apart:
     def _whole(self, request: Request) -> Reply | None:
         """None when that ends the child."""
         try:
-            return self._run([request])[0]
+            return self._run([request], WHOLE * self._settings.pack_timeout)[0]
         except _Ended as ended:
             _tell(request, "whole", ended)
             return None
@@ -103,15 +106,16 @@ class Apart:
         while True:
             left = [place for place in range(len(request.items)) if place not in guilty]
             try:
-                replies = self._run([_of_one(request, place) for place in left])
+                single = [_of_one(request, place) for place in left]
+                replies = self._run(single, self._settings.pack_timeout)
                 answered = dict(zip(left, replies, strict=True))
                 return _joined(request, answered, guilty, self._worker)
             except _Ended as ended:
                 guilty[left[ended.place]] = ended.error
                 _tell(request, f"item {left[ended.place] + 1}", ended)
 
-    def _run(self, requests: Sequence[Request]) -> list[Reply]:
-        """One after the other, each within `pack_timeout`. Raises _Ended and _NotStarted."""
+    def _run(self, requests: Sequence[Request], limit: float) -> list[Reply]:
+        """One after the other, each in `limit` seconds. Raises _Ended and _NotStarted."""
         if not requests:
             return []
         if self._stopped:
@@ -123,7 +127,7 @@ class Apart:
         self._progress.begin(0)
         try:
             self._connection.send_bytes(_packed(encode(request) for request in requests))
-            self._await_replies(self._connection)
+            self._await_replies(self._connection, limit)
             return [decode_reply(body, MSGPACK) for body in _unpacked(self._connection)]
         except (EOFError, OSError) as error:
             fault = ItemError(
@@ -133,9 +137,8 @@ class Apart:
             place, _ = self._progress.now()
             raise _Ended(fault, place) from error
 
-    def _await_replies(self, connection: Connection) -> None:
+    def _await_replies(self, connection: Connection, limit: float) -> None:
         """Returns when they have come. Raises _Ended when one request takes too long."""
-        limit = self._settings.pack_timeout
         left = limit
         while not connection.poll(max(left, 0)):
             place, seconds = self._progress.now()
