@@ -47,7 +47,7 @@ def main(context: click.Context) -> None:
 @main.command("suite")
 @click.option("--items", type=click.IntRange(min=1_000), default=200_000, show_default=True)
 @click.option("--faults", type=click.IntRange(min=0), default=20, show_default=True)
-@click.option("--poison", type=click.IntRange(min=0), default=2, show_default=True,
+@click.option("--poison", type=click.IntRange(min=0), default=1, show_default=True,
               help="Rows of each kind of poison.")  # fmt: skip
 @click.option("--kind", "kinds", type=click.Choice([kind.name for kind in Poison]), multiple=True,
               help="Poison of these kinds only.")  # fmt: skip
