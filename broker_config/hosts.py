@@ -29,8 +29,8 @@ FIRST_PAUSE: Final = 0.1
 LAST_PAUSE: Final = 2.0
 #: By this factor for what the broker refuses: less is more for who is busy.
 GROWTH: Final = 2.0
-#: While the broker is away: so nobody comes later than it by more than a tenth of its absence.
-GROWTH_AWAY: Final = 1.1
+#: While the broker is away: nobody comes later than it by more than a twentieth of its absence.
+GROWTH_AWAY: Final = 1.05
 #: Seconds for one try: TCP, TLS and the AMQP handshake.
 HANDSHAKE_TIMEOUT: Final = 10.0
 #: Seconds that a host has for it before the next one is tried as well.

@@ -26,9 +26,11 @@ from producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
 from producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,
-#: or that brings what was written since the last checkpoint to this many bytes.
+#: or that brings what was written since the last checkpoint to this many bytes, ...
 CHECKPOINT_ROWS: Final = 16_384
 CHECKPOINT_BYTES: Final = 64 * 1024 * 1024
+#: ... or that is written so many seconds after it.
+CHECKPOINT_SECONDS: Final = 0.5
 #: Packs that are held at most, in windows: those that wait for their turn to be written while one
 #: before them takes its time do not keep others from being sent.
 HELD_WINDOWS: Final = 8
@@ -116,6 +118,7 @@ class Run:
         #: Rows that are safe on disk.
         self.saved_rows = self.state.rows
         self._unsaved_bytes = 0
+        self._saved = time.monotonic()
         self._window = asyncio.Semaphore(settings.window)
         #: Set whenever a pack has been answered, or failed.
         self._answered = asyncio.Event()
@@ -256,16 +259,19 @@ class Run:
                 if len(state.failures) < SHOWN_FAILURES:
                     line = chunk.lines[position]
                     state.failures.append(_failure(self.table.unit, line, error))
-        # By rows and bytes alone, so that every run has its checkpoints at the same rows.
-        if (
-            before // CHECKPOINT_ROWS != state.rows // CHECKPOINT_ROWS
-            or self._unsaved_bytes >= CHECKPOINT_BYTES
-        ):
+        if before // CHECKPOINT_ROWS != state.rows // CHECKPOINT_ROWS or self._is_due():
             self._save()
+
+    def _is_due(self) -> bool:
+        # A compressed output has a border at each checkpoint, which is to be at the same rows in
+        # every run.
+        seconds = 0.0 if self.task.target.compression else time.monotonic() - self._saved
+        return self._unsaved_bytes >= CHECKPOINT_BYTES or seconds >= CHECKPOINT_SECONDS
 
     def _save(self) -> None:
         self.output.checkpoint(self.state)
         self._unsaved_bytes = 0
+        self._saved = time.monotonic()
         self.saved_rows = self.state.rows
 
     def _finish(self) -> None:

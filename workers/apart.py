@@ -154,9 +154,7 @@ class Apart:
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
         arguments = (theirs, self._progress, self._settings, self._worker, self._models)
-        self._process = self._context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=arguments, daemon=True
-        )
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         assert self._process is not None
         try:
             with signals_held(signal.SIGINT, signal.SIGTERM):

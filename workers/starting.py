@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 
 
-def context(*modules: str) -> BaseContext:
+def context(*modules: str) -> ForkServerContext | SpawnContext:
     """To start processes with, which need these modules.
 
     On Linux they are forked from one that has imported the modules and done nothing else: a new

@@ -163,7 +163,7 @@ class Supervisor:
 
     async def _run_one(self, index: int) -> Ending:
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(  # type: ignore[attr-defined]
+        process = self._context.Process(
             target=_begin, args=(self._target, self._arguments, index, theirs)
         )
         # The process that they are forked from must outlive a SIGTERM to the whole group.

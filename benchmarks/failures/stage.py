@@ -184,8 +184,8 @@ async def until_consuming(workers: Process, settings: Settings) -> None:
     async def consuming() -> bool:
         check_alive(workers)
         return (
-            len(workers.workers()) >= WORKERS
-            and await queues.consuming(connection, settings) >= WORKERS
+            await queues.consuming(connection, settings) >= WORKERS
+            and len(workers.workers()) >= WORKERS
         )
 
     async with queues.connected(settings) as connection:
