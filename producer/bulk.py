@@ -263,10 +263,10 @@ class Run:
             self._save()
 
     def _is_due(self) -> bool:
-        # A compressed output has a border at each checkpoint, which is to be at the same rows in
-        # every run.
-        seconds = 0.0 if self.task.target.compression else time.monotonic() - self._saved
-        return self._unsaved_bytes >= CHECKPOINT_BYTES or seconds >= CHECKPOINT_SECONDS
+        seconds = time.monotonic() - self._saved
+        # A compressed output has a border at each checkpoint: at the same rows in every run.
+        late = seconds >= CHECKPOINT_SECONDS and not self.task.target.compression
+        return late or self._unsaved_bytes >= CHECKPOINT_BYTES
 
     def _save(self) -> None:
         self.output.checkpoint(self.state)

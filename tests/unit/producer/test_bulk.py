@@ -267,6 +267,19 @@ async def test_a_resumed_run_ends_with_the_same_bytes(
     assert names_in(tmp_path) == ["in.csv", out.name, whole.name]
 
 
+@pytest.mark.parametrize(("suffix", "saved"), [("csv", 4096), ("csv.gz", 0)])
+async def test_a_slow_run_has_checkpoints_by_time_if_it_is_not_compressed(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, saved: int
+) -> None:
+    monkeypatch.setattr("producer.bulk.CHECKPOINT_SECONDS", 0.0)
+    with Run(task(lines, tmp_path / f"out.{suffix}"), SETTINGS) as run:
+        with pytest.raises(Gone):
+            await run.classify(Fake(stop=breaks_at(40)))
+        assert run.saved_rows >= saved
+        assert run.saved_rows < 16_384
+        assert bool(run.saved_rows) == bool(saved)
+
+
 @pytest.mark.usefixtures("_often")
 async def test_a_cancelled_run_can_be_resumed(lines: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
