@@ -546,13 +546,14 @@ if "SPANS" in os.environ:
 
 
 @pytest.fixture(scope="module")
-def exporter() -> InMemorySpanExporter:
-    """Of this process, which can have one provider only."""
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """Of this process, which can have one provider only; it collects for these tests only."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    return exporter
+    yield exporter
+    exporter.shutdown()
 
 
 @pytest.fixture
