@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 
 
@@ -34,6 +35,7 @@ def signals_held(*numbers: signal.Signals) -> Iterator[None]:
 
     They inherit the blocked signals; one that comes to us meanwhile is delivered afterwards.
     """
+    resource_tracker.ensure_running()  # its start would let SIGINT and SIGTERM pass again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

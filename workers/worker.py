@@ -160,6 +160,7 @@ class Worker:
                 f"what was begun was not finished within {self.settings.drain_timeout:g} s "
                 "(setting drain_timeout); the broker gives it to another worker"
             )
+        log.info("drained", extra={"action": "drained"})
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from typing import Final
 
 import click
@@ -78,6 +79,8 @@ def group(debug: bool) -> None:
 def main() -> None:
     """Entry point: one line for an error, a traceback only with --debug."""
     debug = "--debug" in sys.argv or bool(os.environ.get("LMAAS_DEBUG"))
+    # aio-pika's own, when a connection is lost while it is being made; nobody can do anything.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning, "aio_pika")
     try:
         code = group.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

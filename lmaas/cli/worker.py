@@ -68,14 +68,24 @@ def _count(settings: Settings) -> int:
     return settings.processes or len(os.sched_getaffinity(0))
 
 
+def _exit_at_once() -> None:
+    os._exit(Exit.INTERRUPTED)
+
+
 async def serve(
-    settings: Settings, served: tuple[str, ...], ready: Callable[[], object] = lambda: None
+    settings: Settings,
+    served: tuple[str, ...],
+    ready: Callable[[], object] = lambda: None,
+    force: Callable[[], object] = _exit_at_once,
 ) -> None:
-    """One worker, in this process; `ready` is called once it consumes."""
+    """One worker, in this process.
+
+    `ready` is called once it consumes, `force` at every signal but the first.
+    """
     from workers.worker import Worker  # a supervisor of several needs no model runtime
 
     worker = Worker(settings, served, mortal=True)
-    on_signal(worker.stop, lambda: os._exit(Exit.INTERRUPTED))
+    on_signal(worker.stop, force)
     started = asyncio.Event()
 
     async def tell() -> None:
@@ -108,7 +118,9 @@ def serve_in_child(
         port = settings.health_port + index
         settings = msgspec.structs.replace(settings, health_port=port)
     try:
-        run(serve(settings, served, ready))
+        # It is the supervisor who forces. Here a second signal is the same one: what a whole group
+        # of processes gets comes to us, and again from the supervisor.
+        run(serve(settings, served, ready, force=lambda: None))
     except LmaasError as error:
         logs.complain(str(error))
         permanent = isinstance(error, ModelError | BrokerRefused | TopologyMismatch | SettingsError)

@@ -184,6 +184,10 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def send_to_group(self, number: signal.Signals) -> None:
+        """As a terminal does it at Ctrl-C, and systemd."""
+        os.killpg(self.pid, number)
+
     async def ended(self) -> int:
         """The exit code."""
         async with asyncio.timeout(LIMIT):
@@ -222,6 +226,7 @@ async def start_worker(settings: Settings) -> AsyncIterator[StartWorker]:
                 *command,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, **mine, **environment},
+                start_new_session=True,
             )
         )
         started.append(process)

@@ -6,6 +6,10 @@ import asyncio
 import itertools
 import signal
 
+import psutil
+import pytest
+
+from benchmarks.failures.processes import forked_by
 from broker_config.settings import Settings
 from producer.client import Client
 from tests.integration.conftest import LIMIT, StartWorker, depth, having, until, waiting_packs
@@ -65,3 +69,31 @@ async def test_all_workers_are_restarted_in_turn_and_no_caller_sees_it(
     assert await depth(settings, settings.names.dead) == 0
     for delay in ("1s", "5s", "30s", "5m"):
         assert await depth(settings, settings.names.retry(delay)) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_the_whole_group_drains_every_process(
+    settings: Settings, start_worker: StartWorker, texts: list[str], number: signal.Signals
+) -> None:
+    settings = having(settings, pack_items=20, window=50)
+    supervisor = await start_worker("--processes", "2", until=None)
+    await supervisor.says("ready", times=2)
+    (server,) = {worker.parent() for worker in forked_by(supervisor.pid)}
+    assert server is not None
+    processes = [server, *forked_by(supervisor.pid)]
+    async with asyncio.timeout(2 * LIMIT), Client(settings) as client:
+        count = 0
+        async for result in client.classify_many("sentiment", texts):
+            assert (result.id, result.error) == (str(count), None)
+            count += 1
+            if count == 500:
+                supervisor.send_to_group(number)
+                assert await supervisor.ended() == 0
+                gone, _ = psutil.wait_procs(processes, timeout=0)
+                assert set(processes[1:]) <= set(gone), "it waits for them"
+                await start_worker()
+    assert count == len(texts)
+    told = "".join(supervisor.lines)
+    assert told.count("drained") == 2
+    assert "ended with" not in told
+    assert "Traceback" not in told
