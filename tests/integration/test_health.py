@@ -379,13 +379,15 @@ async def test_a_known_load_is_counted(
             found[f"lmaas_queue_depth{{lane={lane},model=sentiment}}"] == 0 for lane in LANES
         )
         looked = found["lmaas_loop_lag_seconds_count"] > 0
-        return empty and looked and found["lmaas_unclaimed_replies_total"] == 2
+        outcomes = [value for name, value in found.items() if "outcomes_total" in name]
+        return empty and looked and sum(outcomes) == 202
 
     found: dict[str, float] = {}
     await until(is_settled)
     # One was run again, because nobody took its answer.
     retries = [value for name, value in found.items() if name.startswith("lmaas_retries_total")]
     assert sum(retries) == 1
+    assert found["lmaas_unclaimed_replies_total"] == 2
     assert found["lmaas_items_total{model=sentiment}"] == 202
     assert found["lmaas_packs_total{model=sentiment}"] == 22
     assert 1 <= found["lmaas_executions_total"] <= 22
