@@ -13,16 +13,17 @@ from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WOR
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 from broker_config.topology import RETRY_DELAYS
+from workers.apart import WHOLE
 
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
 #: Seconds that poison makes its pack wait, by the rules: an endless item is run until the time
-#: limit in its pack, for a quarter of it in its pack apart, and until the limit apart alone; the
-#: first of these lasts half as long again when Python's lock is held. What memory was refused to is
+#: limit in its pack, for a part of it in its pack apart, and until the limit apart alone; the first
+#: of these lasts half as long again when Python's lock is held. What memory was refused to is
 #: put off, here once.
 _WAITS: Final = {
-    Poison.SLEEP: 2.25 * PACK_TIMEOUT,
-    Poison.HOLD: 2.75 * PACK_TIMEOUT,
+    Poison.SLEEP: (2 + WHOLE) * PACK_TIMEOUT,
+    Poison.HOLD: (2.5 + WHOLE) * PACK_TIMEOUT,
     Poison.MEMORY_ERROR: RETRY_DELAYS["5s"] / 1000,
 }
 

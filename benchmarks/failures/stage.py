@@ -21,6 +21,7 @@ from benchmarks import rig
 from benchmarks.failures import queues
 from benchmarks.failures.faults import Fault, Kind
 from benchmarks.failures.job import Producer
+from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.proxy import Proxy
@@ -110,16 +111,15 @@ class Stage:
 
     async def _watch(self, happened: Happened, producer: Producer, whole: asyncio.Event) -> None:
         """The longest time without a new row, until there is one and the system is whole again."""
-        rows, last = happened.rows, time.monotonic()
+        rows, pauses = happened.rows, Pauses()
 
         async def goes_on() -> bool:
-            nonlocal rows, last
+            nonlocal rows
             ready = whole.is_set()
             if producer.rows() <= rows and not await producer.done():
                 return False
-            now = time.monotonic()
-            happened.pause = max(happened.pause, now - last)
-            rows, last = max(rows, producer.rows()), now
+            pauses.note()
+            happened.pause, rows = pauses.longest, max(rows, producer.rows())
             return ready
 
         await until(goes_on)

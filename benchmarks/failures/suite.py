@@ -59,8 +59,6 @@ class Outcome:
     processes: list[str] = field(default_factory=list)
     #: What the producer said when it gave up by itself.
     gave_up: list[str] = field(default_factory=list)
-    #: Worker processes that ended by themselves, for poison or not.
-    restarts: int = 0
 
     @property
     def outages(self) -> float:
@@ -144,7 +142,6 @@ async def _stormy(
         outcome.seconds = time.monotonic() - began
         outcome.gave_up = producer.gave_up
         await _rest(stage)
-        outcome.restarts = workers.said("is started again")
         await workers.drained()
         outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
