@@ -20,13 +20,13 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from benchmarks import rig
 from benchmarks.report import Figure, Grid, Plot, Report, Series, bars
-from broker_config.connection import Session
-from broker_config.errors import MessageError
-from broker_config.messages import Headers, Item, Request, decode_reply
-from broker_config.settings import Settings
-from broker_config.topology import client_results, declare, topology
-from producer.publishing import PackPublisher
-from producer.window import windowed
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.messages import Headers, Item, Request, decode_reply
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import client_results, declare, topology
+from lmaas.producer.publishing import PackPublisher
+from lmaas.producer.window import windowed
 
 WAITING = (1_000, 100_000, 1_000_000)
 PACK = Settings().pack_items

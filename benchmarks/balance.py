@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from benchmarks import paced, queueing, rig
 from benchmarks.queueing import Seconds
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, Series, bars
-from broker_config.messages import Item, Request
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 TUNED, DEALT, RANDOM, SHARED = (
     "prefetch, tuned (default)", "round_robin", "random", "one queue, by replay",

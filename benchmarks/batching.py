@@ -19,15 +19,15 @@ import numpy as np
 from benchmarks import rig
 from benchmarks.peers import rate
 from benchmarks.report import Figure, Grid, Plot, Report, bars, lines
-from broker_config.messages import Item, Request
-from broker_config.settings import Settings
-from producer.client import Client
-from workers.answering import Answerer, Pack
-from workers.batcher import Batch, batches
-from workers.preprocess.text import Ids, WordTokenizer
-from workers.ready_queue import JOIN_ITEMS
-from workers.repository import ModelVersion, Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.workers.answering import Answerer, Pack
+from lmaas.workers.batcher import Batch, batches
+from lmaas.workers.preprocess.text import Ids, WordTokenizer
+from lmaas.workers.ready_queue import JOIN_ITEMS
+from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.runtime import Runtime
 
 #: The largest number of items that a worker joins, unless one pack has more.
 GROUP = JOIN_ITEMS

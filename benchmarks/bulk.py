@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks import rig
 from benchmarks.peers import celery, hugging_face
 from benchmarks.report import Figure, Report, bars
-from broker_config.settings import Settings
-from producer.client import Client
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 #: The 25,000 test reviews so many times.
 TIMES = 4

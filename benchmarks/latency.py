@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks import rig
 from benchmarks.peers import Call, bare
 from benchmarks.report import Figure, Report, bars
-from producer.client import Client
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.producer.client import Client
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 WORDS = 60
 CALLS = 1_000

@@ -23,10 +23,10 @@ import numpy as np
 from benchmarks import paced, queueing, rig, simulator, traces
 from benchmarks.queueing import Seconds
 from benchmarks.traces import Trace
-from broker_config.messages import Headers, Item, Reply, Request
-from broker_config.settings import Settings
-from producer.publishing import PackPublisher
-from producer.replies import Replies
+from lmaas.broker_config.messages import Headers, Item, Reply, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.publishing import PackPublisher
+from lmaas.producer.replies import Replies
 
 #: Packs before those that count: estimates and prefetch settle.
 WARM_UP: Final = 200

@@ -26,10 +26,10 @@ from benchmarks.open_loop import BYTE_SECONDS, ROUND_TRIP, WARM_UP, Bench, Packs
 from benchmarks.queueing import Seconds
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, Series, lines
 from benchmarks.traces import Trace, broker_levels
-from broker_config.messages import Item, Request
-from broker_config.settings import Settings
-from producer.client import Client
-from workers.ready_queue import JOIN_SECONDS
+from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.workers.ready_queue import JOIN_SECONDS
 
 GAIN: Final = Settings().ageing
 FIFO, SJF, AGED = "fifo", "sjf without ageing", f"srtf, ageing {GAIN:g} (default)"

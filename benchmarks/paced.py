@@ -14,12 +14,12 @@ from unittest import mock
 import click
 
 from benchmarks import rig
-from broker_config.messages import Item, Result
-from broker_config.settings import Settings
+from lmaas.broker_config.messages import Item, Result
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import logs
 from lmaas.cli.loop import run
 from lmaas.cli.worker import serve
-from workers.runtime import Runtime
+from lmaas.workers.runtime import Runtime
 
 
 def worker(

@@ -16,8 +16,8 @@ from typing import Any, Final
 import click
 
 from benchmarks.queueing import pool_quantile
-from broker_config.scheduling import LANES
-from workers.prefetch import prefetch
+from lmaas.broker_config.scheduling import LANES
+from lmaas.workers.prefetch import prefetch
 
 #: Messages a second of one broker on two cores: packs (to and from a classic queue with priorities)
 #: and their replies (without), each measured alone, bodies of 400 bytes.

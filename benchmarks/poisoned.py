@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from benchmarks.failures.poison import Poison, poison_of
-from broker_config.messages import Item, Result
+from lmaas.broker_config.messages import Item, Result
 from lmaas.cli import worker
-from workers.runtime import Runtime
+from lmaas.workers.runtime import Runtime
 
 
 def harmful(plain: Callable[..., list[Result]]) -> Callable[..., list[Result]]:

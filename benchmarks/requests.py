@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from benchmarks import rig
 from benchmarks.peers import Measure, bare, celery, dramatiq, faststream, rate, taskiq
 from benchmarks.report import Figure, Report, bars
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 WORDS = 60
 #: Callers at the same time, each of which makes one call after the other.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from broker_config.local_node import LocalNode
-from broker_config.settings import Settings
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.settings import Settings
 
 MODEL = "sentiment"
 MODELS = Path(__file__).parents[1] / "models"
@@ -38,7 +38,7 @@ def reviews() -> list[str]:
     """The 25,000 test reviews of IMDB, shuffled the same way each time."""
     from random import Random
 
-    from training.datasets import load_imdb
+    from lmaas.training.datasets import load_imdb
 
     texts = list(load_imdb(imdb()).test.texts)
     Random(7).shuffle(texts)

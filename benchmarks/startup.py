@@ -13,8 +13,8 @@ import psutil
 
 from benchmarks import rig
 from benchmarks.report import Figure, Report, bars
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 ROUNDS = 5
 TEXT = "What a film!"

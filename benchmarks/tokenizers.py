@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from benchmarks import rig
 from benchmarks.report import Figure, Report, bars
-from training.datasets import load_imdb
-from workers.preprocess.text import FIRST_WORD, UNKNOWN, WordTokenizer
+from lmaas.training.datasets import load_imdb
+from lmaas.workers.preprocess.text import FIRST_WORD, UNKNOWN, WordTokenizer
 
 Ids = list[npt.NDArray[np.int32]]
 Candidate = Callable[[Sequence[str]], Ids]

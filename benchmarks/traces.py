@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import queueing, simulator
 from benchmarks.queueing import Seconds
 from benchmarks.simulator import N
-from broker_config.scheduling import LANES, MAX_PRIORITY, place
+from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY, place
 
 #: Traces to choose from.
 CANDIDATES: Final = 1000

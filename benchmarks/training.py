@@ -12,11 +12,11 @@ from pathlib import Path
 
 from benchmarks import rig
 from benchmarks.report import Figure, Report, bars
-from training.architectures import ARCHITECTURES, Architecture
-from training.datasets import Dataset, load_imdb
-from training.train import train
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.training.architectures import ARCHITECTURES, Architecture
+from lmaas.training.datasets import Dataset, load_imdb
+from lmaas.training.train import train
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 PACK = 256
 PACKS = 10

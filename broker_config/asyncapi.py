@@ -1,6 +1,6 @@
 """The contract as an AsyncAPI 3.1 document, made from the structures that the code runs on.
 
-`python -m broker_config.asyncapi > docs/asyncapi.yaml` writes it; a test compares.
+`python -m lmaas.broker_config.asyncapi > docs/asyncapi.yaml` writes it; a test compares.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from broker_config import messages
-from broker_config.messages import (
+from lmaas.broker_config import messages
+from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
     REPLY,
@@ -27,8 +27,8 @@ from broker_config.messages import (
     Result,
     Timings,
 )
-from broker_config.scheduling import LANES, MAX_PRIORITY
-from broker_config.topology import Names, topology
+from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
+from lmaas.broker_config.topology import Names, topology
 
 _BINDING: Final = {"bindingVersion": "0.3.0"}
 
@@ -208,7 +208,7 @@ def _plain(message: Request | Reply) -> Any:
 def render() -> str:
     """The document as YAML. Needs PyYAML, which only developers have."""
     yaml = importlib.import_module("yaml")
-    head = "# Made by `python -m broker_config.asyncapi`: change the structures, not this file.\n"
+    head = "# `python -m lmaas.broker_config.asyncapi` makes this: change the structures instead.\n"
     text = yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=100)
     return head + str(text)
 

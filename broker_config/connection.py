@@ -17,14 +17,21 @@ from typing import Any, Self, TypeVar
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPChannelError, AMQPError
 
-from broker_config import metrics, server
-from broker_config.errors import (
+from lmaas.broker_config import metrics, server
+from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
 )
-from broker_config.hosts import GROWTH_AWAY, HANDSHAKE_TIMEOUT, Pauses, connect, is_gone, words
-from broker_config.settings import Settings
-from broker_config.unreadable import tolerate
+from lmaas.broker_config.hosts import (
+    GROWTH_AWAY,
+    HANDSHAKE_TIMEOUT,
+    Pauses,
+    connect,
+    is_gone,
+    words,
+)
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.unreadable import tolerate
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker_config.topology import Topology
+from lmaas.broker_config.topology import Topology
 
 
 def definitions(wanted: Topology, vhost: str = "/") -> dict[str, Any]:

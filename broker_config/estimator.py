@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from broker_config.scheduling import LANES, LEAST, Cost, clamped, lane
+from lmaas.broker_config.scheduling import LANES, LEAST, Cost, clamped, lane
 
 #: Weight of the newest measurement, in a mean of logarithms: one that is a thousand times off
 #: doubles the correction, and no more.

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from broker_config.errors import LocalNodeError
+from lmaas.broker_config.errors import LocalNodeError
 
 #: Waits for the end of its input, and takes its process group and itself along.
 _GUARD: Final = 'trap "" HUP INT TERM; read -r _; kill -KILL 0'

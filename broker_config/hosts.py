@@ -19,8 +19,8 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from broker_config.errors import BrokerRefused, BrokerUnavailable, SettingsError
-from broker_config.settings import Settings, masked
+from lmaas.broker_config.errors import BrokerRefused, BrokerUnavailable, SettingsError
+from lmaas.broker_config.settings import Settings, masked
 
 log = logging.getLogger(__name__)
 

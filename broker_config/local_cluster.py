@@ -18,10 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import Final, Self
 
-from broker_config import node_folder
-from broker_config.errors import LocalNodeError
-from broker_config.guarded import ProcessGroup
-from broker_config.local_node import LocalNode, Member, free_ports, listens, start_epmd
+from lmaas.broker_config import node_folder
+from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.guarded import ProcessGroup
+from lmaas.broker_config.local_node import LocalNode, Member, free_ports, listens, start_epmd
 
 #: Seconds for all nodes together; three take about 20 on two cores that have other work.
 START_TIMEOUT: Final = 120.0

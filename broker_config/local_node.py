@@ -6,7 +6,7 @@
 It needs an installed `rabbitmq-server` and shares nothing with one that runs already: its own
 folder, ports, cookie, password and epmd (Erlang's directory of nodes), on 127.0.0.1 only.
 
-Its processes, the Erlang VM and its epmd, do not outlive us: see `broker_config.guarded`.
+Its processes, the Erlang VM and its epmd, do not outlive us: see `lmaas.broker_config.guarded`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import IO, Final, Self
 
 import aiormq
 
-from broker_config import node_folder
-from broker_config.errors import LocalNodeError
-from broker_config.guarded import ProcessGroup, kill_left_over
-from broker_config.node_folder import USER, Record
+from lmaas.broker_config import node_folder
+from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.guarded import ProcessGroup, kill_left_over
+from lmaas.broker_config.node_folder import USER, Record
 
 #: Seconds that a node may take to answer; it takes 3 to 4 on two cores.
 START_TIMEOUT: Final = 60.0

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from broker_config.errors import MessageError
+from lmaas.broker_config.errors import MessageError
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"

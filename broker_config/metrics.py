@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, ParamSpec
 
-from broker_config.messages import Code, Reply
+from lmaas.broker_config.messages import Code, Reply
 
 P = ParamSpec("P")
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from broker_config.errors import LocalNodeError
+from lmaas.broker_config.errors import LocalNodeError
 
 USER: Final = "lmaas"
 #: For the balance "random"; it comes with the server.

@@ -12,11 +12,11 @@ import aio_pika
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPChannelError, DeliveryError, PublishError
 
-from broker_config import metrics, server
-from broker_config.connection import Session, harmless_when_gone
-from broker_config.errors import BrokerUnavailable, Busy, MessageError, Unroutable
-from broker_config.hosts import Pauses, is_gone, words
-from broker_config.settings import Settings
+from lmaas.broker_config import metrics, server
+from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.errors import BrokerUnavailable, Busy, MessageError, Unroutable
+from lmaas.broker_config.hosts import Pauses, is_gone, words
+from lmaas.broker_config.settings import Settings
 
 #: Seconds for which a refusal may come from a quorum queue that elects another leader; it takes 1.
 ELECTION: Final = 5.0

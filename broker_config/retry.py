@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from broker_config.messages import Code
-from broker_config.topology import RETRY_DELAYS
+from lmaas.broker_config.messages import Code
+from lmaas.broker_config.topology import RETRY_DELAYS
 
 #: What may be gone the next time, perhaps on another worker. Everything else stays as it is.
 TRANSIENT: Final = frozenset({Code.OUT_OF_MEMORY, Code.UNAVAILABLE, Code.RESULTS_GONE})

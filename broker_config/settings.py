@@ -12,9 +12,9 @@ import msgspec
 import platformdirs
 from yarl import URL
 
-from broker_config.errors import SettingsError
-from broker_config.scheduling import Balance, Policy
-from broker_config.topology import Names, QueueType
+from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.scheduling import Balance, Policy
+from lmaas.broker_config.topology import Names, QueueType
 
 ENVIRONMENT_PREFIX: Final = "LMAAS_"
 #: Where `lmaas up` leaves the settings of its private broker for the other commands.
@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     threads: _Count = 1
     #: ONNX Runtime's execution providers, best first.
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    #: How packs are ordered: "fifo", "sjf" or "srtf" (see broker_config.scheduling).
+    #: How packs are ordered: "fifo", "sjf" or "srtf" (see lmaas.broker_config.scheduling).
     policy: Policy = "srtf"
     #: Seconds of estimated work that a second of waiting makes up for; with 0 long work may
     #: wait for ever while there is shorter.
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Seconds by which the clocks of clients and workers may differ.
     clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     #: Which worker gets a pack: "prefetch", "round_robin" or "random" (see
-    #: broker_config.scheduling).
+    #: lmaas.broker_config.scheduling).
     balance: Balance = "prefetch"
     #: Packs that the broker hands to a worker ahead, for each lane; 0: as the worker's measured
     #: times ask for.

@@ -27,8 +27,8 @@ from typing import Any, Final, Literal
 import aio_pika
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from broker_config.errors import TopologyMismatch
-from broker_config.scheduling import LANES, MAX_PRIORITY
+from lmaas.broker_config.errors import TopologyMismatch
+from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
 

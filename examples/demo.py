@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import lmaas
-from broker_config.hosts import connect
-from broker_config.local_node import LocalNode
-from broker_config.topology import topology
+from lmaas.broker_config.hosts import connect
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.topology import topology
 
 MODEL = "sentiment"
 WORKERS = 2

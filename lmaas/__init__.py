@@ -3,7 +3,7 @@
 The public interface; everything else may change between minor versions.
 """
 
-from broker_config.errors import (
+from lmaas.broker_config.errors import (
     BrokerError,
     BrokerRefused,
     BrokerUnavailable,
@@ -24,11 +24,11 @@ from broker_config.errors import (
     Unroutable,
     WorkerStuck,
 )
-from broker_config.messages import ItemError, Result
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
-from producer.sync import SyncClient
+from lmaas.broker_config.messages import ItemError, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.sync import SyncClient
 
 __all__ = [
     "BrokerError",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from broker_config.messages import Reply, Result
+from lmaas.broker_config.messages import Reply, Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ from aio_pika.abc import (
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
-from broker_config.connection import Session
-from broker_config.errors import BrokerError, BrokerUnavailable, JobError
-from broker_config.hosts import is_gone
-from broker_config.messages import (
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, JobError
+from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.messages import (
     JOB,
     Headers,
     Item,
@@ -38,14 +38,14 @@ from broker_config.messages import (
     Request,
     decode_reply,
 )
-from broker_config.settings import Settings
-from broker_config.topology import MOST_HELD, declare, job_results
-from producer.answers import Answers, Chunk
-from producer.journal import READ_PAUSE, JobEntry, State, read, record
-from producer.packing import Entries, packs
-from producer.publishing import PackPublisher
-from producer.remaining import Remaining
-from producer.window import windowed
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import MOST_HELD, declare, job_results
+from lmaas.producer.answers import Answers, Chunk
+from lmaas.producer.journal import READ_PAUSE, JobEntry, State, read, record
+from lmaas.producer.packing import Entries, packs
+from lmaas.producer.publishing import PackPublisher
+from lmaas.producer.remaining import Remaining
+from lmaas.producer.window import windowed
 
 #: States in which nothing of a job is left.
 ENDED: Final = ("cancelled", "collected")

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from broker_config.errors import DataError, LmaasError
-from broker_config.messages import Item, Options, Reply, Request, Result
-from broker_config.settings import Settings
-from producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
-from producer.rows import answers_of, packs_of
-from producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
-from producer.threads import beside, settled
+from lmaas.broker_config.errors import DataError, LmaasError
+from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
+from lmaas.producer.rows import answers_of, packs_of
+from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
+from lmaas.producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,
 #: or that brings what was written since the last checkpoint to this many bytes, ...
@@ -331,7 +331,7 @@ async def classify_texts(
 async def _ask(classifier: Classifier, request: Request) -> Reply:
     reply = await classifier.run(request)
     if reply.error is not None:
-        from producer.client import refusal  # the queue's library, which most runs do without
+        from lmaas.producer.client import refusal  # the queue's library, which most runs do without
 
         raise refusal(reply.error)
     if [result.id for result in reply.results] != [item.id for item in request.items]:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Final, Protocol, Self
 
 import msgspec
 
-from broker_config.errors import DataError
-from producer.tables.places import Place, compressor, reason, unusable
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.places import Place, compressor, reason, unusable
 
 #: A compressed output gets a member of its own at every checkpoint, and for this many bytes.
 MEMBER_BYTES: Final = 4 * 1024 * 1024

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from broker_config import metrics
-from broker_config.errors import (
+from lmaas.broker_config import metrics
+from lmaas.broker_config.errors import (
     BrokerUnavailable,
     ItemFailed,
     LmaasError,
@@ -21,7 +21,7 @@ from broker_config.errors import (
     ModelNotFound,
     TimeLimitExceeded,
 )
-from broker_config.messages import (
+from lmaas.broker_config.messages import (
     Code,
     Headers,
     Item,
@@ -32,13 +32,13 @@ from broker_config.messages import (
     Result,
     text_item,
 )
-from broker_config.settings import Settings
-from producer.linger import Linger
-from producer.packing import Entries, packs
-from producer.publishing import PackPublisher
-from producer.remaining import Remaining
-from producer.replies import Replies
-from producer.window import windowed
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.linger import Linger
+from lmaas.producer.packing import Entries, packs
+from lmaas.producer.publishing import PackPublisher
+from lmaas.producer.remaining import Remaining
+from lmaas.producer.replies import Replies
+from lmaas.producer.window import windowed
 
 #: What to do with an item that could not be classified: hand it out, or raise ItemFailed.
 Errors = Literal["return", "raise"]

@@ -11,13 +11,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from broker_config.errors import DataError
-from broker_config.messages import MSGPACK, Result, decode_reply, encode
-from producer.answers import merged
-from producer.batch import Jobs
-from producer.checkpoint import PartialFile
-from producer.tables import Answers, Chunk, Place, Table, encoding
-from producer.tables.chunks import ranking
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import MSGPACK, Result, decode_reply, encode
+from lmaas.producer.answers import merged
+from lmaas.producer.batch import Jobs
+from lmaas.producer.checkpoint import PartialFile
+from lmaas.producer.tables import Answers, Chunk, Place, Table, encoding
+from lmaas.producer.tables.chunks import ranking
 
 #: Items and how many of them failed.
 Counts = tuple[int, int]

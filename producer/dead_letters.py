@@ -27,14 +27,14 @@ from aio_pika.abc import (
 )
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
 
-from broker_config.connection import Session, harmless_when_gone
-from broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
-from broker_config.hosts import is_gone
-from broker_config.publisher import Publisher
-from broker_config.settings import Settings
-from producer.checkpoint import Output
-from producer.parked import Filter, Parked, again, describe, exported, lane_key
-from producer.threads import settled
+from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
+from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.checkpoint import Output
+from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
+from lmaas.producer.threads import settled
 
 T = TypeVar("T")
 

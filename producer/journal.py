@@ -19,10 +19,10 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 
-from broker_config.errors import BrokerUnavailable
-from broker_config.messages import JOB, JSON
-from broker_config.publisher import Publisher
-from broker_config.topology import MOST_HELD, QueueType
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.messages import JOB, JSON
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.topology import MOST_HELD, QueueType
 
 State = Literal["submitting", "submitted", "cancelled", "collected"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from broker_config.errors import BrokerUnavailable, TimeLimitExceeded
-from broker_config.messages import Item, Options, Reply, Request, Result
-from broker_config.settings import Settings
+from lmaas.broker_config.errors import BrokerUnavailable, TimeLimitExceeded
+from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
+from lmaas.broker_config.settings import Settings
 
 #: Calls that can share a pack: model, version, top_k, and the seconds that the caller waits. One
 #: timer a pack then does for all of them, and costs a call nothing.

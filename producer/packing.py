@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Final
 
-from broker_config.messages import Code, Item, ItemError, text_item
-from broker_config.settings import Settings
+from lmaas.broker_config.messages import Code, Item, ItemError, text_item
+from lmaas.broker_config.settings import Settings
 
 #: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
 Entry = Any

@@ -23,8 +23,8 @@ import pamqp.encode
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
-from broker_config.messages import JSON, MSGPACK, Headers, Request
-from broker_config.scheduling import LANES
+from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Request
+from lmaas.broker_config.scheduling import LANES
 
 #: Headers that the broker adds to a message on its way, or by which it sends copies elsewhere.
 _BROKERS: Final = re.compile(

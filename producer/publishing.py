@@ -15,15 +15,21 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from broker_config import metrics, tracing
-from broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
-from broker_config.estimator import Estimator
-from broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
-from broker_config.publisher import Publisher
-from broker_config.scheduling import LANES, place, rank
-from broker_config.settings import Settings
-from broker_config.topology import any_worker_key, declare, is_model_name, routing_key, topology
-from producer.admission import Admission
+from lmaas.broker_config import metrics, tracing
+from lmaas.broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.scheduling import LANES, place, rank
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import (
+    any_worker_key,
+    declare,
+    is_model_name,
+    routing_key,
+    topology,
+)
+from lmaas.producer.admission import Admission
 
 #: A full lane may be tried again when this share of it has been done by one worker.
 PATIENCE: Final = 0.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from broker_config.messages import Item
+from lmaas.broker_config.messages import Item
 
 
 class Remaining:

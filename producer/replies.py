@@ -8,11 +8,11 @@ from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
-from broker_config.connection import Session, harmless_when_gone
-from broker_config.errors import BrokerUnavailable, MessageError
-from broker_config.messages import Reply, decode_reply
-from broker_config.settings import Settings
-from broker_config.topology import client_results, declare
+from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.errors import BrokerUnavailable, MessageError
+from lmaas.broker_config.messages import Reply, decode_reply
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import client_results, declare
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from broker_config.messages import Code, Item, ItemError, Result, text_error
-from broker_config.settings import Settings
-from producer.tables import Answers, Chunk
-from producer.tables.chunks import ranking
+from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_error
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.tables import Answers, Chunk
+from lmaas.producer.tables.chunks import ranking
 
 
 def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:

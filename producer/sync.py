@@ -9,11 +9,11 @@ from collections.abc import Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from broker_config.errors import BrokerUnavailable
-from broker_config.messages import Result
-from broker_config.settings import Settings
-from producer.client import Client, Errors
-from producer.packing import Entry
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.messages import Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client, Errors
+from lmaas.producer.packing import Entry
 
 T = TypeVar("T")
 

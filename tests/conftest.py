@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.errors import LocalNodeError
-from broker_config.local_node import LocalNode, installed_server
-from broker_config.settings import Settings
+from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.local_node import LocalNode, installed_server
+from lmaas.broker_config.settings import Settings
 
 BROKER_URL = "LMAAS_TEST_BROKER_URL"
 
@@ -57,7 +57,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in Settings.__struct_fields__:
         monkeypatch.delenv(f"LMAAS_{name.upper()}", raising=False)
     monkeypatch.delenv("LMAAS_CONFIG", raising=False)
-    monkeypatch.setattr("broker_config.settings.UP_FILE", tmp_path / "no-up.toml")
+    monkeypatch.setattr("lmaas.broker_config.settings.UP_FILE", tmp_path / "no-up.toml")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 

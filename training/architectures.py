@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker_config.errors import TrainingError
-from training import quietly
-from workers.preprocess.text import FIRST_WORD, PADDING
+from lmaas.broker_config.errors import TrainingError
+from lmaas.training import quietly
+from lmaas.workers.preprocess.text import FIRST_WORD, PADDING
 
 with quietly():
     import keras

@@ -21,13 +21,26 @@ import msgspec
 import numpy as np
 import onnx
 
-from broker_config.errors import LmaasError, TrainingError
-from training import evaluate, quietly
-from training.architectures import Architecture, NeutralAverage, NGrams, embedding_of, probabilities
-from training.datasets import Dataset
-from workers.preprocess.text import PADDING, WordTokenizer
-from workers.repository import MANIFEST, MODEL, Calibration, Manifest, ModelVersion, Preprocessing
-from workers.runtime import Runtime
+from lmaas.broker_config.errors import LmaasError, TrainingError
+from lmaas.training import evaluate, quietly
+from lmaas.training.architectures import (
+    Architecture,
+    NeutralAverage,
+    NGrams,
+    embedding_of,
+    probabilities,
+)
+from lmaas.training.datasets import Dataset
+from lmaas.workers.preprocess.text import PADDING, WordTokenizer
+from lmaas.workers.repository import (
+    MANIFEST,
+    MODEL,
+    Calibration,
+    Manifest,
+    ModelVersion,
+    Preprocessing,
+)
+from lmaas.workers.runtime import Runtime
 
 with quietly():
     import keras

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker_config.errors import TrainingError
-from broker_config.topology import is_model_name
-from training import architectures, export, quietly
-from training.architectures import Architecture, Sizes
-from training.datasets import Dataset, Split
-from training.evaluate import Scores, evaluate
-from workers.preprocess.text import FIRST_WORD, PADDING, WordTokenizer
+from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.topology import is_model_name
+from lmaas.training import architectures, export, quietly
+from lmaas.training.architectures import Architecture, Sizes
+from lmaas.training.datasets import Dataset, Split
+from lmaas.training.evaluate import Scores, evaluate
+from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, WordTokenizer
 
 with quietly():
     import keras

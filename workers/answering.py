@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from broker_config.errors import MessageError, ModelDamaged, ModelNotFound
-from broker_config.messages import (
+from lmaas.broker_config.errors import MessageError, ModelDamaged, ModelNotFound
+from lmaas.broker_config.messages import (
     Code,
     Item,
     ItemError,
@@ -23,9 +23,9 @@ from broker_config.messages import (
     decode_request,
     failed,
 )
-from broker_config.settings import Settings
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 

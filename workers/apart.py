@@ -25,8 +25,8 @@ from typing import Final
 
 import msgspec
 
-from broker_config.errors import ModelError
-from broker_config.messages import (
+from lmaas.broker_config.errors import ModelError
+from lmaas.broker_config.messages import (
     MSGPACK,
     Code,
     Item,
@@ -37,9 +37,9 @@ from broker_config.messages import (
     decode_reply,
     encode,
 )
-from broker_config.settings import Settings
-from workers.answering import Answerer, Pack, failed_reply, read
-from workers.starting import context, end_with_parent, signals_held
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.answering import Answerer, Pack, failed_reply, read
+from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 

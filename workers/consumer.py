@@ -14,17 +14,17 @@ import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelInvalidStateError, ConnectionCommandInvalid
 
-from broker_config.connection import Session, harmless_when_gone
-from broker_config.errors import TopologyMismatch
-from broker_config.estimator import Estimator
-from broker_config.messages import Headers
-from broker_config.scheduling import LANES, misplaced, rank
-from broker_config.settings import Settings
-from broker_config.topology import declare, own_lanes, routing_key, topology
-from workers import metrics
-from workers.answering import Pack, read
-from workers.prefetch import DEALT, Prefetch
-from workers.ready_queue import ReadyQueue
+from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.errors import TopologyMismatch
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.scheduling import LANES, misplaced, rank
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import declare, own_lanes, routing_key, topology
+from lmaas.workers import metrics
+from lmaas.workers.answering import Pack, read
+from lmaas.workers.prefetch import DEALT, Prefetch
+from lmaas.workers.ready_queue import ReadyQueue
 
 log = logging.getLogger(__name__)
 

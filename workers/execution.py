@@ -11,17 +11,17 @@ from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from broker_config import tracing
-from broker_config.estimator import Estimator
-from broker_config.messages import Code, ItemError
-from broker_config.scheduling import Cost
-from broker_config.settings import Settings
-from workers import metrics
-from workers.answering import Answerer, failed_reply
-from workers.apart import Apart
-from workers.consumer import Consumer, Delivery
-from workers.ready_queue import ReadyQueue
-from workers.replier import Answer, Replier
+from lmaas.broker_config import tracing
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import Code, ItemError
+from lmaas.broker_config.scheduling import Cost
+from lmaas.broker_config.settings import Settings
+from lmaas.workers import metrics
+from lmaas.workers.answering import Answerer, failed_reply
+from lmaas.workers.apart import Apart
+from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.ready_queue import ReadyQueue
+from lmaas.workers.replier import Answer, Replier
 
 log = logging.getLogger(__name__)
 

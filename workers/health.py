@@ -19,9 +19,9 @@ import prometheus_client
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from broker_config.errors import SettingsError
-from workers.metrics import State, follow_loop_lag
-from workers.worker import Worker
+from lmaas.broker_config.errors import SettingsError
+from lmaas.workers.metrics import State, follow_loop_lag
+from lmaas.workers.worker import Worker
 
 #: Seconds for requests that are being answered when the worker ends.
 SHUTDOWN_TIMEOUT: Final = 1.0

@@ -13,14 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from broker_config.metrics import SECONDS, counted, known
-from broker_config.scheduling import LANES
+from lmaas.broker_config.metrics import SECONDS, counted, known
+from lmaas.broker_config.scheduling import LANES
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram, Metric
 
-    from workers.consumer import Delivery
-    from workers.worker import Worker
+    from lmaas.workers.consumer import Delivery
+    from lmaas.workers.worker import Worker
 
 #: Seconds between two looks at how late the event loop is.
 LAG_INTERVAL: Final = 0.5

@@ -14,12 +14,12 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Final, Self
 
-from broker_config.errors import ModelError
-from broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
-from broker_config.settings import Settings
-from workers.answering import Answerer, read
-from workers.repository import Manifest, Repository
-from workers.starting import end_with_parent, signals_held
+from lmaas.broker_config.errors import ModelError
+from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.answering import Answerer, read
+from lmaas.workers.repository import Manifest, Repository
+from lmaas.workers.starting import end_with_parent, signals_held
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"

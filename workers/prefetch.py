@@ -14,7 +14,7 @@ import math
 from collections import deque
 from typing import Final
 
-from broker_config.scheduling import LANES
+from lmaas.broker_config.scheduling import LANES
 
 #: The share of its time that a worker may wait for the next pack before it is given one ahead.
 IDLE: Final = 0.05

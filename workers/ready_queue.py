@@ -11,7 +11,7 @@ import heapq
 import itertools
 from typing import Final, Generic, TypeVar
 
-from broker_config.scheduling import key
+from lmaas.broker_config.scheduling import key
 
 T = TypeVar("T")
 

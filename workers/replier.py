@@ -22,9 +22,9 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 from pamqp.encode import encode_table_value
 
-from broker_config import tracing
-from broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
-from broker_config.messages import (
+from lmaas.broker_config import tracing
+from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
+from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
     REPLY,
@@ -34,13 +34,13 @@ from broker_config.messages import (
     Request,
     encode,
 )
-from broker_config.metrics import outcomes
-from broker_config.publisher import Publisher
-from broker_config.retry import PARKED, TRANSIENT, delay
-from broker_config.settings import Settings
-from workers import metrics
-from workers.answering import Pack
-from workers.consumer import Consumer, Delivery, published
+from lmaas.broker_config.metrics import outcomes
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.retry import PARKED, TRANSIENT, delay
+from lmaas.broker_config.settings import Settings
+from lmaas.workers import metrics
+from lmaas.workers.answering import Pack
+from lmaas.workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from broker_config.errors import ModelDamaged, ModelNotFound
-from broker_config.topology import is_model_name
+from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
+from lmaas.broker_config.topology import is_model_name
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -25,7 +25,7 @@ _VERSION = re.compile("[1-9][0-9]{0,8}")
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an item becomes the model's input."""
 
-    #: Which preprocessor: "words" is `workers.preprocess.text.WordTokenizer`.
+    #: Which preprocessor: "words" is `lmaas.workers.preprocess.text.WordTokenizer`.
     kind: str
     #: The file in the version's folder that the preprocessor reads (a vocabulary).
     file: str
@@ -50,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Labels in the order of the model's outputs.
     labels: list[str]
     preprocessing: Preprocessing
-    #: "gap" or "ngram": see `training.architectures`.
+    #: "gap" or "ngram": see `lmaas.training.architectures`.
     architecture: str
     #: The data set's name, its source's sha256, and how many examples each split has.
     dataset: dict[str, Any]

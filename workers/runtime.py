@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from broker_config.errors import DataError, ModelDamaged
-from broker_config.messages import Code, Item, ItemError, Result
-from workers.batcher import batches
-from workers.preprocess.text import WordTokenizer
-from workers.repository import MODEL, ModelVersion
+from lmaas.broker_config.errors import DataError, ModelDamaged
+from lmaas.broker_config.messages import Code, Item, ItemError, Result
+from lmaas.workers.batcher import batches
+from lmaas.workers.preprocess.text import WordTokenizer
+from lmaas.workers.repository import MODEL, ModelVersion
 
 Scores = npt.NDArray[np.float32]
 

@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from broker_config.errors import LmaasError
-from workers.starting import context, end_with_parent, signals_held
+from lmaas.broker_config.errors import LmaasError
+from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 

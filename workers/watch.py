@@ -11,10 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from broker_config.connection import harmless_when_gone
-from broker_config.errors import BrokerUnavailable
-from broker_config.publisher import Publisher
-from workers.consumer import Consumer, Lane
+from lmaas.broker_config.connection import harmless_when_gone
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.publisher import Publisher
+from lmaas.workers.consumer import Consumer, Lane
 
 log = logging.getLogger(__name__)
 

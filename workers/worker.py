@@ -10,14 +10,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from broker_config.errors import ModelNotFound, WorkerStuck
-from broker_config.publisher import Publisher
-from broker_config.settings import Settings
-from workers.consumer import Consumer, Lane
-from workers.execution import Execution, grace
-from workers.replier import Replier
-from workers.repository import Repository
-from workers.watch import Watch
+from lmaas.broker_config.errors import ModelNotFound, WorkerStuck
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.consumer import Consumer, Lane
+from lmaas.workers.execution import Execution, grace
+from lmaas.workers.replier import Replier
+from lmaas.workers.repository import Repository
+from lmaas.workers.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 if self.settings.health_port:
                     # It costs a worker that tells nobody neither time nor memory.
-                    from workers.health import serving
+                    from lmaas.workers.health import serving
 
                     await stack.enter_async_context(serving(self))
                 starting = asyncio.create_task(self._start(stack), name="start")

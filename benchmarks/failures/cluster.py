@@ -24,11 +24,11 @@ from benchmarks.failures.quorum import Role
 from benchmarks.failures.results import listed, spread
 from benchmarks.failures.stage import CALM, LIMIT, WORKERS, check_alive
 from benchmarks.report import Figure, Grid, Report
-from broker_config.errors import LmaasError
-from broker_config.local_cluster import LocalCluster
-from broker_config.scheduling import place
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.local_cluster import LocalCluster
+from lmaas.broker_config.scheduling import place
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 #: Small packs, and many on their way: every death finds some of them in each place.
 PACK_ITEMS: Final = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.failures.poison import Poison
-from broker_config.messages import Result
+from lmaas.broker_config.messages import Result
 
 #: Examples that are kept of what is wrong.
 _SHOWN: Final = 10

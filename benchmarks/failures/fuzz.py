@@ -20,8 +20,8 @@ from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.raw import RawChannel
 from benchmarks.report import Figure, Grid, Report
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 #: Messages whose confirms are waited for together; those that wait before more are sent.
 BATCH: Final = 100

@@ -14,9 +14,9 @@ import click
 from benchmarks.failures.comparison import Row
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import Process
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
-from producer.checkpoint import partial_path
+from lmaas.producer.checkpoint import partial_path
 
 #: Bytes of the end of an output that have its last whole row.
 _TAIL: Final = 4096

@@ -16,9 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.failures import raw
-from broker_config.messages import JSON, MSGPACK, Headers
-from broker_config.scheduling import LANES
-from broker_config.topology import routing_key
+from lmaas.broker_config.messages import JSON, MSGPACK, Headers
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.topology import routing_key
 
 #: A word of a real review in most of them, so that some packs are run.
 _TEXT: Final = "a moving film with a fine cast"

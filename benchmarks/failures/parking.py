@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from aio_pika.abc import AbstractConnection
 
-from broker_config.messages import Headers, decode_request
-from broker_config.settings import Settings
+from lmaas.broker_config.messages import Headers, decode_request
+from lmaas.broker_config.settings import Settings
 
 #: No pack is refused for its size here.
 _ANY = 2**31

@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks import rig
 from benchmarks.failures.polling import until
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 #: Seconds in which what should happen has to.
 LIMIT: Final = 60.0

@@ -10,10 +10,10 @@ from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from benchmarks import rig
-from broker_config.local_node import LocalNode
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
-from broker_config.topology import RETRY_DELAYS
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import RETRY_DELAYS
 
 
 @contextlib.asynccontextmanager

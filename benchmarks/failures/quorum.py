@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from random import Random
 
-from broker_config.local_cluster import LocalCluster
-from broker_config.local_node import LocalNode
+from lmaas.broker_config.local_cluster import LocalCluster
+from lmaas.broker_config.local_node import LocalNode
 
 
 class Role(StrEnum):

@@ -12,8 +12,8 @@ from benchmarks.failures.poison import Poison
 from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WORKERS, Happened
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
-from broker_config.topology import RETRY_DELAYS
-from workers.apart import WHOLE
+from lmaas.broker_config.topology import RETRY_DELAYS
+from lmaas.workers.apart import WHOLE
 
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)

@@ -25,8 +25,8 @@ from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.proxy import Proxy
-from broker_config.local_node import LocalNode
-from broker_config.settings import Settings
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.settings import Settings
 
 WORKERS: Final = 2
 #: Seconds between heartbeats: who vanishes is found out after two or three of them.

@@ -20,7 +20,7 @@ from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
 from benchmarks.failures.stage import CALM, POISONED, Happened, Stage, check_alive
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 #: Seconds that the queues may take to come to rest after the last row.
 REST: Final = 30.0

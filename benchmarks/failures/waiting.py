@@ -18,15 +18,15 @@ from benchmarks.failures.processes import Process, started
 from benchmarks.failures.results import listed
 from benchmarks.failures.stage import CALM, LIMIT, WORKERS, check_alive, until_consuming
 from benchmarks.report import Figure, Report
-from broker_config.local_node import LocalNode
-from broker_config.messages import Item, Reply, Request
-from broker_config.settings import Settings
-from producer.answers import Chunk
-from producer.batch import Jobs
-from producer.journal import JobEntry
-from producer.packing import packs
-from producer.window import windowed
-from workers.pool import Pool
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import Item, Reply, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.answers import Chunk
+from lmaas.producer.batch import Jobs
+from lmaas.producer.journal import JobEntry
+from lmaas.producer.packing import packs
+from lmaas.producer.window import windowed
+from lmaas.workers.pool import Pool
 
 #: Seconds between two looks at how far the job is.
 POLL: Final = 0.05

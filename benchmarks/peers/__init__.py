@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from benchmarks.rig import MODEL
-from broker_config.settings import Settings
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 Call = Callable[[str], Awaitable[object]]
 Measure = Callable[[Settings, Sequence[str], int, float], Awaitable[float]]

@@ -23,7 +23,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks import rig
 from benchmarks.peers import PREFETCH, Call, classify, rate
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 
 async def measure(settings: Settings, texts: Sequence[str], callers: int, seconds: float) -> float:

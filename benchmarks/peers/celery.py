@@ -21,7 +21,7 @@ from celery.signals import worker_ready
 
 from benchmarks import rig
 from benchmarks.peers import PATIENCE, classify, rate_of_window, runtime
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 #: Tasks that a process takes ahead.
 SHORT_TASKS = 128

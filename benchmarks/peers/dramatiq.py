@@ -22,7 +22,7 @@ from dramatiq.results import ResultBackend, Results
 
 from benchmarks import rig
 from benchmarks.peers import PATIENCE, classify, rate_of_window
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 THREADS = 8
 

@@ -24,7 +24,7 @@ from faststream.rabbit.annotations import RabbitMessage
 
 from benchmarks import rig
 from benchmarks.peers import PATIENCE, PREFETCH, classify, rate
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 QUEUE = RabbitQueue("faststream", durable=True)
 

@@ -23,9 +23,9 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from benchmarks.rig import MODEL
-from workers.preprocess.text import FIRST_WORD, PADDING, UNKNOWN
-from workers.repository import MODEL as GRAPH
-from workers.repository import ModelVersion, Repository
+from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, UNKNOWN
+from lmaas.workers.repository import MODEL as GRAPH
+from lmaas.workers.repository import ModelVersion, Repository
 
 BATCH = 256
 _UNKNOWN = "[UNK]"

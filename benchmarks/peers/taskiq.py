@@ -22,7 +22,7 @@ from taskiq_aio_pika import AioPikaBroker, Queue, QueueType
 
 from benchmarks import rig
 from benchmarks.peers import PREFETCH, classify, rate
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 #: The label with the name of the reply queue.
 REPLY_TO = "reply_to"

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import msgspec
 
-from broker_config.messages import Result
-from broker_config.scheduling import LANES, lane
+from lmaas.broker_config.messages import Result
+from lmaas.broker_config.scheduling import LANES, lane
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from broker_config.messages import Item, Request
-from broker_config.scheduling import Cost
-from broker_config.settings import Settings
+from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.scheduling import Cost
+from lmaas.broker_config.settings import Settings
 
 #: Items of a pack.
 SIZES: Final = (1, 16, 64, 256, 1024, 4096)

@@ -13,9 +13,6 @@ from typing import Final
 
 import msgspec
 
-from broker_config.errors import ItemFailed, LmaasError, ModelNotFound
-from broker_config.messages import Item, Reply, Request
-from broker_config.settings import Settings
 from lmaas.bench import mix
 from lmaas.bench.figures import (
     Bulk,
@@ -30,7 +27,10 @@ from lmaas.bench.figures import (
     size_classes,
 )
 from lmaas.bench.texts import Texts
-from producer.client import Client
+from lmaas.broker_config.errors import ItemFailed, LmaasError, ModelNotFound
+from lmaas.broker_config.messages import Item, Reply, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 
 #: Each phase's part of the time. The last one has the rarest requests.
 UNLOADED: Final = 0.15

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from broker_config.errors import DataError
-from broker_config.messages import text_error
-from producer.tables import Place, Wanted, open_table
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import text_error
+from lmaas.producer.tables import Place, Wanted, open_table
 
 #: Of a file, so many texts or bytes are enough; the rest is not read.
 ENOUGH_TEXTS: Final = 16_384

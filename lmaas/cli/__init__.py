@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from broker_config.errors import LmaasError, SettingsError
+from lmaas.broker_config.errors import LmaasError, SettingsError
 from lmaas.cli import logs
 from lmaas.cli.exits import Exit
 

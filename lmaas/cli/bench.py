@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from broker_config.errors import DataError
-from broker_config.settings import Settings
 from lmaas.bench import texts
 from lmaas.bench.figures import Latency, Phase, Report, said
 from lmaas.bench.phases import Plan, Tell, measure
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit, of_items
 from lmaas.cli.loop import run
-from producer.tables import Place
-from producer.tables.places import FORMATS, unusable
+from lmaas.producer.tables import Place
+from lmaas.producer.tables.places import FORMATS, unusable
 
 #: Formats of a picture.
 _PICTURES: Final = (".png", ".svg", ".pdf")

@@ -12,12 +12,12 @@ from aio_pika.abc import AbstractConnection
 from rich.console import Console
 from rich.table import Table
 
-from broker_config.definitions import definitions
-from broker_config.errors import BrokerError
-from broker_config.hosts import connect
-from broker_config.local_node import LocalNode
-from broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
-from broker_config.topology import Difference, Topology, declare, difference, topology
+from lmaas.broker_config.definitions import definitions
+from lmaas.broker_config.errors import BrokerError
+from lmaas.broker_config.hosts import connect
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
+from lmaas.broker_config.topology import Difference, Topology, declare, difference, topology
 from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run

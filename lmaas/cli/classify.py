@@ -13,16 +13,24 @@ from typing import Any, Final
 import click
 import msgspec
 
-from broker_config.errors import LmaasError
-from broker_config.settings import Settings, masked
+from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
 from lmaas.cli.options import setting
-from producer.bulk import CHECKPOINT_ROWS, Classifier, Progress, Run, Summary, Task, classify_texts
-from producer.tables import PIPE, Answers, Chunk, Place, Table, Wanted
-from producer.tables.json_lines import JsonLines
-from producer.tables.places import FORMATS
-from producer.tables.plain import Plain
+from lmaas.producer.bulk import (
+    CHECKPOINT_ROWS,
+    Classifier,
+    Progress,
+    Run,
+    Summary,
+    Task,
+    classify_texts,
+)
+from lmaas.producer.tables import PIPE, Answers, Chunk, Place, Table, Wanted
+from lmaas.producer.tables.json_lines import JsonLines
+from lmaas.producer.tables.places import FORMATS
+from lmaas.producer.tables.plain import Plain
 
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
 _SHOWN_CHARACTERS: Final = 60
@@ -85,11 +93,11 @@ class _Way:
         self.version = version
         self.manifest_sha256: str | None = None
         if through_queue:
-            from producer.client import Client
+            from lmaas.producer.client import Client
 
             self.classifier = Client(settings)
         else:
-            from workers.pool import Pool
+            from lmaas.workers.pool import Pool
 
             pool = Pool(settings, model, version)
             self.classifier = pool

@@ -17,17 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from broker_config.errors import LmaasError
-from broker_config.messages import ItemError, Request, decode_request
-from broker_config.settings import Settings
+from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.messages import ItemError, Request, decode_request
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
-from producer import dead_letters
-from producer.checkpoint import PartialFile, Pipe
-from producer.dead_letters import Letter, Outcome, Report
-from producer.parked import Filter, Parked, exported
-from producer.tables import Place
+from lmaas.producer import dead_letters
+from lmaas.producer.checkpoint import PartialFile, Pipe
+from lmaas.producer.dead_letters import Letter, Outcome, Report
+from lmaas.producer.parked import Filter, Parked, exported
+from lmaas.producer.tables import Place
 
 #: Characters of a text or a reason that are shown.
 SHOWN_CHARACTERS: Final = 100

@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import of_items
 from lmaas.cli.loop import run
-from producer import batch
-from producer.batch import Jobs
-from producer.collect import Counts, collect
-from producer.tables import Place
-from producer.tables.places import FORMATS
+from lmaas.producer import batch
+from lmaas.producer.batch import Jobs
+from lmaas.producer.collect import Counts, collect
+from lmaas.producer.tables import Place
+from lmaas.producer.tables.places import FORMATS
 
 
 @click.group(invoke_without_command=True)

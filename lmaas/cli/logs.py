@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from broker_config.settings import LogFormat
+from lmaas.broker_config.settings import LogFormat
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from broker_config.errors import DataError, ModelDamaged, ModelError
-from broker_config.settings import Settings
-from broker_config.topology import is_model_name
+from lmaas.broker_config.errors import DataError, ModelDamaged, ModelError
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
-from workers.repository import ModelVersion, Repository, read_version, verify
+from lmaas.workers.repository import ModelVersion, Repository, read_version, verify
 
 
 @click.group(invoke_without_command=True)

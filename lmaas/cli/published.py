@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from broker_config.errors import SettingsError
+from lmaas.broker_config.errors import SettingsError
 
 
 @contextlib.contextmanager

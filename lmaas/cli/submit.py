@@ -8,16 +8,16 @@ from typing import Any
 import click
 import msgspec
 
-from broker_config.messages import Code, Item, ItemError, text_item
-from broker_config.settings import Settings
+from lmaas.broker_config.messages import Code, Item, ItemError, text_item
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.loop import run
-from producer.batch import Jobs
-from producer.journal import JobEntry
-from producer.tables import Chunk, Place, Table, Wanted, open_table
-from producer.tables.chunks import ABSENT
-from producer.tables.places import FORMATS
-from producer.threads import beside
+from lmaas.producer.batch import Jobs
+from lmaas.producer.journal import JobEntry
+from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
+from lmaas.producer.tables.chunks import ABSENT
+from lmaas.producer.tables.places import FORMATS
+from lmaas.producer.threads import beside
 
 
 @click.command()

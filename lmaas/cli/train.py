@@ -14,14 +14,14 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from broker_config.errors import TrainingError
-from broker_config.settings import Settings
-from broker_config.topology import is_model_name
+from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 
 if TYPE_CHECKING:
-    from training.train import Progress as Report
-    from training.train import Recipe
+    from lmaas.training.train import Progress as Report
+    from lmaas.training.train import Recipe
 
 
 @click.command()
@@ -63,8 +63,8 @@ def command(
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
     console = Console(stderr=True)
     with console.status("starting TensorFlow"):
-        from training.datasets import download_imdb, load_dataset
-        from training.train import Recipe, train
+        from lmaas.training.datasets import download_imdb, load_dataset
+        from lmaas.training.train import Recipe, train
     with console.status(f"reading {data or 'IMDB, from its authors'}"):
         data = data or download_imdb(platformdirs.user_cache_path("lmaas"))
         dataset = load_dataset(data, test=test_data, text=text_column, label=label_column)
@@ -127,8 +127,8 @@ def _bar(console: Console) -> Iterator[Report]:
 
 
 def _conclude(path: Path) -> None:
-    from training.evaluate import Evaluation
-    from workers.repository import read_version
+    from lmaas.training.evaluate import Evaluation
+    from lmaas.workers.repository import read_version
 
     metrics = msgspec.convert(read_version(path).manifest.metrics, Evaluation)
     Console().print(metrics.as_table())

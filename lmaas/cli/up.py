@@ -11,8 +11,8 @@ from typing import Any
 import click
 import msgspec
 
-from broker_config.local_node import LocalNode
-from broker_config.settings import STATE_FOLDER, UP_FILE, Settings
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.settings import STATE_FOLDER, UP_FILE, Settings
 from lmaas.cli import logs, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import published

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from broker_config.errors import (
+from lmaas.broker_config.errors import (
     BrokerRefused,
     LmaasError,
     ModelError,
@@ -22,12 +22,12 @@ from broker_config.errors import (
     TopologyMismatch,
     WorkerStuck,
 )
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.signals import on_signal
-from workers.supervisor import PERMANENT, Supervisor
+from lmaas.workers.supervisor import PERMANENT, Supervisor
 
 LAST_PORT: Final = 65_535
 
@@ -82,7 +82,7 @@ async def serve(
 
     `ready` is called once it consumes, `force` at every signal but the first.
     """
-    from workers.worker import Worker  # a supervisor of several needs no model runtime
+    from lmaas.workers.worker import Worker  # a supervisor of several needs no model runtime
 
     worker = Worker(settings, served, mortal=True)
     on_signal(worker.stop, force)
@@ -104,7 +104,7 @@ async def serve(
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
     """`count` workers, each in a process of its own."""
-    supervisor = Supervisor(serve_in_child, (settings, served), count, "workers.worker")
+    supervisor = Supervisor(serve_in_child, (settings, served), count, "lmaas.workers.worker")
     on_signal(supervisor.stop, supervisor.force)
     await supervisor.run()
 

@@ -7,9 +7,9 @@ stopped at the border of a chunk can go on there.
 
 from __future__ import annotations
 
-from producer.tables import delimited, json_lines, parquet, plain
-from producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
-from producer.tables.places import PIPE, Place, open_input
+from lmaas.producer.tables import delimited, json_lines, parquet, plain
+from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
+from lmaas.producer.tables.places import PIPE, Place, open_input
 
 __all__ = [
     "PIPE",

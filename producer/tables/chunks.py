@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError
 
 #: A chunk ends at this many rows, or with the row that brings it to this many bytes.
 CHUNK_ROWS: Final = 1024

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from broker_config.errors import DataError
-from producer.tables.chunks import (
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
@@ -22,7 +22,7 @@ from producer.tables.chunks import (
     kept_columns,
     to_bytes,
 )
-from producer.tables.places import Input, Lines
+from lmaas.producer.tables.places import Input, Lines
 
 #: Characters of one field; the parser holds four bytes for each.
 FIELD_CHARACTERS: Final = 16 * 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from producer.tables.chunks import (
+from lmaas.producer.tables.chunks import (
     ABSENT,
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -24,7 +24,7 @@ from producer.tables.chunks import (
     Wanted,
     well_formed,
 )
-from producer.tables.places import Input, Lines
+from lmaas.producer.tables.places import Input, Lines
 
 _encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder().decode

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from broker_config.errors import DataError
-from producer.tables.chunks import (
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
@@ -23,7 +23,7 @@ from producer.tables.chunks import (
     kept_columns,
     well_formed,
 )
-from producer.tables.places import Place, arrow, unusable
+from lmaas.producer.tables.places import Place, arrow, unusable
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024

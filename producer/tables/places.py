@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
-from broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError
 
 #: The name of standard input and output.
 PIPE: Final = "-"

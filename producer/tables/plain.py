@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from producer.tables.chunks import (
+from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
@@ -21,7 +21,7 @@ from producer.tables.chunks import (
     kept_columns,
     to_bytes,
 )
-from producer.tables.places import Input, Lines
+from lmaas.producer.tables.places import Input, Lines
 
 COLUMN: Final = "text"
 

@@ -15,8 +15,8 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -28,7 +28,7 @@ SHORT = ("--seconds", "1.5", "--callers", "8")
 SIGNALLING = """
 import os, sys
 from lmaas import cli
-from producer.client import Client
+from lmaas.producer.client import Client
 
 name, left, number, pid = sys.argv.pop(1), *(int(sys.argv.pop(1)) for _ in range(3))
 original, enter = getattr(Client, name), Client.__aenter__

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 
 

@@ -21,8 +21,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lmaas.cli.exits import Exit
-from producer.bulk import CHECKPOINT_ROWS
-from workers.repository import MODEL, Calibration, Manifest, Preprocessing
+from lmaas.producer.bulk import CHECKPOINT_ROWS
+from lmaas.workers.repository import MODEL, Calibration, Manifest, Preprocessing
 
 #: A good word speaks for "positive", a bad one against it, any other for neither.
 WORDS = ("good", "bad")
@@ -76,7 +76,7 @@ def save_tiny_model(root: Path, version: str = "1") -> None:
 STOPPING = """
 import os, sys
 from lmaas import cli
-from workers.pool import Pool
+from lmaas.workers.pool import Pool
 
 run, packs, number = Pool.run, int(sys.argv.pop(1)), int(sys.argv.pop(1))
 

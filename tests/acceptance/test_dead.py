@@ -17,9 +17,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, encode
-from broker_config.settings import Settings
-from broker_config.topology import declare, topology
+from lmaas.broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, encode
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import declare, topology
 from lmaas.cli.exits import Exit
 
 IDS = [f"{number:032x}" for number in range(6)]

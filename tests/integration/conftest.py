@@ -24,19 +24,19 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 from yarl import URL
 
-from broker_config.estimator import Estimator
-from broker_config.local_node import LocalNode
-from broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
-from broker_config.scheduling import LANES, Cost
-from broker_config.settings import Settings
-from broker_config.topology import declare, routing_key, topology
-from producer.batch import Jobs
-from producer.client import Client
-from producer.publishing import PackPublisher
-from workers.answering import Pack
-from workers.consumer import Consumer, Delivery
-from workers.replier import Answer
-from workers.worker import Worker
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
+from lmaas.broker_config.scheduling import LANES, Cost
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import declare, routing_key, topology
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.publishing import PackPublisher
+from lmaas.workers.answering import Pack
+from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.replier import Answer
+from lmaas.workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "models"
 #: Seconds after which something that should happen has failed to.
@@ -446,8 +446,8 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> None:
     def estimator(cost: Cost | None = None) -> Estimator:
         return Estimator(Cost(0.0, PER_BYTE))
 
-    monkeypatch.setattr("producer.publishing.Estimator", estimator)
-    monkeypatch.setattr("workers.execution.Estimator", estimator)
+    monkeypatch.setattr("lmaas.producer.publishing.Estimator", estimator)
+    monkeypatch.setattr("lmaas.workers.execution.Estimator", estimator)
 
 
 class Double(float):

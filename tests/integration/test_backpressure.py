@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 import lmaas
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
 from tests.integration.conftest import (
     LIMIT,
     Sender,

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.errors import TopologyMismatch
-from broker_config.local_node import LocalNode
-from broker_config.scheduling import LANES, lane
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.errors import TopologyMismatch
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.scheduling import LANES, lane
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.workers.prefetch import Prefetch
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
     Sender,
@@ -26,8 +28,6 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
-from workers.prefetch import Prefetch
-from workers.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("priced")
 
@@ -78,7 +78,7 @@ async def test_a_worker_that_is_added_gets_all_that_the_held_one_has_not_taken(
 async def test_a_worker_holds_more_of_a_lane_while_it_is_alone(
     settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     first, second = Stage("first"), Stage("second")
 
     async def held_ahead(seconds: float) -> int:
@@ -306,7 +306,7 @@ async def is_own_empty(settings: Settings, worker: str) -> bool:
 async def test_a_broker_without_the_plugin_ends_a_random_worker_with_its_name(
     rabbitmq: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker_config.node_folder.PLUGIN", "")
+    monkeypatch.setattr("lmaas.broker_config.node_folder.PLUGIN", "")
     async with LocalNode(tmp_path / "plain") as plain:
         random = having(settings, broker_url=plain.url, balance="random")
         with pytest.raises(TopologyMismatch, match="rabbitmq-plugins enable rabbitmq_random"):

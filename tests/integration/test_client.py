@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_config.errors import (
+from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     ItemFailed,
@@ -23,13 +23,13 @@ from broker_config.errors import (
     ModelNotFound,
     TimeLimitExceeded,
 )
-from broker_config.messages import Code, Item, Request
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.messages import Code, Item, Request
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.workers.pool import Pool
+from lmaas.workers.repository import Repository
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, MODELS, depth, serving, until, waiting_packs
-from workers.pool import Pool
-from workers.repository import Repository
-from workers.worker import Worker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 NO_TEXTS: list[tuple[Any, Code]] = [

@@ -13,16 +13,16 @@ from yarl import URL
 from benchmarks.failures.cluster import MAY_PAUSE, Kill, only_lane, stricken
 from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.quorum import Role, node_of
-from broker_config.connection import Session
-from broker_config.hosts import connect
-from broker_config.local_cluster import LocalCluster
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
-from producer.journal import JobEntry, read, record
-from producer.publishing import PackPublisher
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.hosts import connect
+from lmaas.broker_config.local_cluster import LocalCluster
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.journal import JobEntry, read, record
+from lmaas.producer.publishing import PackPublisher
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import depth, having, serving, waiting_packs
-from workers.worker import Worker
 
 GOOD = "a wonderful, moving film"
 #: Seconds for a test.

@@ -24,17 +24,17 @@ import pytest
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
-from broker_config.errors import BrokerError, BrokerUnavailable
-from broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, Result, encode
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
-from producer import dead_letters
-from producer.batch import Jobs
-from producer.checkpoint import PartialFile
-from producer.collect import collect
-from producer.dead_letters import LARGEST_PAGE, Letter, export, purge, read, replay
-from producer.parked import Filter, Parked
-from producer.tables import Place
+from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
+from lmaas.broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, Result, encode
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
+from lmaas.producer import dead_letters
+from lmaas.producer.batch import Jobs
+from lmaas.producer.checkpoint import PartialFile
+from lmaas.producer.collect import collect
+from lmaas.producer.dead_letters import LARGEST_PAGE, Letter, export, purge, read, replay
+from lmaas.producer.parked import Filter, Parked
+from lmaas.producer.tables import Place
 from tests.integration.conftest import (
     LIMIT,
     Proxy,

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from benchmarks.failures.processes import forked_by
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 from tests.integration.conftest import LIMIT, StartWorker, depth, having, until, waiting_packs
 
 GOOD = "a wonderful, moving film"

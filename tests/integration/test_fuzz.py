@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.failures.fuzz import fuzz
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 MESSAGES = 2_000
 #: Bytes by which a worker may grow that has seen few messages before.

@@ -22,13 +22,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.failures.processes import forked_by
-from broker_config.errors import BrokerUnavailable
-from broker_config.local_node import LocalNode
-from broker_config.messages import Headers, Item, Request
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
-from producer.client import Client
-from producer.publishing import PackPublisher
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.producer.publishing import PackPublisher
+from lmaas.workers import watch
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
     Sender,
@@ -41,9 +44,6 @@ from tests.integration.conftest import (
     serving,
     until,
 )
-from workers import watch
-from workers.consumer import Consumer
-from workers.worker import Worker
 
 GOOD = "a wonderful, moving film"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -477,7 +477,7 @@ async def test_a_client_that_nobody_asks_loads_no_library_for_it(
     settings: Settings, worker: Worker
 ) -> None:
     code = (
-        "import asyncio, sys, lmaas, lmaas.cli.worker, workers.worker\n"
+        "import asyncio, sys, lmaas, lmaas.cli.worker, lmaas.workers.worker\n"
         "async def call():\n"
         "    async with lmaas.Client() as client:\n"
         "        await client.classify('sentiment', 'a good film')\n"
@@ -512,7 +512,7 @@ async def test_the_lines_of_a_worker_are_json_on_request(
     for action in ("deadline_exceeded", "reply_unclaimed"):
         line = lines[action]
         assert (line["job"], line["chunk"], line["trace"]) == ("night", 7, TRACE)
-        assert line["logger"].startswith("workers.")
+        assert line["logger"].startswith("lmaas.workers.")
         assert line["process"] == worker.pid
         assert line["time"].endswith("Z")
     assert lines["worker_ready"]["worker"].endswith(f"-{worker.pid}")

@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_config.errors import DataError, JobError, MessageError, ModelNotFound
-from broker_config.messages import Code, Result
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
-from producer.collect import collect
-from producer.journal import JobEntry
-from producer.tables import Place
+from lmaas.broker_config.errors import DataError, JobError, MessageError, ModelNotFound
+from lmaas.broker_config.messages import Code, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.collect import collect
+from lmaas.producer.journal import JobEntry
+from lmaas.producer.tables import Place
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, depth, serving, until, waiting_packs
-from workers.worker import Worker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 

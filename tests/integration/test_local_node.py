@@ -17,9 +17,9 @@ import aio_pika
 import psutil
 import pytest
 
-from broker_config import local_node
-from broker_config.errors import LocalNodeError
-from broker_config.local_node import LocalNode
+from lmaas.broker_config import local_node
+from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.local_node import LocalNode
 
 pytestmark = pytest.mark.usefixtures("rabbitmq")
 
@@ -28,7 +28,7 @@ GONE = 20
 
 PARENT = """
 import asyncio, sys
-from broker_config.local_node import LocalNode
+from lmaas.broker_config.local_node import LocalNode
 
 async def main():
     async with LocalNode(sys.argv[1]):
@@ -267,8 +267,8 @@ async def test_a_damaged_record_is_told(tmp_path: Path) -> None:
 async def test_without_rabbitmq_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker_config.local_node._PACKAGED", str(tmp_path))
-    monkeypatch.setattr("broker_config.local_node._HOMEBREW", ())
+    monkeypatch.setattr("lmaas.broker_config.local_node._PACKAGED", str(tmp_path))
+    monkeypatch.setattr("lmaas.broker_config.local_node._HOMEBREW", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LocalNodeError, match="apt install rabbitmq-server"):
         await LocalNode(tmp_path / "node").start()

@@ -13,22 +13,23 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from broker_config.errors import (
+from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     JobError,
     LmaasError,
     MessageError,
 )
-from broker_config.hosts import HEAD_START, connect
-from broker_config.local_node import LocalNode
-from broker_config.messages import Headers, Item, Request
-from broker_config.publisher import Publisher
-from broker_config.settings import Settings
-from broker_config.topology import MOST_HELD
-from producer.batch import Jobs
-from producer.client import Client
-from producer.publishing import PackPublisher
+from lmaas.broker_config.hosts import HEAD_START, connect
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import MOST_HELD
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.publishing import PackPublisher
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     Proxy,
     Stage,
@@ -44,7 +45,6 @@ from tests.integration.conftest import (
     waiting_packs,
 )
 from tests.integration.test_reconnect import classified
-from workers.worker import Worker
 
 GOOD = "a wonderful, moving film"
 #: Seconds in which consumers are back once the broker is.

@@ -14,9 +14,9 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import forked_by
-from broker_config.messages import Code, Request, Result
-from broker_config.settings import Settings
-from producer.client import Client
+from lmaas.broker_config.messages import Code, Request, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
 from tests.integration.conftest import (
     LIMIT,
     StartWorker,

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_config import node_folder
-from broker_config.connection import Session
-from broker_config.errors import BrokerUnavailable
-from broker_config.local_node import LocalNode, installed_server
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
+from lmaas.broker_config import node_folder
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.local_node import LocalNode, installed_server
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import Proxy, depth, serving, until, waiting_packs
-from workers.worker import Worker
 
 GOOD = "a wonderful, moving film"
 #: Seconds for thousands of texts with a restart of the broker in between.

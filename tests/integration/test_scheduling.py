@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
-from broker_config.errors import TimeLimitExceeded
-from broker_config.estimator import Estimator
-from broker_config.messages import Code, Item, Request
-from broker_config.scheduling import LANES, Cost
-from broker_config.settings import Settings
-from producer.batch import Jobs
-from producer.client import Client
+from lmaas.broker_config.errors import TimeLimitExceeded
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import Code, Item, Request
+from lmaas.broker_config.scheduling import LANES, Cost
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.execution import Execution
+from lmaas.workers.prefetch import Prefetch
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
     PER_BYTE,
@@ -29,10 +33,6 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
-from workers.consumer import Consumer
-from workers.execution import Execution
-from workers.prefetch import Prefetch
-from workers.worker import Worker
 
 pytestmark = pytest.mark.usefixtures("lanes")
 
@@ -379,7 +379,7 @@ async def test_when_its_own_lane_is_gone_a_misplaced_pack_is_run_where_it_is(
     settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await sender.raw("misplaced", 5.0, "instant")
-    monkeypatch.setattr("workers.consumer.routing_key", lambda model, lane: "no.such.lane")
+    monkeypatch.setattr("lmaas.workers.consumer.routing_key", lambda model, lane: "no.such.lane")
     stage = Stage()
     async with stage.serving(settings):
         await sender.replies(1)
@@ -528,7 +528,7 @@ async def flood(settings: Settings, count: int) -> list[str]:
 async def test_tiny_packs_make_the_prefetch_of_their_lane_grow(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     first = Prefetch().wanted("instant")
     stage = Stage()
     stage.cast(settings)
@@ -546,7 +546,7 @@ async def test_tiny_packs_make_the_prefetch_of_their_lane_grow(
 async def test_nothing_is_lost_or_doubled_while_lanes_are_consumed_anew(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     monkeypatch.setattr(Prefetch, "better", lambda _, lane, now, **__: 3 if now == 7 else 7)
     stage = Stage()
     async with stage.serving(settings):
@@ -560,7 +560,7 @@ async def test_nothing_is_lost_or_doubled_while_lanes_are_consumed_anew(
 async def test_of_long_lanes_a_worker_holds_one_pack_or_two(
     settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     for number in range(40):
         await sender.send(f"{number}", 1.0)
     stage = Stage()
@@ -581,7 +581,7 @@ async def test_of_long_lanes_a_worker_holds_one_pack_or_two(
 async def test_a_prefetch_that_was_set_stays_in_every_lane(
     settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     sizes = dict(zip(LANES, (0.001, 0.01, 0.1, 1.0, 10.0), strict=True))
     for lane, size in sizes.items():
         for number in range(10):
@@ -601,7 +601,7 @@ async def test_a_prefetch_that_was_set_stays_in_every_lane(
 async def test_a_worker_that_drains_consumes_no_lane_anew(
     settings: Settings, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.consumer.TUNING_INTERVAL", 0.0)
+    monkeypatch.setattr("lmaas.workers.consumer.TUNING_INTERVAL", 0.0)
     lanes = Consumer._consume
     anew: list[str] = []
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from broker_config.errors import BrokerUnavailable, ItemFailed, ModelNotFound
-from broker_config.settings import Settings
-from producer.sync import SyncClient
+from lmaas.broker_config.errors import BrokerUnavailable, ItemFailed, ModelNotFound
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.sync import SyncClient
 from tests.integration.conftest import LIMIT, make_lanes, serving, waiting_packs
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"

@@ -12,12 +12,12 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from pamqp.commands import Basic
 
-from broker_config.definitions import definitions
-from broker_config.errors import TopologyMismatch
-from broker_config.local_node import LocalNode
-from broker_config.scheduling import LANES
-from broker_config.settings import Settings
-from broker_config.topology import (
+from lmaas.broker_config.definitions import definitions
+from lmaas.broker_config.errors import TopologyMismatch
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import (
     Names,
     QueueType,
     Topology,
@@ -138,7 +138,7 @@ async def test_a_refused_message_is_parked_and_keeps_its_routing_key(
 async def test_a_retry_returns_to_its_lane_after_the_delay(
     connection: AbstractConnection, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker_config.topology.RETRY_DELAYS", {"soon": 50})
+    monkeypatch.setattr("lmaas.broker_config.topology.RETRY_DELAYS", {"soon": 50})
     names = settings.names
     async with connection.channel() as channel:
         await declare(channel, topology(names, "classic", ["sentiment"]))

@@ -12,13 +12,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from broker_config.errors import TrainingError
-from training import export
-from training.architectures import ARCHITECTURES, Architecture, Sizes
-from training.datasets import Dataset, load_dataset
-from training.train import Recipe, train
-from workers.repository import ModelVersion, Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.errors import TrainingError
+from lmaas.training import export
+from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes
+from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.train import Recipe, train
+from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.runtime import Runtime
 
 RECIPE = Recipe(
     sizes=Sizes(vocabulary=200, pairs=101, triples=101), max_tokens=40, epochs=4, learning_rate=0.02

@@ -19,11 +19,13 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from benchmarks.failures.processes import forked_by
-from broker_config.errors import LmaasError, ModelNotFound
-from broker_config.messages import JSON, MSGPACK, Code, Item, Result
-from broker_config.settings import Settings
-from broker_config.topology import routing_key
-from producer.client import Client
+from lmaas.broker_config.errors import LmaasError, ModelNotFound
+from lmaas.broker_config.messages import JSON, MSGPACK, Code, Item, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import routing_key
+from lmaas.producer.client import Client
+from lmaas.workers.runtime import Runtime
+from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
     StartWorker,
@@ -36,8 +38,6 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
-from workers.runtime import Runtime
-from workers.worker import Worker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 
@@ -254,7 +254,7 @@ async def test_an_inference_that_fails_is_the_error_of_its_own_item(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # pytest-xdist breaks off over a log that no encoding takes.
-    caplog.set_level(logging.CRITICAL, "workers.answering")
+    caplog.set_level(logging.CRITICAL, "lmaas.workers.answering")
     curse(monkeypatch, RuntimeError("cursed \ud800"))
     texts = [GOOD, "cursed", BAD, "", GOOD]
     async with Client(settings) as client:
@@ -329,7 +329,7 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
 async def test_a_pack_over_which_the_worker_has_a_bug_is_parked_and_holds_nothing(
     foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.replier.Replier._answer", None)
+    monkeypatch.setattr("lmaas.workers.replier.Replier._answer", None)
     await foreign.send(request(GOOD))
 
     async def is_parked() -> bool:
@@ -535,7 +535,7 @@ async def test_a_signal_before_they_are_ready_ends_all_workers(start_worker: Sta
 
 def test_a_worker_imports_no_training_libraries() -> None:
     code = (
-        "import sys, workers.worker, lmaas.cli.worker, lmaas.cli.up\n"
+        "import sys, lmaas.workers.worker, lmaas.cli.worker, lmaas.cli.up\n"
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(

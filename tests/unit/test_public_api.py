@@ -18,7 +18,7 @@ def test_all_is_sorted_and_is_the_public_namespace() -> None:
 
 def test_every_error_is_public_and_says_what_it_is() -> None:
     errors = [lmaas.LmaasError, *_below(lmaas.LmaasError)]
-    ours = [error for error in errors if error.__module__ == "broker_config.errors"]
+    ours = [error for error in errors if error.__module__ == "lmaas.broker_config.errors"]
     assert {error.__name__ for error in ours} <= set(lmaas.__all__)
     for error in ours:
         assert error.__doc__

@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError
 
 Ids = npt.NDArray[np.int32]
 _Hashes = npt.NDArray[np.uint64]

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks import balance, simulator
 from benchmarks.balance import FAST, LOAD, PACES, SLOW, TUNED, WAYS, Added, Mixed, Speed, shared
-from broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings
 
 
 @pytest.mark.parametrize("servers", [1, 3])
@@ -27,8 +27,8 @@ def test_arrivals_are_at_the_load():
 
 
 def test_paces_are_what_the_comment_says():
-    from broker_config.scheduling import lane, misplaced
-    from workers.ready_queue import JOIN_SECONDS
+    from lmaas.broker_config.scheduling import lane, misplaced
+    from lmaas.workers.ready_queue import JOIN_SECONDS
 
     assert 2 * FAST > JOIN_SECONDS
     assert misplaced(lane(FAST), SLOW) is None

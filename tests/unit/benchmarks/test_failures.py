@@ -17,8 +17,8 @@ from benchmarks.failures.frames import Held
 from benchmarks.failures.job import rows_before
 from benchmarks.failures.malformed import malformed, number_of
 from benchmarks.failures.poison import Poison, poison_of
-from broker_config.settings import Settings
-from workers.answering import read
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.answering import read
 
 CALM = [Row(str(number), "positive", f"0.{number}", "") for number in range(5)]
 BAD = {2: Poison.SEGFAULT}

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.failures.comparison import Row, Verdict, row_of
 from benchmarks.failures.job import numbered
 from benchmarks.failures.waiting import Found, report
-from broker_config.messages import ItemError, Result
+from lmaas.broker_config.messages import ItemError, Result
 
 
 def test_every_text_of_a_job_is_another_one() -> None:

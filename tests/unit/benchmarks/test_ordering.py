@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import ordering, queueing, rig, simulator, traces
 from benchmarks.open_loop import Packs, Run
-from broker_config.scheduling import LANES, place
-from broker_config.settings import Settings
+from lmaas.broker_config.scheduling import LANES, place
+from lmaas.broker_config.settings import Settings
 
 
 def test_sizes_have_the_moments_that_were_asked_for() -> None:

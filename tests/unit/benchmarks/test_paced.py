@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import paced
-from broker_config.messages import Item
-from workers.runtime import Runtime
+from lmaas.broker_config.messages import Item
+from lmaas.workers.runtime import Runtime
 
 
 def test_answer_is_held_back(monkeypatch):

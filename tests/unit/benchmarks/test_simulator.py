@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import queueing, simulator
 from benchmarks.queueing import Seconds
 from benchmarks.simulator import Policy, ageing, fifo, levels, replay, sjf
-from broker_config.scheduling import LANES, lane
+from lmaas.broker_config.scheduling import LANES, lane
 
 JOBS = 100_000
 PARTS = (np.arange(JOBS) + 0.5) / JOBS

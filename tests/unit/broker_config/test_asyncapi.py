@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import yaml
 
-from broker_config import asyncapi
-from broker_config.messages import Headers, Reply, Request
+from lmaas.broker_config import asyncapi
+from lmaas.broker_config.messages import Headers, Reply, Request
 
-COMMITTED = Path(asyncapi.__file__).parents[1] / "docs" / "asyncapi.yaml"
+COMMITTED = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def document() -> Any:
 
 def test_the_committed_document_is_up_to_date() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == asyncapi.render(), (
-        "run: python -m broker_config.asyncapi > docs/asyncapi.yaml"
+        "run: python -m lmaas.broker_config.asyncapi > docs/asyncapi.yaml"
     )
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker_config.connection import connect
-from broker_config.errors import BrokerUnavailable
-from broker_config.settings import Settings
+from lmaas.broker_config.connection import connect
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.settings import Settings
 
 
 async def test_who_closes_each_connection_at_once_is_a_broker_that_is_down(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_config.estimator import CORRECTIONS, Estimator
-from broker_config.scheduling import Cost
+from lmaas.broker_config.estimator import CORRECTIONS, Estimator
+from lmaas.broker_config.scheduling import Cost
 
 COST = Cost(fixed=0.001, per_byte=1e-6)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_config import hosts
-from broker_config.hosts import Pauses
+from lmaas.broker_config import hosts
+from lmaas.broker_config.hosts import Pauses
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.errors import MessageError
-from broker_config.messages import (
+from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
     Code,

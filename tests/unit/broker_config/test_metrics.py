@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from broker_config.messages import Code, ItemError, Reply, Result
-from broker_config.metrics import counted, known, outcomes
+from lmaas.broker_config.messages import Code, ItemError, Reply, Result
+from lmaas.broker_config.metrics import counted, known, outcomes
 
 BAD = Result(id="1", error=ItemError(code=Code.EMPTY_TEXT, message="the text is empty"))
 FOREIGN = Result(id="2", error=ItemError(code="user-4711", message="theirs"))
@@ -51,7 +51,7 @@ def test_a_service_that_exposes_the_default_registry_has_our_names() -> None:
     code = (
         "import prometheus_client\n"
         "from broker_config import metrics\n"
-        "from broker_config.messages import *\n"
+        "from lmaas.broker_config.messages import *\n"
         "metrics.published(); metrics.confirmed(0.01); metrics.reconnected('client 1f publish')\n"
         "metrics.answered(Reply(model='m', results=[Result(id='0', label='x', score=1.0)]))\n"
         "print(prometheus_client.generate_latest().decode())"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.messages import Code
-from broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, TRANSIENT, delay
-from broker_config.topology import RETRY_DELAYS
+from lmaas.broker_config.messages import Code
+from lmaas.broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, TRANSIENT, delay
+from lmaas.broker_config.topology import RETRY_DELAYS
 
 LADDER = list(RETRY_DELAYS)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.scheduling import (
+from lmaas.broker_config.scheduling import (
     LANES,
     MAX_PRIORITY,
     MOST,

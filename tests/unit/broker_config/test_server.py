@@ -8,7 +8,7 @@ from typing import Any
 import aiormq.connection
 import pytest
 
-from broker_config.server import alarm, largest_message
+from lmaas.broker_config.server import alarm, largest_message
 
 MIB = 1024**2
 
@@ -46,6 +46,6 @@ def test_the_reason_for_an_alarm_is_heard_at_any_log_level(
     assert alarm(one) == "low on disk"  # type: ignore[arg-type]
     assert alarm(other) == "memory or disk alarm"  # type: ignore[arg-type]
     assert [(line.name, line.message) for line in caplog.records] == [
-        ("broker_config.server", "the broker blocks publishers: low on disk"),
-        ("broker_config.server", "the broker takes messages again"),
+        ("lmaas.broker_config.server", "the broker blocks publishers: low on disk"),
+        ("lmaas.broker_config.server", "the broker takes messages again"),
     ]

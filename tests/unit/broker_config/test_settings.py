@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.errors import SettingsError
-from broker_config.settings import Settings, masked
+from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.settings import Settings, masked
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_running_private_broker_is_found_and_beaten_by_everything_else(
 ) -> None:
     up = folder / "up.toml"
     up.write_text('broker_url = "amqp://up/"\n')
-    monkeypatch.setattr("broker_config.settings.UP_FILE", up)
+    monkeypatch.setattr("lmaas.broker_config.settings.UP_FILE", up)
     assert Settings.load().broker_url == "amqp://up/"
     (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
     assert Settings.load().broker_url == "amqp://file/"

@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from broker_config.definitions import definitions
-from broker_config.scheduling import LANES
-from broker_config.topology import (
+from lmaas.broker_config.definitions import definitions
+from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.topology import (
     Binding,
     Exchange,
     Names,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker_config import tracing
-from broker_config.messages import Headers
+from lmaas.broker_config import tracing
+from lmaas.broker_config.messages import Headers
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

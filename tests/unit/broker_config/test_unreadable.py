@@ -8,9 +8,9 @@ import pamqp.frame
 import pytest
 from pamqp.header import ContentHeader
 
-from broker_config.errors import MessageError
-from broker_config.messages import decode_request
-from broker_config.unreadable import UNREADABLE, tolerate
+from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.messages import decode_request
+from lmaas.broker_config.unreadable import UNREADABLE, tolerate
 
 tolerate()
 

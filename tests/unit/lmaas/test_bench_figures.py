@@ -7,8 +7,6 @@ from random import Random
 
 import pytest
 
-from broker_config.errors import TimeLimitExceeded
-from broker_config.messages import Code, ItemError, Result
 from lmaas.bench.figures import (
     Latency,
     Phase,
@@ -21,6 +19,8 @@ from lmaas.bench.figures import (
     said,
     size_classes,
 )
+from lmaas.broker_config.errors import TimeLimitExceeded
+from lmaas.broker_config.messages import Code, ItemError, Result
 
 GOOD = Result(id="0", label="positive", score=0.9)
 BAD = Result(id="0", error=ItemError(code=Code.INTERNAL, message="no memory"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_config.settings import Settings
 from lmaas.bench.mix import FEWEST, LOAD, MOST_TEXT, SIZES, departures, packs, seconds_of, shares
+from lmaas.broker_config.settings import Settings
 
 
 def test_packs_have_their_sizes_and_other_texts_in_turn() -> None:

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import pytest
 
-from broker_config.errors import LmaasError, TimeLimitExceeded
-from broker_config.messages import Code, ItemError, Reply, Request, Result
-from broker_config.settings import Settings
 from lmaas.bench import phases
 from lmaas.bench.phases import Plan, measure
 from lmaas.bench.texts import Texts
+from lmaas.broker_config.errors import LmaasError, TimeLimitExceeded
+from lmaas.broker_config.messages import Code, ItemError, Reply, Request, Result
+from lmaas.broker_config.settings import Settings
 
 TOO_LATE = TimeLimitExceeded("no answer")
 ERROR = ItemError(code=Code.INTERNAL, message="no memory")

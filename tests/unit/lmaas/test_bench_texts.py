@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.errors import DataError
 from lmaas.bench.texts import LENGTHS, MADE_UP, made_up, read
-from producer.tables import Place
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import Place
 
 
 def test_made_up_texts_have_words_and_lengths_and_are_always_the_same() -> None:

@@ -55,7 +55,9 @@ def test_a_line_without_an_action_would_be_seen() -> None:
 
 
 def formatted(message: str, *arguments: object, **extra: Any) -> dict[str, Any]:
-    record = logging.LogRecord("workers.x", logging.WARNING, "x.py", 1, message, arguments, None)
+    record = logging.LogRecord(
+        "lmaas.workers.x", logging.WARNING, "x.py", 1, message, arguments, None
+    )
     record.created = 1_700_000_000.0625
     vars(record).update(extra)
     line = JsonLines().format(record)
@@ -70,7 +72,7 @@ def test_a_line_of_json_has_all_that_was_told() -> None:
     assert line == {
         "time": "2023-11-14T22:13:20.062Z",
         "level": "WARNING",
-        "logger": "workers.x",
+        "logger": "lmaas.workers.x",
         "action": "parked",
         "message": "3 went\nwrong",
         "job": "night",

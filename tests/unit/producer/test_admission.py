@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from producer.admission import Admission
+from lmaas.producer.admission import Admission
 
 
 class Broker:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.messages import Code, ItemError, Reply, Result
-from producer.answers import Answers, Chunk, merged
+from lmaas.broker_config.messages import Code, ItemError, Reply, Result
+from lmaas.producer.answers import Answers, Chunk, merged
 
 
 def answer(*results: str) -> Reply:

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_config.errors import DataError, LmaasError, ModelNotFound
-from broker_config.messages import Code, ItemError, Reply, Request, Result
-from broker_config.settings import Settings
-from producer.bulk import Run, Summary, Task, classify_texts
-from producer.checkpoint import partial_path
-from producer.tables import Chunk, Place, Wanted
+from lmaas.broker_config.errors import DataError, LmaasError, ModelNotFound
+from lmaas.broker_config.messages import Code, ItemError, Reply, Request, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.bulk import Run, Summary, Task, classify_texts
+from lmaas.producer.checkpoint import partial_path
+from lmaas.producer.tables import Chunk, Place, Wanted
 
 SETTINGS = Settings(pack_items=256, window=8)
 
@@ -95,7 +95,7 @@ def lines(tmp_path: Path) -> Path:
 @pytest.fixture
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints after every fourth chunk."""
-    monkeypatch.setattr("producer.bulk.CHECKPOINT_ROWS", 4096)
+    monkeypatch.setattr("lmaas.producer.bulk.CHECKPOINT_ROWS", 4096)
 
 
 async def test_rows_keep_their_order(lines: Path, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_resumed_run_ends_with_the_same_bytes(
 async def test_a_slow_run_has_checkpoints_by_time_if_it_is_not_compressed(
     lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, saved: int
 ) -> None:
-    monkeypatch.setattr("producer.bulk.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("lmaas.producer.bulk.CHECKPOINT_SECONDS", 0.0)
     with Run(task(lines, tmp_path / f"out.{suffix}"), SETTINGS) as run:
         with pytest.raises(Gone):
             await run.classify(Fake(stop=breaks_at(40)))
@@ -364,7 +364,7 @@ async def test_a_full_disk_can_be_resumed(
 
     def fill(packs: int) -> None:
         if packs == 60:
-            monkeypatch.setattr("producer.checkpoint.os.fsync", full)
+            monkeypatch.setattr("lmaas.producer.checkpoint.os.fsync", full)
 
     with pytest.raises(DataError, match=r"no space left on device; free some .* --resume"):
         await classify(task(lines, out), Fake(stop=fill))
@@ -384,7 +384,7 @@ async def test_a_disk_that_is_full_at_the_conversion(
         raise OSError(errno.ENOSPC, "error writing bytes to file")
 
     with monkeypatch.context() as patched:
-        patched.setattr("producer.tables.parquet.Parquet._convert", full)
+        patched.setattr("lmaas.producer.tables.parquet.Parquet._convert", full)
         with pytest.raises(DataError, match="no space left"):
             await classify(task(lines, out))
     assert names_in(tmp_path) == ["in.csv", "out.parquet.partial", "out.parquet.partial.json"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.errors import DataError
-from producer.checkpoint import PartialFile
-from producer.tables import Place
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.checkpoint import PartialFile
+from lmaas.producer.tables import Place
 
 
 def test_a_pipe_keeps_its_place(tmp_path: Path) -> None:

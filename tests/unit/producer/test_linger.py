@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker_config.errors import BrokerUnavailable, ModelNotFound, TimeLimitExceeded
-from broker_config.messages import Item, Reply, Request, Result
-from broker_config.settings import Settings
-from producer.linger import Linger
+from lmaas.broker_config.errors import BrokerUnavailable, ModelNotFound, TimeLimitExceeded
+from lmaas.broker_config.messages import Item, Reply, Request, Result
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.linger import Linger
 
 
 class Sender:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker_config.messages import Code, Item, Request, encode
-from broker_config.settings import Settings
-from producer.packing import Entries, packs
+from lmaas.broker_config.messages import Code, Item, Request, encode
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.packing import Entries, packs
 
 SMALL = Settings(pack_items=3, pack_bytes=10, max_item_bytes=20, linger=0.01)
 

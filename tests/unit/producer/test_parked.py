@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from broker_config.messages import (
+from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
     REQUEST,
@@ -29,7 +29,7 @@ from broker_config.messages import (
     Request,
     encode,
 )
-from producer.parked import Filter, Parked, again, describe, exported, lane_key
+from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
 
 ID = "0123456789abcdef0123456789abcdef"
 NOW = 1_700_000_000_000

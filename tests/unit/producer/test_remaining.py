@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from broker_config.messages import Item
-from broker_config.scheduling import Cost
-from producer.remaining import Remaining
+from lmaas.broker_config.messages import Item
+from lmaas.broker_config.scheduling import Cost
+from lmaas.producer.remaining import Remaining
 
 SECONDS = Cost().estimate
 

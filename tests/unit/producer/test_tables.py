@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.errors import DataError
-from producer.tables import Answers, Chunk, Place, Table, Wanted, encoding, open_table
-from producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS
-from producer.tables.places import compressor
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import Answers, Chunk, Place, Table, Wanted, encoding, open_table
+from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS
+from lmaas.producer.tables.places import compressor
 
 RESULTS = ("label", "score", "error")
 
@@ -154,7 +154,7 @@ def test_broken_quotes_are_faults(tmp_path: Path) -> None:
 def test_a_quote_that_swallows_the_file_stops_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.tables.delimited.FIELD_CHARACTERS", 200_000)
+    monkeypatch.setattr("lmaas.producer.tables.delimited.FIELD_CHARACTERS", 200_000)
     path = tmp_path / "a.csv"
     path.write_text('text\nfine\n"' + "x\n" * 200_000)
     before = csv.field_size_limit(200_000)

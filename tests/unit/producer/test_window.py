@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.window import windowed
+from lmaas.producer.window import windowed
 
 
 async def numbers(count: int) -> AsyncIterator[int]:

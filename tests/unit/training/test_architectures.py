@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker_config.errors import TrainingError
-from training import architectures
-from training.architectures import GRID, NGrams, Sizes
-from training.train import padded
+from lmaas.broker_config.errors import TrainingError
+from lmaas.training import architectures
+from lmaas.training.architectures import GRID, NGrams, Sizes
+from lmaas.training.train import padded
 
 VOCABULARY = 12
 TEXT = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=12)

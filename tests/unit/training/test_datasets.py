@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from broker_config.errors import DataError
-from training import datasets
-from training.datasets import Dataset, download_imdb, load_dataset, load_imdb, load_table
+from lmaas.broker_config.errors import DataError
+from lmaas.training import datasets
+from lmaas.training.datasets import Dataset, download_imdb, load_dataset, load_imdb, load_table
 
 REVIEWS = {
     f"aclImdb/{split}/{label}/{number}_{rating}.txt": f"{split} {label} {number}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from training.evaluate import BINS, calibration_error, draw, evaluate, reliability
+from lmaas.training.evaluate import BINS, calibration_error, draw, evaluate, reliability
 
 
 def scores(*positive: float) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

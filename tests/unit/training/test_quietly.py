@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from training import quietly
+from lmaas.training import quietly
 
 
 def test_what_c_code_writes_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_config.settings import Settings
-from workers.repository import Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
 
 MODELS = Path(__file__).parents[3] / "models"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from broker_config.errors import ModelNotFound
-from broker_config.messages import JSON, MSGPACK, Code, Item, Options, Request, encode
-from broker_config.settings import Settings
-from workers import answering
-from workers.answering import Answerer, Pack, read
+from lmaas.broker_config.errors import ModelNotFound
+from lmaas.broker_config.messages import JSON, MSGPACK, Code, Item, Options, Request, encode
+from lmaas.broker_config.settings import Settings
+from lmaas.workers import answering
+from lmaas.workers.answering import Answerer, Pack, read
 
 TEXTS = ("a wonderful film", "dull and boring", "i loved every minute of it", "a waste of time")
 

@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.batcher import LENGTH_STEP, OVERHEAD, ROW_STEP, batches
+from lmaas.workers.batcher import LENGTH_STEP, OVERHEAD, ROW_STEP, batches
 
 LENGTHS = st.lists(st.integers(1, 1_024), max_size=300)
 BOUNDS = st.integers(1, 40_000)

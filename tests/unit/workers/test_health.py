@@ -10,12 +10,12 @@ from unittest.mock import Mock
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from broker_config.messages import Headers
-from broker_config.settings import Settings
-from workers.answering import Pack
-from workers.consumer import Delivery, Lane
-from workers.health import create_app
-from workers.worker import Worker
+from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.answering import Pack
+from lmaas.workers.consumer import Delivery, Lane
+from lmaas.workers.health import create_app
+from lmaas.workers.worker import Worker
 
 Page = Callable[[str], Any]
 

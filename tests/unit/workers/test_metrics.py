@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import prometheus_client
 
-from workers import metrics
+from lmaas.workers import metrics
 
 
 def value(name: str, **labels: str) -> float:

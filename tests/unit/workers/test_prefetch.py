@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_config.scheduling import LANES
-from workers.prefetch import MOST, RECENT, Prefetch, prefetch
+from lmaas.broker_config.scheduling import LANES
+from lmaas.workers.prefetch import MOST, RECENT, Prefetch, prefetch
 
 
 @pytest.mark.parametrize(

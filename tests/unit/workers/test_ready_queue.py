@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from workers.ready_queue import JOIN_ITEMS, JOIN_SECONDS, ReadyQueue
+from lmaas.workers.ready_queue import JOIN_ITEMS, JOIN_SECONDS, ReadyQueue
 
 AGEING = 0.1
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker_config.errors import ModelDamaged, ModelNotFound
-from workers.repository import Repository
+from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
+from lmaas.workers.repository import Repository
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:

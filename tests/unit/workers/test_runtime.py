@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker_config.errors import ModelDamaged
-from broker_config.messages import Code, Item, ItemError, Result
-from workers.repository import ModelVersion, Repository
-from workers.runtime import Runtime
+from lmaas.broker_config.errors import ModelDamaged
+from lmaas.broker_config.messages import Code, Item, ItemError, Result
+from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.runtime import Runtime
 
 SPEECH = (
     "this film was a truly great and moving story with brilliant acting but the plot is dull "

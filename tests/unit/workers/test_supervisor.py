@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from broker_config.errors import LmaasError
-from workers import supervisor
-from workers.supervisor import Ending, Restarts, Supervisor
+from lmaas.broker_config.errors import LmaasError
+from lmaas.workers import supervisor
+from lmaas.workers.supervisor import Ending, Restarts, Supervisor
 
 LIMIT = 30
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_config.errors import DataError
-from workers.preprocess import text as module
-from workers.preprocess.text import FIRST_WORD, UNKNOWN, WORD_BYTES, WordTokenizer
+from lmaas.broker_config.errors import DataError
+from lmaas.workers.preprocess import text as module
+from lmaas.workers.preprocess.text import FIRST_WORD, UNKNOWN, WORD_BYTES, WordTokenizer
 
 #: Of one or two letters, so that known words, unknown ones and separators all turn up often.
 WORDS = ["a", "b", "ab", "é", "ß", "strasse", "中", "😀", "don", "1", "ab" * 8, "ba" * 12, "c" * 32]
