@@ -1,7 +1,7 @@
 """Trains classifiers and exports them into the model repository.
 
-`training.datasets` reads examples, `training.train.train` does the rest. TensorFlow is imported by the
-modules that need it (they call `quietly` first), never by this one.
+`training.datasets` reads examples, `training.train.train` does the rest. TensorFlow is imported by
+the modules that need it (they call `quietly` first), never by this one.
 """
 
 from __future__ import annotations
