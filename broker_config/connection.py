@@ -20,6 +20,7 @@ from aiormq.exceptions import AMQPChannelError, AMQPError
 from lmaas.broker_config import metrics, server
 from lmaas.broker_config.errors import (
     BrokerRefused,
+    BrokerSilent,
     BrokerUnavailable,
 )
 from lmaas.broker_config.hosts import (
@@ -46,7 +47,7 @@ def harmless_when_gone(action: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not is_gone(error):
+        if not (is_gone(error) or isinstance(error, BrokerSilent)):
             raise
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
@@ -99,6 +100,11 @@ class Session:
     @property
     def is_up(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the connection was lost, or has not come back; None while it is up."""
+        return words(self._trouble) if self._trouble and not self.is_up else None
 
     async def channel(self) -> AbstractChannel:
         """The channel; waits while it is away. Raises what keeps it from coming back."""
@@ -204,7 +210,7 @@ class Session:
     ) -> None:
         """A connection or a channel has ended; what was given up before is nobody's loss."""
         if self._connection is connection and (not channel or self._channel in {channel, None}):
-            if isinstance(reason, AMQPError | OSError):
+            if isinstance(reason, AMQPError | OSError | BrokerSilent):
                 self._trouble = reason
             self._channel = None
             self._up.clear()

@@ -5,6 +5,7 @@
     ├── MessageError             a body on the queue does not keep the contract
     ├── BrokerError
     │   ├── BrokerUnavailable    nothing answered in time
+    │   │   └── BrokerSilent     a connection lives, and a method got no answer
     │   ├── BrokerRefused        credentials, virtual host or TLS were refused
     │   ├── TopologyMismatch     the broker has a queue or exchange otherwise
     │   ├── Unroutable           no queue takes the message (an unknown model)
@@ -52,6 +53,10 @@ class BrokerError(LmaasError):
 
 class BrokerUnavailable(BrokerError):
     """The broker did not answer in time."""
+
+
+class BrokerSilent(BrokerUnavailable):
+    """The broker did not answer a method in time, although its connection lives."""
 
 
 class BrokerRefused(BrokerError):

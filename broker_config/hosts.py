@@ -19,6 +19,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from lmaas.broker_config import rpc_timeout
 from lmaas.broker_config.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from lmaas.broker_config.settings import Settings, masked
 
@@ -95,7 +96,10 @@ async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> A
         while urls or trying:
             if urls:
                 connecting = aio_pika.connect(
-                    urls[0], timeout=HANDSHAKE_TIMEOUT, ssl_context=context
+                    urls[0],
+                    timeout=HANDSHAKE_TIMEOUT,
+                    ssl_context=context,
+                    connection_class=rpc_timeout.Connection,
                 )
                 # A task that only `wait` stands for: aiormq may swallow a cancellation of its
                 # caller, who then would go on for ever.

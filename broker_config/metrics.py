@@ -65,6 +65,11 @@ class Metrics:
         self.reconnects = Counter(
             "lmaas_reconnects", "Connections that were lost and came back.", ["link"]
         )
+        self.unanswered = Counter(
+            "lmaas_unanswered_methods",
+            "AMQP methods that the broker did not answer in time: a queue hangs there.",
+            ["method"],
+        )
         self.confirms = Histogram(
             "lmaas_confirm_seconds",
             "From a publish to the broker's confirm, all tries together.",
@@ -83,6 +88,12 @@ _metrics = functools.cache(Metrics)
 def reconnected(session: str) -> None:
     """`session` is its name, whose last word says what it is for; the others are ids."""
     _metrics().reconnects.labels(session.rpartition(" ")[2]).inc()
+
+
+@counted
+def unanswered(method: str) -> None:
+    """The broker did not answer an AMQP method, as `Queue.Declare`, in time."""
+    _metrics().unanswered.labels(method).inc()
 
 
 @counted

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal
 import aio_pika
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from lmaas.broker_config.errors import TopologyMismatch
+from lmaas.broker_config.errors import BrokerSilent, TopologyMismatch
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
@@ -312,6 +312,19 @@ async def difference(
     return found
 
 
+async def hanging(connection: aio_pika.abc.AbstractConnection, wanted: Topology) -> str | None:
+    """What is said of the first queue that does not answer; None when all do, or are missing."""
+    for queue in wanted.queues:
+        try:
+            async with connection.channel() as channel:
+                await channel.get_queue(queue.name)
+        except ChannelNotFoundEntity:
+            pass
+        except BrokerSilent as error:
+            return str(error)
+    return None
+
+
 async def _exchange_problem(
     connection: aio_pika.abc.AbstractConnection, exchange: Exchange
 ) -> str | None:
@@ -324,6 +337,8 @@ async def _exchange_problem(
         return "missing"
     except ChannelPreconditionFailed as error:
         return _reason(error)
+    except BrokerSilent as error:
+        return str(error)
     return None
 
 
@@ -337,6 +352,8 @@ async def _queue_problem(connection: aio_pika.abc.AbstractConnection, queue: Que
         return "missing"
     except ChannelPreconditionFailed as error:
         return _reason(error)
+    except BrokerSilent as error:
+        return str(error)
     return None
 
 

@@ -6,6 +6,7 @@ The public interface; everything else may change between minor versions.
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerRefused,
+    BrokerSilent,
     BrokerUnavailable,
     Busy,
     DataError,
@@ -33,6 +34,7 @@ from lmaas.producer.sync import SyncClient
 __all__ = [
     "BrokerError",
     "BrokerRefused",
+    "BrokerSilent",
     "BrokerUnavailable",
     "Busy",
     "Client",

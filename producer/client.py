@@ -65,7 +65,7 @@ class Client:
             await stack.enter_async_context(self._publisher)
             await stack.enter_async_context(self._replies.session)
             stack.push_async_callback(self._replies.close)
-            self._linger = Linger(self.settings, self._send)
+            self._linger = Linger(self.settings, self._send, self._why_silent)
             stack.push_async_callback(self._linger.close)
             self._stack = stack.pop_all()
         return self
@@ -214,10 +214,19 @@ class Client:
             quiet_since = max(asked, self._replies.last_arrival)
             left = quiet_since + patience - loop.time()
             if left <= 0:
-                why = "is a worker running?" if self.is_ready else "the connection is lost"
-                raise TimeLimitExceeded(f"no answer from model {model!r} for {patience:g} s; {why}")
+                raise TimeLimitExceeded(
+                    f"no answer from model {model!r} for {patience:g} s; {self._why_silent()}"
+                )
             await asyncio.wait([answer], timeout=left)
         return answer.result()
+
+    def _why_silent(self) -> str:
+        """Why there may be no answer, as far as is known."""
+        for session in (self._publisher, self._replies.session):
+            if not session.is_up:
+                why = f": {session.trouble}" if session.trouble else ""
+                return f"the connection is lost{why}"
+        return str(self._publisher.silence or "is a worker running?")
 
 
 def _or_raise(result: Result, errors: Errors) -> Result:

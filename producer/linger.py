@@ -42,11 +42,18 @@ class Linger:
     """
 
     def __init__(
-        self, settings: Settings, send: Callable[[Request, float], Awaitable[Reply]]
+        self,
+        settings: Settings,
+        send: Callable[[Request, float], Awaitable[Reply]],
+        why_silent: Callable[[], str] = lambda: "is a worker running?",
     ) -> None:
-        """`send` takes a request and the seconds until its callers give up."""
+        """`send` takes a request and the seconds until its callers give up.
+
+        `why_silent` says why there may be no answer, for the words of a time limit.
+        """
         self._settings = settings
         self._send = send
+        self._why_silent = why_silent
         self._gatherings: dict[Kind, _Gathering] = {}
         self._on_their_way: dict[asyncio.Task[None], _Gathering] = {}
 
@@ -91,7 +98,7 @@ class Linger:
         except TimeoutError:
             gathering.fail(
                 TimeLimitExceeded(
-                    f"no answer from model {model!r} within {limit:g} s; is a worker running?"
+                    f"no answer from model {model!r} within {limit:g} s; {self._why_silent()}"
                 )
             )
             return

@@ -16,7 +16,14 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, tracing
-from lmaas.broker_config.errors import BrokerError, Busy, MessageError, ModelNotFound, Unroutable
+from lmaas.broker_config.errors import (
+    BrokerError,
+    BrokerSilent,
+    Busy,
+    MessageError,
+    ModelNotFound,
+    Unroutable,
+)
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
 from lmaas.broker_config.publisher import Publisher
@@ -44,6 +51,8 @@ class PackPublisher(Publisher):
         super().__init__(settings, name, self._declare)
         self._admission = Admission(settings.max_waiting, self._depth)
         self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
+        #: Why the broker could not say the depth of a lane, when it was last asked; else None.
+        self.silence: BrokerSilent | None = None
 
     async def __aexit__(
         self,
@@ -173,9 +182,12 @@ class PackPublisher(Publisher):
     async def _depth(self, queue: str) -> int:
         """Ready messages of a queue; none when nobody can say."""
         try:
-            return (await self._counts(queue))[0]
-        except BrokerError:  # the publish itself will say it
+            depth = (await self._counts(queue))[0]
+        except BrokerError as error:  # the publish itself will say it
+            self.silence = error if isinstance(error, BrokerSilent) else None
             return 0
+        self.silence = None
+        return depth
 
     async def _counts(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; none of one that is not there."""

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
 
+from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import STATE_FOLDER, UP_FILE, Settings
+from lmaas.broker_config.topology import Topology, hanging, topology
 from lmaas.cli import logs, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import published
 from lmaas.cli.worker import supervise
+from lmaas.workers.repository import Repository
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at whether every queue of the node answers.
+INTERVAL: Final = 5.0
+#: So many looks in a row at which one does not are believed.
+LOOKS: Final = 2
 
 
 @click.command()
@@ -40,17 +52,41 @@ async def _up(settings: Settings, served: tuple[str, ...]) -> None:
         settings = msgspec.structs.replace(settings, broker_url=node.url)
         with published(UP_FILE, node.url):
             click.echo(f"broker: {settings.broker}, found by the other commands through {UP_FILE}")
-            await _while_up(node, supervise(settings, served, count))
+            models = served or Repository(settings.models).models()
+            wanted = topology(settings.names, settings.queue_type, models)
+            await _first_of(supervise(settings, served, count), keep(node, settings, wanted))
 
 
-async def _while_up(node: LocalNode, work: Coroutine[Any, Any, None]) -> None:
-    """Until the work ends, or the node does: then raises why."""
-    working = asyncio.create_task(work)
-    failing = asyncio.create_task(node.failed())
+async def keep(node: LocalNode, settings: Settings, wanted: Topology) -> None:
+    """Restarts the node whenever one of its queues hangs; raises why when it ends by itself.
+
+    What the queues hold is on disk; clients and workers come back by themselves.
+    """
+    while True:
+        await _first_of(node.failed(), _until_hanging(settings, wanted))
+        await node.restart()
+        log.warning("the broker is back", extra={"action": "node_restarted"})
+
+
+async def _until_hanging(settings: Settings, wanted: Topology) -> None:
+    looks = 0
+    while looks < LOOKS:
+        await asyncio.sleep(INTERVAL)
+        with contextlib.suppress(BrokerUnavailable):  # `failed` notices a node that is gone
+            async with await connect(settings, name="lmaas up watch") as connection:
+                problem = await hanging(connection, wanted)
+            looks = looks + 1 if problem else 0
+    log.error("%s; restarting the broker", problem, extra={"action": "node_restart"})
+
+
+async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Until one of them ends, or raises; the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
     try:
-        await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
-        (working if working.done() else failing).result()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        working.cancel()
-        failing.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

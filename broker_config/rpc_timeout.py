@@ -1,0 +1,55 @@
+"""A connection on which no method waits for ever: without an answer its channel counts as lost.
+
+A queue's process in the broker can hang while its connection lives and sends heartbeats (RabbitMQ
+3.10 has done so after restarts). Declaring, consuming or cancelling there then never returns, and
+neither does anything else on the same channel. aio-pika takes a time limit with each call and has
+none by default; here every call has one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+import aio_pika
+import aiormq
+from pamqp.base import Frame
+
+from lmaas.broker_config import metrics
+from lmaas.broker_config.errors import BrokerSilent
+
+#: Seconds for the broker's answer to one method. A busy broker takes seconds for a durable queue.
+RPC_TIMEOUT: Final = 15.0
+
+_Rpc = Callable[..., Awaitable[Any]]
+
+
+class _Channel(aio_pika.Channel):
+    """Raises BrokerSilent, and counts as lost, when the broker does not answer a method."""
+
+    async def _on_open(self) -> None:
+        await super()._on_open()
+        underlay = cast(aiormq.Channel, await self.get_underlay_channel())
+        underlay.rpc = functools.partial(self._answered, underlay.rpc)  # type: ignore[method-assign]
+
+    async def _answered(self, rpc: _Rpc, frame: Frame, timeout: float | None = None) -> Any:
+        limit = RPC_TIMEOUT if timeout is None else timeout
+        try:
+            return await rpc(frame, timeout=limit)
+        except TimeoutError as error:
+            named = getattr(frame, "queue", "") or getattr(frame, "exchange", "")
+            about = f"{frame.name} {named!r}" if named else frame.name
+            silent = BrokerSilent(
+                f"the broker did not answer {about} within {limit:g} s, while its connection "
+                "lives: a queue hangs there; restart that node of the broker"
+            )
+            metrics.unanswered(frame.name)
+            await self.close_callbacks(silent)
+            raise silent from error
+
+
+class Connection(aio_pika.Connection):
+    """aio-pika's, with a time limit for each method on its channels."""
+
+    CHANNEL_CLASS = _Channel
