@@ -34,6 +34,7 @@ RUN uv sync --frozen --no-cache --no-dev --no-editable --extra training
 FROM python:${PYTHON}-slim-bookworm AS run
 ENV PATH=/opt/lmaas/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     LMAAS_MODELS=/srv/models
 RUN useradd --uid 10001 --create-home lmaas
 WORKDIR /srv

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPChannelError, AMQPError
 
-from lmaas.broker_config import metrics, server
+from lmaas.broker_config import metrics, server, upstream
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerSilent,
@@ -32,11 +32,8 @@ from lmaas.broker_config.hosts import (
     words,
 )
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.unreadable import tolerate
 
 T = TypeVar("T")
-
-tolerate()
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +142,7 @@ class Session:
         transport = self._connection.transport if self._connection else None
         if transport and server.is_blocked(transport.connection):
             return (
-                f"{broker} blocks publishers ({server.alarm(transport.connection)}) and did not "
+                f"{broker} blocks publishers ({upstream.alarm(transport.connection)}) and did not "
                 f"{what} within {limit:g} s; free memory or disk space there"
             )
         reason = reason or (None if self.is_up else self._trouble)

@@ -19,7 +19,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from lmaas.broker_config import rpc_timeout
+from lmaas.broker_config import rpc_timeout, upstream
 from lmaas.broker_config.errors import BrokerRefused, BrokerUnavailable, SettingsError
 from lmaas.broker_config.settings import Settings, masked
 
@@ -57,6 +57,7 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
     Waits up to `settings.connect_timeout` seconds for a broker that is not up yet. Raises
     BrokerUnavailable after that, BrokerRefused at once when no host answers and one says no.
     """
+    upstream.apply()
     context = _tls(settings) if _hosts(settings, name)[0].scheme == "amqps" else None
     pauses = Pauses(GROWTH_AWAY)
     last: BaseException | None = None

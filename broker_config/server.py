@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import aiormq.abc
-import aiormq.connection
-
-log = logging.getLogger(__name__)
 
 #: Bytes of the largest message by the broker's major version (its setting max_message_size).
 LARGEST_MESSAGE: Final = {3: 128 * 1024**2, 4: 16 * 1024**2}
@@ -37,34 +32,3 @@ def is_blocked(connection: aiormq.abc.AbstractConnection) -> bool:
         return False
     waiting.close()
     return True
-
-
-def alarm(connection: aiormq.abc.AbstractConnection) -> str:
-    """The broker's reason for blocking: `low on memory`, `low on disk` or both."""
-    return _alarms.get(connection, "memory or disk alarm")
-
-
-_alarms: WeakKeyDictionary[object, str] = WeakKeyDictionary()
-
-
-class _Alarms(logging.Filter):
-    """Reads aiormq's log, the only place where it tells the reason, and tells it in our own."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        told, arguments = str(record.msg), record.args
-        if "blocked" not in told or not isinstance(arguments, tuple):
-            return logging.getLogger("aiormq").isEnabledFor(record.levelno)
-        connection = arguments[0]
-        if "was blocked by" in told:
-            reason = _alarms[connection] = str(arguments[1])
-            log.warning(
-                "the broker blocks publishers: %s", reason, extra={"action": "broker_blocked"}
-            )
-        else:
-            log.warning("the broker takes messages again", extra={"action": "broker_unblocked"})
-        return False
-
-
-# Its level is here, so that the reason is heard where aiormq's own lines are not wanted.
-aiormq.connection.log.setLevel(logging.WARNING)
-aiormq.connection.log.addFilter(_Alarms())

@@ -3,6 +3,8 @@
 The public interface; everything else may change between minor versions.
 """
 
+import importlib.metadata
+
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerRefused,
@@ -25,11 +27,25 @@ from lmaas.broker_config.errors import (
     Unroutable,
     WorkerStuck,
 )
-from lmaas.broker_config.messages import ItemError, Result
+from lmaas.broker_config.messages import (
+    Item,
+    ItemError,
+    Options,
+    Reply,
+    Request,
+    Result,
+    Tensor,
+    Timings,
+)
 from lmaas.broker_config.settings import Settings
-from lmaas.producer.batch import Jobs
+from lmaas.broker_config.topology import Names
+from lmaas.producer.answers import Chunk
+from lmaas.producer.batch import Jobs, Progress
 from lmaas.producer.client import Client
+from lmaas.producer.journal import JobEntry
 from lmaas.producer.sync import SyncClient
+
+__version__ = importlib.metadata.version("lmaas")
 
 __all__ = [
     "BrokerError",
@@ -37,10 +53,13 @@ __all__ = [
     "BrokerSilent",
     "BrokerUnavailable",
     "Busy",
+    "Chunk",
     "Client",
     "DataError",
+    "Item",
     "ItemError",
     "ItemFailed",
+    "JobEntry",
     "JobError",
     "Jobs",
     "LmaasError",
@@ -49,11 +68,18 @@ __all__ = [
     "ModelDamaged",
     "ModelError",
     "ModelNotFound",
+    "Names",
+    "Options",
+    "Progress",
+    "Reply",
+    "Request",
     "Result",
     "Settings",
     "SettingsError",
     "SyncClient",
+    "Tensor",
     "TimeLimitExceeded",
+    "Timings",
     "TopologyMismatch",
     "TrainingError",
     "Unroutable",

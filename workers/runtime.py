@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from lmaas.broker_config.errors import DataError, ModelDamaged
 from lmaas.broker_config.messages import Code, Item, ItemError, Result
 from lmaas.workers.batcher import batches
+from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.text import WordTokenizer
 from lmaas.workers.repository import MODEL, ModelVersion
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from benchmarks.rig import MODEL
+from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, UNKNOWN
 from lmaas.workers.repository import MODEL as GRAPH
 from lmaas.workers.repository import ModelVersion, Repository

@@ -58,7 +58,6 @@ def configure(level: int = logging.WARNING, log_format: LogFormat = "text") -> N
     if log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())
-    for package in ("broker_config", "producer", "workers", "training", "lmaas"):
-        logging.getLogger(package).setLevel(level)
+    logging.getLogger("lmaas").setLevel(level)
     for library in ("aio_pika", "aiormq", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from lmaas.broker_config.errors import TrainingError
@@ -17,6 +16,7 @@ from lmaas.training import export
 from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes
 from lmaas.training.datasets import Dataset, load_dataset
 from lmaas.training.train import Recipe, train
+from lmaas.workers.ort import onnxruntime
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
 

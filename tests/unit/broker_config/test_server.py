@@ -1,14 +1,12 @@
-"""What a broker's version and its alarms mean."""
+"""What a broker's version means."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import aiormq.connection
 import pytest
 
-from lmaas.broker_config.server import alarm, largest_message
+from lmaas.broker_config.server import largest_message
 
 MIB = 1024**2
 
@@ -28,24 +26,3 @@ MIB = 1024**2
 )
 def test_the_largest_message_by_version(properties: dict[str, Any], limit: int) -> None:
     assert largest_message(properties) == limit
-
-
-class Connection:
-    """Hashable and weakly referable, as aiormq's are."""
-
-
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.CRITICAL])
-def test_the_reason_for_an_alarm_is_heard_at_any_log_level(
-    level: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("aiormq"), "level", level)
-    one, other = Connection(), Connection()
-    # As aiormq writes it; the integration test has it from a broker.
-    aiormq.connection.log.warning("Connection %r was blocked by: %r", one, "low on disk")
-    aiormq.connection.log.warning("Connection %r was unblocked", one)
-    assert alarm(one) == "low on disk"  # type: ignore[arg-type]
-    assert alarm(other) == "memory or disk alarm"  # type: ignore[arg-type]
-    assert [(line.name, line.message) for line in caplog.records] == [
-        ("lmaas.broker_config.server", "the broker blocks publishers: low on disk"),
-        ("lmaas.broker_config.server", "the broker takes messages again"),
-    ]

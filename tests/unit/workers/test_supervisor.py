@@ -150,7 +150,7 @@ async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) 
 async def test_a_process_that_was_ready_is_started_again_however_often_it_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "workers")
+    caplog.set_level(logging.INFO, "lmaas.workers")
     async with running(fail_when_ready, tmp_path, 1) as keeper:
         await until(lambda: len(up(tmp_path)) == 6)
         keeper.stop()

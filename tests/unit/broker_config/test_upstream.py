@@ -1,18 +1,21 @@
-"""Properties that nobody can read."""
+"""What is changed in the libraries below."""
 
 from __future__ import annotations
 
+import logging
 import struct
 
+import aiormq.connection
 import pamqp.frame
 import pytest
 from pamqp.header import ContentHeader
 
+from lmaas.broker_config import upstream
 from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import decode_request
-from lmaas.broker_config.unreadable import UNREADABLE, tolerate
+from lmaas.broker_config.upstream import UNREADABLE, alarm
 
-tolerate()
+upstream.apply()
 
 CORRELATION_ID = 1 << 10
 HEADERS = 1 << 13
@@ -61,3 +64,24 @@ def test_readable_properties_stay_as_they_are() -> None:
     header = received(CORRELATION_ID, b"\x03" + "é1".encode())
     assert header.properties.correlation_id == "é1"
     assert header.properties.content_type is None
+
+
+class Connection:
+    """Hashable and weakly referable, as aiormq's are."""
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.CRITICAL])
+def test_the_reason_for_an_alarm_is_heard_at_any_log_level(
+    level: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("aiormq"), "level", level)
+    one, other = Connection(), Connection()
+    # As aiormq writes it; the integration test has it from a broker.
+    aiormq.connection.log.warning("Connection %r was blocked by: %r", one, "low on disk")
+    aiormq.connection.log.warning("Connection %r was unblocked", one)
+    assert alarm(one) == "low on disk"  # type: ignore[arg-type]
+    assert alarm(other) == "memory or disk alarm"  # type: ignore[arg-type]
+    assert [(line.name, line.message) for line in caplog.records] == [
+        ("lmaas.broker_config.upstream", "the broker blocks publishers: low on disk"),
+        ("lmaas.broker_config.upstream", "the broker takes messages again"),
+    ]
