@@ -7,12 +7,16 @@ ifneq ($(wildcard ../shared/data),)
 export LMAAS_DATASETS ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test check bench chaos clean
+.PHONY: help setup demo test wheel-test coverage check bench chaos clean
 
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    classify example reviews through a private broker"
 	@echo "make test    run the tests; PYTEST_ARGS goes to pytest"
+	@echo "make wheel-test"
+	@echo "             the wheel in environments of its own, beside files with hostile names"
+	@echo "make coverage"
+	@echo "             the tests again, and how much of the package they run"
 	@echo "make check   style and types"
 	@echo "make bench   measure the figures of docs/benchmarks.md"
 	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages;"
@@ -29,6 +33,15 @@ demo:
 test: setup
 	@scripts/with-broker $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
 		$(PYTEST_ARGS)
+
+wheel-test: setup
+	@scripts/with-broker $(PYTHON) -m pytest -m wheel tests/wheel $(PYTEST_ARGS)
+
+coverage: setup
+	@$(PYTHON) -m coverage erase
+	@scripts/with-broker $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--cov --cov-report= $(PYTEST_ARGS)
+	@$(PYTHON) -m coverage report
 
 check: setup
 	.venv/bin/ruff check
@@ -49,5 +62,5 @@ chaos:
 	done; exit $$missed
 
 clean:
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

@@ -33,7 +33,9 @@ def wait_for_the_end(folder: str, index: int, ready: Ready) -> None:
 
     signal.signal(signal.SIGTERM, drained)
     ready()
-    Path(folder, f"{os.getpid()}.up").write_text(str(index))
+    new = Path(folder, f"{os.getpid()}.new")
+    new.write_text(str(index))
+    new.rename(new.with_suffix(".up"))  # whoever sees it finds the number in it
     while True:
         signal.pause()
 
