@@ -1,8 +1,8 @@
 """What LMaaS changes in the libraries below it, and why. Nowhere else is a library patched.
-(`rpc_timeout` adds time limits to connections of our own only.)
 
 Importing LMaaS changes nothing in a process. `apply` does, once, when the first connection to a
-broker is made; what it changes holds for all users of these libraries in the process.
+broker is made; what it changes holds for all users of these libraries in the process. (What
+`rpc_timeout` adds holds for our own connections only, and is no change to a library.)
 """
 
 from __future__ import annotations
