@@ -23,6 +23,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
 from lmaas.producer.rows import answers_of, packs_of
 from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
+from lmaas.producer.tables.chunks import well_formed
 from lmaas.producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,
@@ -36,6 +37,8 @@ CHECKPOINT_SECONDS: Final = 0.5
 HELD_WINDOWS: Final = 8
 #: Failures that are shown at the end.
 SHOWN_FAILURES: Final = 3
+#: Of each, so much.
+FAILURE_CHARACTERS: Final = 300
 
 _VERSION: Final = "the model's version"
 
@@ -131,6 +134,9 @@ class Run:
             "the time of the input's last change": stat
             and str(datetime.fromtimestamp(stat.st_mtime, UTC)),
             "the format of the input": task.source.format,
+            "the encoding of the input": task.source.dialect.encoding or "",
+            "the delimiter of the input": self.table.delimiter,
+            "quotes in the input": self.table.quotes,
             "the format of the output": task.target.format,
             "the text column": task.wanted.text or "",
             "the kept columns": list(self.table.columns),
@@ -343,9 +349,11 @@ async def _ask(classifier: Classifier, request: Request) -> Reply:
 
 
 def _failure(unit: str, line: int, error: str) -> str:
-    """An unreadable row says its line itself."""
+    """One line of bounded length. An unreadable row says its line itself."""
     where = f"{unit} {line}: "
-    return where + error.replace(where, "", 1)
+    words = well_formed(error[:FAILURE_CHARACTERS].replace(where, "", 1))
+    more = "…" if len(error) > FAILURE_CHARACTERS else ""
+    return where + " ".join(words.split()) + more
 
 
 def _check_places(task: Task, *, resume: bool) -> None:

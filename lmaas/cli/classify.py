@@ -17,7 +17,7 @@ from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
-from lmaas.cli.options import setting
+from lmaas.cli.options import dialect, setting
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
     Classifier,
@@ -27,7 +27,7 @@ from lmaas.producer.bulk import (
     Task,
     classify_texts,
 )
-from lmaas.producer.tables import PIPE, Answers, Chunk, Place, Table, Wanted
+from lmaas.producer.tables import PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.tables.plain import Plain
@@ -41,6 +41,7 @@ _SHOWN_CHARACTERS: Final = 60
 @click.option("--text", "texts", multiple=True, help="Classify this text; may be repeated.")
 @click.option("-o", "--output", default=PIPE, help="The file to write; - is standard output.")
 @click.option("--format", "source_format", type=_FORMAT, help="Of INPUT; else by its suffix.")
+@dialect
 @click.option("--output-format", type=_FORMAT, help="Else by the suffix; - takes that of INPUT.")
 @click.option("--text-column", help="The column to classify; else `text`, or the only one.")
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
@@ -112,6 +113,7 @@ def _classify_file(
     *,
     output: str,
     source_format: str | None,
+    dialect: Dialect,
     output_format: str | None,
     text_column: str | None,
     keep: str | None,
@@ -123,7 +125,7 @@ def _classify_file(
     as_json: bool,
     through_queue: bool,
 ) -> Exit:
-    place = Place.of(source, source_format)
+    place = Place.of(source, source_format, dialect)
     way = _Way(settings, model, model_version, through_queue=through_queue)
     task = Task(
         source=place,

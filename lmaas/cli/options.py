@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from lmaas.broker_config.errors import DataError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,3 +40,40 @@ def broker(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how an input file is written; the command gets a Dialect, `dialect`."""
+
+    @functools.wraps(command)
+    def with_dialect(
+        *args: Any,
+        delimiter: str | None,
+        encoding: str | None,
+        quotes: bool | None,
+        **kwargs: Any,
+    ) -> Any:
+        from lmaas.producer.tables import Dialect  # what reads no file does without
+
+        try:
+            named = Dialect(delimiter, encoding, quotes)
+        except DataError as error:
+            raise click.UsageError(str(error)) from error
+        return command(*args, dialect=named, **kwargs)
+
+    options = (
+        click.option("--delimiter", help="Between columns of CSV and TSV; else found, TSV: tab."),
+        click.option(
+            "--encoding", help="cp1252, utf-16, ...; else by the byte order mark, or UTF-8."
+        ),
+        click.option(
+            "--quotes/--no-quotes",
+            default=None,
+            show_default=False,
+            help="Whether quotes may enclose values; else yes in CSV, no in TSV.",
+        ),
+    )
+    decorated: Callable[..., Any] = with_dialect
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated

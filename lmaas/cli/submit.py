@@ -14,8 +14,8 @@ from lmaas.cli import options
 from lmaas.cli.loop import run
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
-from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import ABSENT
+from lmaas.producer.tables import Chunk, Dialect, Place, Table, Wanted, open_table
+from lmaas.producer.tables.chunks import ABSENT, well_formed
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.threads import beside
 
@@ -27,6 +27,7 @@ from lmaas.producer.threads import beside
 @click.option("--text-column", help="Column with the texts.", show_envvar=True)
 @click.option("--id-column", help="Column that names the rows.  [row number, from 0]")
 @click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
+@options.dialect
 @click.option("--job", help="Id of the job.  [made up]")
 @click.option(
     "--top-k", type=click.IntRange(0), default=0, help="Scores of this many labels; 0 for none."
@@ -40,6 +41,7 @@ def command(
     text_column: str | None,
     id_column: str | None,
     file_format: str | None,
+    dialect: Dialect,
     job: str | None,
     top_k: int,
     as_json: bool,
@@ -52,11 +54,11 @@ def command(
     """
     settings = Settings.load(**arguments)
     keep = (id_column,) if id_column else ()
-    table = open_table(Place.of(source, file_format), Wanted(text=text_column, keep=keep))
+    table = open_table(Place.of(source, file_format, dialect), Wanted(text=text_column, keep=keep))
 
     async def submit() -> JobEntry:
         async with Jobs(settings) as jobs:
-            items = _items(table, id_column, settings.max_item_bytes)
+            items = _items(table, settings.max_item_bytes)
             return await jobs.submit(model, items, job=job, version=version, top_k=top_k)
 
     try:
@@ -74,7 +76,9 @@ def command(
         )
 
 
-async def _items(table: Table, id_column: str | None, max_bytes: int) -> AsyncIterator[Item]:
+async def _items(table: Table, max_bytes: int) -> AsyncIterator[Item]:
+    """The only column that is kept, if any, has the ids."""
+    id_column = next(iter(table.columns), None)
     while (chunk := await beside(lambda: next(table.chunks, None))) is not None:
         for item in _chunk_items(chunk, id_column, max_bytes):
             yield item
@@ -82,15 +86,23 @@ async def _items(table: Table, id_column: str | None, max_bytes: int) -> AsyncIt
 
 def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
     numbers = range(chunk.start, chunk.start + len(chunk))
-    ids = chunk.columns[id_column] if id_column else numbers
+    ids = chunk.columns[id_column] if id_column is not None else numbers
     # A row that could not be read has no id: its number stands for it.
     ids = [
         number if one is None or one is ABSENT else one
         for number, one in zip(numbers, ids, strict=True)
     ]
     return [
-        Item(id=str(item_id), error=ItemError(code=Code.UNREADABLE_ROW, message=fault))
+        Item(id=str(item_id), error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))
         else text_item(str(item_id), text, max_bytes)
         for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
     ]
+
+
+def _unreadable(fault: str, max_bytes: int) -> ItemError:
+    """The fault may have all of a row; a message takes no more of it than of a text."""
+    message = well_formed(fault)
+    if len(message) * 4 > max_bytes and len(message.encode()) > max_bytes:
+        message = message.encode()[:max_bytes].decode("utf-8", "ignore") + "…"
+    return ItemError(code=Code.UNREADABLE_ROW, message=message)

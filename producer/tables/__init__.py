@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from lmaas.producer.tables import delimited, json_lines, parquet, plain
 from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
+from lmaas.producer.tables.dialect import Dialect
 from lmaas.producer.tables.places import PIPE, Place, open_input
 
 __all__ = [
     "PIPE",
     "Answers",
     "Chunk",
+    "Dialect",
     "Encoding",
     "Place",
     "Table",
@@ -35,9 +37,9 @@ def open_table(place: Place, wanted: Wanted) -> Table:
     try:
         match place.format:
             case "csv":
-                return delimited.read(source, wanted, ",")
+                return delimited.read(source, wanted, place.dialect)
             case "tsv":
-                return delimited.read(source, wanted, "\t")
+                return delimited.read(source, wanted, place.dialect, tabs=True)
             case "jsonl":
                 return json_lines.read(source, wanted)
             case _:
@@ -51,9 +53,13 @@ def encoding(place: Place, table: Table, results: tuple[str, ...]) -> Encoding:
     """How rows of `table`, with columns of these names for the results, become bytes."""
     match place.format:
         case "csv":
-            return delimited.Delimited(table, results, ",")
+            # Who has semicolons reads them too; what has tabs is called .tsv.
+            delimiter = "," if table.delimiter in {None, "\t"} else table.delimiter
+            return delimited.Delimited(table, results, delimiter)
         case "tsv":
-            return delimited.Delimited(table, results, "\t")
+            # Values of a TSV file without quotes need none; those of others may have tabs.
+            quotes = table.quotes or table.delimiter != "\t"
+            return delimited.Delimited(table, results, "\t", quotes=quotes)
         case "jsonl":
             return json_lines.JsonLines(results)
         case "parquet":

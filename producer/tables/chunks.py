@@ -19,6 +19,9 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: A cell that its row does not have, as the key of another JSON line.
 ABSENT: Final = msgspec.UNSET
 
+#: Names of columns in a message; the others are counted.
+_LISTED: Final = 30
+
 # What "surrogateescape" makes of bytes that are no UTF-8 is U+DC80..U+DCFF; JSON escapes can
 # name the others too, and no encoding takes those.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,32 +37,53 @@ class Wanted:
     #: The columns to keep; None keeps all.
     keep: tuple[str, ...] | None = None
 
+    def names(self) -> set[str]:
+        """The columns that must be there, when there is more than one."""
+        return {shown(name) for name in (self.text or "text", *(self.keep or ()))}
+
     def text_of(self, columns: Sequence[str], name: str) -> str:
-        """The name of the text column; raises DataError when there is none."""
+        """The name of the text column; raises DataError when there is none, or several."""
         if self.text is None and len(columns) == 1:
             return columns[0]
-        text = self.text or "text"
+        text = shown(self.text or "text")
         if text not in columns:
             raise DataError(
                 f"{name}: there is no column {text!r}; name the one with the texts with "
                 f"--text-column ({_listed(columns)})"
             )
+        _check_only(text, columns, name)
         return text
 
     def kept_of(self, columns: Sequence[str], name: str) -> tuple[str, ...]:
-        """The columns to keep, in the order of the file; raises DataError when one is missing."""
+        """The columns to keep, in the order of the file.
+
+        Raises DataError when one that is named is missing, or there several times.
+        """
         if self.keep is None:
             return tuple(columns)
-        for column in self.keep:
+        keep = [shown(column) for column in self.keep]
+        for column in keep:
             if column not in columns:
                 raise DataError(
                     f"{name}: there is no column {column!r} to keep ({_listed(columns)})"
                 )
-        return tuple(column for column in columns if column in self.keep)
+            _check_only(column, columns, name)
+        return tuple(column for column in columns if column in keep)
+
+
+def _check_only(column: str, columns: Sequence[str], name: str) -> None:
+    places = [str(number) for number, each in enumerate(columns, 1) if each == column]
+    if len(places) > 1:
+        raise DataError(
+            f"{name}: columns {', '.join(places)} are all called {column!r}; rename all but one"
+        )
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"columns there: {', '.join(columns)}"
+    # Quoted, as a blank at the end of a name cannot be seen otherwise.
+    names = [repr(column) for column in columns[:_LISTED]]
+    more = f", and {len(columns) - _LISTED:,} more" if len(columns) > _LISTED else ""
+    return f"there are: {', '.join(names)}{more}"
 
 
 @dataclass(slots=True)
@@ -115,6 +139,14 @@ class Table:
     unit: str = "line"
     #: Parquet: column -> Arrow type. Other formats have only texts.
     types: dict[str, Any] = field(default_factory=dict)
+    #: Whether the input had another encoding than UTF-8: no byte of it is worth keeping as it was.
+    decoded: bool = False
+    #: CSV and TSV: what stands between the columns, and whether quotes enclose values.
+    delimiter: str | None = None
+    quotes: bool = True
+    #: CSV and TSV: column -> its name as it is in the file, where that is another: the name of an
+    #: earlier column, or no UTF-8 (`surrogateescape`).
+    titles: dict[str, str] = field(default_factory=dict)
 
 
 class Encoding(Protocol):
@@ -171,6 +203,19 @@ def to_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return _NO_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
+def to_utf8(text: str) -> bytes:
+    """UTF-8, with U+FFFD for what could not be decoded."""
+    return well_formed(text).encode()  # type: ignore[no-any-return]
+
+
+def shown(name: str) -> str:
+    """The name of a column as any format and terminal can have it: bytes that are no UTF-8 as
+    `\\xff`."""
+    if name.isascii():
+        return name
+    return to_bytes(name).decode("utf-8", "backslashreplace")
 
 
 def well_formed(value: Any) -> Any:

@@ -1,16 +1,18 @@
-"""CSV and TSV with a header: quoted where it must be, UTF-8, `\\n` at line ends.
+"""CSV and TSV with a header: UTF-8, `\\n` at line ends, CSV quoted where it must be.
 
-Bytes that are no UTF-8 are kept as they were; a row whose text has some gets an error.
+Bytes that are no UTF-8 are kept as they were; a row whose text has some gets an error. Of a row
+that cannot be read the error has all the text, and the rows around it go on. Columns are told by
+their position: names may be there twice, and need not be UTF-8.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import dialect as dialects
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -20,125 +22,170 @@ from lmaas.producer.tables.chunks import (
     Wanted,
     cell,
     kept_columns,
+    shown,
     to_bytes,
+    to_utf8,
 )
-from lmaas.producer.tables.places import Input, Lines
+from lmaas.producer.tables.dialect import Dialect
+from lmaas.producer.tables.places import Input
+from lmaas.producer.tables.records import Lookahead, Records, allow_long_values
 
-#: Characters of one field; the parser holds four bytes for each.
-FIELD_CHARACTERS: Final = 16 * 1024 * 1024
+#: The delimiter is found in so many lines or bytes at the beginning.
+SAMPLE_LINES: Final = 200
+SAMPLE_BYTES: Final = 256 * 1024
 
-_Row = list[str | None]
-
-
-def read(source: Input, wanted: Wanted, delimiter: str) -> Table:
-    """Raises DataError when there is no header, or not the wanted columns."""
-    rows = _Rows(source, delimiter)
-    header = rows.header()
-    text = header.index(wanted.text_of(header, source.name))
-    kept = wanted.kept_of(header, source.name)
-    chunks = _chunks(rows, header, text, kept)
-    return Table(source.name, kept, chunks, source.close, source.size)
+_Row = Sequence[str | None]
 
 
-class _Rows:
-    """Rows one after the other, each with its first line and what is wrong with it."""
+def read(source: Input, wanted: Wanted, dialect: Dialect, *, tabs: bool = False) -> Table:
+    """The table of an input; `tabs` is for TSV, where quotes are text unless it says otherwise.
 
-    def __init__(self, source: Input, delimiter: str) -> None:
-        # The limit is one for the process; ours only ever raises it.
-        csv.field_size_limit(max(csv.field_size_limit(), FIELD_CHARACTERS))
-        self.source = source
-        self.lines = Lines(source)
-        decoded = (line.decode("utf-8", "surrogateescape") for line in self.lines)
-        self._reader = csv.reader(decoded, delimiter=delimiter, strict=True)
+    Raises DataError when there is no header, not the wanted columns, or no delimiter found.
+    """
+    allow_long_values()
+    lines = Lookahead(source)
+    quotes = not tabs if dialect.quotes is None else dialect.quotes
+    delimiter = _told(lines, dialect.delimiter) or _found(lines, wanted, tabs=tabs, quotes=quotes)
+    # Who says that there are quotes has seen them: what they enclose is taken as it is.
+    records = Records(lines, delimiter, quotes=quotes, suspicious=dialect.quotes is None)
+    titles = _header(records)
+    names = [shown(title) for title in titles]
+    text = names.index(wanted.text_of(names, source.name))
+    keep = set(wanted.kept_of(names, source.name))
+    kept = [position for position, name in enumerate(names) if name in keep]
+    keys = _distinct(names)
+    return Table(
+        source.name,
+        tuple(keys[position] for position in kept),
+        _chunks(records, len(names), text, {keys[position]: position for position in kept}),
+        source.close,
+        source.size,
+        delimiter=delimiter,
+        quotes=quotes,
+        titles={keys[position]: titles[position] for position in kept},
+        decoded=source.decoded,
+    )
 
-    def header(self) -> list[str]:
-        name = self.source.name
-        try:
-            header = next((row for row in self._reader if row), None)
-        except csv.Error as error:
-            raise DataError(f"{name}: line 1: the header cannot be read ({error})") from error
-        if header is None:
-            raise DataError(f"{name}: the file is empty; the first line must name the columns")
-        for column in header:
-            if header.count(column) > 1:
-                raise DataError(f"{name}: line 1: column {column!r} is there twice; rename one")
-        return [to_bytes(column).decode("utf-8", "replace") for column in header]
 
-    def __iter__(self) -> Iterator[tuple[_Row, int, str | None]]:
-        reader = self._reader
-        while True:
-            line = reader.line_num + 1
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield [], line, self._fault(line, error)
-                continue
-            if row:  # an empty line is no row
-                yield row, line, None  # type: ignore[misc]
+def _told(lines: Lookahead, named: str | None) -> str | None:
+    """The delimiter that the user names, or else the first line, which then is no row."""
+    told = dialects.told("".join(lines.first(1, SAMPLE_BYTES)))
+    if told:
+        lines.skip()
+    return named or told
 
-    def _fault(self, line: int, error: csv.Error) -> str:
-        if "field limit" in str(error):
+
+def _found(lines: Lookahead, wanted: Wanted, *, tabs: bool, quotes: bool) -> str:
+    """Raises DataError when it cannot be told."""
+    sample = lines.first(SAMPLE_LINES, SAMPLE_BYTES)
+    if tabs:
+        header = next((line for line in sample if line.strip("\r\n")), "")
+        if "\t" not in header and any(each in header for each in dialects.DELIMITERS):
             raise DataError(
-                f"{self.source.name}: line {line}: a field is longer than "
-                f"{FIELD_CHARACTERS >> 20} Mi characters; is its closing quote missing?"
-            ) from error
-        if "unexpected end" in str(error):
-            swallowed = self._reader.line_num - line + 1
-            return f"line {line}: the quote is never closed ({swallowed:,} lines to the end)"
-        return f"line {line}: {error}"
+                f"{lines.name}: there is no tab in the header; say what is between the columns, "
+                "for example with --delimiter ';', or --delimiter tab if there is only one"
+            )
+        return "\t"
+    found = dialects.found(sample, wanted.names(), quotes=quotes, whole=lines.ended)
+    if found is None:
+        raise DataError(
+            f"{lines.name}: cannot tell what is between the columns; say it, for example with "
+            "--delimiter ';' or --delimiter tab"
+        )
+    return found
 
 
-def _chunks(rows: _Rows, header: list[str], text: int, kept: tuple[str, ...]) -> Iterator[Chunk]:
-    width = len(header)
-    start, full = 0, rows.lines.bytes
+def _header(records: Records) -> list[str]:
+    """The names as they are in the file; raises DataError."""
+    name = records.lines.name
+    header, line, fault = next(iter(records), ([], 0, None))
+    if fault:
+        raise DataError(f"{name}: the header cannot be read: {shown(fault)}")
+    if not header:
+        raise DataError(f"{name}: the file is empty; the first line must name the columns")
+    if any("\0" in column for column in header):
+        raise DataError(
+            f"{name}: line {line}: the header has NUL bytes; if this is UTF-16 without a byte "
+            "order mark, say --encoding utf-16-le"
+        )
+    records.expect(len(header))
+    return header
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names; one that was there before has a number that makes it another: a, b, a_2."""
+    taken = set(names)
+    counts: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        fresh = name
+        counts[name] = number = counts.get(name, 0) + 1
+        while number > 1 and fresh in taken:
+            fresh, number = f"{name}_{number}", number + 1
+        taken.add(fresh)
+        distinct.append(fresh)
+    return distinct
+
+
+def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) -> Iterator[Chunk]:
+    start, full = 0, records.lines.given_bytes
     table: list[_Row] = []
     lines: list[int] = []
     faults: dict[int, str] = {}
 
     def chunk() -> Chunk:
         columns = list(zip(*table, strict=True))
-        by_name = {name: columns[header.index(name)] for name in kept}
-        return Chunk(start, by_name, columns[text], lines, faults, rows.source.position())
+        by_name = {name: columns[position] for name, position in positions.items()}
+        return Chunk(start, by_name, columns[text], lines, faults, records.lines.position())
 
-    for row, line, fault in rows:
-        if fault or len(row) != width:
-            faults[len(table)] = fault or (
-                f"line {line}: expected {width} columns, found {len(row)}"
-            )
-            row = (row + [None] * width)[:width]  # noqa: PLW2901
-        table.append(row)
+    for row, line, fault in records:
+        if fault:
+            faults[len(table)] = fault
+            table.append(([*row] + [None] * width)[:width])
+        else:
+            table.append(row)
         lines.append(line)
-        if len(table) == CHUNK_ROWS or rows.lines.bytes >= full + CHUNK_BYTES:
+        if len(table) == CHUNK_ROWS or records.lines.given_bytes >= full + CHUNK_BYTES:
             yield chunk()
-            start, full = start + len(table), rows.lines.bytes
+            start, full = start + len(table), records.lines.given_bytes
             table, lines, faults = [], [], {}
     if table:
         yield chunk()
 
 
 class Delimited:
-    """Rows with a character between their fields."""
+    """Rows with a character between their fields.
 
-    def __init__(self, table: Table, results: tuple[str, ...], delimiter: str) -> None:
+    With quotes, a value that has the delimiter, a quote or a line break is quoted. Without, values
+    are written as they are: no column of such an input has a delimiter or a line break, and in an
+    error they become `\\t` and `\\n`.
+    """
+
+    def __init__(
+        self, table: Table, results: tuple[str, ...], delimiter: str, *, quotes: bool = True
+    ) -> None:
         self._table = table
         self._results = results
         self._delimiter = delimiter
+        self._field = self._quoted if quotes else _escaped
+        self._bytes = to_utf8 if table.decoded else to_bytes
 
     def header(self) -> bytes:
-        names = map(self._field, (*self._table.columns, *self._results))
-        return to_bytes(self._delimiter.join(names) + "\n")
+        titles = self._table.titles
+        names = [*(titles.get(name, name) for name in self._table.columns), *self._results]
+        return self._bytes(self._delimiter.join(map(self._field, names)) + "\n")
 
     def rows(self, chunk: Chunk, answers: Answers) -> bytes:
         # The csv module writes the same at 14 µs a review instead of 2: it looks at each character.
         columns = [*kept_columns(self._table, chunk), *answers.columns()]
-        fields = [[self._field(value) for value in column] for column in columns]
+        field = self._field
+        fields = [[field(value) for value in column] for column in columns]
         lines = map(self._delimiter.join, zip(*fields, strict=True))
         # Line by line: one wide character would widen a string of all lines.
-        return b"".join([to_bytes(line + "\n") for line in lines])
+        encoded = self._bytes
+        return b"".join([encoded(line + "\n") for line in lines])
 
-    def _field(self, value: object) -> str:
+    def _quoted(self, value: object) -> str:
         text = value if type(value) is str else cell(value)
         if self._delimiter in text or '"' in text or "\n" in text or "\r" in text:
             return f'"{text.replace(chr(34), chr(34) * 2)}"'
@@ -146,3 +193,8 @@ class Delimited:
 
     def finish(self, partial: Path) -> Path:
         return partial
+
+
+def _escaped(value: object) -> str:
+    text = value if type(value) is str else cell(value)
+    return text.replace("\t", "\\t").replace("\n", "\\n")

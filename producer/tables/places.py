@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.dialect import FOUND, Dialect
+from lmaas.producer.tables.unicode import as_utf8
 
 #: The name of standard input and output.
 PIPE: Final = "-"
@@ -46,16 +48,27 @@ class Place:
     format: str
     #: One of COMPRESSIONS, or "".
     compression: str = ""
+    #: Of an input: what its user says about it.
+    dialect: Dialect = FOUND
 
     @property
     def piped(self) -> bool:
         return self.path == PIPE
 
     @classmethod
-    def of(cls, path: str, format: str | None = None) -> Self:  # noqa: A002
-        """By the suffixes of the path, unless a format is given; raises DataError."""
+    def of(
+        cls,
+        path: str,
+        format: str | None = None,  # noqa: A002
+        dialect: Dialect = FOUND,
+    ) -> Self:
+        """By the suffixes of the path, unless a format is given.
+
+        Raises DataError when there is none, or the dialect does not go with it.
+        """
         if path == PIPE:
-            return cls(path, format or "text")
+            dialect.check(path, format or "text")
+            return cls(path, format or "text", dialect=dialect)
         if Path(path).is_symlink():
             path = os.path.realpath(path)  # the link stays, and what it names is written
         suffixes = [suffix.lower() for suffix in Path(path).suffixes]
@@ -68,18 +81,21 @@ class Place:
             )
         if found == "parquet" and compression:
             raise DataError(f"{path}: Parquet compresses itself; leave out {compression}")
-        return cls(path, found, compression)
+        dialect.check(path, found)
+        return cls(path, found, compression, dialect)
 
 
 @dataclass(slots=True)
 class Input:
-    """Decompressed bytes of a file or of standard input."""
+    """Decompressed bytes of a file or of standard input, as UTF-8."""
 
     name: str
     file: BinaryIO
     #: The file as it is on disk; None for a pipe.
     raw: BinaryIO | None
     size: int | None
+    #: Whether it had another encoding.
+    decoded: bool = False
 
     def position(self) -> int:
         """Bytes of the file on disk that were read so far; 0 for a pipe."""
@@ -97,8 +113,9 @@ def open_input(place: Place) -> Input:
     if place.piped:
         # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
         pipe = open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
-        _skip_mark(pipe, "standard input")
-        return Input("standard input", pipe, None, None)
+        name = "standard input"
+        text = as_utf8(pipe, place.dialect.encoding, name)
+        return Input(name, text, None, None, decoded=text is not pipe)
     raw = _open(place.path)
     size = os.fstat(raw.fileno()).st_size
     if not size and Path(place.path).is_file():
@@ -106,14 +123,14 @@ def open_input(place: Place) -> Input:
         raise DataError(f"{place.path}: the file is empty")
     try:
         file = _decompressed(raw, place.compression)
-        _skip_mark(file, place.path)
+        text = as_utf8(file, place.dialect.encoding, place.path)
     except _DAMAGED as error:
         raw.close()
         raise _unreadable(place.path, error) from error
     except DataError:
         raw.close()
         raise
-    return Input(place.path, file, raw, size)
+    return Input(place.path, text, raw, size, decoded=text is not file)
 
 
 def _open(path: str) -> BinaryIO:
@@ -136,15 +153,6 @@ def unusable(path: Path | str, error: OSError) -> DataError:
 def reason(error: OSError) -> str:
     """The operating system's words, without what others put around them."""
     return (os.strerror(error.errno) if error.errno else str(error)).lower()
-
-
-def _skip_mark(file: Any, name: str) -> None:
-    """Step over a byte order mark; raises DataError when it is one of UTF-16."""
-    start = file.peek(3)[:3]
-    if start == b"\xef\xbb\xbf":
-        file.read(3)
-    elif start[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        raise DataError(f"{name}: is UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW")
 
 
 def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:

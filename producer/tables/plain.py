@@ -20,6 +20,7 @@ from lmaas.producer.tables.chunks import (
     cell,
     kept_columns,
     to_bytes,
+    to_utf8,
 )
 from lmaas.producer.tables.places import Input, Lines
 
@@ -30,7 +31,8 @@ def read(source: Input, wanted: Wanted) -> Table:
     """Raises DataError when another column than `text` is wanted."""
     wanted.text_of((COLUMN,), source.name)
     kept = wanted.kept_of((COLUMN,), source.name)
-    return Table(source.name, kept, _chunks(source, kept), source.close, source.size)
+    chunks = _chunks(source, kept)
+    return Table(source.name, kept, chunks, source.close, source.size, decoded=source.decoded)
 
 
 def _chunks(source: Input, kept: tuple[str, ...]) -> Iterator[Chunk]:
@@ -65,7 +67,8 @@ class Plain:
         columns = [*answers.columns(), *kept_columns(self._table, chunk)]
         flat = [[_flat(cell(value)) for value in column] for column in columns]
         # Line by line: one wide character would widen a string of all lines.
-        return b"".join([to_bytes("\t".join(row) + "\n") for row in zip(*flat, strict=True)])
+        encoded = to_utf8 if self._table.decoded else to_bytes
+        return b"".join([encoded("\t".join(row) + "\n") for row in zip(*flat, strict=True)])
 
     def finish(self, partial: Path) -> Path:
         return partial

@@ -208,6 +208,50 @@ def test_pipes(lmaas: Command) -> None:
     }
 
 
+#: What Excel writes in Europe, with a quote that somebody forgot, and a line without columns.
+EXCEL = """Größe;review
+1;"good; they said"
+2;"bad
+3;a good, good film
+4
+5;bad
+"""
+ANSWERS = ("positive", "unreadable_row", "positive", "unreadable_row", "negative")
+
+
+def excel_rows(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(content.decode().splitlines(), delimiter=";"))
+
+
+@pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_file_of_excel(lmaas: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in.csv").write_bytes(EXCEL.replace("\n", "\r\n").encode(name))
+    said = ("--encoding", name) if name == "cp1252" else ()
+    ended = lmaas("in.csv", "--text-column", "review", *said, "-o", "out.csv")
+    assert ended.returncode == Exit.SOME_FAILED, ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+    rows = excel_rows((tmp_path / "out.csv").read_bytes())
+    assert tuple(row["label"] or row["error"].partition(":")[0] for row in rows) == ANSWERS
+    assert rows[0]["review"] == "good; they said"
+    assert (rows[0]["Größe"], rows[4]["Größe"]) == ("1", "5")
+    assert rows[1]["error"].endswith('2;"bad')
+
+
+def test_a_large_file_of_excel_killed_and_resumed(
+    lmaas: Command, reviews: Path, tmp_path: Path
+) -> None:
+    arguments = ("in.tsv", "--delimiter", ",", "--quotes", "--text-column", "review", "-o")
+    (tmp_path / "in.tsv").write_bytes(reviews.read_text().encode("utf-16"))
+    assert lmaas(*arguments, "whole.tsv").returncode == Exit.SOME_FAILED
+    assert lmaas(*arguments, "out.tsv", stop=(120, signal.SIGKILL)).returncode == -signal.SIGKILL
+    other = lmaas("in.tsv", *arguments[1:3], *arguments[4:], "out.tsv", "--resume")
+    assert "quotes in the input was True and is False" in other.stderr
+    assert lmaas(*arguments, "out.tsv", "--resume").returncode == Exit.SOME_FAILED
+    assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+    lmaas("reviews.csv", "--text-column", "review", "-o", "same.tsv")
+    assert (tmp_path / "same.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+
+
 def test_a_full_disk_behind_a_pipe(environment: dict[str, str], reviews: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
@@ -241,12 +285,15 @@ def test_texts(lmaas: Command) -> None:
         ((), Exit.USAGE, "give INPUT"),
         (("missing.csv",), Exit.FAILED, "missing.csv: no such file or directory; check the path"),
         ((".",), Exit.FAILED, "the suffix says no format"),
-        (("reviews.csv",), Exit.FAILED, "columns there: id, review"),
+        (("reviews.csv",), Exit.FAILED, "(there are: 'id', 'review')"),
         (("reviews.csv", "-o", "no/out.csv", "--text-column", "review"), Exit.FAILED, "no folder"),
         (("-", "-o", "out.txt", "--resume"), Exit.FAILED, "a pipe cannot be resumed"),
         (("reviews.csv", "--model", "other"), Exit.FAILED, "no model 'other'"),
         (("--text", "a", "--model-version", "9"), Exit.FAILED, "no version '9'"),
         (("--text", "a", "--processes", "-1"), Exit.USAGE, "processes"),
+        (("reviews.csv", "--delimiter", "ab"), Exit.USAGE, "a delimiter is one character"),
+        (("reviews.csv", "--encoding", "no"), Exit.USAGE, "there is no encoding 'no'"),
+        (("a.txt", "--no-quotes"), Exit.FAILED, "--delimiter and --quotes are for CSV and TSV"),
     ],
 )
 def test_bad_input_is_told_in_one_line(
@@ -301,6 +348,38 @@ def test_the_queue_gives_the_same_bytes(
     assert queued.returncode == ours.returncode == Exit.SOME_FAILED, queued.stderr
     assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
     assert json.loads(queued.stdout)["version"] == "1"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_file_of_excel_through_the_queue(
+    lmaas: Command, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """As one run, and as a job, whose results have what is unreadable too."""
+    (tmp_path / "in.csv").write_bytes(EXCEL.encode("cp1252"))
+    arguments = ("in.csv", "--text-column", "review", "--encoding", "cp1252")
+    assert lmaas(*arguments, "-o", "a.csv").returncode == Exit.SOME_FAILED
+    assert lmaas(*arguments, "-o", "b.csv", "--queue").returncode == Exit.SOME_FAILED
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lmaas", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    submitted = run("submit", *arguments, "--id-column", "Größe")
+    assert submitted.returncode == Exit.OK, submitted.stderr
+    collected = run("jobs", "collect", submitted.stdout.strip(), "-o", "job.csv")
+    assert collected.returncode == Exit.SOME_FAILED, collected.stderr
+    with (tmp_path / "job.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(row["label"] or row["error"].partition(":")[0] for row in rows) == ANSWERS
+    assert [row["id"] for row in rows] == ["1", "1", "3", "4", "5"]
+    assert rows[1]["error"].endswith('2;"bad')
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,0 +1,85 @@
+"""Bytes of any encoding as UTF-8, block by block, so that every format reads one encoding."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import Any, BinaryIO, Final, cast
+
+from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.chunks import to_bytes
+
+_BLOCK: Final = 1024 * 1024
+#: Byte order mark -> encoding; that of UTF-32 begins with that of UTF-16.
+_MARKS: Final = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_ERRORS: Final = "lmaas.invalid"
+
+
+def as_utf8(file: BinaryIO, encoding: str | None, name: str) -> BinaryIO:
+    """The file without its byte order mark, and its bytes as UTF-8.
+
+    What cannot be decoded becomes a byte that no UTF-8 has, so that it spoils the value that it is
+    in. Raises DataError when a byte order mark says something else than `encoding`.
+    """
+    start = cast("io.BufferedReader", file).peek(4)[:4]
+    mark = next((mark for mark in _MARKS if start.startswith(mark)), b"")
+    if mark and encoding is not None and not _is_same(encoding, _MARKS[mark]):
+        raise DataError(
+            f"{name}: begins with the byte order mark of {_MARKS[mark]}, so it is not {encoding}; "
+            "leave out --encoding"
+        )
+    file.read(len(mark))
+    codec = codecs.lookup(_MARKS.get(mark) or encoding or "utf-8").name
+    if codec in {"utf-8", "utf-8-sig"}:
+        return file
+    return cast("BinaryIO", io.BufferedReader(_Transcoded(file, codec), _BLOCK))
+
+
+def _is_same(named: str, marked: str) -> bool:
+    """utf-16 is either of its byte orders, utf-8-sig is utf-8."""
+    name = codecs.lookup(named).name.removesuffix("-sig")
+    return name == marked or name == marked.rpartition("-")[0]
+
+
+def _invalid(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end  # the byte 0xff
+
+
+class _Transcoded(io.RawIOBase):
+    """Reads UTF-8 where the file has another encoding."""
+
+    def __init__(self, file: BinaryIO, codec: str) -> None:
+        codecs.register_error(_ERRORS, _invalid)
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
+        self._ready = memoryview(b"")
+        self._is_first = True
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            self._ready = memoryview(self._next())
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _next(self) -> bytes:
+        block = cast("io.BufferedReader", self._file).read1(_BLOCK)
+        self._ended = not block
+        text = self._decoder.decode(block, final=self._ended)
+        if self._is_first and text:
+            text = text.removeprefix("\ufeff")
+            self._is_first = False
+        return to_bytes(text)
