@@ -214,8 +214,7 @@ class Run:
     def _has_room(self, pending: Iterable[_Sent]) -> bool:
         """Whether another chunk may be read: for the window, and for what memory may hold."""
         unanswered = sum(not pack.done() for sent in pending for pack in sent.packs)
-        # A chunk without any pack, as of empty lines, takes memory all the same.
-        held = sum(max(1, len(sent.packs)) for sent in pending)
+        held = sum(sent.held for sent in pending)
         window = self.settings.window
         return unanswered < window and held < HELD_WINDOWS * window
 
@@ -224,7 +223,10 @@ class Run:
         tasks = [asyncio.create_task(self._answer(pack, classifier)) for pack in packs]
         for task in tasks:
             task.add_done_callback(lambda _: self._answered.set())
-        return _Sent(chunk, errors, tasks)
+        # Rows that are not sent take memory all the same: 30 MB that no model takes, or none.
+        unsent = sum(_size(chunk.texts[row]) + len(error) for row, error in errors.items())
+        held = max(1, len(packs) + unsent // self.settings.pack_bytes)
+        return _Sent(chunk, errors, tasks, held)
 
     def _answers(self, sent: _Sent) -> Answers:
         """Raises what any of its packs raised."""
@@ -307,10 +309,16 @@ class _Sent:
     chunk: Chunk
     errors: dict[int, str]
     packs: list[asyncio.Task[list[Result]]]
+    #: What it takes of memory, in packs.
+    held: int
 
     @property
     def is_answered(self) -> bool:
         return all(pack.done() for pack in self.packs)
+
+
+def _size(text: object) -> int:
+    return len(text) if isinstance(text, str) else 0
 
 
 async def classify_texts(

@@ -142,6 +142,22 @@ async def test_the_window_bounds_what_is_on_its_way(lines: Path, tmp_path: Path)
     assert fake.most == 3
 
 
+async def test_rows_that_are_not_sent_take_room_too(tmp_path: Path) -> None:
+    """Or some hundreds of 30 MB would wait behind a pack that takes long."""
+    source = tmp_path / "in.csv"
+    source.write_text("text\na\n" + "too large " * 1_000 + "\n" + "many," * 2_000 + "\n")
+    settings = Settings(window=1, pack_bytes=1_000, max_item_bytes=500)
+    with Run(task(source, tmp_path / "out.csv"), settings) as run:
+        [chunk] = run.table.chunks
+        sent = run._send(chunk, Fake())
+        await sent.packs[0]
+        # 10,000 bytes that are too large, 2,000 columns of which one is kept, and their error.
+        assert sent.held == 1 + (10_000 + 4 + 10_000) // 1_000
+        assert not run._has_room([sent])
+        sent.held = 1
+        assert run._has_room([sent])
+
+
 class Stuck(Fake):
     """Does not answer the first pack before it is let go."""
 
