@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export LMAAS_DATASETS ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test wheel-test coverage check bench chaos clean
+.PHONY: help setup demo test test-matrix wheel-test coverage check bench chaos clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -17,6 +17,8 @@ help:
 	@echo "             the wheel in environments of its own, beside files with hostile names"
 	@echo "make coverage"
 	@echo "             the tests again, and how much of the package they run"
+	@echo "make test-matrix"
+	@echo "             the integration tests with other Pythons and brokers; MATRIX names them"
 	@echo "make check   style and types"
 	@echo "make bench   measure the figures of docs/benchmarks.md"
 	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages;"
@@ -42,6 +44,9 @@ coverage: setup
 	@scripts/with-broker $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
 		--cov --cov-report= $(PYTEST_ARGS)
 	@$(PYTHON) -m coverage report
+
+test-matrix:
+	@scripts/test-matrix $(MATRIX)
 
 check: setup
 	.venv/bin/ruff check
