@@ -46,6 +46,9 @@ _POLL: Final = 0.05
 #: Debian and RPM packages keep the real script here; the one on PATH switches to another user.
 _PACKAGED: Final = "/usr/lib/rabbitmq/bin"
 _USER_SWITCHING: Final = "rabbitmq-script-wrapper"
+#: Names the folder of another installation's `rabbitmq-server` and `rabbitmqctl`, or of scripts
+#: that become them, as in a container that sees the same folders.
+INSTALLATION: Final = "LMAAS_RABBITMQ"
 #: Homebrew's, which are often not on PATH.
 _HOMEBREW: Final = ("/opt/homebrew/sbin", "/usr/local/sbin")
 
@@ -293,10 +296,15 @@ class LocalNode:
 
 
 def installed_server() -> Path:
-    """The script that starts RabbitMQ as the user that we are.
+    """The script that starts RabbitMQ as the user that we are; of LMAAS_RABBITMQ's folder, if set.
 
     Raises LocalNodeError when there is none.
     """
+    if named := os.environ.get(INSTALLATION):
+        program = Path(named, "rabbitmq-server")
+        if os.access(program, os.X_OK):
+            return program
+        raise LocalNodeError(f"{INSTALLATION} is {named!r}, which has no rabbitmq-server to run")
     for folder in (_PACKAGED, *os.get_exec_path(), *_HOMEBREW):
         program = Path(folder, "rabbitmq-server")
         if os.access(program, os.X_OK) and program.resolve().name != _USER_SWITCHING:

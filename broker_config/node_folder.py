@@ -30,6 +30,9 @@ default_user = {user}
 default_pass = {password}
 loopback_users.{user} = true
 classic_queue.default_version = 2
+# Bodies stay with their queues. The store that queues share for larger ones (by default from 4,096
+# bytes on) can keep a queue waiting for ever after a restart of RabbitMQ 3.10.
+queue_index_embed_msgs_below = 2000000
 # The default, 50 MB, lets a node fill the disk; there, messages are lost.
 disk_free_limit.absolute = 512MB
 log.console = false

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
+
+import msgspec
 
 from lmaas.broker_config.errors import DataError, LmaasError
 from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
@@ -41,6 +44,8 @@ SHOWN_FAILURES: Final = 3
 FAILURE_CHARACTERS: Final = 300
 
 _VERSION: Final = "the model's version"
+#: Of the names that files have.
+_FILES: Final = uuid.UUID("6e2f0a51-8a0f-4c5c-9f6d-0f6b1d7f3f0a")
 
 
 class Classifier(Protocol):
@@ -111,6 +116,9 @@ class Run:
             _check_names(self.table.name, self.table.columns, task.results)
             self._encoding = encoding(task.target, self.table, task.results)
             self.state = State(fingerprint=self._fingerprint(), version=task.version)
+            #: Of the file and what is done with it: the same in a run that is resumed, or begun
+            #: anew. None of a pipe, which cannot be read twice.
+            self.identity = None if task.source.piped else self._identity(task.source.path)
             #: What an earlier run left.
             self.found = None if task.target.piped else left(task.target.path)
             self.output: Output = self._open_output(resume=resume)
@@ -147,6 +155,10 @@ class Run:
             "--result-prefix": task.result_prefix,
             "max_item_bytes": self.settings.max_item_bytes,
         }
+
+    def _identity(self, source: str) -> uuid.UUID:
+        what = {"the input": str(Path(source).absolute())} | self.state.fingerprint
+        return uuid.uuid5(_FILES, msgspec.json.encode(what, order="sorted").decode())
 
     def _open_output(self, *, resume: bool) -> Output:
         header = self._encoding.header()

@@ -165,6 +165,10 @@ class Client:
         self._check_entered()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
+    def of_file(self, file: uuid.UUID) -> _OfFile:
+        """This client's `run` for the packs of a file, by which the same pack is known again."""
+        return _OfFile(self, file)
+
     async def workers(self, model: str) -> int:
         """How many workers serve the model at this moment. Raises BrokerUnavailable."""
         self._check_entered()
@@ -179,10 +183,18 @@ class Client:
         return await self._exchange(request, seconds, Headers(deadline_ms=deadline))
 
     async def _exchange(
-        self, request: Request, patience: float, headers: Headers, *, wait: bool = False
+        self,
+        request: Request,
+        patience: float,
+        headers: Headers,
+        *,
+        wait: bool = False,
+        name: uuid.UUID | None = None,
     ) -> Reply:
-        """With `wait` a full lane is waited for."""
-        correlation_id = uuid.uuid4().hex
+        """With `wait` a full lane is waited for. Packs of one `name` are one sent again."""
+        if name is None or self._replies.expects(name.hex):
+            name = uuid.uuid4()
+        correlation_id = name.hex
         answer = self._replies.expect(correlation_id)
         try:
             size = await self._publisher.publish_patiently(
@@ -227,6 +239,21 @@ class Client:
                 why = f": {session.trouble}" if session.trouble else ""
                 return f"the connection is lost{why}"
         return str(self._publisher.silence or "is a worker running?")
+
+
+class _OfFile:
+    """Sends the packs of one file; see `broker_config.letters` for what their names are for."""
+
+    def __init__(self, client: Client, file: uuid.UUID) -> None:
+        self._client = client
+        self._file = file
+
+    async def run(self, request: Request) -> Reply:
+        """As `Client.run`."""
+        client = self._client
+        name = uuid.uuid5(self._file, request.items[0].id)
+        patience = client.settings.timeout
+        return await client._exchange(request, patience, Headers(), wait=True, name=name)
 
 
 def _or_raise(result: Result, errors: Errors) -> Result:

@@ -3,8 +3,9 @@
 It is read page by page: a consumer with a prefetch of one page, all of which is taken and not
 acknowledged, then the next consumer. So memory holds one page however much is parked, and closing
 the channel puts back what was not acknowledged: on a classic queue in its order, on a quorum queue
-with pages exchanged. A queue that is exclusive to the connection says that somebody reads,
-because two readers would see half of the packs each.
+with pages exchanged. What was parked twice (`broker_config.letters`) is read once, for which memory
+holds the ids of what was read. A queue that is exclusive to the connection says that somebody
+reads, because two readers would see half of the packs each.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, Chann
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
 from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.letters import has_twins
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output
@@ -91,11 +93,12 @@ async def read(
     has happened, and it may be begun anew.
     """
     looked = 0
+    twins = _Twins()
     try:
         async with _Lot(settings) as lot, contextlib.aclosing(lot.pages()) as pages:
             async for page in pages:
                 looked += len(page)
-                yield _matching(page, wanted)
+                yield [one for one in _matching(page, wanted) if twins.is_first(one)]
                 if report:
                     report(looked, lot.total)
     except _LostError as error:
@@ -165,6 +168,22 @@ async def export(
 def _matching(page: list[AbstractIncomingMessage], wanted: Filter) -> list[Letter]:
     letters = (Letter(describe(message), message) for message in page)
     return [letter for letter in letters if wanted.matches(letter.parked)]
+
+
+class _Twins:
+    """Tells what was parked twice."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def is_first(self, letter: Letter) -> bool:
+        """Whether this letter comes for the first time."""
+        name = letter.parked.message_id
+        if name is None or not has_twins(name):
+            return True
+        before = len(self._seen)
+        self._seen.add(bytes.fromhex(name))
+        return len(self._seen) > before
 
 
 class _LostError(Exception):
@@ -372,6 +391,8 @@ class _Removal:
         self._outcome = outcome
         self._report = report
         self._found: set[str] = set()
+        #: What was released, by the ids of which a second message is the same letter.
+        self._released: set[bytes] = set()
         #: Released in this page; in a page whose acks may have been lost with the connection.
         self._recent: Counter[str] = Counter()
         self._doubtful: Counter[str] = Counter()
@@ -416,20 +437,26 @@ class _Removal:
         return True
 
     async def _take_out(self, page: list[AbstractIncomingMessage]) -> None:
-        letters = _matching(page, self._wanted)
-        results = await asyncio.gather(*map(self._may_go, letters), return_exceptions=True)
-        await self._lot.ack(
-            [one.message for one, may_go in zip(letters, results, strict=True) if may_go is True]
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        twins = _Twins()
+        letters: dict[bool, list[Letter]] = {True: [], False: []}
+        for letter in _matching(page, self._wanted):
+            letters[twins.is_first(letter)].append(letter)
+        for some in letters.values():  # the second of two knows then what became of the first
+            results = await asyncio.gather(*map(self._may_go, some), return_exceptions=True)
+            await self._lot.ack(
+                [one.message for one, may_go in zip(some, results, strict=True) if may_go is True]
+            )
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
 
     async def _may_go(self, letter: Letter) -> bool:
         parked = letter.parked
         self._found |= self._wanted.named(parked)
         # Where ids are not unique, a message might be taken for its twin that was released.
         name = parked.id if parked.id == parked.message_id else ""
+        if has_twins(name) and bytes.fromhex(name) in self._released:
+            return True
         if name and self._doubtful[name] > 0:
             self._doubtful[name] -= 1
         elif await self._release(letter.message):
@@ -437,4 +464,6 @@ class _Removal:
         else:
             return False
         self._recent[name] += 1
+        if has_twins(name):
+            self._released.add(bytes.fromhex(name))
         return True

@@ -30,7 +30,8 @@ from lmaas.broker_config.scheduling import LANES
 _BROKERS: Final = re.compile(
     r"x-(death|first-death-.*|last-death-.*|delivery-count|acquired-count)|B?CC"
 )
-#: The ids that LMaaS gives are random; what others call their messages may be there twice.
+#: The ids that LMaaS gives are random, or made of what a letter is (`broker_config.letters`); what
+#: others call their messages may be there twice.
 _UNIQUE: Final = re.compile(r"[0-9a-f]{32}")
 
 

@@ -48,6 +48,10 @@ class Replies:
         self._waiting[correlation_id] = future
         return future
 
+    def expects(self, correlation_id: str) -> bool:
+        """Whether somebody waits for the reply to this pack."""
+        return correlation_id in self._waiting
+
     def forget(self, correlation_id: str) -> None:
         self._waiting.pop(correlation_id, None)
 

@@ -1,8 +1,10 @@
 """A process beside the worker, for packs that may have ended one: it can be lost.
 
 A pack that comes back from the broker may be why it did. It is run whole in the child first; when
-that ends the child, or takes too long, item by item. So what ends processes costs its own items
-an error, and their neighbours nothing.
+that ends the child, or takes too long, item by item. An item over which the child ends is run once
+more, alone: the first time it may have been the kernel, for which the child is the first to go when
+memory is short, or an operator. So what ends processes costs its own items an error, and their
+neighbours nothing.
 
 The child is given all items at once and notes which one it is at, in memory that both see: a
 message for each of them would wait each time until the worker's other runs let go of Python's lock.
@@ -101,18 +103,34 @@ class Apart:
             return None
 
     def _each(self, request: Request) -> Reply:
-        """Item by item, anew without each one that ends the child."""
+        """Item by item; the others anew after each one over which the child has ended."""
+        answered: dict[int, Reply] = {}
         guilty: dict[int, ItemError] = {}
-        while True:
-            left = [place for place in range(len(request.items)) if place not in guilty]
+        left = list(range(len(request.items)))
+        while left:
             try:
                 single = [_of_one(request, place) for place in left]
                 replies = self._run(single, self._settings.pack_timeout)
-                answered = dict(zip(left, replies, strict=True))
-                return _joined(request, answered, guilty, self._worker)
+                answered |= zip(left, replies, strict=True)
+                break
             except _Ended as ended:
-                guilty[left[ended.place]] = ended.error
-                _tell(request, f"item {left[ended.place] + 1}", ended)
+                place = left.pop(ended.place)
+                _tell(request, f"item {place + 1}", ended)
+                try:
+                    answered[place] = self._again(request, place, ended)
+                except _Ended as again:
+                    guilty[place] = again.error
+        return _joined(request, answered, guilty, self._worker)
+
+    def _again(self, request: Request, place: int, ended: _Ended) -> Reply:
+        """The reply to an item after all, when only the first end of the child was not its own."""
+        if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
+            raise ended
+        try:
+            return self._run([_of_one(request, place)], self._settings.pack_timeout)[0]
+        except _Ended as again:
+            _tell(request, f"item {place + 1} alone", again)
+            raise
 
     def _run(self, requests: Sequence[Request], limit: float) -> list[Reply]:
         """One after the other, each in `limit` seconds. Raises _Ended and _NotStarted."""

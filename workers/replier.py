@@ -24,6 +24,7 @@ from pamqp.encode import encode_table_value
 
 from lmaas.broker_config import tracing
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
+from lmaas.broker_config.letters import letter_id
 from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
@@ -31,7 +32,6 @@ from lmaas.broker_config.messages import (
     Code,
     ItemError,
     Reply,
-    Request,
     encode,
 )
 from lmaas.broker_config.metrics import outcomes
@@ -39,7 +39,6 @@ from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.retry import PARKED, TRANSIENT, delay
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
-from lmaas.workers.answering import Pack
 from lmaas.workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
@@ -80,6 +79,16 @@ class Answer:
     def error(self) -> ItemError | None:
         """The first one; None when there is nothing to put off or to park."""
         return self.refusal or next(iter(self.failures.values()), None)
+
+    @property
+    def reasons(self) -> dict[ItemError, list[int]]:
+        """Each error with the places of the items that have it; no places: all of the pack."""
+        if self.refusal is not None:
+            return {self.refusal: []}
+        reasons: dict[ItemError, list[int]] = {}
+        for place, error in sorted(self.failures.items()):
+            reasons.setdefault(error, []).append(place)
+        return reasons
 
     @property
     def transient(self) -> ItemError | None:
@@ -149,8 +158,9 @@ class Replier:
 
     async def _answer(self, delivery: Delivery, answer: Answer) -> bool:
         """False when the pack was put off. Parked first: who hears of an error finds it there."""
-        if answer.error is not None:
-            await self._park(delivery, answer)
+        await asyncio.gather(
+            *(self._park(delivery, error, places) for error, places in answer.reasons.items())
+        )
         if await self._reply(delivery, answer.body):
             return True
         if answer.error is None and await self._wait_for_caller(delivery):
@@ -267,22 +277,25 @@ class Replier:
         metrics.retried(chosen, error.code)
         return True
 
-    async def _park(self, delivery: Delivery, answer: Answer) -> None:
-        """A copy of what failed, with the reason, into the parking lot, for people to look at."""
-        error = answer.error
-        assert error is not None
+    async def _park(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
+        """A copy of what failed for one reason into the parking lot, for people to look at."""
         headers = _headers(
             delivery, parked_ms=int(time.time() * 1000), **self._told(delivery, error)
         )
-        pack = delivery.pack
-        body = None
-        if answer.refusal is None and pack.request and len(answer.failures) < len(pack):
-            body = _part(pack, pack.request, answer.failures, language(delivery))
+        part, body = delivery.pack.request, None
+        if part is not None and 0 < len(places) < len(part.items):
+            part = msgspec.structs.replace(part, items=[part.items[place] for place in places])
+            body = encode(part, language(delivery))
         message = _copy(delivery.message, headers, body)
+        message.message_id = letter_id(
+            delivery.headers,
+            correlation_id=message.correlation_id,
+            reply_to=message.reply_to,
+            content=message.body if part is None else part,
+        )
         log.warning(
             "%s parked as %s: %s",
-            f"{len(answer.failures)} items" if answer.failures else "a pack", message.message_id,
-            error,
+            f"{len(places)} items" if places else "a pack", message.message_id, error,
             extra={"action": "parked", "code": error.code, "id": message.message_id,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
@@ -326,12 +339,6 @@ def _headers(delivery: Delivery, **changes: Any) -> HeadersType:
         if not name.startswith(("x-", "lmaas-"))
     }
     return foreign | msgspec.structs.replace(delivery.headers, **changes).table()
-
-
-def _part(pack: Pack, request: Request, places: dict[int, ItemError], content_type: str) -> bytes:
-    """The body of a pack of the items at these places."""
-    items = [request.items[place] for place in sorted(places)]
-    return encode(msgspec.structs.replace(request, items=items), content_type)
 
 
 def _copy(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import shlex
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -91,12 +92,15 @@ class _Way:
     ) -> None:
         """Raises ModelNotFound or ModelDamaged where the model is this machine's."""
         self.classifier: AbstractAsyncContextManager[Classifier]
+        #: The same for a file, whose packs are known again when they are sent again.
+        self.of_file: Callable[[uuid.UUID], Classifier] | None = None
         self.version = version
         self.manifest_sha256: str | None = None
         if through_queue:
             from lmaas.producer.client import Client
 
-            self.classifier = Client(settings)
+            client = Client(settings)
+            self.classifier, self.of_file = client, client.of_file
         else:
             from lmaas.workers.pool import Pool
 
@@ -151,7 +155,8 @@ def _classify_file(
 
 async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
     async with way.classifier as classifier:
-        return await run.classify(classifier, report)
+        named = way.of_file(run.identity) if way.of_file and run.identity else None
+        return await run.classify(named or classifier, report)
 
 
 def _names(keep: str) -> tuple[str, ...]:

@@ -129,6 +129,16 @@ async def in_lanes(settings: Settings) -> Counter[str]:
 pytestmark = pytest.mark.usefixtures("lanes")
 
 
+async def park_twice(settings: Settings, count: int) -> None:
+    """As when a producer was killed and resumed, or a worker lost before its ack."""
+    for _ in range(2):
+        await park(
+            settings,
+            [parked(n, message_id=uuid.uuid5(uuid.NAMESPACE_OID, str(n)).hex)
+             for n in range(count)],
+        )  # fmt: skip
+
+
 # ------------------------------------------------------------------------------ reading
 
 
@@ -139,6 +149,27 @@ async def test_reading_leaves_everything_in_its_order(settings: Settings) -> Non
         numbers = [int(letter.message.correlation_id or "") for letter in letters]
         assert numbers == list(range(1_250))
         assert await depth(settings, settings.names.dead) == 1_250
+
+
+async def test_what_was_parked_twice_is_one_letter(settings: Settings, tmp_path: Path) -> None:
+    await park_twice(settings, 300)
+    await park(settings, [parked(300), parked(300)])  # two that only look alike
+    numbers = [letter.message.correlation_id for letter in await found(settings)]
+    assert Counter(numbers) == {**{str(number): 1 for number in range(300)}, "300": 2}
+    with PartialFile(Place.of(str(tmp_path / "dead.jsonl"))) as file:
+        file.start(b"")
+        assert await export(settings, ALL, file) == 302
+    one = (await seen(settings))[7].id
+    outcome = await replay(settings, Filter(ids=frozenset({one})))
+    assert (outcome.done, outcome.missing) == (1, frozenset())
+    assert await in_lanes(settings) == {"7": 1}
+    assert await depth(settings, settings.names.dead) == 600
+    assert (await replay(settings, ALL)).done == 301
+    assert set((await in_lanes(settings)).values()) == {1, 2}
+    assert await depth(settings, settings.names.dead) == 0
+    await park_twice(settings, 300)
+    assert (await purge(settings, ALL)).done == 300
+    assert await depth(settings, settings.names.dead) == 0
 
 
 async def test_a_quorum_queue_keeps_everything_too(settings: Settings) -> None:

@@ -283,3 +283,21 @@ async def test_without_rabbitmq_it_says_what_to_install(
 async def test_before_its_start_it_has_no_address() -> None:
     with pytest.raises(LocalNodeError, match="not been started"):
         _ = LocalNode().url
+
+
+async def test_another_installation_can_be_named(
+    tmp_path: Path, rabbitmq: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rabbit"
+    folder.mkdir()
+    monkeypatch.setenv("LMAAS_RABBITMQ", str(folder))
+    with pytest.raises(LocalNodeError, match=r"LMAAS_RABBITMQ .* no rabbitmq-server"):
+        await LocalNode().start()
+    for name in ("rabbitmq-server", "rabbitmqctl"):
+        script = folder / name
+        script.write_text(f'#!/bin/sh\necho {name} >> {tmp_path}/ran\n'
+                          f'exec {rabbitmq.with_name(name)} "$@"\n')  # fmt: skip
+        script.chmod(0o755)
+    async with LocalNode() as node:
+        assert "queue_index_embed_msgs_below,2000000" in await node.ctl("environment")
+    assert (tmp_path / "ran").read_text().split() == ["rabbitmq-server", "rabbitmqctl"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -14,9 +16,11 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import forked_by
-from lmaas.broker_config.messages import Code, Request, Result
+from lmaas.broker_config.messages import Code, Item, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
+from lmaas.producer.dead_letters import read
+from lmaas.producer.parked import Filter
 from tests.integration.conftest import (
     LIMIT,
     StartWorker,
@@ -27,6 +31,7 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
+from tests.integration.killed import WORD
 
 GOOD = "a wonderful, moving film"
 POISONED = ("benchmarks.poisoned",)
@@ -108,6 +113,79 @@ async def test_several_poisoned_items_in_one_pack_are_told_apart(
     (message,) = await parked(settings, 1)
     items = msgspec.msgpack.decode(message.body, type=Request).items
     assert [item.id for item in items] == ["0", "4", "9"]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (Poison.OOM_KILL, Poison.SLEEP),
+        (Poison.SLEEP, Poison.OOM_KILL),
+        (Poison.HOLD, Poison.EXCEPTION, Poison.SEGFAULT),
+        (Poison.EXCEPTION, Poison.SEGFAULT, Poison.HOLD),
+    ],
+)
+async def test_kinds_beside_each_other_in_one_pack_are_parked_each_with_its_reason(
+    settings: Settings, start_worker: StartWorker, kinds: Sequence[Poison]
+) -> None:
+    texts = [GOOD] * 10
+    for place, kind in enumerate(kinds, start=4):
+        texts[place] += f" {kind}"
+    await start_worker("--processes", "2", module=POISONED, **HASTY)
+    results = await classified(settings, texts)
+    codes = {place: r.error.code for place, r in enumerate(results) if r.error is not None}
+    expected = {place: kind.code for place, kind in enumerate(kinds, start=4)}
+    assert codes == expected
+    found = {}
+    for message in await parked(settings, len(kinds)):
+        (item,) = msgspec.msgpack.decode(message.body, type=Request).items
+        found[int(item.id)] = message.headers["lmaas-error"]
+        result = results[int(item.id)]
+        assert result.error is not None
+        assert message.headers["lmaas-reason"] == result.error.message
+    assert found == expected
+
+
+async def test_an_item_of_a_file_that_is_sent_again_is_one_letter(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """Two calls with the same text are two."""
+    await start_worker(module=POISONED)
+    items = [Item(id="300", text=GOOD), Item(id="301", text=f"{GOOD} {Poison.EXCEPTION}")]
+    file = uuid.uuid4()
+    for version in (None, "1"):  # to which the resumed run stays
+        async with Client(settings) as client:
+            request = Request(model="sentiment", items=items, version=version)
+            # Both at once, too: each has its answer.
+            of_file = client.of_file(file)
+            for reply in await asyncio.gather(of_file.run(request), of_file.run(request)):
+                assert [r.error and r.error.code for r in reply.results] == [None, Code.INTERNAL]
+            await client.run(request)
+    assert await depth(settings, settings.names.dead) == 6
+    letters = [letter async for page in read(settings, Filter()) for letter in page]
+    assert len(letters) == 5
+
+
+@pytest.mark.parametrize(
+    ("kills", "guilty"),
+    [
+        # A worker; the process apart over the pack as a whole; over the item.
+        pytest.param(3, False, id="killed from outside"),
+        pytest.param(4, True, id="killed again, alone"),
+    ],
+)
+async def test_one_kill_over_an_item_does_not_blame_it(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, kills: int, guilty: bool
+) -> None:
+    file = tmp_path / "kills"
+    file.write_bytes(bytes(kills))
+    texts = [GOOD] * 4
+    texts[2] += f" {WORD} {file}"
+    await start_worker("--processes", "2", module=("tests.integration.killed",))
+    results = await classified(settings, texts)
+    assert file.stat().st_size == 0
+    codes = [r.error.code if r.error else r.label for r in results]
+    assert codes == ["positive", "positive", Code.POISON if guilty else "positive", "positive"]
+    assert await depth(settings, settings.names.dead) == int(guilty)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,26 @@ class Fake:
             for item in request.items
         ]
         return Reply(model=request.model, version=self.version, results=results)
+
+
+def test_a_file_is_known_again_as_long_as_it_and_the_task_are_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("a film\n")
+
+    def identity(path: str, **changes: Any) -> uuid.UUID | None:
+        target = Place.of(str(tmp_path / f"{uuid.uuid4()}.csv"))
+        task = Task(source=Place.of(path), target=target, model="sentiment", **changes)
+        with Run(task, SETTINGS) as run:
+            return run.identity
+
+    before = identity(str(source))
+    assert before == identity(str(source)) == identity(os.path.relpath(source))
+    assert before != identity(str(source), top_k=2)
+    copy = tmp_path / "copy.txt"
+    shutil.copy2(source, copy)
+    assert before != identity(str(copy))
+    source.write_text("another film\n")
+    assert before != identity(str(source))
 
 
 class Gone(LmaasError):
