@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export LMAAS_DATASETS ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test test-matrix wheel-test coverage check bench chaos clean
+.PHONY: help setup demo test test-matrix wheel-test coverage check bench chaos soak clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -23,6 +23,8 @@ help:
 	@echo "make bench   measure the figures of docs/benchmarks.md"
 	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages;"
 	@echo "             CHAOS_ARGS goes to the first"
+	@echo "make soak    the first of these with 20 seeds in a row, an hour; SEEDS=7,21-30,"
+	@echo "             SOAK_ARGS goes to it, LMAAS_RABBITMQ names another RabbitMQ's folder"
 	@echo "make clean   remove what tools left, but not .venv"
 
 setup:
@@ -65,6 +67,12 @@ chaos:
 	for name in cluster waiting fuzz; do \
 		scripts/with-broker $(PYTHON) -m benchmarks.failures $$name || missed=1; \
 	done; exit $$missed
+
+SEEDS ?= 1-20
+
+soak:
+	@scripts/setup bench
+	@scripts/with-broker $(PYTHON) -m benchmarks.failures soak --seeds $(SEEDS) $(SOAK_ARGS)
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* dist

@@ -157,7 +157,7 @@ class Run:
         }
 
     def _identity(self, source: str) -> uuid.UUID:
-        what = {"the input": str(Path(source).absolute())} | self.state.fingerprint
+        what = {"the input": str(Path(source).resolve())} | self.state.fingerprint
         return uuid.uuid5(_FILES, msgspec.json.encode(what, order="sorted").decode())
 
     def _open_output(self, *, resume: bool) -> Output:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.failures [suite|cluster|waiting|fuzz]`: break things, and count.
+"""`python -m benchmarks.failures [suite|soak|cluster|waiting|fuzz]`: break things, and count.
 
 What is left is compared with what there would be otherwise; who misses a goal exits with 1.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import msgspec
 from rich.console import Console
 
 from benchmarks import rig
-from benchmarks.failures import cluster, fuzz, results, suite, waiting
+from benchmarks.failures import cluster, fuzz, results, soak, suite, waiting
 from benchmarks.failures.faults import plan
 from benchmarks.failures.job import numbered
 from benchmarks.failures.poison import Poison
@@ -52,6 +53,8 @@ def main(context: click.Context) -> None:
 @click.option("--kind", "kinds", type=click.Choice([kind.name for kind in Poison]), multiple=True,
               help="Poison of these kinds only.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--logs", type=click.Path(path_type=Path),
+              help="Keep what all processes say in this folder.")  # fmt: skip
 @reported
 def suite_command(
     items: int,
@@ -59,6 +62,7 @@ def suite_command(
     poison: int,
     kinds: tuple[str, ...],
     seed: int,
+    logs: Path | None,
     target: Path | None,
     page: Path | None,
 ) -> None:
@@ -74,7 +78,48 @@ def suite_command(
     _tell(f"seed {seed}")
 
     async def measure() -> Report:
-        return results.report(await suite.measure(texts, what, _tell))
+        return results.report(await suite.measure(texts, what, _tell, logs))
+
+    _finish(measure(), target, page)
+
+
+def _seeds(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    """The numbers of "1-3,7"."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal()):
+            raise click.BadParameter(f"{part!r} is neither a number nor a range as 1-20")
+        found += range(int(first), int(last) + 1)
+    return found
+
+
+@main.command("soak")
+@click.option("--seeds", default="1-20", show_default=True, callback=_seeds,
+              help="Numbers and ranges, separated by commas.")  # fmt: skip
+@click.option("--items", type=click.IntRange(min=1_000), default=200_000, show_default=True)
+@click.option("--faults", type=click.IntRange(min=0), default=20, show_default=True)
+@click.option("--limit", type=click.FloatRange(min=1), default=soak.LIMIT, show_default=True,
+              help="Seconds for each run.")  # fmt: skip
+@click.option("--logs", type=click.Path(path_type=Path),
+              help="The folder for the logs of what failed; else a temporary one.")  # fmt: skip
+@reported
+def soak_command(
+    seeds: list[int],
+    items: int,
+    faults: int,
+    limit: float,
+    logs: Path | None,
+    target: Path | None,
+    page: Path | None,
+) -> None:
+    """The suite with one seed after the other."""
+    folder = logs or Path(tempfile.mkdtemp(prefix="lmaas-soak-"))
+    arguments = ["--items", str(items), "--faults", str(faults)]
+
+    async def measure() -> Report:
+        return soak.report(await soak.measure(seeds, arguments, folder, limit, _tell), folder)
 
     _finish(measure(), target, page)
 

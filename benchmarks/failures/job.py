@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from benchmarks.failures.comparison import Row
+from benchmarks.failures.log import Log
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import Process
 from lmaas.broker_config.settings import Settings
@@ -52,8 +53,9 @@ def read(path: Path) -> list[Row]:
 class Producer:
     """`lmaas classify FILE --queue --resume`, which may be killed and resumed."""
 
-    def __init__(self, settings: Settings, source: Path, target: Path) -> None:
+    def __init__(self, settings: Settings, source: Path, target: Path, log: Log) -> None:
         self._settings = settings
+        self._log = log
         self._source = source
         self.target = target
         self._process: Process | None = None
@@ -63,10 +65,10 @@ class Producer:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, settings: Settings, source: Path, target: Path
+        cls, settings: Settings, source: Path, target: Path, log: Log
     ) -> AsyncIterator[Producer]:
         """It does not outlive the block."""
-        producer = cls(settings, source, target)
+        producer = cls(settings, source, target, log)
         await producer.start()
         try:
             yield producer
@@ -77,13 +79,18 @@ class Producer:
         """Goes on where an earlier one was."""
         command = ("-m", "lmaas", "classify", str(self._source), "--text-column", "review")
         more = ("--keep", "id", "--queue", "--resume", "-o", str(self.target))
-        self._process = await Process.start(self._settings, *command, *more)
+        self._process = await Process.start(self._settings, *command, *more, log=self._log)
 
     async def kill(self) -> None:
         """SIGKILL. Until it is started again, it is not done."""
         process, self._process = self._process, None
         assert process is not None
         await process.killed()
+
+    async def aborted(self) -> None:
+        """Ends it; it tells where it was."""
+        if self._process is not None:
+            await self._process.aborted()
 
     async def close(self) -> None:
         if self._process is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from aio_pika.abc import AbstractConnection
-
-from lmaas.broker_config.messages import Headers, decode_request
+from lmaas.broker_config.messages import decode_request
 from lmaas.broker_config.settings import Settings
+from lmaas.producer import dead_letters
+from lmaas.producer.parked import Filter
 
 #: No pack is refused for its size here.
-_ANY = 2**31
+_ANY: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +25,21 @@ class Parked:
     worker: str
 
 
-async def parked(connection: AbstractConnection, settings: Settings) -> list[Parked]:
-    """Every item of every parked pack, which are taken out."""
+async def parked(settings: Settings) -> list[Parked]:
+    """Every item of every parked pack, as `lmaas dead` reads them."""
     found = []
-    async with connection.channel() as channel:
-        queue = await channel.get_queue(settings.names.dead)
-        while message := await queue.get(no_ack=True, fail=False):
-            headers = Headers.from_table(message.headers)
+    async for page in dead_letters.read(settings, Filter()):
+        for letter, message in page:
             request, _ = decode_request(
                 message.body, message.content_type, max_item_bytes=_ANY, max_items=_ANY
             )
             found += [
                 Parked(
                     item.text or "",
-                    headers.error or "",
-                    headers.reason or "",
-                    headers.first_error or "",
-                    headers.worker or "",
+                    letter.error or "",
+                    letter.reason or "",
+                    letter.first_error or "",
+                    letter.worker or "",
                 )
                 for item in request.items
             ]

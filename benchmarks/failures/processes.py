@@ -14,6 +14,7 @@ import click
 import psutil
 
 from benchmarks import rig
+from benchmarks.failures.log import Log
 from benchmarks.failures.polling import until
 from lmaas.broker_config.settings import Settings
 
@@ -26,33 +27,37 @@ LINGER: Final = 5.0
 class Process:
     """A Python process in a session of its own, whose standard error is kept."""
 
-    def __init__(self, process: asyncio.subprocess.Process, command: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, command: str, log: Log) -> None:
         self._process = process
         self._command = command
+        self._log = log
         self.pid = process.pid
         self.lines: list[str] = []
         self._told = asyncio.Condition()
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, settings: Settings, *command: str) -> Process:
-        """With all of the settings, and none from elsewhere."""
+    async def start(cls, settings: Settings, *command: str, log: Log | None = None) -> Process:
+        """With all of the settings, and none from elsewhere; `log` hears what it says, too."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
-            env=os.environ | rig.environment(settings),
+            # It tells where its threads were when it is aborted.
+            env=os.environ | rig.environment(settings) | {"PYTHONFAULTHANDLER": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        return cls(process, " ".join(command))
+        return cls(process, " ".join(command), log or Log(None))
 
     async def _read(self) -> None:
         assert self._process.stderr is not None
-        async for line in self._process.stderr:
+        async for content in self._process.stderr:
+            line = content.decode(errors="replace").rstrip()
+            self._log.note(f"{self._command.split()[2]} {self.pid}", line)
             async with self._told:
-                self.lines.append(line.decode(errors="replace").rstrip())
+                self.lines.append(line)
                 self._told.notify_all()
         async with self._told:
             self._told.notify_all()
@@ -105,6 +110,13 @@ class Process:
             self._process.kill()
         return await self.ended()
 
+    async def aborted(self) -> None:
+        """SIGABRT to it and to its children, over which they tell where their threads are."""
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            os.killpg(self.pid, signal.SIGABRT)
+            async with asyncio.timeout(LINGER):
+                await self.ended()
+
     async def close(self) -> None:
         """Ends it, and whatever it has left behind."""
         with contextlib.suppress(ProcessLookupError):
@@ -145,10 +157,14 @@ def forked_by(pid: int) -> list[psutil.Process]:
 
 @contextlib.asynccontextmanager
 async def started(
-    settings: Settings, *command: str, says: str = "ready", times: int = 1
+    settings: Settings,
+    *command: str,
+    says: str = "ready",
+    times: int = 1,
+    log: Log | None = None,
 ) -> AsyncIterator[Process]:
     """A process that has said its word so many times; nothing of it outlives the block."""
-    process = await Process.start(settings, *command)
+    process = await Process.start(settings, *command, log=log)
     try:
         await process.says(says, times)
         yield process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -21,10 +22,12 @@ from benchmarks import rig
 from benchmarks.failures import queues
 from benchmarks.failures.faults import Fault, Kind
 from benchmarks.failures.job import Producer
+from benchmarks.failures.log import Log
 from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.proxy import Proxy
+from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
 
@@ -37,9 +40,22 @@ PACK_TIMEOUT: Final = 1.0
 MAX_ATTEMPTS: Final = 2
 #: Seconds after which a system has not recovered from a fault.
 LIMIT: Final = 120.0
+#: Seconds for the broker to answer what it is asked when everything stands still.
+ANSWER_LIMIT: Final = 40.0
+_QUESTIONS: Final = (
+    ("list_queues", "name", "messages_ready", "messages_unacknowledged", "consumers"),
+    ("list_connections", "name", "state", "client_properties"),
+    ("eval", "rabbit_diagnostics:maybe_stuck()."),
+)
 
 CALM: Final = ("-m", "lmaas", "worker", "--processes", str(WORKERS))
 POISONED: Final = ("-m", "benchmarks.poisoned", "--processes", str(WORKERS))
+
+
+class Hung(click.ClickException):
+    """Nothing went on, or not in time."""
+
+    exit_code = 4
 
 
 @dataclass(slots=True)
@@ -69,11 +85,12 @@ class Stage:
     direct: Settings
     node: LocalNode
     proxy: Proxy
+    log: Log
     source: Random = field(default_factory=Random)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, seed: int, pack_items: int, window: int) -> AsyncIterator[Stage]:
+    async def open(cls, seed: int, pack_items: int, window: int, log: Log) -> AsyncIterator[Stage]:
         with tempfile.TemporaryDirectory() as folder:
             async with LocalNode(Path(folder) / "node") as node, Proxy.serving(node.url) as proxy:
                 settings = Settings(
@@ -86,17 +103,45 @@ class Stage:
                     window=window,
                 )
                 direct = msgspec.structs.replace(settings, broker_url=node.url)
-                yield cls(settings, direct, node, proxy, Random(seed))
+                try:
+                    yield cls(settings, direct, node, proxy, log, Random(seed))
+                finally:
+                    if log.folder:
+                        shutil.copytree(node.folder / "log", log.folder / "broker")
 
     def workers(self, command: tuple[str, ...]) -> contextlib.AbstractAsyncContextManager[Process]:
         """A supervisor and its workers, ready."""
-        return started(self.settings, *command, times=WORKERS)
+        return started(self.settings, *command, times=WORKERS, log=self.log)
+
+    @contextlib.asynccontextmanager
+    async def within(
+        self, seconds: float, workers: Process, producer: Producer
+    ) -> AsyncIterator[None]:
+        """Raises Hung when the block takes longer, after everybody has told what they were at."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            await self._ask_everybody(workers, producer)
+            raise Hung(f"it stood still, or was not done within {seconds:g} s") from error
+
+    async def _ask_everybody(self, workers: Process, producer: Producer) -> None:
+        """Into the log: the broker's queues and processes that wait, the stacks of ours."""
+        for question in _QUESTIONS:
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    answer = await self.node.ctl("--timeout", f"{ANSWER_LIMIT / 2:g}", *question)
+            except (LocalNodeError, TimeoutError) as error:
+                answer = f"no answer: {error!r}"
+            self.log.note(" ".join(question), answer)
+        await asyncio.gather(workers.aborted(), producer.aborted())
 
     async def strike(self, fault: Fault, workers: Process, producer: Producer) -> Happened:
         """Let it happen; returns when the system is whole again and goes on."""
         happened = Happened(fault, producer.rows())
         whole = asyncio.Event()
-        async with asyncio.timeout(LIMIT):
+        self.log.note("fault", f"{fault.kind} at {happened.rows:,} rows")
+        async with self.within(LIMIT, workers, producer):
             watching = asyncio.create_task(self._watch(happened, producer, whole))
             try:
                 await self._strike(happened, workers, producer)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from benchmarks.failures import job, queues
 from benchmarks.failures.comparison import Verdict, compare
 from benchmarks.failures.faults import Fault
 from benchmarks.failures.job import Producer
+from benchmarks.failures.log import Log
 from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
@@ -24,6 +25,8 @@ from lmaas.broker_config.settings import Settings
 
 #: Seconds that the queues may take to come to rest after the last row.
 REST: Final = 30.0
+#: Seconds that a run may take, calm or under faults.
+LIMIT: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,21 @@ class Outcome:
         return set(self.poison) - found
 
     @property
+    def misjudged(self) -> set[int]:
+        """Poison rows that are in the parking lot with another reason than theirs."""
+        return {
+            _number(one)
+            for one in self.parked
+            if (bad := poison_of(one.text)) and one.code != bad.code
+        }
+
+    @property
+    def parked_twice(self) -> set[int]:
+        """Rows that are in more than one dead letter."""
+        times = Counter(map(_number, self.parked))
+        return {number for number, count in times.items() if count > 1}
+
+    @property
     def parked_for_nothing(self) -> list[Parked]:
         return [one for one in self.parked if _number(one) not in self.poison]
 
@@ -84,14 +102,22 @@ def _number(one: Parked) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-async def measure(texts: Sequence[str], what: Plan, tell: Callable[[str], None] = print) -> Outcome:
-    """The whole suite; it ends by itself."""
+async def measure(
+    texts: Sequence[str],
+    what: Plan,
+    tell: Callable[[str], None] = print,
+    logs: Path | None = None,
+) -> Outcome:
+    """The whole suite; it ends by itself. All that was said is kept in the folder `logs`.
+
+    Raises Hung when a run takes longer than LIMIT, or a fault is not recovered from in time.
+    """
     poison = rows(what.seed, what.kinds, what.poison, what.items)
     outcome = Outcome(items=what.items, seed=what.seed, poison=poison)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Log(logs)) as log:
         source = Path(folder) / "reviews.csv"
         job.write(source, texts, what.items, poison)
-        async with Stage.open(what.seed, what.pack_items, what.window) as stage:
+        async with Stage.open(what.seed, what.pack_items, what.window, log) as stage:
             calm = Path(folder) / "calm.csv"
             outcome.calm_seconds = await _calm(stage, source, calm)
             tell(f"calm run: {outcome.calm_seconds:.1f} s")
@@ -104,7 +130,8 @@ async def measure(texts: Sequence[str], what: Plan, tell: Callable[[str], None] 
 async def _calm(stage: Stage, source: Path, target: Path) -> float:
     async with (
         stage.workers(CALM) as workers,
-        Producer.running(stage.settings, source, target) as producer,
+        Producer.running(stage.settings, source, target, stage.log) as producer,
+        stage.within(LIMIT, workers, producer),
     ):
         began = time.monotonic()
         await until(producer.done)
@@ -124,7 +151,8 @@ async def _stormy(
     coming = deque(faults)
     async with (
         stage.workers(POISONED) as workers,
-        Producer.running(stage.settings, source, target) as producer,
+        Producer.running(stage.settings, source, target, stage.log) as producer,
+        stage.within(LIMIT, workers, producer),
     ):
         began = time.monotonic()
 
@@ -139,6 +167,7 @@ async def _stormy(
                 happened = await stage.strike(coming.popleft(), workers, producer)
                 outcome.happened.append(happened)
                 tell(_line(happened))
+                stage.log.note("fault", _line(happened))
         outcome.seconds = time.monotonic() - began
         outcome.gave_up = producer.gave_up
         await _rest(stage)
@@ -146,7 +175,7 @@ async def _stormy(
         outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
-        outcome.parked = await parked(connection, stage.direct)
+    outcome.parked = await parked(stage.direct)
 
 
 async def _rest(stage: Stage) -> None:

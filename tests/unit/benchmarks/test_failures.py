@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import click
 import pamqp.frame
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, header
 
-from benchmarks.failures import faults, poison
+from benchmarks.failures import faults, poison, results, soak
+from benchmarks.failures.__main__ import soak_command
 from benchmarks.failures.comparison import Row, Verdict, compare
 from benchmarks.failures.frames import Held
 from benchmarks.failures.job import rows_before
 from benchmarks.failures.malformed import malformed, number_of
+from benchmarks.failures.parking import Parked
 from benchmarks.failures.poison import Poison, poison_of
+from benchmarks.failures.suite import Outcome
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import read
 
@@ -170,3 +176,84 @@ def test_most_malformed_bodies_are_refused_and_none_breaks_the_reader() -> None:
         pack = read(message.body, "application/json", Settings())
         refused += pack.error is not None
     assert refused > 1_000
+
+
+# ------------------------------------------------------------------------- soak
+
+
+def outcome(parked: list[Parked], **changes: Any) -> Outcome:
+    given: dict[str, Any] = {"calm_seconds": 10.0, "seconds": 40.0} | changes
+    return Outcome(items=100, seed=1, poison={3: Poison.SLEEP}, parked=parked, **given)
+
+
+def letter(text: str, code: str) -> Parked:
+    return Parked(text, code, "it ran longer", "", "w")
+
+
+ASLEEP = letter(f"3 a film {Poison.SLEEP}", "time_limit")
+
+
+@pytest.mark.parametrize(
+    ("parked", "unparked", "misjudged", "twice", "for_nothing"),
+    [
+        ([ASLEEP], 0, 0, 0, 0),
+        ([], 1, 0, 0, 0),
+        ([letter(ASLEEP.text, "poison")], 1, 1, 0, 0),
+        ([ASLEEP, letter(ASLEEP.text, "poison")], 0, 1, 1, 0),
+        ([ASLEEP, ASLEEP], 0, 0, 1, 0),
+        ([ASLEEP, letter("4 a film", "poison")], 0, 0, 0, 1),
+    ],
+)
+def test_what_is_parked_is_judged_row_by_row(
+    parked: list[Parked], unparked: int, misjudged: int, twice: int, for_nothing: int
+) -> None:
+    found = outcome(parked)
+    counts = (found.unparked, found.misjudged, found.parked_twice, found.parked_for_nothing)
+    assert tuple(map(len, counts)) == (unparked, misjudged, twice, for_nothing)
+
+
+@pytest.mark.parametrize(
+    ("code", "parked", "seconds", "ending"),
+    [
+        (0, [ASLEEP], 16.0, "ok"),
+        (0, [ASLEEP], 40.0, "missed"),
+        (1, [], 16.0, "missed"),
+        (1, None, 0.0, "broken"),
+        (4, None, 0.0, "hang"),
+        (None, None, 0.0, "hang"),
+    ],
+)
+def test_a_soak_says_how_each_run_ended_and_keeps_what_failed(
+    code: int | None, parked: list[Parked] | None, seconds: float, ending: str
+) -> None:
+    found = None if parked is None else results.report(outcome(parked, seconds=seconds))
+    run = soak.judged(7, code, 60.0, found)
+    assert (run.ending, run.row[:2]) == (ending, [7, ending])
+    summary = soak.report([run], Path("logs"))
+    assert all(figure.met for figure in summary.figures) == (ending == "ok")
+    titles = [grid.title for grid in summary.tables]
+    assert ("Logs of what failed" in titles) == (ending != "ok")
+
+
+def test_the_ratio_that_is_held_has_no_waits_of_poison() -> None:
+    ratios = {
+        figure.name: (round(figure.value, 3), figure.at_most)
+        for figure in results.report(outcome([ASLEEP], seconds=16.0)).figures
+    }
+    assert ratios[results.RATIO] == (1.6, None)
+    assert ratios[results.RATIO_WITHOUT_WAITS] == (1.375, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("7", [7]), ("1-3", [1, 2, 3]), ("7,21-22", [7, 21, 22])]
+)
+def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
+    context = click.Context(soak_command)
+    assert soak_command.get_params(context)[0].process_value(context, text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-3", "1,,2"])
+def test_other_seeds_are_refused(text: str) -> None:
+    context = click.Context(soak_command)
+    with pytest.raises(click.BadParameter, match="neither a number nor a range"):
+        soak_command.get_params(context)[0].process_value(context, text)
