@@ -170,7 +170,8 @@ def test_killed_and_resumed(lmaas: Command, reviews: Path, tmp_path: Path, suffi
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / f"out.{suffix}").exists()
     resumed = lmaas(*arguments, f"out.{suffix}", "--resume", "--json")
-    assert json.loads(resumed.stdout)["resumed_at"] == CHECKPOINT_ROWS
+    # Where half a second passes after that, as on a busy machine, there is a later checkpoint.
+    assert CHECKPOINT_ROWS <= json.loads(resumed.stdout)["resumed_at"] < ROWS
     assert resumed.returncode == Exit.SOME_FAILED
     whole, out = (tmp_path / f"{name}.{suffix}" for name in ("whole", "out"))
     assert out.read_bytes() == whole.read_bytes()
@@ -182,9 +183,11 @@ def test_interrupted(lmaas: Command, reviews: Path, tmp_path: Path, number: int)
     stopped = lmaas(*arguments, stop=(120, number))
     assert stopped.returncode == Exit.INTERRUPTED
     told, _, last = stopped.stderr.splitlines()
-    assert told == (
-        f"{CHECKPOINT_ROWS:,} rows are done; continue with: lmaas classify reviews.csv "
-        "--text-column review -o out.csv --resume"
+    rows, advice = told.split(" ", maxsplit=1)
+    assert CHECKPOINT_ROWS <= int(rows.replace(",", "")) < ROWS
+    assert advice == (
+        "rows are done; continue with: lmaas classify reviews.csv --text-column review -o out.csv "
+        "--resume"
     )
     assert last == "interrupted"
 
