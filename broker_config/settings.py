@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
-import platformdirs
 from yarl import URL
 
+from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import Names, QueueType
 
 ENVIRONMENT_PREFIX: Final = "LMAAS_"
-#: Where `lmaas up` leaves the settings of its private broker for the other commands.
-STATE_FOLDER: Final = platformdirs.user_state_path("lmaas")
-UP_FILE: Final = STATE_FOLDER / "up.toml"
 
 LogFormat = Literal["text", "json"]
 
@@ -70,8 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: otherwise there (128 MiB before 4.0, 16 MiB since).
     max_message_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
-    #: The folder of the model repository.
-    models: str = "models"
+    #: Folders with models, the one that new models are written to first: a list, or one text
+    #: with `os.pathsep` between them; none: the user's own. See `model_folders`.
+    models: str | tuple[str, ...] = ()
     #: Worker processes; in-process bulk uses as many.
     processes: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Threads of an ONNX session.
@@ -113,6 +111,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Names(self.prefix)
 
     @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Where models are looked for, in this order; what comes with LMaaS is always the last."""
+        looked_at: dict[str, Path] = {}
+        for folder in (self._written, *self.named_models, folders.SHIPPED_MODELS):
+            if folder is not None:
+                looked_at.setdefault(os.path.realpath(folder), folder)
+        return tuple(looked_at.values())
+
+    @property
+    def new_models(self) -> Path:
+        """The folder that new models are written to. Raises SettingsError without any."""
+        return folders.needed(self._written, "models", "name one with --models or LMAAS_MODELS")
+
+    @property
+    def named_models(self) -> list[Path]:
+        """The folders that were named."""
+        named = self.models.split(os.pathsep) if isinstance(self.models, str) else self.models
+        return [Path(name) for name in named if name]
+
+    @property
+    def _written(self) -> Path | None:
+        return next(iter(self.named_models), folders.models())
+
+    @property
     def broker(self) -> str:
         """The broker without its password, for people and logs."""
         return masked(self.broker_url)
@@ -131,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Raises SettingsError naming the setting and where it was set.
         """
         values: dict[str, Any] = {}
-        for path in (UP_FILE, _config_file()):
+        for path in (folders.up_file(), _config_file()):
             if path is not None:
                 values |= _checked(cls, _read_toml(path), str(path))
         values |= _checked(cls, _environment(cls), "environment")
@@ -162,14 +184,15 @@ def _config_file() -> Path | None:
         if not Path(named).is_file():
             raise SettingsError(f"LMAAS_CONFIG names {named!r}, which is not a file")
         return Path(named)
-    candidates = (Path("lmaas.toml"), platformdirs.user_config_path("lmaas") / "lmaas.toml")
+    of_user = folders.config()
+    candidates = [Path("lmaas.toml"), *([of_user / "lmaas.toml"] if of_user else [])]
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error

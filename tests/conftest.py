@@ -57,9 +57,9 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in Settings.__struct_fields__:
         monkeypatch.delenv(f"LMAAS_{name.upper()}", raising=False)
     monkeypatch.delenv("LMAAS_CONFIG", raising=False)
-    monkeypatch.setattr("lmaas.broker_config.settings.UP_FILE", tmp_path / "no-up.toml")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="session")

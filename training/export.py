@@ -39,6 +39,7 @@ from lmaas.workers.repository import (
     Manifest,
     ModelVersion,
     Preprocessing,
+    Repository,
 )
 from lmaas.workers.runtime import Runtime
 
@@ -72,9 +73,10 @@ class Trained:
     record: dict[str, Any]
 
 
-def export(trained: Trained, out_root: Path) -> Path:
+def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Path:
     """Write `out_root/NAME/N`, all of it or nothing; raises TrainingError.
 
+    N is the next number there and in the `others`, which are folders of models too.
     A worker that looks into the folder sees the version only when it is whole.
     """
     models = out_root / trained.name
@@ -83,16 +85,11 @@ def export(trained: Trained, out_root: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as temporary:
             built = Path(temporary) / "version"
             built.mkdir()
-            number = _next_number(models)
-            _write(trained, built, str(number))
-            return built.rename(models / str(number))
+            number = Repository(out_root, *others).next_version(trained.name)
+            _write(trained, built, number)
+            return built.rename(models / number)
     except OSError as error:
         raise TrainingError(f"{models}: {error}; nothing was exported") from error
-
-
-def _next_number(models: Path) -> int:
-    taken = (int(path.name) for path in models.iterdir() if path.name.isdecimal())
-    return max(taken, default=0) + 1
 
 
 def _write(trained: Trained, folder: Path, number: str) -> None:

@@ -62,11 +62,14 @@ def train(
     architecture: Architecture = "ngram",
     *,
     out_root: Path,
+    others: Sequence[Path] = (),
     name: str,
     recipe: Recipe = Recipe(),  # noqa: B008  # frozen
     progress: Progress | None = None,
 ) -> Path:
-    """Train, measure on the test split, and leave `out_root/name/N`, N being the next free number.
+    """Train, measure on the test split, and leave `out_root/name/N`.
+
+    N is the next number there and in the `others`, which are folders of models too.
 
     Raises TrainingError, and leaves nothing behind then.
     """
@@ -97,6 +100,7 @@ def train(
             },
         ),
         out_root,
+        others,
     )
 
 

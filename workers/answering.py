@@ -24,7 +24,7 @@ from lmaas.broker_config.messages import (
     failed,
 )
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.repository import Repository
+from lmaas.workers.repository import ModelVersion, Repository, opened
 from lmaas.workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,13 @@ def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
 class Answerer:
     """Runs packs on the models of a repository, which it loads when they are asked for."""
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, repository: Repository | None = None
+    ) -> None:
+        """`repository` is that of the settings, when somebody has it open."""
         self.settings = settings
+        self.repository = repository or opened(settings)
         self._worker = worker
-        self._repository = Repository(settings.models)
         self._newest: dict[str, Runtime] = {}
         self._asked: dict[tuple[str, str], Runtime] = {}
 
@@ -95,8 +98,11 @@ class Answerer:
         return runtime
 
     def _runtime(self, model: str, version: str | None) -> Runtime:
+        return self.repository.load(model, version, self._run)
+
+    def _run(self, found: ModelVersion) -> Runtime:
         return Runtime(
-            self._repository.find(model, version),
+            found,
             providers=self.settings.providers,
             threads=self.settings.threads,
             batch_tokens=self.settings.batch_tokens,
@@ -152,7 +158,7 @@ class Answerer:
     def _code(self, error: ModelNotFound | ModelDamaged, model: str) -> Code:
         if isinstance(error, ModelDamaged):
             return Code.MODEL_DAMAGED
-        return Code.UNKNOWN_VERSION if self._repository.versions(model) else Code.UNKNOWN_MODEL
+        return Code.UNKNOWN_VERSION if self.repository.versions(model) else Code.UNKNOWN_MODEL
 
     def _refusal(self, pack: Pack, error: ItemError) -> Reply:
         assert pack.request is not None

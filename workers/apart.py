@@ -41,6 +41,7 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer, Pack, failed_reply, read
+from lmaas.workers.repository import silence
 from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
@@ -70,11 +71,12 @@ class _NotStarted(Exception):
 class Apart:
     """The child: started when it is needed, started again when it was lost. For one thread."""
 
-    def __init__(self, settings: Settings, worker: str, models: Sequence[str]) -> None:
-        """`worker` is the name in the replies; `models` are loaded at the start."""
+    def __init__(self, settings: Settings, worker: str) -> None:
+        """`worker` is the name in the replies."""
+        #: Loaded at the start of the child.
+        self.models: list[str] = []
         self._settings = settings
         self._worker = worker
-        self._models = list(models)
         self._context = context(__name__)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -171,7 +173,7 @@ class Apart:
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._progress, self._settings, self._worker, self._models)
+        arguments = (theirs, self._progress, self._settings, self._worker, self.models)
         self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         assert self._process is not None
         try:
@@ -299,6 +301,7 @@ def _serve(
 ) -> None:
     """Answer what comes through the pipe until its other end is closed."""
     end_with_parent(signal.SIGKILL)
+    silence()
     _be_first_to_go()
     answerer = Answerer(settings, worker)
     try:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from lmaas.broker_config import tracing
+from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Code, ItemError
 from lmaas.broker_config.scheduling import Cost
@@ -45,19 +46,21 @@ class Execution:
     def __init__(
         self, settings: Settings, worker: str, models: Sequence[str], *, mortal: bool
     ) -> None:
-        """`worker` is the name in the replies.
+        """`worker` is the name in the replies; `models` are those that were named, if any.
 
         With `mortal` the system ends the whole process when a run does not end and even keeps the
         event loop from turning.
         """
         self._settings = settings
         self._worker = worker
-        self._models = models
+        self._named = bool(models)
         self._mortal = mortal
         self._answerer = Answerer(settings, worker)
+        #: What is served, as far as it can be loaded.
+        self.models = list(models) or self._answerer.repository.models()
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._apart = Apart(settings, worker, models)
+        self._apart = Apart(settings, worker)
         self._apart_executor = ThreadPoolExecutor(1, thread_name_prefix="apart")
         self._settling: set[asyncio.Task[None]] = set()
         #: Packs that came for the first time, and those that came back.
@@ -71,17 +74,33 @@ class Execution:
         self.overdue = asyncio.Event()
 
     async def load(self) -> None:
-        """Load the newest version of every model. Raises ModelNotFound or ModelDamaged."""
+        """Load the newest version of every model.
+
+        Raises ModelNotFound or ModelDamaged when a named one cannot be, or none can.
+        """
         loop = asyncio.get_running_loop()
         self.estimators = await loop.run_in_executor(self._executor, self._load)
 
     def _load(self) -> dict[str, Estimator]:
         """Their calibration says what packs cost."""
+        repository = self._answerer.repository
         estimators = {}
-        for model in self._models:
-            calibration = self._answerer.load(model).manifest.calibration
-            cost = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
-            estimators[model] = Estimator(cost)
+        for model in self.models:
+            try:
+                calibration = self._answerer.load(model).manifest.calibration
+            except ModelDamaged as error:
+                if self._named:
+                    raise
+                repository.tell(f"not served: {error}")
+            else:
+                cost = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
+                estimators[model] = Estimator(cost)
+        if not estimators:
+            raise ModelNotFound(
+                f"no model can be served of those in {repository}; train one, or name its folder "
+                "with --models"
+            )
+        self.models = self._apart.models = list(estimators)
         return estimators
 
     async def run(self, replier: Replier, consumer: Consumer) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Final, Self
@@ -18,7 +18,7 @@ from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer, read
-from lmaas.workers.repository import Manifest, Repository
+from lmaas.workers.repository import Manifest, opened, silence
 from lmaas.workers.starting import end_with_parent, signals_held
 
 #: Named in replies where a worker on the queue has its own name.
@@ -34,15 +34,15 @@ class Pool:
     def __init__(self, settings: Settings, model: str, version: str | None = None) -> None:
         """Raises ModelNotFound or ModelDamaged before anything is started."""
         self.settings = settings
-        found = Repository(settings.models).find(model, version)
-        self.manifest: Manifest = found.manifest
+        self._repository = opened(settings)
+        self.manifest: Manifest = self._repository.find(model, version).manifest
         self._version = version
         self.processes = settings.processes or len(os.sched_getaffinity(0))
         self._executor: Executor | None = None
 
     async def __aenter__(self) -> Self:
         if self.processes == 1:
-            answerer = Answerer(self.settings, NAME)
+            answerer = Answerer(self.settings, NAME, self._repository)
             self._executor = ThreadPoolExecutor(1, initializer=_use, initargs=(answerer,))
         else:
             self._executor = ProcessPoolExecutor(
@@ -53,8 +53,15 @@ class Pool:
             )
             with signals_held(signal.SIGINT):
                 for _ in range(self.processes):  # each starts a process, as none is idle yet
-                    self._executor.submit(_loaded, self.manifest.name, self._version)
+                    loading = self._executor.submit(_loaded, self.manifest.name, self._version)
+                    loading.add_done_callback(self._tell)
         return self
+
+    def _tell(self, loading: Future[list[str]]) -> None:
+        """Once, what every process has found. (What it raises, every pack will tell.)"""
+        if not loading.cancelled() and loading.exception() is None:
+            for words in loading.result():
+                self._repository.tell(words)
 
     async def __aexit__(
         self,
@@ -90,13 +97,15 @@ def _use(answerer: Answerer) -> None:
 def _start(settings: Settings) -> None:
     """Begin a process of the pool, which ends with its parent."""
     end_with_parent(signal.SIGKILL)
+    silence()
     _use(Answerer(settings, NAME))
 
 
-def _loaded(model: str, version: str | None) -> None:
-    """Load the model before the first pack comes."""
+def _loaded(model: str, version: str | None) -> list[str]:
+    """Load the model before the first pack comes; what there is to tell of others."""
     assert _answerer is not None
     _answerer.load(model, version)
+    return _answerer.repository.told
 
 
 def _answer(body: bytes) -> bytes:

@@ -1,25 +1,43 @@
-"""The model repository: `models/NAME/VERSION/`, read and verified.
+"""The model repository: `FOLDER/NAME/VERSION/` in one or several folders, read and verified.
 
 A version is a folder whose name is a positive whole number. It holds `manifest.json` and the
-files that the manifest lists, each with its sha256; `model.onnx` is always one of them.
+files that the manifest lists, each with its sha256; `model.onnx` is always one of them, and so are
+the files that it refers to (ONNX's external data).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
+import mmap
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
+from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 
-MANIFEST = "manifest.json"
-MODEL = "model.onnx"
-_VERSION = re.compile("[1-9][0-9]{0,8}")
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MANIFEST: Final = "manifest.json"
+MODEL: Final = "model.onnx"
+_VERSION: Final = re.compile("[1-9][0-9]{0,8}")
+#: In an ONNX file, before the name of a file with weights: the entry `location` of a tensor's
+#: external_data (field 1 is the key, field 2 the value, each after its length).
+_LOCATION: Final = re.compile(rb"\n\x08location\x12")
+#: The machine's trouble, which says nothing about a version.
+_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 
 class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,16 +48,16 @@ class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     #: The file in the version's folder that the preprocessor reads (a vocabulary).
     file: str
     #: Longer texts are cut to this many tokens.
-    max_tokens: int
+    max_tokens: _Count
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Service time of a pack on the machine that exported: fixed + per_byte * bytes of text."""
 
     #: Seconds a pack, whatever is in it.
-    fixed_seconds: float
+    fixed_seconds: _Seconds
     #: Seconds a byte of UTF-8 text.
-    seconds_per_byte: float
+    seconds_per_byte: _Seconds
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: str
     version: str
     #: Labels in the order of the model's outputs.
-    labels: list[str]
+    labels: Annotated[list[str], msgspec.Meta(min_length=1)]
     preprocessing: Preprocessing
     #: "gap" or "ngram": see `lmaas.training.architectures`.
     architecture: str
@@ -68,7 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One verified version on disk."""
+    """One version on disk."""
 
     path: Path
     manifest: Manifest
@@ -78,81 +96,241 @@ class ModelVersion:
 
 
 class Repository:
-    """Read access to a folder of models.
+    """Read access to folders of models; the versions of a model are those of all folders.
 
-    Nothing is cached: a version that is copied in while a worker runs is found at the next look.
+    Of equal versions the one in the first folder counts. One that cannot be used is left out, and
+    told once. Nothing is cached: a version that is copied in while a worker runs is found at the
+    next look.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, *folders: Path | str) -> None:
+        self.folders = tuple(map(Path, folders))
+        #: What was said of versions that were left out.
+        self.told: list[str] = []
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.folders)) or "no folder"
 
     def models(self) -> list[str]:
         """Names of the models that have at least one version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(p.name for p in self.root.iterdir() if p.is_dir() and _versions(p))
+        names = {path.name for root in self.folders for path in self._inside(root)}
+        return sorted(name for name in names if self.versions(name))
 
     def versions(self, model: str) -> list[str]:
         """Versions of a model, oldest first; empty when there is no such model."""
-        # The name may come from the network: it never leads out of the root.
-        return _versions(self.root / model) if is_model_name(model) else []
+        return list(dict.fromkeys(path.name for path in reversed(self.paths(model))))
+
+    def paths(self, model: str) -> list[Path]:
+        """The folders of its versions, newest first; equal versions as the folders are."""
+        # The name may come from the network: it never leads out of a folder.
+        folders = self.folders if is_model_name(model) else ()
+        found = [
+            path
+            for root in folders
+            for path in self._inside(root / model)
+            if _VERSION.fullmatch(path.name) and not _is_file(path)
+        ]
+        return sorted(found, key=lambda path: -int(path.name))
+
+    def next_version(self, model: str) -> str:
+        """The number after all that are taken, by whatever lies there."""
+        names = (path.name for root in self.folders for path in self._inside(root / model))
+        return str(max((int(name) for name in names if name.isdecimal()), default=0) + 1)
 
     def find(self, model: str, version: str | None = None) -> ModelVersion:
-        """The asked version, or the newest, with every file verified.
+        """The asked version, or the newest that can be used, with every file verified.
 
         Raises ModelNotFound or ModelDamaged.
         """
-        versions = self.versions(model)
-        if not versions:
-            known = ", ".join(self.models()) or "none"
-            raise ModelNotFound(f"no model {model!r} in {self.root} (models there: {known})")
-        if version is not None and version not in versions:
-            raise ModelNotFound(
-                f"model {model!r} has no version {version!r} in {self.root} "
-                f"(versions there: {', '.join(versions)})"
-            )
-        found = read_version(self.root / model / (version or versions[-1]))
-        verify(found)
-        return found
+        return self.load(model, version, lambda found: found)
 
-    def manifest(self, model: str, version: str | None = None) -> Manifest:
-        """The manifest alone, without reading the files that it lists."""
-        versions = self.versions(model)
-        if not versions or (version is not None and version not in versions):
-            raise ModelNotFound(f"no model {model!r} version {version or '(any)'} in {self.root}")
-        return read_version(self.root / model / (version or versions[-1])).manifest
+    def load(self, model: str, version: str | None, use: Callable[[ModelVersion], T]) -> T:
+        """What `use` makes of the asked version, or of the newest; of an older one, with a warning,
+        when that is damaged or `use` raises ModelDamaged.
+
+        Raises ModelNotFound, or ModelDamaged when there is none that can be used.
+        """
+        problems: list[str] = []
+        for path in self._asked(model, version):
+            try:
+                found = _placed(read_version(path), model)
+                verify(found)
+                made = use(found)
+            except ModelDamaged as error:
+                problems.append(f"model {model!r} version {path.name}: {error}")
+            else:
+                for problem in problems:
+                    self.tell(f"left out, {found.manifest.version} is used instead: {problem}")
+                return made
+        raise ModelDamaged("; ".join(problems))
+
+    def tell(self, words: str) -> None:
+        """Warn, if it was not said before."""
+        if words not in self.told:
+            self.told.append(words)
+            log.warning("%s", words, extra={"action": "model_left_out"})
+
+    def _inside(self, folder: Path) -> list[Path]:
+        """What is in a folder, in order; nothing, when there is none or it cannot be read."""
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self.tell(f"{folder}: {error.strerror}; no model is looked for there")
+            return []
+
+    def _asked(self, model: str, version: str | None) -> list[Path]:
+        """Never empty. Raises ModelNotFound."""
+        paths = self.paths(model)
+        if not paths:
+            known = ", ".join(self.models()) or "none"
+            raise ModelNotFound(f"no model {model!r} in {self} (models there: {known})")
+        asked = [path for path in paths if version in (None, path.name)]
+        if not asked:
+            raise ModelNotFound(
+                f"model {model!r} has no version {version!r} in {self} "
+                f"(versions there: {', '.join(self.versions(model))})"
+            )
+        return asked
+
+
+def opened(settings: Settings) -> Repository:
+    """The repository of the settings, which says when a folder that was named is none."""
+    repository = Repository(*settings.model_folders)
+    for folder in settings.named_models:
+        if not folder.is_dir():
+            repository.tell(f"{folder} is no folder; no model is looked for there")
+    return repository
+
+
+def silence() -> None:
+    """For a process beside another one that says the same."""
+    log.setLevel(logging.ERROR)
 
 
 def read_version(path: Path) -> ModelVersion:
     """The version in a folder, not verified. Raises ModelDamaged when it has no good manifest."""
+    file = path / MANIFEST
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ModelDamaged(f"{path / MANIFEST}: {error}; export or copy it again") from error
+        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise ModelDamaged(f"{file} is missing; copy the version again, or remove it") from error
+    except OSError as error:
+        raise _damaged(error, file) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ModelDamaged(f"{file}: {error}; export or copy the version again") from error
+    if problem := _contradiction(manifest):
+        raise ModelDamaged(f"{file}: {problem}; export the version again")
     return ModelVersion(path, manifest)
 
 
+def _placed(version: ModelVersion, model: str) -> ModelVersion:
+    """Called as its folders are: somebody may have copied it to another name or number."""
+    manifest = msgspec.structs.replace(version.manifest, name=model, version=version.path.name)
+    return ModelVersion(version.path, manifest)
+
+
+def _damaged(error: OSError, path: Path) -> Exception:
+    """What an error over a file means: that the version is damaged, or the machine in trouble."""
+    if error.errno in _PASSING:
+        return error
+    place = error.filename or path
+    if isinstance(error, FileNotFoundError):
+        return ModelDamaged(f"{place} is missing; copy the version again")
+    return ModelDamaged(f"{place}: {error.strerror}; copy the version again")
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """What is wrong with a manifest whose values are each of the right type."""
+    if len(set(manifest.labels)) < len(manifest.labels):
+        return "two labels are the same"
+    for name in (MODEL, manifest.preprocessing.file):
+        if name not in manifest.files:
+            return f"does not list {name}"
+    for name in manifest.files:
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+            return f"{name!r} leads out of the folder"
+    return None
+
+
 def verify(version: ModelVersion) -> None:
-    """Compare every file with its sha256; raises ModelDamaged naming the file."""
+    """Compare every file with its sha256, and ask for one of every file that the model uses.
+
+    Raises ModelDamaged naming the file.
+    """
+    try:
+        _compare(version)
+        _ask_for_all(version)
+    except OSError as error:
+        raise _damaged(error, version.path) from error
+
+
+def _compare(version: ModelVersion) -> None:
     for name, expected in version.manifest.files.items():
         path = version.file(name)
-        try:
-            with path.open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelDamaged(f"{path}: {error.strerror}; copy the version again") from error
+        actual = _sha256(path)
         if actual != expected:
             raise ModelDamaged(
                 f"{path}: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
                 "copy or export the version again"
             )
-    for name in (MODEL, version.manifest.preprocessing.file):
-        if name not in version.manifest.files:
-            raise ModelDamaged(f"{version.path / MANIFEST}: does not list {name}")
 
 
-def _versions(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    names = (p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
-    return sorted(names, key=int)
+def _ask_for_all(version: ModelVersion) -> None:
+    model = version.file(MODEL)
+    for name in _external(model):
+        if PurePath(name).as_posix() not in version.manifest.files:
+            raise ModelDamaged(
+                f"{model}: its weights are in {name!r}, which the manifest does not list with its "
+                "sha256; export it as one file, or list that one too"
+            )
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file() and path.exists():  # a pipe would be waited for
+        raise ModelDamaged(f"{path}: not a file; copy the version again")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _external(model: Path) -> Iterator[str]:
+    """Names of the files that an ONNX file has its weights in, found without a parser.
+
+    Some other text of the file's metadata may be called `location`; no file has its name.
+    """
+    if model.stat().st_size == 0:
+        return
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for entry in _LOCATION.finditer(content):
+            length, start = _varint(content, entry.end())
+            name = content[start : start + length].decode("utf-8", "replace")
+            if "\0" not in name and _is_there(model.parent / name):
+                yield name
+
+
+def _varint(content: mmap.mmap, place: int) -> tuple[int, int]:
+    """A protobuf number and the place behind it."""
+    number = shift = 0
+    while place < len(content):
+        byte = content[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80 or shift > 63:
+            break
+    return number, place
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # told when it is read
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is none
+        return False

@@ -10,13 +10,12 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from lmaas.broker_config.errors import ModelNotFound, WorkerStuck
+from lmaas.broker_config.errors import WorkerStuck
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.consumer import Consumer, Lane
 from lmaas.workers.execution import Execution, grace
 from lmaas.workers.replier import Replier
-from lmaas.workers.repository import Repository
 from lmaas.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -28,19 +27,14 @@ class Worker:
     def __init__(
         self, settings: Settings, models: Sequence[str] = (), *, mortal: bool = False
     ) -> None:
-        """`models` are served; all of the repository when none is named.
+        """`models` are served; when none is named, all of the repository that can be.
 
         With `mortal` the system ends the whole process when a run does not end and even keeps the
-        event loop from turning. Raises ModelNotFound when the repository is empty.
+        event loop from turning.
         """
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.settings = settings
-        self.models = list(models) or Repository(settings.models).models()
-        if not self.models:
-            raise ModelNotFound(
-                f"no models in {settings.models!r}; train one, or name the folder with --models"
-            )
-        self.execution = Execution(settings, self.name, self.models, mortal=mortal)
+        self.execution = Execution(settings, self.name, models, mortal=mortal)
         #: None until the lanes are consumed.
         self.watch: Watch | None = None
         self._stop = asyncio.Event()
@@ -48,6 +42,11 @@ class Worker:
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""
         self._stop.set()
+
+    @property
+    def models(self) -> list[str]:
+        """What is served."""
+        return self.execution.models
 
     @property
     def not_ready(self) -> str | None:

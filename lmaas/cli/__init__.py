@@ -12,6 +12,7 @@ import click
 
 import lmaas
 from lmaas.broker_config.errors import LmaasError, SettingsError
+from lmaas.broker_config.extras import EXTRAS, missing
 from lmaas.cli import logs
 from lmaas.cli.exits import Exit
 
@@ -27,20 +28,6 @@ COMMANDS: Final = {
     "models": "List, show, import and verify models.",
     "bench": "Measure the broker and the workers that are running.",
     "broker": "Start, declare and inspect the broker.",
-}
-
-
-#: Package -> the extra of ours that brings it.
-EXTRAS: Final = {
-    "aiohttp": "worker",
-    "numpy": "worker",
-    "onnxruntime": "worker",
-    "pyarrow": "files",
-    "keras": "training",
-    "matplotlib": "bench",
-    "onnx": "training",
-    "tensorflow": "training",
-    "tf2onnx": "training",
 }
 
 
@@ -108,8 +95,8 @@ def _told(error: BaseException) -> int:
         case BrokenPipeError():
             # The reader of our output left, as `head` does; Python would complain again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        case ModuleNotFoundError() if extra := EXTRAS.get((error.name or "").partition(".")[0]):
-            logs.complain(f"{error.name} is missing: pip install 'lmaas[{extra}]'")
+        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRAS:
+            logs.complain(missing(package))
         case OSError():
             logs.complain(f"{error.strerror or error}")
         case _:  # the last resort: a bug

@@ -16,12 +16,12 @@ from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.errors import BrokerError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.settings import STATE_FOLDER, UP_FILE, Settings, masked
+from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.topology import Difference, Topology, declare, difference, topology
 from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
-from lmaas.cli.published import published
+from lmaas.cli.published import broker_folder, published, up_file
 
 #: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.
 PATIENCE = 5.0
@@ -41,19 +41,19 @@ def command() -> None:
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    default=STATE_FOLDER / "broker",
-    help="Where its messages and its password are kept.",
+    help="Where its messages and its password are kept.  [`broker` in the user's state folder]",
 )
-def start(folder: Path) -> None:
+def start(folder: Path | None) -> None:
     """Run a private broker in the foreground until Ctrl-C; its messages are kept."""
-    run(_start(folder))
+    run(_start(folder or broker_folder()))
 
 
 async def _start(folder: Path) -> None:
+    path = up_file()
     async with LocalNode(folder) as node:
-        with published(UP_FILE, node.url):
+        with published(path, node.url):
             click.echo(f"broker: {masked(node.url)}")
-            click.echo(f"found by the other commands through {UP_FILE}, with the password")
+            click.echo(f"found by the other commands through {path}, with the password")
             await node.failed()
 
 

@@ -19,6 +19,7 @@ from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
 from lmaas.cli.options import dialect, setting
+from lmaas.cli.options import models as models_option
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
     Classifier,
@@ -54,7 +55,7 @@ _SHOWN_CHARACTERS: Final = 60
 @click.option("--json", "as_json", is_flag=True, help="The summary, or texts' results, as JSON.")
 @click.option("--broker", "broker_url", metavar="URL", help="Through the queue of this broker.")
 @click.option("--queue", is_flag=True, help="Through the queue of the broker in the settings.")
-@setting("models", help="The folder of the model repository.")
+@models_option
 @setting("processes", type=int, help="Processes in this machine; 0 is one a core.")
 def command(
     source: str | None,

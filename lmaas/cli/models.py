@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,45 +11,77 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from lmaas.broker_config.errors import DataError, ModelDamaged, ModelError
+from lmaas.broker_config.errors import DataError, ModelDamaged, ModelError, ModelNotFound
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
-from lmaas.workers.repository import ModelVersion, Repository, read_version, verify
+from lmaas.workers.repository import (
+    MANIFEST,
+    Manifest,
+    ModelVersion,
+    Repository,
+    opened,
+    read_version,
+    verify,
+)
 
 
 @click.group(invoke_without_command=True)
-@options.setting("models", help="Folder of the model repository.")
+@options.models
 @click.pass_context
 def command(context: click.Context, /, **arguments: Any) -> None:
     """List the models of the repository; or show, import or verify one."""
-    settings = Settings.load(**arguments)
-    context.obj = Repository(settings.models)
+    context.obj = Settings.load(**arguments)
     if context.invoked_subcommand is None:
-        _list(context.obj)
+        _list(opened(context.obj))
+
+
+# --- list and show -------------------------------------------------------------------------------
 
 
 def _list(repository: Repository) -> None:
-    table = Table("model", "version", "architecture", "labels", "test accuracy", "made")
+    """A table a folder. `used` is what answers when no version is asked for."""
+    console = Console(highlight=False)
+    rows: dict[Path, list[tuple[str, ...]]] = {root: [] for root in repository.folders}
     for model in repository.models():
-        for version in repository.versions(model):
-            table.add_row(model, version, *_row(repository, model, version))
-    Console().print(table if table.row_count else f"no models in {repository.root}")
+        for path, row in _rows(repository, model):
+            rows[path.parents[1]].append(row)
+    for root, those in rows.items():
+        console.print(escape(str(root)), soft_wrap=True)
+        table = Table("model", "version", "state", "architecture", "labels", "accuracy", "made")
+        for row in those:
+            table.add_row(*map(escape, row))
+        console.print(table if those else "  no models")
 
 
-def _row(repository: Repository, model: str, version: str) -> tuple[str, ...]:
-    try:
-        manifest = repository.manifest(model, version)
-    except ModelDamaged:
-        return ("damaged", "", "", "")
+def _rows(repository: Repository, model: str) -> list[tuple[Path, tuple[str, ...]]]:
+    """Its versions, oldest first."""
+    rows: list[tuple[Path, tuple[str, ...]]] = []
+    usable: set[str] = set()
+    for path in repository.paths(model):
+        try:
+            manifest = _verified(path).manifest
+        except ModelDamaged:
+            rows.append((path, (model, path.name, "damaged", "", "", "", "")))
+            continue
+        state = "" if usable else "used"
+        if path.name in usable:
+            state = "hidden"  # by the same number in a folder before
+        usable.add(path.name)
+        rows.append((path, (model, path.name, state, *_columns(manifest))))
+    return rows[::-1]
+
+
+def _columns(manifest: Manifest) -> tuple[str, ...]:
     accuracy = manifest.metrics.get("accuracy")
     return (
         manifest.architecture,
         str(len(manifest.labels)),
-        "" if accuracy is None else f"{accuracy:.4f}",
+        f"{accuracy:.4f}" if isinstance(accuracy, float | int) else "",
         manifest.created[:10],
     )
 
@@ -57,57 +90,87 @@ def _row(repository: Repository, model: str, version: str) -> tuple[str, ...]:
 @click.argument("model")
 @click.argument("version", required=False)
 @click.pass_obj
-def show(repository: Repository, model: str, version: str | None) -> None:
-    """Print the manifest of MODEL (the newest VERSION when none is given) as JSON."""
-    manifest = msgspec.json.encode(repository.manifest(model, version))
-    click.echo(msgspec.json.format(manifest, indent=2))
+def show(settings: Settings, model: str, version: str | None) -> None:
+    """Print where MODEL is (the newest VERSION when none is given), and its manifest, as JSON."""
+    found = opened(settings).find(model, version)
+    shown = {"path": str(found.path), **msgspec.to_builtins(found.manifest)}
+    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+
+
+# --- verify --------------------------------------------------------------------------------------
 
 
 @command.command("verify")
 @click.argument("model", required=False)
 @click.pass_context
 def verify_(context: click.Context, model: str | None) -> None:
-    """Compare every file of every version (of MODEL) with its checksum."""
-    repository: Repository = context.obj
+    """Compare every file of every version (of MODEL) with its checksum, and try the model.
+
+    It ends with 1 when something is wrong.
+    """
+    repository = opened(context.obj)
+    if model and not repository.versions(model):
+        raise ModelNotFound(f"no model {model!r} in {repository}")
+    runs = importlib.util.find_spec("onnxruntime") is not None
     damaged = 0
     for name in [model] if model else repository.models():
-        for version in repository.versions(name) or [""]:
+        for path in reversed(repository.paths(name)):
             try:
-                repository.find(name, version or None)
-                click.echo(f"{name} {version}: ok")
+                version = _verified(path)
+                if runs:
+                    _try(version)
             except ModelError as error:
                 damaged += 1
-                click.echo(f"{name} {version}: {error}", err=True)
+                click.echo(f"{name} {path.name}: {error}", err=True)
+            else:
+                how = "ok" if runs else "ok (checksums; without onnxruntime it was not tried)"
+                click.echo(f"{name} {path.name}: {how} ({path})")
     context.exit(Exit.FAILED if damaged else Exit.OK)
+
+
+def _verified(path: Path) -> ModelVersion:
+    version = read_version(path)
+    verify(version)
+    return version
+
+
+def _try(version: ModelVersion) -> None:
+    """Raises ModelDamaged when it is no model that can be served."""
+    from lmaas.workers.runtime import Runtime
+
+    Runtime(version)
+
+
+# --- import --------------------------------------------------------------------------------------
 
 
 @command.command("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--name", help="Name in this repository.  [the manifest's]")
 @click.pass_obj
-def import_(repository: Repository, folder: Path, name: str | None) -> None:
-    """Copy a verified model version from FOLDER, as the next version here."""
-    version = read_version(folder)
-    verify(version)
+def import_(settings: Settings, folder: Path, name: str | None) -> None:
+    """Copy a model version that can be served from FOLDER, as the next version here."""
+    version = _verified(folder)
+    _try(version)
     name = name or version.manifest.name
     if not is_model_name(name):
         raise DataError(f"{name!r} cannot be a model's name; give a plain word with --name")
-    target = _add(repository, version, name)
-    click.echo(target)
+    number = Repository(*settings.model_folders).next_version(name)
+    click.echo(_add(version, settings.new_models / name, number))
 
 
-def _add(repository: Repository, version: ModelVersion, name: str) -> Path:
+def _add(version: ModelVersion, parent: Path, number: str) -> Path:
     """Copied beside its place and then renamed, so that no worker sees half of it."""
-    parent = repository.root / name
-    number = int((repository.versions(name) or ["0"])[-1]) + 1
-    manifest = msgspec.structs.replace(version.manifest, name=name, version=str(number))
+    manifest = msgspec.structs.replace(version.manifest, name=parent.name, version=number)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent, prefix=".import-") as folder:
             staging = Path(folder) / "version"
-            shutil.copytree(version.path, staging)
+            for name in manifest.files:
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(version.file(name), staging / name)
             text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-            (staging / "manifest.json").write_bytes(text)
-            return staging.rename(parent / str(number))
+            (staging / MANIFEST).write_bytes(text)
+            return staging.rename(parent / number)
     except OSError as error:
         raise DataError(f"{parent}: cannot import there: {error.strerror}") from error

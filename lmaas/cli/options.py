@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,6 +30,17 @@ def setting(name: str, flag: str | None = None, *, help: str, **kwargs: Any) -> 
         help=help,
         **kwargs,
     )
+
+
+def models(function: F) -> F:
+    """Folders of models: `--models` once for each, or several in one with `os.pathsep` between."""
+    return setting(
+        "models",
+        help=f"Folder of models; repeat for more, or separate by {os.pathsep!r}.",
+        multiple=True,
+        type=click.Path(),
+        callback=lambda _context, _option, given: os.pathsep.join(given) or None,
+    )(function)
 
 
 def broker(function: F) -> F:

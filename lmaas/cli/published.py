@@ -7,7 +7,21 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
+
+_HOME = "set HOME or XDG_STATE_HOME"
+
+
+def up_file() -> Path:
+    """The file for it. Raises SettingsError without a home."""
+    return folders.needed(folders.up_file(), "the broker's address", _HOME)
+
+
+def broker_folder() -> Path:
+    """Where the private broker keeps its messages. Raises SettingsError without a home."""
+    state = folders.needed(folders.state(), "the broker's messages", _HOME)
+    return state / "broker"
 
 
 @contextlib.contextmanager

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lmaas.broker_config import extras, folders
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
-@options.setting("models", help="Folder of the model repository.")
+@options.models
 def command(
     name: str,
     data: Path | None,
@@ -57,16 +57,17 @@ def command(
     version's manifest.json and evaluation.png.
     """
     settings = Settings.load(**arguments)
-    if importlib.util.find_spec("tensorflow") is None:
-        raise TrainingError("TensorFlow is not installed: pip install 'lmaas[training]'")
+    if problem := extras.lacking("tensorflow", "tf2onnx"):
+        raise TrainingError(problem)
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
+    target = _writable(settings.new_models)
     console = Console(stderr=True)
     with console.status("starting TensorFlow"):
         from lmaas.training.datasets import download_imdb, load_dataset
         from lmaas.training.train import Recipe, train
     with console.status(f"reading {data or 'IMDB, from its authors'}"):
-        data = data or download_imdb(platformdirs.user_cache_path("lmaas"))
+        data = data or download_imdb(_cache())
         dataset = load_dataset(data, test=test_data, text=text_column, label=label_column)
     console.print(
         f"{dataset.name}: {len(dataset.labels)} classes; {len(dataset.train.texts):,} texts to "
@@ -78,12 +79,28 @@ def command(
         path = train(
             dataset,
             architecture,
-            out_root=Path(settings.models),
+            out_root=target,
+            others=settings.model_folders,
             name=name,
             recipe=_recipe(Recipe(), epochs=epochs, batch=batch, seed=seed),
             progress=report,
         )
     _conclude(path)
+
+
+def _writable(folder: Path) -> Path:
+    """Told before the hours of training, and not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{folder}: {error.strerror}; name another with --models") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TrainingError(f"{folder}: nobody may write there; name another with --models")
+    return folder
+
+
+def _cache() -> Path:
+    return folders.needed(folders.cache(), "a download", "give --data, or set XDG_CACHE_HOME")
 
 
 def _recipe(recipe: Recipe, **changes: int | None) -> Recipe:

@@ -12,14 +12,15 @@ from typing import Any, Final
 import click
 import msgspec
 
-from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import BrokerUnavailable, LmaasError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.settings import STATE_FOLDER, UP_FILE, Settings
+from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Topology, hanging, topology
 from lmaas.cli import logs, options
 from lmaas.cli.loop import run
-from lmaas.cli.published import published
+from lmaas.cli.published import broker_folder, published, up_file
 from lmaas.cli.worker import supervise
 from lmaas.workers.repository import Repository
 
@@ -33,7 +34,7 @@ LOOKS: Final = 2
 
 @click.command()
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
-@options.setting("models", help="Folder of the model repository.")
+@options.models
 @options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
 def command(served: tuple[str, ...], **arguments: Any) -> None:
     """Run a private broker and workers on this machine until stopped.
@@ -42,17 +43,20 @@ def command(served: tuple[str, ...], **arguments: Any) -> None:
     broker by themselves while it runs.
     """
     settings = Settings.load(**arguments)
+    if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
+        raise LmaasError(problem)
     logs.configure(logging.INFO, settings.log_format)
     run(_up(settings, served))
 
 
 async def _up(settings: Settings, served: tuple[str, ...]) -> None:
     count = settings.processes or len(os.sched_getaffinity(0))
-    async with LocalNode(STATE_FOLDER / "broker") as node:
+    path = up_file()
+    async with LocalNode(broker_folder()) as node:
         settings = msgspec.structs.replace(settings, broker_url=node.url)
-        with published(UP_FILE, node.url):
-            click.echo(f"broker: {settings.broker}, found by the other commands through {UP_FILE}")
-            models = served or Repository(settings.models).models()
+        with published(path, node.url):
+            click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
+            models = served or Repository(*settings.model_folders).models()
             wanted = topology(settings.names, settings.queue_type, models)
             await _first_of(supervise(settings, served, count), keep(node, settings, wanted))
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from lmaas.broker_config import extras
 from lmaas.broker_config.errors import (
     BrokerRefused,
     LmaasError,
@@ -27,6 +28,7 @@ from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.signals import on_signal
+from lmaas.workers.repository import silence
 from lmaas.workers.supervisor import PERMANENT, Supervisor
 
 LAST_PORT: Final = 65_535
@@ -35,7 +37,7 @@ LAST_PORT: Final = 65_535
 @click.group(invoke_without_command=True)
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
 @options.broker
-@options.setting("models", help="Folder of the model repository.")
+@options.models
 @options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
 @options.setting("prefetch", help="Packs held ahead, for each lane.", type=int)
 @options.setting("threads", help="Threads of an ONNX session.", type=int)
@@ -51,6 +53,8 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
     if context.invoked_subcommand is not None:
         return
     settings = Settings.load(**arguments)
+    if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
+        raise LmaasError(problem)
     logs.configure(logging.INFO, settings.log_format)
     count = _count(settings)
     if settings.health_port + count - 1 > LAST_PORT:
@@ -114,6 +118,8 @@ def serve_in_child(
 ) -> None:
     """What a supervised process runs, the `index`-th from 0."""
     logs.configure(logging.INFO, settings.log_format)
+    if index:
+        silence()  # the first one says it
     if settings.health_port:
         port = settings.health_port + index
         settings = msgspec.structs.replace(settings, health_port=port)

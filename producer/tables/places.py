@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
+from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables.dialect import FOUND, Dialect
 from lmaas.producer.tables.unicode import as_utf8
@@ -196,7 +197,7 @@ def arrow(purpose: str) -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        raise DataError(f"{purpose} needs pyarrow: pip install 'lmaas[files]'") from error
+        raise DataError(f"{purpose} needs pyarrow: {extras.command('files')}") from error
     return pyarrow
 
 

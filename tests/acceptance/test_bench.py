@@ -15,6 +15,7 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from lmaas.broker_config import extras
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
@@ -194,7 +195,7 @@ def test_a_picture_that_is_there_stays_until_there_is_another(
 def test_without_matplotlib(bench: Command) -> None:
     ended = bench("--plot", "a.png", start=("-c", WITHOUT_MATPLOTLIB))
     assert ended.returncode == Exit.FAILED
-    assert ended.stderr == "error: matplotlib is missing: pip install 'lmaas[bench]'\n"
+    assert ended.stderr == f"error: {extras.missing('matplotlib')}\n"
 
 
 @pytest.mark.usefixtures("broker")

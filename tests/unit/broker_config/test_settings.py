@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.settings import Settings, masked
 
@@ -33,9 +35,9 @@ def test_arguments_beat_environment_beats_file_beats_default(
 def test_a_running_private_broker_is_found_and_beaten_by_everything_else(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    up = folder / "up.toml"
-    up.write_text('broker_url = "amqp://up/"\n')
-    monkeypatch.setattr("lmaas.broker_config.settings.UP_FILE", up)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    (folder / "lmaas").mkdir()
+    (folder / "lmaas" / "up.toml").write_text('broker_url = "amqp://up/"\n')
     assert Settings.load().broker_url == "amqp://up/"
     (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
     assert Settings.load().broker_url == "amqp://file/"
@@ -147,3 +149,63 @@ def test_a_wrong_password_setting_is_not_shown_in_the_error(folder: Path) -> Non
 
 def test_names_follow_the_prefix() -> None:
     assert Settings(prefix="team-a").names.work == "team-a.v1.work"
+
+
+# ------------------------------------------------------------------- folders of models
+
+
+def test_without_a_setting_models_are_the_users_own_and_what_was_installed(folder: Path) -> None:
+    own = folder / "data" / "lmaas" / "models"
+    assert Settings.load().model_folders == (own, folders.SHIPPED_MODELS)
+    assert Settings.load().new_models == own
+    assert (folders.SHIPPED_MODELS / "sentiment" / "1" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    "content", ["models = ['a', 'b']", f"models = 'a{os.pathsep}b'", "models = ['a', 'b', 'a', '']"]
+)
+def test_models_are_several_folders_in_a_file(folder: Path, content: str) -> None:
+    (folder / "lmaas.toml").write_text(content)
+    settings = Settings.load()
+    assert settings.model_folders == (Path("a"), Path("b"), folders.SHIPPED_MODELS)
+    assert settings.new_models == Path("a")
+
+
+def test_models_are_several_folders_in_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMAAS_MODELS", f"a{os.pathsep}b")
+    assert Settings.load().named_models == [Path("a"), Path("b")]
+    assert Settings.load(models="c").named_models == [Path("c")]
+
+
+def test_what_was_installed_is_looked_at_once_where_it_was_named(folder: Path) -> None:
+    (folder / "link").symlink_to(folders.SHIPPED_MODELS)
+    settings = Settings(models=("link", "b"))
+    assert settings.model_folders == (Path("link"), Path("b"))
+
+
+@pytest.mark.parametrize("value", ["1", "[1]", "{a = 1}"])
+def test_folders_of_models_are_texts(folder: Path, value: str) -> None:
+    (folder / "lmaas.toml").write_text(f"models = {value}\n")
+    with pytest.raises(SettingsError, match="models"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("home", [None, "", "/dev/null"])
+def test_without_a_home_there_are_no_folders_of_the_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("os.getuid", lambda: 54321)  # not in the list of users
+    settings = Settings.load()
+    assert settings.broker_url == Settings().broker_url
+    if home == "/dev/null":
+        return
+    assert settings.model_folders == (folders.SHIPPED_MODELS,)
+    assert (folders.state(), folders.config(), folders.cache(), folders.up_file()) == (None,) * 4
+    with pytest.raises(SettingsError, match=r"no home.*name one with --models"):
+        assert settings.new_models

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
-from lmaas.workers.repository import Repository
+from lmaas.broker_config.messages import Item
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.repository import ModelVersion, Repository, opened
+from lmaas.workers.runtime import Runtime
+from tests.unit.workers import networks
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
@@ -22,7 +30,6 @@ def test_the_newest_version_is_the_highest_number(repository: Path) -> None:
     assert found.models() == ["sentiment"]
     assert found.versions("sentiment") == ["1", "2", "10"]
     assert found.find("sentiment").manifest.version == "10"
-    assert found.manifest("sentiment").version == "10"
 
 
 def test_an_asked_version_is_found(repository: Path) -> None:
@@ -61,8 +68,6 @@ def test_a_strange_name_finds_nothing(repository: Path, name: str) -> None:
     (repository / "1").mkdir()  # "" or "." would make the root itself a model
     with pytest.raises(ModelNotFound, match="no model"):
         Repository(repository).find(name)
-    with pytest.raises(ModelNotFound):
-        Repository(repository).manifest(name)
 
 
 def test_an_overlong_name_finds_nothing(repository: Path) -> None:
@@ -74,8 +79,6 @@ def test_an_overlong_name_finds_nothing(repository: Path) -> None:
 def test_a_strange_version_finds_nothing(repository: Path, version: str) -> None:
     with pytest.raises(ModelNotFound, match="versions there: 1, 2, 10"):
         Repository(repository).find("sentiment", version)
-    with pytest.raises(ModelNotFound):
-        Repository(repository).manifest("sentiment", version)
 
 
 def test_a_repository_that_is_not_there_has_no_models(tmp_path: Path) -> None:
@@ -91,7 +94,7 @@ def test_a_changed_file_is_named(repository: Path, name: str) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelDamaged, match=name) as failure:
-        Repository(repository).find("sentiment")
+        Repository(repository).find("sentiment", "10")
     assert str(path) in str(failure.value)
     assert "\n" not in str(failure.value)
 
@@ -100,15 +103,26 @@ def test_a_changed_file_is_named(repository: Path, name: str) -> None:
 def test_a_missing_file_is_named(repository: Path, name: str) -> None:
     (repository / "sentiment" / "10" / name).unlink()
     with pytest.raises(ModelDamaged, match=name):
-        Repository(repository).find("sentiment")
+        Repository(repository).find("sentiment", "10")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"name": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"name": 1}',
+        b'{"name": "x", "metrics": {"a": ' + b"[" * 100_000,
+    ],
+)
 def test_a_damaged_manifest_is_named(repository: Path, content: bytes) -> None:
     path = repository / "sentiment" / "10" / "manifest.json"
     path.write_bytes(content)
     with pytest.raises(ModelDamaged, match=r"10/manifest\.json"):
-        Repository(repository).find("sentiment")
+        Repository(repository).find("sentiment", "10")
 
 
 @pytest.mark.parametrize("listed", ["model.onnx", "vocabulary.txt"])
@@ -120,9 +134,187 @@ def test_a_manifest_that_does_not_list_a_file_it_needs_is_damaged(
     change_manifest(folder, files={listed: files[listed]})
     missing = ({"model.onnx", "vocabulary.txt"} - {listed}).pop()
     with pytest.raises(ModelDamaged, match=f"does not list {missing}"):
-        Repository(repository).find("sentiment")
+        Repository(repository).find("sentiment", "10")
 
 
 def test_damage_in_one_version_leaves_the_others_usable(repository: Path) -> None:
     (repository / "sentiment" / "10" / "model.onnx").write_bytes(b"")
     assert Repository(repository).find("sentiment", "2").manifest.version == "2"
+
+
+# ------------------------------------------------------- what cannot be used is left out
+
+
+def spoil(folder: Path, how: str) -> None:
+    match how:
+        case "no manifest":
+            (folder / "manifest.json").unlink()
+        case "no model":
+            (folder / "model.onnx").unlink()
+        case "half a model":
+            with (folder / "model.onnx").open("r+b") as file:
+                file.truncate(1000)
+        case "junk":
+            (folder / "manifest.json").write_text("[1, 2")
+        case "no labels":
+            change_manifest(folder, labels=[])
+        case "twin labels":
+            change_manifest(folder, labels=["same", "same"])
+        case "a folder for a file":
+            (folder / "model.onnx").unlink()
+            (folder / "model.onnx").mkdir()
+        case "a pipe for a file":
+            (folder / "vocabulary.txt").unlink()
+            os.mkfifo(folder / "vocabulary.txt")
+        case "a way out":
+            files = json.loads((folder / "manifest.json").read_text())["files"]
+            change_manifest(folder, files=files | {"../1/model.onnx": files["model.onnx"]})
+
+
+WAYS = (
+    "no manifest", "no model", "half a model", "junk", "no labels", "twin labels",
+    "a folder for a file", "a pipe for a file", "a way out",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_version_that_cannot_be_used_is_left_out_and_told_once(
+    repository: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(repository / "sentiment" / "10", how)
+    found = Repository(repository)
+    assert [found.find("sentiment").manifest.version for _ in range(3)] == ["2", "2", "2"]
+    (warning,) = caplog.messages
+    assert "'sentiment' version 10: " in warning
+    assert "2 is used instead" in warning
+    assert str(repository / "sentiment" / "10") in warning
+    assert re.search("again|remove", warning), "it says what to do"
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_version_that_was_asked_for_is_not_replaced_by_another(
+    repository: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(repository / "sentiment" / "10", how)
+    with pytest.raises(ModelDamaged, match="'sentiment' version 10: "):
+        Repository(repository).find("sentiment", "10")
+    assert caplog.messages == []
+
+
+def test_when_no_version_can_be_used_each_is_told(repository: Path) -> None:
+    for version, how in (("1", "junk"), ("2", "no manifest"), ("10", "no model")):
+        spoil(repository / "sentiment" / version, how)
+    with pytest.raises(ModelDamaged) as failure:
+        Repository(repository).find("sentiment")
+    for told in (r"10/model.onnx is missing", r"2/manifest.json is missing", r"1/manifest.json: "):
+        assert told in str(failure.value)
+
+
+def test_a_version_that_its_user_cannot_use_is_left_out(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def only_old(found: ModelVersion) -> str:
+        if found.manifest.version != "1":
+            raise ModelDamaged("too new")
+        return "made"
+
+    assert Repository(repository).load("sentiment", None, only_old) == "made"
+    assert [words.rpartition(": ")[2] for words in caplog.messages] == ["too new", "too new"]
+
+
+def test_the_machine_being_in_trouble_damages_nothing(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", too_many)
+    with pytest.raises(OSError, match="Too many open files"):
+        Repository(repository).find("sentiment")
+
+
+# ------------------------------------------------------------------- several folders
+
+
+@pytest.fixture
+def other(repository: Path, tmp_path: Path) -> Path:
+    """Another folder: version 2 again and 3 of the same model, and a model of its own."""
+    root = tmp_path / "other"
+    for version in ("2", "3"):
+        shutil.copytree(repository / "sentiment" / "1", root / "sentiment" / version)
+    shutil.copytree(repository / "sentiment" / "1", root / "mine" / "1")
+    return root
+
+
+def test_the_versions_of_a_model_are_those_of_all_folders(repository: Path, other: Path) -> None:
+    shutil.rmtree(repository / "sentiment" / "10")
+    found = Repository(repository, other)
+    assert found.models() == ["mine", "sentiment"]
+    assert found.versions("sentiment") == ["1", "2", "3"]
+    assert found.find("sentiment").path == other / "sentiment" / "3"
+    assert found.find("mine").path == other / "mine" / "1"
+    assert found.next_version("sentiment") == "4"
+    assert found.next_version("new") == "1"
+
+
+def test_of_equal_versions_the_first_folder_has_the_one_that_counts(
+    repository: Path, other: Path
+) -> None:
+    assert Repository(repository, other).find("sentiment", "2").path.parents[1] == repository
+    assert Repository(other, repository).find("sentiment", "2").path.parents[1] == other
+
+
+def test_a_half_copied_version_gives_way_to_the_same_in_another_folder(
+    repository: Path, other: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(other / "sentiment" / "2", "no manifest")
+    assert Repository(other, repository).find("sentiment", "2").path.parents[1] == repository
+    assert len(caplog.messages) == 1
+
+
+def test_a_version_is_called_as_its_folders_are(other: Path) -> None:
+    found = Repository(other).find("mine")
+    assert (found.manifest.name, found.manifest.version) == ("mine", "1")
+    assert Repository(other).find("sentiment").manifest.version == "3"
+
+
+def test_whatever_has_a_number_takes_it(repository: Path) -> None:
+    (repository / "sentiment" / "12").write_text("a file")
+    assert Repository(repository).next_version("sentiment") == "13"
+
+
+def test_a_folder_that_was_named_and_is_not_there_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(models=str(tmp_path / "typo"))
+    assert opened(settings).find("sentiment").manifest.name == "sentiment"
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path / 'typo'} is no folder")
+
+
+# ------------------------------------------------------------------- external weights
+
+
+def test_weights_in_a_file_that_is_not_listed_are_damage(tmp_path: Path) -> None:
+    folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
+    assert (folder / "model.onnx.data").stat().st_size > 0
+    with pytest.raises(ModelDamaged, match=r"weights are in 'model\.onnx\.data', which the man"):
+        Repository(tmp_path).find("m")
+
+
+def test_weights_in_a_file_that_is_listed_are_compared(tmp_path: Path) -> None:
+    folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
+    networks.describe(folder, ["a", "b"], "model.onnx.data")
+    (result,) = Runtime(Repository(tmp_path).find("m")).answer([Item(id="1", text="good")], {})
+    assert (result.label, result.score) == ("b", 0.9)
+    content = bytearray((folder / "model.onnx.data").read_bytes())
+    content[0] ^= 1
+    (folder / "model.onnx.data").write_bytes(content)
+    with pytest.raises(ModelDamaged, match=r"model\.onnx\.data: sha256 is "):
+        Repository(tmp_path).find("m")
+
+
+def test_files_that_the_model_does_not_use_may_lie_there(repository: Path) -> None:
+    (repository / "sentiment" / "10" / "notes.txt").write_text("not listed")
+    assert Repository(repository).find("sentiment").manifest.version == "10"

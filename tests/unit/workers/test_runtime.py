@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +19,7 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Code, Item, ItemError, Result
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
+from tests.unit.workers import networks
 
 SPEECH = (
     "this film was a truly great and moving story with brilliant acting but the plot is dull "
@@ -154,3 +160,62 @@ def test_preprocessing_that_this_code_does_not_know_is_told(repository: Path) ->
     other = msgspec.structs.replace(found.manifest.preprocessing, kind="pixels")
     with pytest.raises(ModelDamaged, match="pixels"):
         Runtime(spoiled(found, preprocessing=other))
+
+
+# ------------------------------------------------------------------- models that lie
+
+
+def served(folder: Path, rows: Sequence[Sequence[float]], **how: Any) -> Runtime:
+    networks.save(folder / "tiny" / "1", rows, **how)
+    return Runtime(Repository(folder).find("tiny"))
+
+
+EMPTY = ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [(NAN, NAN), (NAN, 1), (INFINITY, 0), (-INFINITY, INFINITY), (17.18, -3), (0.9, 0.9), (0, 0)],
+)
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_scores_that_are_no_probabilities_are_an_error_of_their_item(
+    tmp_path: Path, row: tuple[float, float], top_k: int
+) -> None:
+    runtime = served(tmp_path, [*networks.PROBABILITIES[:4], row])
+    results = runtime.answer(items_of(["good", "strange", "", "bad"]), {2: EMPTY}, top_k=top_k)
+    labels = [result.label for result in results]
+    assert labels == ["label 1", None, None, "label 0"]
+    assert [result.id for result in results] == ["0", "1", "2", "3"]
+    assert results[1].score is results[1].scores is None
+    assert results[1].error is not None
+    assert results[1].error.code == Code.INTERNAL
+    assert re.search("a probability is declared", results[1].error.message)
+    assert results[2].error == EMPTY
+    json.loads(msgspec.json.encode(results), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("rows", [((17.18, -3.0),) * 5, ((NAN, NAN),) * 5, ((0.2, 0.2),) * 5])
+def test_a_model_without_probabilities_is_refused_at_the_start(
+    tmp_path: Path, rows: Sequence[Sequence[float]]
+) -> None:
+    with pytest.raises(ModelDamaged, match=r"the model gives .* where a probability is declared"):
+        served(tmp_path, rows)
+
+
+def test_what_rounding_leaves_is_still_a_probability(tmp_path: Path) -> None:
+    row = (float(np.nextafter(np.float32(1), np.float32(2))), -1e-8)
+    (result,) = served(tmp_path, [*networks.PROBABILITIES[:4], row]).answer(
+        items_of(["strange"]), {}
+    )
+    assert (result.label, result.score) == ("label 0", 1.0)
+
+
+@pytest.mark.parametrize(
+    "first", [["", "[UNK]"], ["[PAD]", "[UNK]"], ["<unk>"], ["", "good"], ["good", "[UNK]"]]
+)
+def test_a_vocabulary_that_begins_with_what_is_no_word_is_refused(
+    tmp_path: Path, first: list[str]
+) -> None:
+    with pytest.raises(ModelDamaged, match=r"begins with .*get_vocabulary\(\)\[2:\]"):
+        served(tmp_path, networks.PROBABILITIES, words=[*first, *networks.WORDS])

@@ -1,0 +1,78 @@
+"""Tiny models whose scores are made to order, as versions on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lmaas.workers.repository import MANIFEST, MODEL, Calibration, Manifest, Preprocessing
+
+VOCABULARY = "vocabulary.txt"
+WORDS = ("good", "bad", "strange")
+#: Scores of a text by its first word: padding, unknown words, then WORDS.
+PROBABILITIES = ((0.5, 0.5), (0.5, 0.5), (0.1, 0.9), (0.9, 0.1), (0.25, 0.75))
+
+
+def save(
+    folder: Path,
+    rows: Sequence[Sequence[float]] = PROBABILITIES,
+    *,
+    words: Sequence[str] = WORDS,
+    external: str | None = None,
+) -> Path:
+    """A version in `folder` that gives a text the row of its first word.
+
+    `external` is a file for the rows: ONNX's external data, which the manifest does not list.
+    """
+    folder.mkdir(parents=True)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["ids", "first"], ["words_"], axis=1),
+            helper.make_node("Gather", ["rows", "words_"], ["scores"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("ids", TensorProto.INT32, ["texts", "words"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["texts", len(rows[0])])],
+        [
+            numpy_helper.from_array(np.array(rows, np.float32), "rows"),
+            numpy_helper.from_array(np.array(0, np.int64), "first"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(
+        model,
+        folder / MODEL,
+        save_as_external_data=external is not None,
+        location=external,
+        size_threshold=0,
+    )
+    (folder / VOCABULARY).write_text("".join(f"{word}\n" for word in words))
+    describe(folder, [f"label {place}" for place in range(len(rows[0]))])
+    return folder
+
+
+def describe(folder: Path, labels: Sequence[str], *more: str) -> None:
+    """Write a manifest with the checksums of the model, its vocabulary and `more` files."""
+    manifest = Manifest(
+        name=folder.parent.name,
+        version=folder.name,
+        labels=list(labels),
+        preprocessing=Preprocessing(kind="words", file=VOCABULARY, max_tokens=8),
+        architecture="gap",
+        dataset={},
+        metrics={},
+        calibration=Calibration(fixed_seconds=0, seconds_per_byte=0),
+        code_version="0",
+        created="2026-01-01T00:00:00Z",
+        files={
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in (MODEL, VOCABULARY, *more)
+        },
+    )
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
