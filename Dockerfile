@@ -36,7 +36,7 @@ ENV PATH=/opt/lmaas/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
     LMAAS_MODELS=/srv/models
-RUN useradd --uid 10001 --create-home lmaas
+RUN useradd --uid 10001 --create-home lmaas && mkdir -p /srv/models
 WORKDIR /srv
 USER 10001
 ENTRYPOINT ["lmaas"]
@@ -50,5 +50,4 @@ COPY --from=build-training /opt/lmaas /opt/lmaas
 
 FROM run AS worker
 COPY --from=build-worker /opt/lmaas /opt/lmaas
-COPY models /srv/models
 CMD ["worker"]

@@ -24,7 +24,7 @@ from lmaas.broker_config.messages import (
     failed,
 )
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.repository import ModelVersion, Repository, opened
+from lmaas.workers.repository import ModelVersion, opened
 from lmaas.workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -71,12 +71,9 @@ def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
 class Answerer:
     """Runs packs on the models of a repository, which it loads when they are asked for."""
 
-    def __init__(
-        self, settings: Settings, worker: str, repository: Repository | None = None
-    ) -> None:
-        """`repository` is that of the settings, when somebody has it open."""
+    def __init__(self, settings: Settings, worker: str) -> None:
         self.settings = settings
-        self.repository = repository or opened(settings)
+        self.repository = opened(settings)
         self._worker = worker
         self._newest: dict[str, Runtime] = {}
         self._asked: dict[tuple[str, str], Runtime] = {}

@@ -9,7 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Final, Self
@@ -18,7 +18,7 @@ from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer, read
-from lmaas.workers.repository import Manifest, opened, silence
+from lmaas.workers.repository import Manifest, silence
 from lmaas.workers.starting import end_with_parent, signals_held
 
 #: Named in replies where a worker on the queue has its own name.
@@ -34,16 +34,15 @@ class Pool:
     def __init__(self, settings: Settings, model: str, version: str | None = None) -> None:
         """Raises ModelNotFound or ModelDamaged before anything is started."""
         self.settings = settings
-        self._repository = opened(settings)
-        self.manifest: Manifest = self._repository.find(model, version).manifest
         self._version = version
         self.processes = settings.processes or len(os.sched_getaffinity(0))
+        self._answerer = Answerer(settings, NAME)
+        self.manifest: Manifest = self._found(model)
         self._executor: Executor | None = None
 
     async def __aenter__(self) -> Self:
         if self.processes == 1:
-            answerer = Answerer(self.settings, NAME, self._repository)
-            self._executor = ThreadPoolExecutor(1, initializer=_use, initargs=(answerer,))
+            self._executor = ThreadPoolExecutor(1, initializer=_use, initargs=(self._answerer,))
         else:
             self._executor = ProcessPoolExecutor(
                 self.processes,
@@ -53,15 +52,16 @@ class Pool:
             )
             with signals_held(signal.SIGINT):
                 for _ in range(self.processes):  # each starts a process, as none is idle yet
-                    loading = self._executor.submit(_loaded, self.manifest.name, self._version)
-                    loading.add_done_callback(self._tell)
+                    self._executor.submit(_loaded, self.manifest.name, self._version)
         return self
 
-    def _tell(self, loading: Future[list[str]]) -> None:
-        """Once, what every process has found. (What it raises, every pack will tell.)"""
-        if not loading.cancelled() and loading.exception() is None:
-            for words in loading.result():
-                self._repository.tell(words)
+    def _found(self, model: str) -> Manifest:
+        """Of the version that answers: it is loaded here when one of several has to be chosen."""
+        repository = self._answerer.repository
+        several = self._version is None and len(repository.paths(model)) > 1
+        if several or self.processes == 1:
+            return self._answerer.load(model, self._version).manifest
+        return repository.find(model, self._version).manifest
 
     async def __aexit__(
         self,
@@ -101,11 +101,10 @@ def _start(settings: Settings) -> None:
     _use(Answerer(settings, NAME))
 
 
-def _loaded(model: str, version: str | None) -> list[str]:
-    """Load the model before the first pack comes; what there is to tell of others."""
+def _loaded(model: str, version: str | None) -> None:
+    """Load the model before the first pack comes."""
     assert _answerer is not None
     _answerer.load(model, version)
-    return _answerer.repository.told
 
 
 def _answer(body: bytes) -> bytes:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aio_pika
@@ -366,12 +367,15 @@ async def test_an_answer_waits_for_a_results_queue_that_comes_late(
     assert (message.correlation_id, reply["results"][0]["label"]) == ("c", "positive")
 
 
-async def test_only_the_named_models_are_served(settings: Settings) -> None:
+async def test_only_the_named_models_are_served(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ModelNotFound, match="nope"):
         await Worker(settings, ["nope"]).run()
+    monkeypatch.setattr("lmaas.broker_config.folders.SHIPPED_MODELS", Path("/nowhere"))
     empty = msgspec.structs.replace(settings, models="/nowhere")
-    with pytest.raises(ModelNotFound, match="no models in '/nowhere'"):
-        Worker(empty)
+    with pytest.raises(ModelNotFound, match="no model can be served of those in /nowhere;"):
+        await Worker(empty).run()
 
 
 # ------------------------------------------------------------------- its end

@@ -1,0 +1,160 @@
+"""`lmaas models` as its users run it: folders, damage, and what is not imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lmaas.broker_config.folders import SHIPPED_MODELS
+from lmaas.cli.exits import Exit
+from tests.unit.workers import networks
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+NAN = float("nan")
+
+
+@pytest.fixture
+def lmaas(tmp_path: Path) -> Command:
+    """Runs `lmaas` in a folder of its own; the user's folders are in there too."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lmaas", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"LMAAS_PROCESSES": "1"} | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Where the user's own models are, when none are named (see tests/conftest.py)."""
+    return tmp_path / "data" / "lmaas" / "models"
+
+
+def test_in_an_empty_folder_the_model_that_was_installed_answers(
+    lmaas: Command, tmp_path: Path
+) -> None:
+    ended = lmaas("classify", "--text", "I love it")
+    assert (ended.returncode, ended.stderr) == (Exit.OK, "")
+    assert ended.stdout.startswith("positive\t")
+
+
+def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_path: Path) -> None:
+    networks.save(own / "tiny" / "1")
+    networks.save(own / "tiny" / "2")
+    networks.save(own / "tiny" / "10")
+    networks.save(tmp_path / "more" / "tiny" / "2")
+    (own / "tiny" / "10" / "model.onnx").write_bytes(b"half")
+    ended = lmaas("models", "--models", str(own), "--models", "more")
+    lines = [line for line in ended.stdout.splitlines() if line[0] not in "┏┡└┃"]
+    assert [line.replace("│", " ").split()[:3] for line in lines] == [
+        [str(own)],
+        ["tiny", "1", "gap"],
+        ["tiny", "2", "used"],
+        ["tiny", "10", "damaged"],
+        ["more"],
+        ["tiny", "2", "hidden"],
+        [str(SHIPPED_MODELS)],
+        ["sentiment", "1", "used"],
+    ]
+    shown = json.loads(lmaas("models", "show", "tiny").stdout)
+    assert (shown["path"], shown["version"]) == (str(own / "tiny" / "2"), "2")
+
+
+def test_verify_says_what_is_wrong_with_each_version(lmaas: Command, own: Path) -> None:
+    networks.save(own / "logits" / "1", [(17.18, -3)] * 5)
+    networks.save(own / "outside" / "1", external="model.onnx.data")
+    networks.save(own / "half" / "1")
+    (own / "half" / "1" / "manifest.json").unlink()
+    networks.save(own / "keras" / "1", words=["", "[UNK]", *networks.WORDS])
+    ended = lmaas("models", "verify")
+    assert ended.returncode == Exit.FAILED
+    assert ended.stdout.startswith("sentiment 1: ok (")
+    told = dict(line.split(": ", 1) for line in ended.stderr.splitlines())
+    assert {name: words.split(": ", 1)[-1] for name, words in told.items()}.keys() == {
+        "half 1", "keras 1", "logits 1", "outside 1",
+    }  # fmt: skip
+    assert "manifest.json is missing" in told["half 1"]
+    assert "begins with '', '[UNK]'" in told["keras 1"]
+    assert "the model gives 17.18 where a probability is declared" in told["logits 1"]
+    assert "'model.onnx.data', which the manifest does not list" in told["outside 1"]
+    assert lmaas("models", "verify", "sentiment").returncode == Exit.OK
+
+
+def test_import_takes_the_next_number_of_all_folders_and_what_is_listed(
+    lmaas: Command, own: Path
+) -> None:
+    source = shutil.copytree(SHIPPED_MODELS / "sentiment" / "1", own.parent / "copy")
+    (source / "notes.txt").write_text("not listed")
+    ended = lmaas("models", "import", str(source))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (Exit.OK, f"{own}/sentiment/2\n", "")
+    copied = sorted(path.name for path in (own / "sentiment" / "2").iterdir())
+    assert copied == ["evaluation.png", "manifest.json", "model.onnx", "vocabulary.txt"]
+    assert json.loads(lmaas("models", "show", "sentiment").stdout)["version"] == "2"
+    named = lmaas("models", "--models", f"more{os.pathsep}{own}", "import", str(source))
+    assert named.stdout == "more/sentiment/3\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"rows": [(17.18, -3.0)] * 5}, "the model gives 17.18 where a probability is declared"),
+        ({"rows": [(NAN, NAN)] * 5}, "the model gives nan where a probability is declared"),
+        ({"words": ["", "[UNK]", "good"]}, "begins with '', '[UNK]'"),
+        ({"external": "model.onnx.data"}, "which the manifest does not list"),
+    ],
+)
+def test_a_model_that_would_lie_is_not_imported(
+    lmaas: Command, own: Path, tmp_path: Path, how: dict[str, object], told: str
+) -> None:
+    source = networks.save(tmp_path / "theirs" / "1", **how)
+    ended = lmaas("models", "import", str(source))
+    assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not own.exists()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_damaged_version_is_told_once_and_the_one_before_answers(
+    lmaas: Command, own: Path, tmp_path: Path, processes: str
+) -> None:
+    (tmp_path / "texts.txt").write_text("I love it\nI hate it\n")
+    networks.save(own / "sentiment" / "2", [(17.18, -3)] * 5)
+    networks.save(own / "sentiment" / "3")
+    (own / "sentiment" / "3" / "model.onnx").unlink()
+    ended = lmaas("classify", "texts.txt", "-o", "out.jsonl", LMAAS_PROCESSES=processes)
+    assert ended.returncode == Exit.OK
+    rows = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert [row["label"] for row in rows] == ["positive", "negative"]
+    told = [line for line in ended.stderr.splitlines() if "left out, 1 is used instead" in line]
+    assert sorted(line.split("version ")[1][0] for line in told) == ["2", "3"]
+
+
+def test_nan_is_an_error_of_its_row_and_the_output_stays_json(
+    lmaas: Command, own: Path, tmp_path: Path
+) -> None:
+    networks.save(own / "tiny" / "1", [*networks.PROBABILITIES[:4], (NAN, 0.5)])
+    (tmp_path / "texts.txt").write_text("good\nstrange\nbad\n")
+    ended = lmaas("classify", "texts.txt", "--model", "tiny", "-o", "out.jsonl", "--top-k", "2")
+    rows = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / "out.jsonl").read_text().splitlines()
+    ]
+    assert [row["label"] for row in rows] == ["label 1", None, "label 0"]
+    assert rows[1]["score"] is None
+    assert "internal: the model gives nan" in rows[1]["error"]
+    assert ended.returncode == Exit.SOME_FAILED
