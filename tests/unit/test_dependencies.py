@@ -46,7 +46,7 @@ def declared(*extras: str) -> dict[str, SpecifierSet]:
     for requirement in map(Requirement, lines):
         if requirement.name == "lmaas":
             found |= declared(*requirement.extras)
-        else:
+        elif requirement.marker is None or requirement.marker.evaluate():
             found[canonicalize_name(requirement.name)] = requirement.specifier
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def lines(module: str, **environment: str) -> list[str]:
     ],
 )
 def test_it_is_off_before_the_first_import(module: str) -> None:
+    if module.startswith("lmaas.training") and importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow is not there for this Python")
     assert lines(module) == ["first import: 1", "afterwards: 1"]
 
 
