@@ -41,7 +41,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names
 from lmaas.producer.answers import Chunk
 from lmaas.producer.batch import Jobs, Progress
-from lmaas.producer.client import Client
+from lmaas.producer.client import Client, FileClient
 from lmaas.producer.journal import JobEntry
 from lmaas.producer.sync import SyncClient
 
@@ -56,6 +56,7 @@ __all__ = [
     "Chunk",
     "Client",
     "DataError",
+    "FileClient",
     "Item",
     "ItemError",
     "ItemFailed",

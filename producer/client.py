@@ -165,9 +165,9 @@ class Client:
         self._check_entered()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
-    def of_file(self, file: uuid.UUID) -> _OfFile:
+    def of_file(self, file: uuid.UUID) -> FileClient:
         """This client's `run` for the packs of a file, by which the same pack is known again."""
-        return _OfFile(self, file)
+        return FileClient(self, file)
 
     async def workers(self, model: str) -> int:
         """How many workers serve the model at this moment. Raises BrokerUnavailable."""
@@ -241,7 +241,7 @@ class Client:
         return str(self._publisher.silence or "is a worker running?")
 
 
-class _OfFile:
+class FileClient:
     """Sends the packs of one file; see `broker_config.letters` for what their names are for."""
 
     def __init__(self, client: Client, file: uuid.UUID) -> None:
