@@ -52,6 +52,34 @@ def test_in_an_empty_folder_the_model_that_was_installed_answers(
     assert ended.stdout.startswith("positive\t")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("models",), Exit.OK, f"{SHIPPED_MODELS}"),
+        (("classify", "--text", "I love it"), Exit.OK, "positive\t"),
+        (("models", "import", f"{SHIPPED_MODELS}/sentiment/1"), Exit.USAGE, "one with --models"),
+        (("up",), Exit.USAGE, "no home (HOME is not set); set HOME or XDG_STATE_HOME"),
+        (("broker", "start"), Exit.USAGE, "no home (HOME is not set); set HOME or XDG_STATE_HOME"),
+    ],
+)
+def test_nobody_needs_a_home_who_keeps_nothing_there(
+    tmp_path: Path, arguments: tuple[str, ...], code: Exit, told: str
+) -> None:
+    """In a process of a user that the system does not know."""
+    start = "import os; os.getuid = lambda: 54321; from lmaas import cli; cli.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", start, *arguments],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert told in ended.stdout + ended.stderr
+    assert len(ended.stderr.splitlines()) == (code != Exit.OK)
+
+
 def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_path: Path) -> None:
     networks.save(own / "tiny" / "1")
     networks.save(own / "tiny" / "2")
