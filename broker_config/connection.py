@@ -22,6 +22,7 @@ from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerSilent,
     BrokerUnavailable,
+    LimitReached,
 )
 from lmaas.broker_config.hosts import (
     GROWTH_AWAY,
@@ -31,6 +32,7 @@ from lmaas.broker_config.hosts import (
     is_gone,
     words,
 )
+from lmaas.broker_config.limits import limit_reached
 from lmaas.broker_config.settings import Settings
 
 T = TypeVar("T")
@@ -75,7 +77,7 @@ class Session:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._open()
+            await self._open_patiently()
         except BaseException as error:
             if not is_gone(error):
                 raise
@@ -119,9 +121,12 @@ class Session:
         """The answer to a question, which is put again when the connection is lost under it.
 
         It gets the connection, to open a channel of its own on. Raises BrokerUnavailable when
-        there is no answer within `connect_timeout`.
+        there is no answer within `connect_timeout`, LimitReached when a limit of the broker
+        stands in the way for so long.
         """
         limit = self.settings.connect_timeout
+        pauses = Pauses()
+        reached: LimitReached | None = None
         try:
             async with asyncio.timeout(limit):
                 while True:
@@ -130,10 +135,18 @@ class Session:
                     try:
                         return await question(self._connection)
                     except BaseException as error:
-                        if isinstance(error, AMQPChannelError) or not is_gone(error):
+                        reached = limit_reached(error, self.settings.broker)
+                        if not reached and (
+                            isinstance(error, AMQPChannelError) or not is_gone(error)
+                        ):
                             raise
-                    await self._left(channel)
+                    if reached:
+                        await asyncio.sleep(pauses.next())
+                    else:
+                        await self._left(channel)
         except TimeoutError as error:
+            if reached:
+                raise reached from error
             raise BrokerUnavailable(await self._told("answer", limit)) from error
 
     async def _told(self, what: str, limit: float, reason: BaseException | None = None) -> str:
@@ -171,8 +184,24 @@ class Session:
             return self._keeper.exception() or BrokerUnavailable(f"{self.name} is closed")
         return BrokerUnavailable(f"{self.name} is closed")
 
+    async def _open_patiently(self) -> None:
+        """At a limit of the broker it is tried again, for `connect_timeout` seconds in all."""
+        pauses = Pauses(GROWTH_AWAY)
+        patience = asyncio.get_running_loop().time() + self.settings.connect_timeout
+        while True:
+            try:
+                return await self._open()
+            except LimitReached as error:
+                if asyncio.get_running_loop().time() >= patience:
+                    raise
+                if pauses.is_first:
+                    log.warning("%s (waiting)", error, extra={"action": "limit_reached"})
+                await asyncio.sleep(pauses.next())
+
     async def _open(self) -> None:
-        connection = self._connection = await connect(self.settings, name=self.name)
+        connection = self._connection = await connect(
+            self.settings, name=self.name, on_failure=self._note
+        )
         self._lost.clear()
 
         connection.close_callbacks.add(functools.partial(self._on_close, connection, None))
@@ -180,13 +209,18 @@ class Session:
             channel = await self._watched_channel(connection)
             if self._prepare:
                 await self._prepare(channel)
-        except BaseException:
+        except BaseException as error:
             await self._close()
+            if reached := limit_reached(error, self.settings.broker):
+                raise reached from error
             raise
         if not (channel.is_closed or self._lost.is_set()):
             self._trouble = None
             self._channel = channel
             self._up.set()
+
+    def _note(self, error: BaseException) -> None:
+        self._trouble = error
 
     async def _watched_channel(self, connection: AbstractConnection) -> AbstractChannel:
         """A new channel, whose end is the loss of this session."""

@@ -5,7 +5,8 @@
     ├── MessageError             a body on the queue does not keep the contract
     ├── BrokerError
     │   ├── BrokerUnavailable    nothing answered in time
-    │   │   └── BrokerSilent     a connection lives, and a method got no answer
+    │   │   ├── BrokerSilent     a connection lives, and a method got no answer
+    │   │   └── LimitReached     the broker has as many connections, channels or queues as it may
     │   ├── BrokerRefused        credentials, virtual host or TLS were refused
     │   ├── TopologyMismatch     the broker has a queue or exchange otherwise
     │   ├── Unroutable           no queue takes the message (an unknown model)
@@ -57,6 +58,10 @@ class BrokerUnavailable(BrokerError):
 
 class BrokerSilent(BrokerUnavailable):
     """The broker did not answer a method in time, although its connection lives."""
+
+
+class LimitReached(BrokerUnavailable):
+    """The broker has as many connections, channels or queues as somebody allowed there."""
 
 
 class BrokerRefused(BrokerError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import aio_pika
@@ -14,14 +16,19 @@ from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
     ConnectionClosed,
-    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
 
 from lmaas.broker_config import rpc_timeout, upstream
-from lmaas.broker_config.errors import BrokerRefused, BrokerUnavailable, SettingsError
-from lmaas.broker_config.settings import Settings, masked
+from lmaas.broker_config.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    LimitReached,
+    SettingsError,
+)
+from lmaas.broker_config.limits import broker_sentence, limit_reached
+from lmaas.broker_config.settings import Settings, hosts, masked
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +58,20 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, _GONE) or type(error) is Exception
 
 
-async def connect(settings: Settings, *, name: str) -> AbstractConnection:
+async def connect(
+    settings: Settings,
+    *,
+    name: str,
+    on_failure: Callable[[BaseException], None] = lambda error: None,
+) -> AbstractConnection:
     """A connection to the first of the broker's hosts that answers; they are tried in any order.
 
-    Waits up to `settings.connect_timeout` seconds for a broker that is not up yet. Raises
-    BrokerUnavailable after that, BrokerRefused at once when no host answers and one says no.
+    Waits up to `settings.connect_timeout` seconds for a broker that is not up yet or at a limit of
+    connections; `on_failure` hears why each try failed. Raises BrokerUnavailable after that,
+    LimitReached when it was the limit, BrokerRefused at once when no host answers and one says no.
     """
     upstream.apply()
-    context = _tls(settings) if _hosts(settings, name)[0].scheme == "amqps" else None
+    context = _tls(settings, _hosts(settings, name))
     pauses = Pauses(GROWTH_AWAY)
     last: BaseException | None = None
     try:
@@ -67,18 +80,16 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
                 try:
                     return await _first_to_answer(_hosts(settings, name), context)
                 except BaseException as error:
-                    if not is_gone(error):
+                    if not (is_gone(error) or isinstance(error, LimitReached)):
                         raise
                     last = error
+                on_failure(last)
                 if pauses.is_first:
-                    log.warning(
-                        "no broker at %s yet; trying for %g s",
-                        settings.broker,
-                        settings.connect_timeout,
-                        extra={"action": "broker_awaited"},
-                    )
+                    _tell_wait(settings, last)
                 await asyncio.sleep(pauses.next())
     except TimeoutError as error:
+        if isinstance(last, LimitReached):
+            raise last from error
         reason = f" ({words(last)})" if last else ""
         raise BrokerUnavailable(
             f"no broker at {settings.broker} within {settings.connect_timeout:g} s{reason}; "
@@ -86,10 +97,20 @@ async def connect(settings: Settings, *, name: str) -> AbstractConnection:
         ) from error
 
 
+def _tell_wait(settings: Settings, error: BaseException) -> None:
+    limit = isinstance(error, LimitReached)
+    log.warning(
+        "%s; trying for %g s",
+        error if limit else f"no broker at {settings.broker} yet",
+        settings.connect_timeout,
+        extra={"action": "limit_reached" if limit else "broker_awaited"},
+    )
+
+
 async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> AbstractConnection:
     """Tries one after the other, and those that are silent beside each other.
 
-    Raises what went wrong with the last one, or a refusal.
+    Raises what went wrong with the last one; rather a limit, and rather still a refusal.
     """
     trying: dict[asyncio.Task[AbstractConnection], URL] = {}
     failure: BaseException | None = None
@@ -115,11 +136,9 @@ async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> A
                 if error is None:
                     del trying[task]
                     return task.result()
-                refused = _refusal(error, trying.pop(task))
-                if refused:
-                    refused.__cause__ = error
-                if refused or not isinstance(failure, BrokerRefused):
-                    failure = refused or error
+                told = _told(error, trying.pop(task))
+                if _weight(told) >= _weight(failure):
+                    failure = told
         assert failure is not None
         raise failure
     finally:
@@ -168,25 +187,47 @@ def _hosts(settings: Settings, name: str) -> list[URL]:
 
     Raises SettingsError when broker_url is wrong.
     """
-    urls = [_url(part, settings, name) for part in settings.broker_url.split(",")]
+    urls = [_url(part, settings, name) for part in hosts(settings.broker_url)]
     random.shuffle(urls)
     return urls
 
 
 def _url(text: str, settings: Settings, name: str) -> URL:
     try:
-        url = URL(text.strip())
-    except ValueError as error:
-        raise SettingsError(f"broker_url is not a URL: {error}") from error
-    if url.scheme not in {"amqp", "amqps"} or not url.host:
-        raise SettingsError(
-            f"broker_url {masked(text)!r} should look like amqp://user:password@host:5672/vhost"
-        )
+        url = URL(text)
+        port_is_valid = url.port != 0
+    except ValueError:  # its words may have a piece of the password
+        raise SettingsError(_complaint(text)) from None
+    if url.scheme not in {"amqp", "amqps"} or not url.host or not port_is_valid:
+        raise SettingsError(_complaint(text))
+    # A `#`, `?` or `/` in a password ends the host's part early: its `@` comes after that.
+    if re.search(r"[/?#].*@", text.partition("://")[2]) or url.raw_fragment or "," in url.host:
+        raise SettingsError(_complaint(text))
     return url.update_query(heartbeat=str(settings.heartbeat), name=name)
 
 
-def _tls(settings: Settings) -> ssl.SSLContext:
-    """For amqps. Raises SettingsError when a file cannot be used."""
+def _complaint(text: str) -> str:
+    return (
+        f"broker_url {masked(text)!r} should look like amqp://user:password@host:5672/vhost, "
+        "several of them separated by commas; in user, password and vhost write `/` as %2F, "
+        "`@` as %40, `:` as %3A, `?` as %3F, `#` as %23, `%` as %25"
+    )
+
+
+def _tls(settings: Settings, urls: list[URL]) -> ssl.SSLContext | None:
+    """For the hosts with amqps, whichever they are; None when there is none.
+
+    Raises SettingsError when a file cannot be used, or would not be used.
+    """
+    named = [name for name in ("tls_ca", "tls_certificate", "tls_key") if getattr(settings, name)]
+    if not any(url.scheme == "amqps" for url in urls):
+        if named:
+            raise SettingsError(
+                f"{', '.join(named)} would not be used, as no host of broker_url "
+                f"{settings.broker!r} begins with amqps://: write amqps:// there (the port is most "
+                "often 5671), or leave out the TLS settings"
+            )
+        return None
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca)
         if settings.tls_certificate:
@@ -198,24 +239,48 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _refusal(error: BaseException, url: URL) -> BrokerRefused | None:
-    """What waiting will not mend."""
+def _weight(failure: BaseException | None) -> int:
+    """Which of the hosts' failures is told: what waiting will not mend, then a limit."""
+    return 2 if isinstance(failure, BrokerRefused) else int(isinstance(failure, LimitReached))
+
+
+def _told(error: BaseException, url: URL) -> BaseException:
+    """A limit or a refusal by the host, in our words, or the error itself."""
     place = masked(str(url.with_query(None)))
+    told = limit_reached(error, place) or _refusal(error, url, place)
+    if told is None:
+        return error
+    told.__cause__ = error
+    return told
+
+
+def _refusal(error: BaseException, url: URL, place: str) -> BrokerRefused | None:
+    """What waiting will not mend."""
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
         return BrokerRefused(f"{place}: the broker refused user or password")
-    if isinstance(error, InvalidFrameError) and "OpenOk" in str(error):
-        # aiormq has no better word for a broker that closes when asked for a virtual host.
-        return BrokerRefused(
-            f"{place}: no virtual host {url.path.removeprefix('/') or '/'!r} for this user"
-        )
     if isinstance(error, ConnectionClosed):
         if error.args and error.args[0] in NOT_NOW:
             return None
-        return BrokerRefused(f"{place}: the broker refused: {words(error)}")
+        return BrokerRefused(f"{place}: {_said_no(broker_sentence(error), url)}")
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
         return BrokerRefused(f"{place}: TLS failed: {cause}; see tls_ca, tls_certificate")
     return None
+
+
+def _said_no(sentence: str, url: URL) -> str:
+    vhost = url.path.removeprefix("/") or "/"
+    if sentence.startswith("vhost") and sentence.endswith("not found"):
+        return (
+            f"no virtual host {vhost!r} there; `rabbitmqctl add_vhost` makes one, or mend "
+            "LMAAS_BROKER_URL"
+        )
+    if sentence.startswith("access to vhost") and ":" not in sentence:
+        return (
+            f"user {url.user or 'guest'!r} may not use virtual host {vhost!r}; "
+            "`rabbitmqctl set_permissions -p VHOST USER` allows it"
+        )
+    return f"the broker refused: {sentence}"
 
 
 def words(error: BaseException | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
-from yarl import URL
 
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
@@ -17,6 +17,11 @@ from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import Names, QueueType
 
 ENVIRONMENT_PREFIX: Final = "LMAAS_"
+
+#: host:port/vhost?query
+_PLACE: Final = re.compile(
+    r"[^:/?#]*(:\d*)?([/?#].*)?|\[[\da-fA-F:.]*\](:\d*)?([/?#].*)?", re.DOTALL
+)
 
 LogFormat = Literal["text", "json"]
 
@@ -163,19 +168,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return cls(**values)
 
 
+def hosts(broker_url: str) -> list[str]:
+    """The URLs in a setting `broker_url`: a comma separates them only where another one begins."""
+    return [part.strip() for part in re.split(r",(?=\s*amqps?://)", broker_url)]
+
+
 def masked(url: str) -> str:
-    """A URL whose password is `***`."""
-    return ",".join(_masked_one(part) for part in url.split(","))
+    """One or several URLs, right or wrong, with `***` for whatever may be of a password.
+
+    Nothing is parsed: the password is looked for as people write it, with any character in it.
+    """
+    return ",".join(_masked_one(part) for part in hosts(url))
 
 
 def _masked_one(url: str) -> str:
-    if "://" not in url:  # it may be what follows a comma in a password
-        return "(not a URL)"
-    try:
-        parsed = URL(url)
-        return str(parsed.with_password("***")) if parsed.password else str(parsed)
-    except ValueError:
-        return "(not a URL)"
+    scheme, is_url, rest = url.partition("://")
+    if not is_url:
+        _, at, place = url.rpartition("@")
+        return f"***@{place}" if at else "(not a URL)"
+    login, at, place = rest.rpartition("@")
+    user, has_password, _ = login.partition(":")
+    if at:
+        return f"{scheme}://{user}:***@{place}" if has_password else url
+    # Without a login there is no password, unless what follows the host is no port.
+    return url if _PLACE.fullmatch(rest) else f"{scheme}://***"
 
 
 def _config_file() -> Path | None:

@@ -26,8 +26,10 @@ from typing import Any, Final, Literal
 
 import aio_pika
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ConnectionCommandInvalid
 
 from lmaas.broker_config.errors import BrokerSilent, TopologyMismatch
+from lmaas.broker_config.limits import broker_sentence, limit_reached
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
@@ -257,7 +259,8 @@ def _retry_arguments(names: Names, queue_type: QueueType, milliseconds: int) -> 
 async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> None:
     """Make it so; what is there already stays as it is.
 
-    Raises TopologyMismatch when the broker has something otherwise; the channel is then closed.
+    Raises TopologyMismatch when the broker has something otherwise or lacks a plugin, LimitReached
+    when it may not have another queue; the channel is then closed.
     """
     try:
         for exchange in wanted.exchanges:
@@ -266,9 +269,18 @@ async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> No
             await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
         for binding in wanted.bindings:
             await _bind(channel, binding)
-    except ChannelPreconditionFailed as error:
+    except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
+        if told := limit_reached(error, "the broker"):
+            raise told from error
+        # 3.10 closes the connection over it (503), 4.x the channel (406).
+        if "unknown exchange type" in str(error):
+            raise TopologyMismatch(
+                f"the broker lacks a plugin ({broker_sentence(error)}), which the balance 'random' "
+                "needs: `rabbitmq-plugins enable rabbitmq_random_exchange` there, or set another "
+                "LMAAS_BALANCE"
+            ) from error
         raise TopologyMismatch(
-            f"{_reason(error)}. See what differs with `lmaas broker doctor`; then set "
+            f"{broker_sentence(error)}. See what differs with `lmaas broker doctor`; then set "
             "LMAAS_QUEUE_TYPE as it was, delete the queue when it is empty, or use another "
             "LMAAS_PREFIX"
         ) from error
@@ -336,7 +348,7 @@ async def _exchange_problem(
     except ChannelNotFoundEntity:
         return "missing"
     except ChannelPreconditionFailed as error:
-        return _reason(error)
+        return broker_sentence(error)
     except BrokerSilent as error:
         return str(error)
     return None
@@ -351,13 +363,7 @@ async def _queue_problem(connection: aio_pika.abc.AbstractConnection, queue: Que
     except ChannelNotFoundEntity:
         return "missing"
     except ChannelPreconditionFailed as error:
-        return _reason(error)
+        return broker_sentence(error)
     except BrokerSilent as error:
         return str(error)
     return None
-
-
-def _reason(error: Exception) -> str:
-    """The broker's sentence without its AMQP code."""
-    text = str(error).removeprefix("PRECONDITION_FAILED - ")
-    return text.rstrip(". ")

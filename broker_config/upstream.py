@@ -110,6 +110,13 @@ def _listen_for_alarms() -> None:
     aiormq.connection.log.addFilter(_Alarms(aiormq.connection.log))
 
 
+# --- the reason for a refusal --------------------------------------------------------------------
+
+
+def _expect_refusals() -> None:
+    commands.Connection.Open.valid_responses = ["Connection.OpenOk", "Connection.Close"]
+
+
 CHANGES: Final = (
     Change(
         distribution="pamqp",
@@ -132,5 +139,16 @@ CHANGES: Final = (
             "to its log only."
         ),
         make=_listen_for_alarms,
+    ),
+    Change(
+        distribution="pamqp",
+        versions=">=4,<5",
+        reason=(
+            "The broker says at the opening of a connection which limit is reached, or what is "
+            "wrong with the virtual host. aiormq expects nothing but Connection.OpenOk there, as "
+            "pamqp has it, and drops code and sentence of the Connection.Close; it raises "
+            "ConnectionClosed with both when that is among the expected answers."
+        ),
+        make=_expect_refusals,
     ),
 )

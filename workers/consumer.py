@@ -12,10 +12,9 @@ from typing import Final, cast
 
 import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ChannelInvalidStateError, ConnectionCommandInvalid
+from aiormq.exceptions import ChannelInvalidStateError
 
 from lmaas.broker_config.connection import Session, harmless_when_gone
-from lmaas.broker_config.errors import TopologyMismatch
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Headers
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
@@ -134,7 +133,7 @@ class Consumer:
             for lane in LANES
         ]
         if settings.balance == "random":
-            await self._declare_own(channel)
+            await declare(channel, own_lanes(names, self._estimators, self._name))
             queues += [
                 (model, lane, names.own_lane(model, lane, self._name))
                 for model, lane, _ in list(queues)
@@ -145,15 +144,6 @@ class Consumer:
             self._lanes.append(Lane(model, name, found, self._first_prefetch(name)))
         for lane in self._lanes:
             await self._consume(channel, lane)
-
-    async def _declare_own(self, channel: AbstractChannel) -> None:
-        try:
-            await declare(channel, own_lanes(self._settings.names, self._estimators, self._name))
-        except ConnectionCommandInvalid as error:  # a kind of exchange that it does not know
-            raise TopologyMismatch(
-                "the balance 'random' needs a plugin of the broker: "
-                "`rabbitmq-plugins enable rabbitmq_random_exchange`"
-            ) from error
 
     def _first_prefetch(self, lane: str) -> int:
         if self._settings.balance == "round_robin":

@@ -10,7 +10,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from lmaas.broker_config.errors import WorkerStuck
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import LimitReached, WorkerStuck
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.consumer import Consumer, Lane
@@ -102,8 +103,8 @@ class Worker:
             self.execution.ready,
             self.execution.suspects,
         )
-        await stack.enter_async_context(publisher)
-        await stack.enter_async_context(consumer.session)
+        for session in (publisher, consumer.session):
+            await _entered(stack, session)
         self.watch = Watch(publisher, consumer)
         return publisher, consumer
 
@@ -160,6 +161,17 @@ class Worker:
                 "(setting drain_timeout); the broker gives it to another worker"
             )
         log.info("drained", extra={"action": "drained"})
+
+
+async def _entered(stack: contextlib.AsyncExitStack, session: Session) -> None:
+    """At a limit of the broker a worker waits for as long as it takes: others leave some day."""
+    while True:
+        try:
+            await stack.enter_async_context(session)
+        except LimitReached as error:
+            log.warning("%s (trying on)", error, extra={"action": "limit_reached"})
+        else:
+            return
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

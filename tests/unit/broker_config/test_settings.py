@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import traceback
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from yarl import URL
 
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.settings import Settings, masked
+from lmaas.broker_config.hosts import _url, connect
+from lmaas.broker_config.settings import Settings, hosts, masked
 
 
 @pytest.fixture
@@ -127,9 +134,17 @@ def test_environment_text_becomes_numbers_and_lists(
         ("amqp://me:secret@host:5672/v", "amqp://me:***@host:5672/v"),
         ("amqp://a:secret@h1,amqps://b:secret@h2", "amqp://a:***@h1,amqps://b:***@h2"),
         ("amqp://host/", "amqp://host/"),
-        ("amqp://me:secret@host:notaport/", "(not a URL)"),
-        ("me:secret@host", "(not a URL)"),
-        ("amqp://me:12,secret@host", "amqp://me:12,(not a URL)"),
+        ("amqp://me:secret@host:notaport/", "amqp://me:***@host:notaport/"),
+        ("me:secret@host", "***@host"),
+        ("secret", "(not a URL)"),
+        ("amqp://me:secret", "amqp://***"),
+        ("amqp://me:12,secret@host", "amqp://me:***@host"),
+        ("amqp://me:a%2Csecret@host/v", "amqp://me:***@host/v"),
+        ("amqp://me:a@secret#b?c/d@host:5672/v", "amqp://me:***@host:5672/v"),
+        ("amqp://me:secret@h1, amqp://host:5672/v", "amqp://me:***@h1,amqp://host:5672/v"),
+        ("--broker=amqp://me:secret@host/", "--broker=amqp://me:***@host/"),
+        ("amqp://[::1]:5672/v", "amqp://[::1]:5672/v"),
+        ("amqp://:secret@host", "amqp://:***@host"),
     ],
 )
 def test_passwords_are_never_shown(url: str, shown: str) -> None:
@@ -138,6 +153,50 @@ def test_passwords_are_never_shown(url: str, shown: str) -> None:
     for text in (repr(settings), str(settings), f"{settings}"):
         assert "secret" not in text
         assert shown in text
+
+
+@given(password=st.text(min_size=3), quoted=st.booleans(), other=st.booleans())
+def test_no_piece_of_any_password_is_shown(password: str, quoted: bool, other: bool) -> None:
+    encodable = password.encode(errors="replace").decode()
+    written = quote(encodable, safe="") if quoted else encodable
+    # By definition another host begins there.
+    assume(not re.search(r",\s*amqps?://", written))
+    before, after = "amqp://user:", "@host:5672/v"
+    more = ",amqps://other/" if other else ""
+    shown = masked(before + written + after + more)
+    assert shown == before + "***" + after + more
+    assert URL(before + quote(encodable, safe="") + after).password == encodable
+
+
+@pytest.mark.parametrize(
+    "password", ["a/b", "a#b", "1#b", "1/b", "1?b", "a@b/c", "[", "12,amqp://"]
+)
+def test_what_is_no_url_is_told_without_the_password(password: str) -> None:
+    url = f"amqp://user:secret{password}@host/"
+    with pytest.raises(SettingsError) as failure:
+        _url(url, Settings(), "test")
+    assert "secret" not in "".join(traceback.format_exception(failure.value))
+    assert "host/" in str(failure.value)
+
+
+@pytest.mark.parametrize("url", ["amqp://u:1#b@h/", "amqp://u:1/b@h/", "amqp://u:1?b@h/"])
+def test_a_password_that_ends_the_host_early_is_no_host_of_the_user_s_name(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"amqp://u:\*\*\*@h/.*%23"):
+        _url(url, Settings(), "test")
+
+
+def test_each_host_is_a_url() -> None:
+    assert hosts("amqp://u:a,b@h1, amqps://h2") == ["amqp://u:a,b@h1", "amqps://h2"]
+    assert _url("amqp://u:a,b@h1", Settings(), "test").password == "a,b"
+    with pytest.raises(SettingsError, match="separated by commas"):
+        _url("amqp://h1,h2", Settings(), "test")
+
+
+@pytest.mark.parametrize("setting", ["tls_ca", "tls_certificate", "tls_key"])
+async def test_tls_files_without_a_host_that_uses_them_are_refused(setting: str) -> None:
+    plain = Settings(broker_url="amqp://h1,amqp://h2", **{setting: "file.pem"})
+    with pytest.raises(SettingsError, match=f"{setting} would not be used.*amqps://"):
+        await connect(plain, name="test")
 
 
 def test_a_wrong_password_setting_is_not_shown_in_the_error(folder: Path) -> None:
