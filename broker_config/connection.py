@@ -195,7 +195,7 @@ class Session:
                 if asyncio.get_running_loop().time() >= patience:
                     raise
                 if pauses.is_first:
-                    log.warning("%s (waiting)", error, extra={"action": "limit_reached"})
+                    log.warning("%s; waiting", error, extra={"action": "limit_reached"})
                 await asyncio.sleep(pauses.next())
 
     async def _open(self) -> None:

@@ -166,11 +166,8 @@ class Worker:
 async def _entered(stack: contextlib.AsyncExitStack, session: Session) -> None:
     """At a limit of the broker a worker waits for as long as it takes: others leave some day."""
     while True:
-        try:
+        with contextlib.suppress(LimitReached):  # the session's log has it
             await stack.enter_async_context(session)
-        except LimitReached as error:
-            log.warning("%s (trying on)", error, extra={"action": "limit_reached"})
-        else:
             return
 
 
