@@ -44,6 +44,11 @@ class Answers:
         """Whether every chunk has been answered."""
         return self._seal is not None and len(self._seen) == self._seal[0]
 
+    @property
+    def count(self) -> int:
+        """Chunks that have been answered."""
+        return len(self._seen)
+
     def knows(self, number: int, replays: int) -> bool:
         """Whether an answer is one more of the same: of a chunk that was run twice."""
         return not replays and number in self._seen

@@ -9,44 +9,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
+import logging
 import math
 import re
+import time
 import uuid
 from collections.abc import AsyncGenerator, Sized
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
 from aio_pika.abc import (
-    AbstractChannel,
     AbstractConnection,
-    AbstractIncomingMessage,
-    AbstractQueue,
 )
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
+from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
-from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, JobError
-from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.errors import BrokerError, JobError
 from lmaas.broker_config.messages import (
-    JOB,
     Headers,
     Item,
     Options,
     Request,
-    decode_reply,
 )
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import MOST_HELD, declare, job_results
-from lmaas.producer.answers import Answers, Chunk
-from lmaas.producer.journal import READ_PAUSE, JobEntry, State, read, record
+from lmaas.broker_config.topology import MOST_HELD, Difference, declare, job_results
+from lmaas.producer.answers import Chunk
+from lmaas.producer.collector import Collector
+from lmaas.producer.journal import JobEntry, State, read, record
+from lmaas.producer.lost import loss
 from lmaas.producer.packing import Entries, packs
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.remaining import Remaining
 from lmaas.producer.window import windowed
 
+log = logging.getLogger(__name__)
+
+#: Seconds without an arrival after which a collector looks where the chunks are, again and again.
+LOOK: Final = 5.0
 #: States in which nothing of a job is left.
 ENDED: Final = ("cancelled", "collected")
 
@@ -62,6 +66,8 @@ class Progress:
     done: int | None
     #: Whether somebody is collecting at this moment; `done` does not count what they hold.
     collecting: bool = False
+    #: Why it may never be finished, as far as is known.
+    note: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -97,6 +103,7 @@ class Jobs:
         self.settings = settings or Settings.load(**arguments)
         self._names = self.settings.names
         self._stack = contextlib.AsyncExitStack()
+        self._trial: asyncio.Task[list[Difference]] | None = None
 
     async def __aenter__(self) -> Self:
         """Raises BrokerUnavailable or BrokerRefused."""
@@ -114,6 +121,9 @@ class Jobs:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._trial:
+            self._trial.cancel()
+            await asyncio.gather(self._trial, return_exceptions=True)
         await self._stack.aclose()
 
     async def submit(
@@ -132,7 +142,12 @@ class Jobs:
         A submission that is interrupted is cancelled. Raises JobError when the id is taken or
         has other characters than letters, digits and `._-`; ModelNotFound when no worker has
         ever served the model; BrokerError.
+
+        At the first one it is tried out meanwhile whether the broker keeps what it gets: see
+        `policies`.
         """
+        if self._trial is None:
+            self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
         job = job or uuid.uuid4().hex[:12]
         queue = await self._claim(job)
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
@@ -147,6 +162,25 @@ class Jobs:
                 await self._end(entry, "cancelled")
             raise
         return entry
+
+    async def policies(self) -> list[Difference]:
+        """What policies of the broker delete of what is submitted here; waits for the trial.
+
+        It takes two seconds from the first `submit` on. A warning in the log says the same.
+        """
+        return await self._trial if self._trial else []
+
+    async def _tried(self, model: str) -> list[Difference]:
+        names, kind = self._names, self.settings.queue_type
+        queues = (names.work_queue(model, next(iter(LANES))), names.job_results("x"), names.jobs)
+        try:
+            found = await self._session.ask(lambda one: policies.removals(one, queues, kind))
+        except (BrokerError, AMQPError) as error:  # a trial is no reason to fail
+            log.info("policies were not tried: %s", error, extra={"action": "policy"})
+            return []
+        for one in found:
+            log.warning("%s: %s", one.name, one.problem, extra={"action": "policy"})
+        return found
 
     async def _claim(self, job: str) -> str:
         """The results queue for a new job.
@@ -222,7 +256,10 @@ class Jobs:
     async def _entry(self, job: str) -> JobEntry:
         entries = await self._entries()
         if job not in entries:
-            raise JobError(f"no job {job!r} on {self.settings.broker} (see `lmaas jobs`)")
+            raise JobError(
+                f"no job {job!r} of the last week on {self.settings.broker} (see `lmaas jobs`); if "
+                "there should be one, see with `lmaas broker doctor` whether messages are deleted"
+            )
         return entries[job]
 
     async def _progress(self, entry: JobEntry) -> Progress:
@@ -231,7 +268,21 @@ class Jobs:
             return Progress(entry, None)
         messages, consumers = counts
         seal = 1 if entry.state == "submitted" and not consumers else 0
-        return Progress(entry, max(0, messages - seal), collecting=consumers > 0)
+        found = Progress(entry, max(0, messages - seal), collecting=consumers > 0)
+        if found.state != "running":
+            return found
+        note = await self._loss(entry, found.done or 0, quiet=time.time() - entry.at)
+        return dataclasses.replace(found, note=note)
+
+    async def _loss(self, entry: JobEntry, answered: int, quiet: float) -> str | None:
+        """What to say of chunks that are nowhere."""
+        patience = self.settings.pack_timeout
+        for _ in range(2):  # of a quorum queue one look at nothing proves nothing
+            waiting = await self._publisher.waiting(entry.model)
+            found = loss(entry, answered, waiting, quiet, patience)
+            if found is None:
+                break
+        return found
 
     async def _count(self, entry: JobEntry) -> tuple[int, int] | None:
         """Messages and consumers of a job's results queue; None when there is no such queue."""
@@ -278,104 +329,27 @@ class Jobs:
         entry = await self._entry(job)
         if entry.state in ENDED:
             raise JobError(f"job {job!r} was {entry.state} before")
-        collector = _Collector(self.settings, entry)
-        async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        collector = Collector(self.settings, entry)
+        watching = asyncio.create_task(self._watch(entry, collector), name="watch losses")
+        try:
+            async with collector.session, contextlib.aclosing(collector.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            watching.cancel()
         if not keep:
             await self._end(entry, "collected")
 
-
-class _Collector:
-    """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
-
-    def __init__(self, settings: Settings, entry: JobEntry) -> None:
-        self._job = entry.job
-        self._name = entry.queue
-        self._most_held = MOST_HELD[settings.queue_type]
-        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        self._queue: AbstractQueue | None = None
-        self._answers = Answers()
-        self.session = Session(settings, f"job {entry.job} results", self._prepare)
-
-    async def _prepare(self, channel: AbstractChannel) -> None:
-        again = self._queue is not None
-        try:
-            self._queue = await channel.get_queue(self._name)
-            await channel.set_qos(prefetch_count=self._most_held)
-            # Exclusive: two collectors would get half of the results each.
-            await self._queue.consume(self._arrivals.put, exclusive=True)
-        except ChannelNotFoundEntity as error:
-            raise JobError(f"the results of job {self._job!r} expired or were deleted") from error
-        except ChannelAccessRefused as error:
-            if again:  # the broker has not noticed yet that our last connection is gone
-                raise BrokerUnavailable(f"job {self._job!r} is still held") from error
-            raise JobError(f"job {self._job!r} is being collected by somebody else") from error
-
-    async def chunks(self) -> AsyncGenerator[Chunk, None]:
-        """Each chunk once, until there are as many as the seal says; amendments after their chunk.
-
-        What lies in the queue behind the last chunk is read too.
-        """
-        lost = asyncio.create_task(self.session.failed())
-        try:
-            while not self._answers.is_complete:
-                for chunk in self._taken(await _first(self._arrivals, lost)):
-                    yield chunk
-            await self._all_arrived()
-            while not self._arrivals.empty():
-                for chunk in self._taken(self._arrivals.get_nowait()):
-                    yield chunk
-        finally:
-            lost.cancel()
-
-    def _taken(self, message: AbstractIncomingMessage) -> list[Chunk]:
-        """What can be handed on with this message: most often one chunk."""
-        if message.type == JOB:
-            seal = msgspec.json.decode(message.body, type=JobEntry)
-            return self._answers.seal(seal.chunks, seal.items)
-        headers = Headers.from_table(message.headers)
-        number, replays = headers.chunk, headers.replays
-        # A chunk that was run twice, or delivered again after a lost connection.
-        if number is None or self._answers.knows(number, replays):
-            return []
-        reply = decode_reply(message.body, message.content_type)
-        if not replays and reply.error is not None and not reply.results:
-            raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
-        return self._answers.add(number, replays, reply)
-
-    async def _all_arrived(self) -> None:
-        """Returns when everything that is in the queue has been delivered."""
-        while True:
-            channel = await self.session.channel()
-            try:
-                while await _ready(channel, self._name):
-                    pass
-                # Whatever the first answer has overtaken in the broker comes before the second.
-                await _ready(channel, self._name)
-            except BaseException as error:
-                if not is_gone(error):
-                    raise
-                await asyncio.sleep(READ_PAUSE)  # until the session has noticed
-            else:
-                return
-
-
-async def _ready(channel: AbstractChannel, queue: str) -> int:
-    return (await channel.get_queue(queue)).declaration_result.message_count or 0
-
-
-async def _first(
-    arrivals: asyncio.Queue[AbstractIncomingMessage], lost: asyncio.Task[None]
-) -> AbstractIncomingMessage:
-    """The next arrival; raises why the session was lost, if that comes first."""
-    if not arrivals.empty():
-        return arrivals.get_nowait()
-    arrival = asyncio.create_task(arrivals.get())
-    try:
-        await asyncio.wait([arrival, lost], return_when=asyncio.FIRST_COMPLETED)
-        if not arrival.done():
-            lost.result()
-        return await arrival
-    finally:
-        arrival.cancel()
+    async def _watch(self, entry: JobEntry, collector: Collector) -> None:
+        """Says in the log when what is waited for is nowhere."""
+        told, loop = False, asyncio.get_running_loop()
+        while not told:
+            await asyncio.sleep(LOOK)
+            quiet = loop.time() - collector.last_arrival
+            if quiet < LOOK:
+                continue
+            with contextlib.suppress(BrokerError):  # its own session says what is wrong
+                note = await self._loss(entry, collector.answered, quiet)
+                told = note is not None
+                if told:
+                    log.warning("%s", note, extra={"action": "chunks_lost", "job": entry.job})

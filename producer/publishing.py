@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import defaultdict
@@ -15,7 +16,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from lmaas.broker_config import metrics, tracing
+from lmaas.broker_config import metrics, policies, tracing
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerSilent,
@@ -30,6 +31,7 @@ from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.scheduling import LANES, place, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
+    RETRY_DELAYS,
     any_worker_key,
     declare,
     is_model_name,
@@ -37,6 +39,9 @@ from lmaas.broker_config.topology import (
     topology,
 )
 from lmaas.producer.admission import Admission
+from lmaas.producer.lost import Waiting
+
+log = logging.getLogger(__name__)
 
 #: A full lane may be tried again when this share of it has been done by one worker.
 PATIENCE: Final = 0.01
@@ -53,6 +58,8 @@ class PackPublisher(Publisher):
         self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
         #: Why the broker could not say the depth of a lane, when it was last asked; else None.
         self.silence: BrokerSilent | None = None
+        #: Whether the broker takes what no queue takes, and says nothing.
+        self._diverts = False
 
     async def __aexit__(
         self,
@@ -66,7 +73,12 @@ class PackPublisher(Publisher):
     async def _declare(self, channel: AbstractChannel) -> None:
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
-        await declare(channel, topology(self.settings.names, self.settings.queue_type))
+        names = self.settings.names
+        await declare(channel, topology(names, self.settings.queue_type))
+        self._diverts = await policies.diverts(channel, names.work)
+        if self._diverts:
+            told = policies.diversion(names.work)
+            log.warning("%s: %s", told.name, told.problem, extra={"action": "policy"})
 
     def seconds(self, model: str, size: int) -> float:
         """Estimated service time of `size` bytes, better with every answer that was learnt from."""
@@ -144,6 +156,8 @@ class PackPublisher(Publisher):
                 retry_after=min(max(self.settings.max_waiting * seconds * PATIENCE, 1.0), 60.0),
             )
         try:
+            if self._diverts and not await self._exists(queue):
+                raise Unroutable(f"there is no queue {queue!r}")
             await self._publish_to(request, lane, message)
         except Unroutable as error:
             raise ModelNotFound(
@@ -179,6 +193,17 @@ class PackPublisher(Publisher):
         queues = [self.settings.names.work_queue(model, lane) for lane in LANES]
         return max([(await self._counts(queue))[1] for queue in queues])
 
+    async def waiting(self, model: str) -> Waiting:
+        """What waits for the workers of a model. Raises BrokerUnavailable."""
+        names = self.settings.names
+        lanes = [await self._counts(names.work_queue(model, lane)) for lane in LANES]
+        retries = [await self._counts(names.retry(delay)) for delay in RETRY_DELAYS]
+        packs = sum(ready for ready, _ in lanes + retries)
+        return Waiting(packs, max(consumers for _, consumers in lanes))
+
+    async def _exists(self, queue: str) -> bool:
+        return await self._looked_up(queue) is not None
+
     async def _depth(self, queue: str) -> int:
         """Ready messages of a queue; none when nobody can say."""
         try:
@@ -191,6 +216,10 @@ class PackPublisher(Publisher):
 
     async def _counts(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; none of one that is not there."""
+        return await self._looked_up(queue) or (0, 0)
+
+    async def _looked_up(self, queue: str) -> tuple[int, int] | None:
+        """Ready messages and consumers of a queue; None of one that is not there."""
 
         async def counts(connection: AbstractConnection) -> tuple[int, int]:
             async with connection.channel() as channel:
@@ -200,4 +229,4 @@ class PackPublisher(Publisher):
         try:
             return await self.ask(counts)
         except ChannelNotFoundEntity:
-            return 0, 0
+            return None

@@ -9,13 +9,16 @@ from typing import Any
 import click
 import msgspec
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
 from rich.console import Console
 from rich.table import Table
 
+from lmaas.broker_config import policies
 from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.errors import BrokerError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.topology import Difference, Topology, declare, difference, topology
 from lmaas.cli import logs, options
@@ -97,7 +100,10 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(
     context: click.Context, /, models: tuple[str, ...], as_json: bool, **arguments: Any
 ) -> None:
-    """Ask the broker what it lacks or has otherwise; changes nothing. Exit 1 when something is."""
+    """Ask the broker what it lacks or has otherwise; changes nothing. Exit 1 when something is.
+
+    Queues that live for two seconds are tried for policies that delete or divert messages.
+    """
     settings = Settings.load(**arguments)
     report = run(_examine(settings, _wanted(settings, models)))
     if as_json:
@@ -116,10 +122,29 @@ async def _examine(settings: Settings, wanted: Topology) -> _Report:
                 broker=settings.broker,
                 reachable=True,
                 version=_version(connection),
-                differences=await difference(connection, wanted),
+                differences=await difference(connection, wanted)
+                + await _policies(connection, settings, wanted),
             )
     except BrokerError as error:
         return _Report(broker=settings.broker, reachable=False, error=str(error))
+
+
+async def _policies(
+    connection: AbstractConnection, settings: Settings, wanted: Topology
+) -> list[Difference]:
+    """What policies do to our exchange and queues, as far as a trial shows it."""
+    names = settings.names
+    queues = {queue.name for queue in wanted.queues}
+    queues |= {names.work_queue("x", lane) for lane in LANES}
+    queues |= {names.client_results("x"), names.job_results("x")}
+    found = []
+    try:
+        async with connection.channel(on_return_raises=True) as channel:
+            if await policies.diverts(channel, names.work):
+                found.append(policies.diversion(names.work))
+    except ChannelNotFoundEntity:  # which is told as missing
+        pass
+    return found + await policies.removals(connection, sorted(queues), settings.queue_type)
 
 
 def _version(connection: AbstractConnection) -> str:
@@ -133,6 +158,10 @@ def _show(report: _Report) -> None:
     console.print(f"{report.broker}: {report.version or report.error}")
     if report.is_healthy:
         console.print("nothing differs")
+        console.print(
+            f"(a policy that deletes after more than {policies.SECONDS:g} s, or "
+            f"{policies.MESSAGES} messages, cannot be seen from here: `rabbitmqctl list_policies`)"
+        )
     if not report.differences:
         return
     table = Table("kind", "name", "problem")

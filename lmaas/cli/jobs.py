@@ -115,7 +115,11 @@ def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
 def _print(jobs: list[batch.Progress], as_json: bool) -> None:
     if as_json:
         for job in jobs:
-            entry = msgspec.to_builtins(job.entry) | {"state": job.state, "done": job.done}
+            entry = msgspec.to_builtins(job.entry) | {
+                "state": job.state,
+                "done": job.done,
+                "note": job.note,
+            }
             click.echo(msgspec.json.encode(entry))
         return
     table = Table("job", "state", "model", "items", "chunks done", "changed")
@@ -123,6 +127,9 @@ def _print(jobs: list[batch.Progress], as_json: bool) -> None:
         table.add_row(*_row(job))
     width = None if sys.stdout.isatty() else 120
     Console(width=width).print(table if jobs else "no jobs")
+    for job in jobs:
+        if job.note:
+            click.echo(job.note, err=True)
 
 
 def _row(job: batch.Progress) -> tuple[str, ...]:

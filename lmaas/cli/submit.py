@@ -56,24 +56,27 @@ def command(
     keep = (id_column,) if id_column else ()
     table = open_table(Place.of(source, file_format, dialect), Wanted(text=text_column, keep=keep))
 
-    async def submit() -> JobEntry:
-        async with Jobs(settings) as jobs:
-            items = _items(table, settings.max_item_bytes)
-            return await jobs.submit(model, items, job=job, version=version, top_k=top_k)
-
-    try:
-        entry = run(submit())
-    finally:
-        table.close()
-    if as_json:
-        click.echo(msgspec.json.encode(entry))
-    else:
+    def tell(entry: JobEntry) -> None:
+        if as_json:
+            click.echo(msgspec.json.encode(entry))
+            return
         click.echo(entry.job)
         click.echo(
             f"{entry.items:,} items in {entry.chunks:,} chunks are in the queue; "
             f"collect them with: lmaas jobs collect {entry.job} -o results.csv",
             err=True,
         )
+
+    async def submit() -> None:
+        async with Jobs(settings) as jobs:
+            items = _items(table, settings.max_item_bytes)
+            tell(await jobs.submit(model, items, job=job, version=version, top_k=top_k))
+            await jobs.policies()  # they are told by the log
+
+    try:
+        run(submit())
+    finally:
+        table.close()
 
 
 async def _items(table: Table, max_bytes: int) -> AsyncIterator[Item]:

@@ -53,7 +53,9 @@ async def _up(settings: Settings, served: tuple[str, ...]) -> None:
     count = settings.processes or len(os.sched_getaffinity(0))
     path = up_file()
     async with LocalNode(broker_folder()) as node:
-        settings = msgspec.structs.replace(settings, broker_url=node.url)
+        settings = msgspec.structs.replace(
+            settings, broker_url=node.url, tls_ca=None, tls_certificate=None, tls_key=None
+        )
         with published(path, node.url):
             click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
             models = served or Repository(*settings.model_folders).models()

@@ -1,0 +1,124 @@
+"""The results queue of a batch job, read by one who takes nothing out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import msgspec
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import BrokerUnavailable, JobError
+from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.messages import JOB, Headers, decode_reply
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import MOST_HELD
+from lmaas.producer.answers import Answers, Chunk
+from lmaas.producer.journal import READ_PAUSE, JobEntry
+
+
+class Collector:
+    """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
+
+    def __init__(self, settings: Settings, entry: JobEntry) -> None:
+        self._job = entry.job
+        self._name = entry.queue
+        self._most_held = MOST_HELD[settings.queue_type]
+        self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._queue: AbstractQueue | None = None
+        self._answers = Answers()
+        if entry.state == "submitted":  # else the seal will say it
+            self._answers.seal(entry.chunks, entry.items)
+        #: On the event loop's clock.
+        self.last_arrival = asyncio.get_running_loop().time()
+        self.session = Session(settings, f"job {entry.job} results", self._prepare)
+
+    async def _prepare(self, channel: AbstractChannel) -> None:
+        again = self._queue is not None
+        try:
+            self._queue = await channel.get_queue(self._name)
+            await channel.set_qos(prefetch_count=self._most_held)
+            # Exclusive: two collectors would get half of the results each.
+            await self._queue.consume(self._arrivals.put, exclusive=True)
+        except ChannelNotFoundEntity as error:
+            raise JobError(f"the results of job {self._job!r} expired or were deleted") from error
+        except ChannelAccessRefused as error:
+            if again:  # the broker has not noticed yet that our last connection is gone
+                raise BrokerUnavailable(f"job {self._job!r} is still held") from error
+            raise JobError(f"job {self._job!r} is being collected by somebody else") from error
+
+    @property
+    def answered(self) -> int:
+        """Chunks that have come."""
+        return self._answers.count
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Each chunk once, until there are as many as the seal says; amendments after their chunk.
+
+        What lies in the queue behind the last chunk is read too.
+        """
+        lost = asyncio.create_task(self.session.failed())
+        try:
+            while not self._answers.is_complete:
+                for chunk in self._taken(await _first(self._arrivals, lost)):
+                    yield chunk
+            await self._all_arrived()
+            while not self._arrivals.empty():
+                for chunk in self._taken(self._arrivals.get_nowait()):
+                    yield chunk
+        finally:
+            lost.cancel()
+
+    def _taken(self, message: AbstractIncomingMessage) -> list[Chunk]:
+        """What can be handed on with this message: most often one chunk."""
+        self.last_arrival = asyncio.get_running_loop().time()
+        if message.type == JOB:
+            seal = msgspec.json.decode(message.body, type=JobEntry)
+            return self._answers.seal(seal.chunks, seal.items)
+        headers = Headers.from_table(message.headers)
+        number, replays = headers.chunk, headers.replays
+        # A chunk that was run twice, or delivered again after a lost connection.
+        if number is None or self._answers.knows(number, replays):
+            return []
+        reply = decode_reply(message.body, message.content_type)
+        if not replays and reply.error is not None and not reply.results:
+            raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
+        return self._answers.add(number, replays, reply)
+
+    async def _all_arrived(self) -> None:
+        """Returns when everything that is in the queue has been delivered."""
+        while True:
+            channel = await self.session.channel()
+            try:
+                while await _ready(channel, self._name):
+                    pass
+                # Whatever the first answer has overtaken in the broker comes before the second.
+                await _ready(channel, self._name)
+            except BaseException as error:
+                if not is_gone(error):
+                    raise
+                await asyncio.sleep(READ_PAUSE)  # until the session has noticed
+            else:
+                return
+
+
+async def _ready(channel: AbstractChannel, queue: str) -> int:
+    return (await channel.get_queue(queue)).declaration_result.message_count or 0
+
+
+async def _first(
+    arrivals: asyncio.Queue[AbstractIncomingMessage], lost: asyncio.Task[None]
+) -> AbstractIncomingMessage:
+    """The next arrival; raises why the session was lost, if that comes first."""
+    if not arrivals.empty():
+        return arrivals.get_nowait()
+    arrival = asyncio.create_task(arrivals.get())
+    try:
+        await asyncio.wait([arrival, lost], return_when=asyncio.FIRST_COMPLETED)
+        if not arrival.done():
+            lost.result()
+        return await arrival
+    finally:
+        arrival.cancel()
