@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +17,7 @@ from lmaas.broker_config import policies
 from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.errors import BrokerError
 from lmaas.broker_config.hosts import connect
+from lmaas.broker_config.limits import broker_sentence
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
@@ -144,7 +145,11 @@ async def _policies(
                 found.append(policies.diversion(names.work))
     except ChannelNotFoundEntity:  # which is told as missing
         pass
-    return found + await policies.removals(connection, sorted(queues), settings.queue_type)
+    try:
+        return found + await policies.removals(connection, sorted(queues), settings.queue_type)
+    except AMQPError as error:
+        problem = f"policies could not be tried: {broker_sentence(error)}"
+        return [*found, Difference("queue", f"{names.root}.*", problem)]
 
 
 def _version(connection: AbstractConnection) -> str:

@@ -50,7 +50,8 @@ def command(
     """Publish FILE (or - for a pipe) as a batch job and leave.
 
     The id of the job is printed; `lmaas jobs collect ID -o FILE` fetches the results, now or
-    days later, from anywhere that reaches the broker.
+    days later, from anywhere that reaches the broker. The command ends two seconds after its start
+    at the earliest: so long it tries whether the broker keeps what it gets.
     """
     settings = Settings.load(**arguments)
     keep = (id_column,) if id_column else ()
