@@ -37,7 +37,7 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import MOST_HELD, Difference, declare, job_results
+from lmaas.broker_config.topology import MOST_HELD, declare, job_results
 from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
 from lmaas.producer.journal import JobEntry, State, read, record
@@ -103,7 +103,7 @@ class Jobs:
         self.settings = settings or Settings.load(**arguments)
         self._names = self.settings.names
         self._stack = contextlib.AsyncExitStack()
-        self._trial: asyncio.Task[list[Difference]] | None = None
+        self._trial: asyncio.Task[list[str]] | None = None
 
     async def __aenter__(self) -> Self:
         """Raises BrokerUnavailable or BrokerRefused."""
@@ -163,14 +163,14 @@ class Jobs:
             raise
         return entry
 
-    async def policies(self) -> list[Difference]:
+    async def policies(self) -> list[str]:
         """What policies of the broker delete of what is submitted here; waits for the trial.
 
         It takes two seconds from the first `submit` on. A warning in the log says the same.
         """
         return await self._trial if self._trial else []
 
-    async def _tried(self, model: str) -> list[Difference]:
+    async def _tried(self, model: str) -> list[str]:
         names, kind = self._names, self.settings.queue_type
         queues = (names.work_queue(model, next(iter(LANES))), names.job_results("x"), names.jobs)
         try:
@@ -178,9 +178,10 @@ class Jobs:
         except (BrokerError, AMQPError) as error:  # a trial is no reason to fail
             log.info("policies were not tried: %s", error, extra={"action": "policy"})
             return []
-        for one in found:
-            log.warning("%s: %s", one.name, one.problem, extra={"action": "policy"})
-        return found
+        told = [f"{one.name}: {one.problem}" for one in found]
+        for words in told:
+            log.warning("%s", words, extra={"action": "policy"})
+        return told
 
     async def _claim(self, job: str) -> str:
         """The results queue for a new job.
