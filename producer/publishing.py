@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, policies, tracing
+from lmaas.broker_config.connection import harmless_when_gone
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerSilent,
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 0.01
 #: Seconds between the tries of those who wait for room: the broker tells nobody.
 BUSY_PAUSE: Final = 0.25
+#: Seconds that a first publish waits to hear whether messages are diverted; it takes milliseconds.
+DIVERSION_TIMEOUT: Final = 1.0
 
 
 class PackPublisher(Publisher):
@@ -58,8 +61,8 @@ class PackPublisher(Publisher):
         self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
         #: Why the broker could not say the depth of a lane, when it was last asked; else None.
         self.silence: BrokerSilent | None = None
-        #: Whether the broker takes what no queue takes, and says nothing.
-        self._diverts = False
+        #: Whether the broker takes what no queue takes, and says nothing; asked at each start.
+        self._diverts: asyncio.Task[bool] | None = None
 
     async def __aexit__(
         self,
@@ -69,16 +72,36 @@ class PackPublisher(Publisher):
     ) -> None:
         await self._admission.close()
         await super().__aexit__(kind, error, traceback)
+        if self._diverts:
+            self._diverts.cancel()
+            await asyncio.gather(self._diverts, return_exceptions=True)
 
     async def _declare(self, channel: AbstractChannel) -> None:
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
         names = self.settings.names
         await declare(channel, topology(names, self.settings.queue_type))
-        self._diverts = await policies.diverts(channel, names.work)
-        if self._diverts:
-            told = policies.diversion(names.work)
+        # Not waited for: while the broker is in alarm, it confirms nothing.
+        self._diverts = asyncio.create_task(self._asked(channel), name="ask for diversion")
+
+    async def _asked(self, channel: AbstractChannel) -> bool:
+        work = self.settings.names.work
+        found = False
+        with harmless_when_gone("ask for diversion"):
+            found = await policies.diverts(channel, work)
+        if found:
+            told = policies.diversion(work)
             log.warning("%s: %s", told.name, told.problem, extra={"action": "policy"})
+        return found
+
+    async def _is_diverted(self) -> bool:
+        """Whether no queue at all may take a message that the broker confirms."""
+        asking = self._diverts
+        if asking is None:
+            return False
+        if not asking.done():
+            await asyncio.wait([asking], timeout=DIVERSION_TIMEOUT)
+        return asking.done() and not asking.cancelled() and asking.result()
 
     def seconds(self, model: str, size: int) -> float:
         """Estimated service time of `size` bytes, better with every answer that was learnt from."""
@@ -156,7 +179,7 @@ class PackPublisher(Publisher):
                 retry_after=min(max(self.settings.max_waiting * seconds * PATIENCE, 1.0), 60.0),
             )
         try:
-            if self._diverts and not await self._exists(queue):
+            if await self._is_diverted() and not await self._exists(queue):
                 raise Unroutable(f"there is no queue {queue!r}")
             await self._publish_to(request, lane, message)
         except Unroutable as error:

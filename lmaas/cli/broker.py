@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from lmaas.cli.published import broker_folder, published, up_file
 
 #: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.
 PATIENCE = 5.0
+#: Seconds for all that is tried out; a broker in alarm takes no messages.
+TRIAL = 15.0
 
 model_option = click.option(
     "--model", "models", multiple=True, metavar="NAME", help="Its lanes too; repeat for more."
@@ -140,16 +144,21 @@ async def _policies(
     queues |= {names.client_results("x"), names.job_results("x")}
     found = []
     try:
-        async with connection.channel(on_return_raises=True) as channel:
-            if await policies.diverts(channel, names.work):
-                found.append(policies.diversion(names.work))
-    except ChannelNotFoundEntity:  # which is told as missing
-        pass
-    try:
-        return found + await policies.removals(connection, sorted(queues), settings.queue_type)
-    except AMQPError as error:
-        problem = f"policies could not be tried: {broker_sentence(error)}"
-        return [*found, Difference("queue", f"{names.root}.*", problem)]
+        async with asyncio.timeout(TRIAL):
+            with contextlib.suppress(ChannelNotFoundEntity):  # which is told as missing
+                async with connection.channel(on_return_raises=True) as channel:
+                    if await policies.diverts(channel, names.work):
+                        found.append(policies.diversion(names.work))
+            found += await policies.removals(connection, sorted(queues), settings.queue_type)
+    except (AMQPError, TimeoutError) as error:
+        why = (
+            broker_sentence(error)
+            if isinstance(error, AMQPError)
+            else f"the broker confirms nothing within {TRIAL:g} s; is it in alarm (memory, disk)?"
+        )
+        problem = f"policies could not be tried: {why}"
+        found.append(Difference("queue", f"{names.root}.*", problem))
+    return found
 
 
 def _version(connection: AbstractConnection) -> str:

@@ -17,7 +17,8 @@ from lmaas.broker_config import policies
 from lmaas.broker_config.errors import JobError, ModelNotFound
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import QueueType
+from lmaas.broker_config.topology import QueueType, topology
+from lmaas.cli.broker import _examine
 from lmaas.cli.exits import Exit
 from lmaas.producer import batch
 from lmaas.producer.batch import Jobs
@@ -144,6 +145,22 @@ async def test_an_alternate_exchange_is_told_and_unknown_models_are_refused_all_
         assert (await client.classify("sentiment", GOOD)).label == "positive"
     assert await depth(own, unrouted) == 0
     assert "alternate-exchange" in caplog.text
+
+
+async def test_a_broker_in_alarm_keeps_no_client_from_starting(
+    own: Settings, node: LocalNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lmaas.cli.broker.TRIAL", 1.0)
+    await make_lanes(own)
+    await node.ctl("set_vm_memory_high_watermark", "0.00001")
+    try:
+        async with asyncio.timeout(LIMIT):
+            async with Client(own):
+                pass
+            report = await _examine(own, topology(own.names))
+    finally:
+        await node.ctl("set_vm_memory_high_watermark", "0.4")
+    assert "alarm" in report.differences[-1].problem
 
 
 async def test_the_first_job_tells_that_its_chunks_will_not_last(
