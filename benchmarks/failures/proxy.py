@@ -118,8 +118,10 @@ class Proxy:
     async def stall(self, seconds: float) -> None:
         """Nothing passes; then everything goes on."""
         self._open.clear()
-        await asyncio.sleep(seconds)
-        self._open.set()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._open.set()
 
     async def slow(self, seconds: float) -> None:
         self._speed = SLOW
