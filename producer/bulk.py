@@ -173,6 +173,8 @@ class Run:
                 check_same(then, self.state.fingerprint, str(self.task.target.path))
                 file.go_on(self.found)
                 self.state = self.found
+                if self.found.mark and self.table.skip:
+                    self.table.skip(self.found.mark)
             else:
                 file.start(header)
         except BaseException:
@@ -272,7 +274,7 @@ class Run:
         self.output.write(data)
         state = self.state
         self._unsaved_bytes += len(data)
-        before, state.rows = state.rows, chunk.start + len(chunk)
+        before, state.rows, state.mark = state.rows, chunk.start + len(chunk), chunk.mark
         for position, error in enumerate(answers.errors):
             if error is not None:
                 state.failed += 1

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, Protocol, Self
 import msgspec
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.chunks import Mark
 from lmaas.producer.tables.places import Place, compressor, reason, unusable
 
 #: A compressed output gets a member of its own at every checkpoint, and for this many bytes.
@@ -37,6 +38,8 @@ class State(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     version: str | None = None
     #: Bytes of the partial file that belong to these rows.
     offset: int = 0
+    #: Where the next row begins in the input, where that is known.
+    mark: Mark | None = None
 
 
 class Output(Protocol):

@@ -86,6 +86,15 @@ def _listed(columns: Sequence[str]) -> str:
     return f"there are: {', '.join(names)}{more}"
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """A place between two rows of a file."""
+
+    rows: int
+    #: Lines and bytes of the file before it.
+    lines: int
+    offset: int
+
+
 @dataclass(slots=True)
 class Chunk:
     """Some rows that follow each other, by columns."""
@@ -102,6 +111,8 @@ class Chunk:
     faults: dict[int, str]
     #: How much of the file was read so far, in the units of `Table.size`.
     consumed: int = 0
+    #: Where the next chunk begins, for `Table.skip`; None where a file is read from its beginning.
+    mark: Mark | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -147,6 +158,9 @@ class Table:
     #: CSV and TSV: column -> its name as it is in the file, where that is another: the name of an
     #: earlier column, or no UTF-8 (`surrogateescape`).
     titles: dict[str, str] = field(default_factory=dict)
+    #: Lets the chunks begin at a mark, which an earlier reading of the same file left; to be called
+    #: before the first chunk is taken.
+    skip: Callable[[Mark], None] | None = None
 
 
 class Encoding(Protocol):

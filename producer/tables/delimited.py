@@ -64,6 +64,7 @@ def read(source: Input, wanted: Wanted, dialect: Dialect, *, tabs: bool = False)
         quotes=quotes,
         titles={keys[position]: titles[position] for position in kept},
         decoded=source.decoded,
+        skip=records.skip,
     )
 
 
@@ -128,7 +129,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) -> Iterator[Chunk]:
-    start, full = 0, records.lines.given_bytes
+    start, full = records.start, records.lines.given_bytes
     table: list[_Row] = []
     lines: list[int] = []
     faults: dict[int, str] = {}
@@ -136,7 +137,8 @@ def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) 
     def chunk() -> Chunk:
         columns = list(zip(*table, strict=True))
         by_name = {name: columns[position] for name, position in positions.items()}
-        return Chunk(start, by_name, columns[text], lines, faults, records.lines.position())
+        consumed, mark = records.lines.position(), records.lines.mark(start + len(table))
+        return Chunk(start, by_name, columns[text], lines, faults, consumed, mark)
 
     for row, line, fault in records:
         if fault:

@@ -98,6 +98,10 @@ class Input:
     #: Whether it had another encoding.
     decoded: bool = False
 
+    def offset(self) -> int | None:
+        """The byte that is read next, where the file can be read from there as well."""
+        return self.file.tell() if self.file is self.raw and self.file.seekable() else None
+
     def position(self) -> int:
         """Bytes of the file on disk that were read so far; 0 for a pipe."""
         return 0 if self.raw is None else self.raw.tell()
@@ -208,6 +212,11 @@ class Lines:
         self.source = source
         self.number = 0
         self.bytes = 0
+
+    def go_to(self, number: int, size: int, offset: int) -> None:
+        """Go on at a byte of the file, after so many lines and bytes of them."""
+        self.source.file.seek(offset)
+        self.number, self.bytes = number, size
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises DataError where the file is damaged or has no lines."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from lmaas.producer.tables.chunks import Mark
 from lmaas.producer.tables.places import Input, Lines
 
 #: The bytes of one row; the parser holds four for each character of a value.
@@ -32,6 +33,8 @@ class Lookahead:
         self._iterator = iter(self._lines)
         self._again: deque[bytes] = deque()
         self._again_bytes = 0
+        #: The byte where the first line begins; None when none can be returned to.
+        self._origin = source.offset()
         #: The lines that `texts` gave since this was cleared.
         self.held: list[bytes] = []
         #: Whether the last line was read, given or not.
@@ -49,6 +52,20 @@ class Lookahead:
 
     def position(self) -> int:
         return self._lines.source.position()
+
+    def mark(self, rows: int) -> Mark | None:
+        """The place of the line that is given next."""
+        if self._origin is None:
+            return None
+        return Mark(rows, self.number, self._origin + self.given_bytes)
+
+    def go_to(self, mark: Mark) -> None:
+        """Give the line at a mark next."""
+        assert self._origin is not None, "there are no marks then"
+        self._lines.go_to(mark.lines, mark.offset - self._origin, mark.offset)
+        self._again.clear()
+        self._again_bytes = 0
+        self.held.clear()
 
     def first(self, count: int, size: int) -> list[str]:
         """The first lines, up to a count and a size in bytes; they are given again."""
@@ -113,6 +130,14 @@ class Records:
         self._quotes = quotes
         self._suspicious = suspicious
         self._width: int | None = None
+        #: The number of the first row, from 0, that comes after the header.
+        self.start = 0
+        self._parser = self._parse()
+
+    def skip(self, mark: Mark) -> None:
+        """Go on at a mark, before any row but the header was taken."""
+        self.lines.go_to(mark)
+        self.start = mark.rows
         self._parser = self._parse()
 
     def expect(self, width: int) -> None:

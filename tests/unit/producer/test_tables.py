@@ -355,3 +355,40 @@ def test_csv_is_quoted_only_where_it_must_be(tmp_path: Path) -> None:
     assert converted(path, tmp_path / "o.csv").read_text() == (
         'text,n,label,score,error\na b,1,positive,0.75,\n"a,b","say ""x""",positive,0.75,\n'
     )
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_chunks_that_begin_at_a_mark_are_the_same(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    comma = "," if name == "a.csv" else "\t"
+    rows = [f"{place}{comma}a film" for place in range(5_000)]
+    rows[7] = f'7{comma}"of two\nlines"'
+    rows[1_023] = f'1023{comma}"never closed'  # gives back what it took, over the border
+    rows[2_047] = f"2047{comma}too{comma}many"
+    rows[3_000] = ""
+    path.write_text(f"{mark}id{comma}text\n" + "\n".join(rows), encoding="utf-8")
+    _, whole = read(path)
+    assert len(whole) >= 5
+    for place, chunk in enumerate(whole):
+        table = open_table(Place.of(str(path)), Wanted())
+        assert chunk.mark is not None
+        assert table.skip is not None
+        table.skip(chunk.mark)
+        rest = list(table.chunks)
+        table.close()
+        assert list(map(parts, rest)) == list(map(parts, whole[place + 1 :]))
+
+
+def parts(chunk: Chunk) -> tuple[Any, ...]:
+    columns = {name: list(column) for name, column in chunk.columns.items()}
+    return chunk.start, columns, list(chunk.texts), list(chunk.lines), chunk.faults, chunk.mark
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.txt", "a.jsonl"])
+def test_what_is_read_from_its_beginning_has_no_marks(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    content = b"id,text\n1,a\n" if "csv" in name else b'{"text": "a"}\n'
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    _, (chunk,) = read(path)
+    assert chunk.mark is None
