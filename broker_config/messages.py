@@ -7,9 +7,8 @@ that cannot be used gets an error of its own; its neighbours go on.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -24,6 +23,18 @@ MSGPACK: Final = "application/msgpack"
 REQUEST: Final = "lmaas.request.v1"
 REPLY: Final = "lmaas.reply.v1"
 JOB: Final = "lmaas.job.v1"
+
+#: Dimensions of a tensor.
+MAX_RANK: Final = 32
+#: Bytes of a header's text by what it is: one that is longer is cut, or left out where a part of
+#: it would be something else. All of them, with the properties of 255 bytes each, fit into the
+#: smallest frame that a broker may ask for (8 KiB).
+MAX_WORDS: Final = 1_000
+MAX_NAME: Final = 255
+MAX_TRACESTATE: Final = 512
+MAX_BAGGAGE: Final = 1_024
+#: Seconds that a header may speak of.
+MAX_SECONDS: Final = 1e9
 
 
 class Code(StrEnum):
@@ -71,7 +82,7 @@ class ItemError(_Wire, frozen=True, gc=False):
 class Tensor(_Wire, frozen=True):
     """A ready-made input: row-major values of a shape."""
 
-    shape: list[int]
+    shape: Annotated[list[int], msgspec.Meta(max_length=MAX_RANK)]
     datatype: str
     data: bytes
 
@@ -144,7 +155,11 @@ class Reply(_Wire, frozen=True):
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
-    """AMQP headers of a request; a value that makes no sense counts as not given."""
+    """AMQP headers of a request; a value that makes no sense counts as not given.
+
+    These, and no others, go along with a copy of the request: anybody may have written the
+    others, and to a broker some are orders (`CC`).
+    """
 
     #: 1 at the first try; a retry adds one.
     attempt: int = 1
@@ -160,8 +175,10 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     #: Batch job and the chunk's place in it, from 0.
     job: str | None = None
     chunk: int | None = None
-    #: W3C trace context.
+    #: W3C trace context, and W3C baggage.
     traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
 
     # Of a pack that a worker puts off or parks:
 
@@ -196,21 +213,25 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             cost=_positive(table.get("lmaas-cost")),
             remaining=_positive(table.get("lmaas-remaining")),
             published_ms=_moment(table.get("lmaas-published-ms")),
-            job=_text(table.get("lmaas-job")),
+            job=_name(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
-            traceparent=_text(table.get("traceparent")),
-            first_error=_text(table.get("lmaas-first-error")),
-            error=_text(table.get("lmaas-error")),
-            reason=_text(table.get("lmaas-reason")),
-            worker=_text(table.get("lmaas-worker")),
+            traceparent=_name(table.get("traceparent")),
+            tracestate=_name(table.get("tracestate"), MAX_TRACESTATE),
+            baggage=_name(table.get("baggage"), MAX_BAGGAGE),
+            first_error=_words(table.get("lmaas-first-error")),
+            error=_words(table.get("lmaas-error"), MAX_NAME),
+            reason=_words(table.get("lmaas-reason")),
+            worker=_words(table.get("lmaas-worker"), MAX_NAME),
             parked_ms=_moment(table.get("lmaas-parked-ms")),
             replays=_count(table.get("lmaas-replays"), 0),
         )
 
 
 _DEFAULT_HEADERS = Headers()
+#: Headers whose names are not ours.
+_STANDARD: Final = ("traceparent", "tracestate", "baggage")
 _HEADER_NAMES = {
-    name: name if name == "traceparent" else f"lmaas-{name.replace('_', '-')}"
+    name: name if name in _STANDARD else f"lmaas-{name.replace('_', '-')}"
     for name in Headers.__struct_fields__
 }
 
@@ -225,7 +246,7 @@ def _chunk(value: object) -> int | None:
 
 def _positive(value: object) -> float | None:
     if isinstance(value, int | float) and math.isfinite(value) and value > 0:
-        return float(value)
+        return min(float(value), MAX_SECONDS)
     return None
 
 
@@ -233,8 +254,23 @@ def _moment(value: object) -> int | None:
     return value if type(value) is int and 0 < value < 2**53 else None
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _name(value: object, limit: int = MAX_NAME) -> str | None:
+    """Not given when it is longer, because a part of it would name something else."""
+    known = isinstance(value, str) and value and (len(value) * 4 <= limit or _fits(value, limit))
+    return str(value) if known else None
+
+
+def _fits(value: str, limit: int) -> bool:
+    return len(value) <= limit and len(value.encode(errors="replace")) <= limit
+
+
+def _words(value: object, limit: int = MAX_WORDS) -> str | None:
+    return (shortened(value, limit) or None) if isinstance(value, str) else None
+
+
+def shortened(words: str, limit: int = MAX_WORDS) -> str:
+    """The beginning of a text, at most `limit` bytes of UTF-8, as a message can carry it."""
+    return words[:limit].encode(errors="backslashreplace")[:limit].decode(errors="ignore")
 
 
 _ENCODERS: dict[str, msgspec.json.Encoder | msgspec.msgpack.Encoder] = {
@@ -247,23 +283,6 @@ _REPLY_DECODERS: dict[str, msgspec.json.Decoder[Reply] | msgspec.msgpack.Decoder
 }
 
 
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
-    """A request whose items are not looked at yet, so that one bad item spoils nothing else."""
-
-    model: str
-    items: list[Any]
-    version: str | None = None
-    options: Options = Options()
-
-
-class _RawEnvelope(_Envelope):
-    items: list[msgspec.Raw]
-
-
-class _Identified(msgspec.Struct):
-    id: str
-
-
 def encode(message: Request | Reply, content_type: str = MSGPACK) -> bytes:
     """The body of a message; `content_type` is JSON or MSGPACK."""
     return _ENCODERS[content_type].encode(message)
@@ -272,95 +291,17 @@ def encode(message: Request | Reply, content_type: str = MSGPACK) -> bytes:
 def decode_reply(body: bytes, content_type: str | None) -> Reply:
     """Raises MessageError when the body is no reply."""
     try:
-        return _REPLY_DECODERS[_known(content_type)].decode(body)
+        return _REPLY_DECODERS[known_language(content_type)].decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"not a reply: {error}") from error
 
 
-def decode_request(
-    body: bytes, content_type: str | None, *, max_item_bytes: int, max_items: int
-) -> tuple[Request, dict[int, ItemError]]:
-    """A request, and the error of each position in `items` that cannot be run.
-
-    Raises MessageError when nothing of the body can be used.
-    """
-    kind = _known(content_type)
-    module = msgspec.json if kind == JSON else msgspec.msgpack
-    try:
-        request: Request = module.decode(body, type=Request)
-        faults: dict[int, ItemError] = {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        request, faults = _decode_item_by_item(body, kind)
-    if not request.items:
-        raise MessageError("the pack has no items")
-    if len(request.items) > max_items:
-        raise MessageError(f"the pack has {len(request.items)} items; the limit is {max_items}")
-    for position, item in enumerate(request.items):
-        if position not in faults and (fault := item_error(item, max_item_bytes)):
-            faults[position] = fault
-    return request, faults
-
-
-def _known(content_type: str | None) -> str:
+def known_language(content_type: str | None) -> str:
+    """JSON or MSGPACK. Raises MessageError when it is neither."""
     kind = (content_type or JSON).partition(";")[0].strip().lower()
     if kind not in _ENCODERS:
         raise MessageError(f"content type {content_type!r} is neither {JSON} nor {MSGPACK}")
     return kind
-
-
-def _decode_item_by_item(body: bytes, kind: str) -> tuple[Request, dict[int, ItemError]]:
-    try:
-        envelope, convert = _open_json(body) if kind == JSON else _open_msgpack(body)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"not a request: {_words(error)}") from error
-    items: list[Item] = []
-    faults: dict[int, ItemError] = {}
-    for position, raw in enumerate(envelope.items):
-        try:
-            item = convert(raw, Item)
-            _check_sendable(item.id, item.error)
-            items.append(item)
-        except ValueError as error:
-            items.append(Item(id=_id_of(raw, convert) or f"#{position}"))
-            faults[position] = ItemError(code=Code.INVALID_ITEM, message=_words(error))
-    request = Request(
-        model=envelope.model, items=items, version=envelope.version, options=envelope.options
-    )
-    return request, faults
-
-
-_Convert = Callable[[Any, Any], Any]
-
-
-def _open_msgpack(body: bytes) -> tuple[_Envelope, _Convert]:
-    envelope = msgspec.msgpack.decode(body, type=_RawEnvelope)
-    return envelope, lambda raw, kind: msgspec.msgpack.decode(raw, type=kind)
-
-
-def _open_json(body: bytes) -> tuple[_Envelope, _Convert]:
-    # The standard library reads lone surrogates, and with surrogateescape bytes that are no
-    # UTF-8: they then spoil the text they are in and not the pack.
-    content = json.loads(body.decode("utf-8", "surrogateescape"))
-    envelope = msgspec.convert(content, _Envelope)
-    _check_sendable(envelope.model, envelope.version)
-    return envelope, msgspec.convert
-
-
-def _check_sendable(*parts: Any) -> None:
-    """Raises ValueError for what the reply repeats and could not carry: a lone surrogate."""
-    msgspec.msgpack.encode(parts)
-
-
-def _words(error: Exception) -> str:
-    """What the error says, which can quote a lone surrogate, as a reply can carry it."""
-    return str(error).encode(errors="backslashreplace").decode()
-
-
-def _id_of(raw: Any, convert: _Convert) -> str | None:
-    try:
-        return str(convert(raw, _Identified).id.encode().decode())
-    except ValueError:
-        return None
 
 
 def item_error(item: Item, max_bytes: int) -> ItemError | None:

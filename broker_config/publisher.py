@@ -10,17 +10,23 @@ from typing import Any, Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
-from aiormq.exceptions import AMQPChannelError, DeliveryError, PublishError
+from aiormq.exceptions import (
+    AMQPChannelError,
+    ConnectionClosed,
+    ConnectionInternalError,
+    DeliveryError,
+    PublishError,
+)
 
 from lmaas.broker_config import metrics, server
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, MessageError, Unroutable
-from lmaas.broker_config.hosts import Pauses, is_gone, words
+from lmaas.broker_config.hosts import NOT_NOW, Pauses, is_gone, words
 from lmaas.broker_config.settings import Settings
 
 #: Seconds for which a refusal may come from a quorum queue that elects another leader; it takes 1.
 ELECTION: Final = 5.0
-#: So often the broker may close the channel over a message before that counts as its answer.
+#: So often the broker may hang up over a message before that counts as its answer.
 CLOSED_OVER: Final = 3
 
 
@@ -38,7 +44,7 @@ class _Publication:
     #: Since when the broker refuses it, on the event loop's clock.
     refused: float | None = None
     pauses: Pauses = field(default_factory=Pauses)
-    #: Times that the broker closed the channel while this was under way.
+    #: Times that the broker hung up while this was under way, and gave a reason.
     closed_over: int = 0
 
 
@@ -68,9 +74,9 @@ class Publisher(Session):
         """Returns when the broker has confirmed; `timeout` seconds bound all of it.
 
         A message whose confirm was lost with the connection is published again, so the
-        receiver may see it twice. Raises MessageError when it is too large for the broker,
-        Unroutable when no queue takes it, Busy when the broker refuses it (a queue is full),
-        BrokerUnavailable when the time is up or the broker closes the channel over it.
+        receiver may see it twice. Raises MessageError when it is too large for the broker, or the
+        broker closes the channel or the connection over it, Unroutable when no queue takes it,
+        Busy when the broker refuses it (a queue is full), BrokerUnavailable when the time is up.
         """
         limit = timeout or self.settings.publish_timeout
         publication = _Publication(exchange, key, message)
@@ -124,11 +130,12 @@ class Publisher(Session):
                 await self._refused(publication, channel, error)
                 return False
         publication.trouble = outcome
-        if isinstance(outcome, AMQPChannelError):
+        if _hung_up_over(outcome):
             publication.closed_over += 1
             if publication.closed_over >= CLOSED_OVER:
-                raise BrokerUnavailable(
-                    f"{self.settings.broker} closed the channel {CLOSED_OVER} times over a "
+                what = "channel" if isinstance(outcome, AMQPChannelError) else "connection"
+                raise MessageError(
+                    f"{self.settings.broker} closed the {what} {CLOSED_OVER} times over a "
                     f"message for {key!r}: {words(outcome)}"
                 ) from outcome
         await self._left(channel)
@@ -189,6 +196,21 @@ class Publisher(Session):
                 "make smaller packs (settings pack_items, pack_bytes), or raise max_message_size "
                 "on the broker and LMAAS_MAX_MESSAGE_BYTES here"
             )
+
+
+def _hung_up_over(outcome: BaseException) -> bool:
+    """Whether the broker closed the channel, or the connection, over what it was sent.
+
+    It does the latter when a frame is too large. A connection that is lost without a word, or
+    because the broker goes down, is nobody's fault.
+    """
+    if isinstance(outcome, ConnectionClosed):
+        forced = isinstance(outcome, ConnectionInternalError) or outcome.args[:1] in _FORCED
+        return not forced
+    return isinstance(outcome, AMQPChannelError)
+
+
+_FORCED: Final = tuple((code,) for code in NOT_NOW)
 
 
 async def _retire(channel: AbstractChannel, sending: set[asyncio.Task[Any]]) -> None:

@@ -28,6 +28,9 @@ LogFormat = Literal["text", "json"]
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1)]
+#: Bytes of UTF-8, at most, and those of an item beside its text, at most and on average.
+BYTES_A_CHARACTER: Final = 4
+BESIDE_THE_TEXT: Final = 1024
 #: Settings that are one of a few words.
 _CHOICES: Final = ("queue_type", "policy", "balance", "log_format")
 #: AMQP has 16 bits for a prefetch.
@@ -68,6 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_item_bytes: _Bytes = 1024 * 1024
     #: Items of one pack that a client publishes and a worker accepts.
     max_pack_items: _Count = 4096
+    #: Bytes of the body of a pack that a client publishes and a worker accepts; 0: somewhat more
+    #: than any that a client with these settings makes, 10 MiB by default.
+    max_pack_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Bytes of one message; 0: as many as the broker's version takes if nobody has set it
     #: otherwise there (128 MiB before 4.0, 16 MiB since).
     max_message_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -138,6 +144,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def _written(self) -> Path | None:
         return next(iter(self.named_models), folders.models())
+
+    @property
+    def largest_pack(self) -> int:
+        """Bytes of the body of a pack: what is set, or derived from the other limits.
+
+        A text's bytes are counted as characters when packs are cut; an item may come on top.
+        """
+        texts = BYTES_A_CHARACTER * (self.pack_bytes + self.max_item_bytes)
+        return self.max_pack_bytes or texts + BESIDE_THE_TEXT * self.max_pack_items
 
     @property
     def broker(self) -> str:

@@ -10,26 +10,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import struct
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import aio_pika
 import msgspec
-import pamqp.encode
-from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
+from lmaas.broker_config.copies import copied
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Request
 from lmaas.broker_config.scheduling import LANES
 
-#: Headers that the broker adds to a message on its way, or by which it sends copies elsewhere.
-_BROKERS: Final = re.compile(
-    r"x-(death|first-death-.*|last-death-.*|delivery-count|acquired-count)|B?CC"
-)
+#: Items of a pack that are counted; a body of more is shown as none that could be read.
+_COUNTED: Final = 2**16
 #: The ids that LMaaS gives are random, or made of what a letter is (`broker_config.letters`); what
 #: others call their messages may be there twice.
 _UNIQUE: Final = re.compile(r"[0-9a-f]{32}")
@@ -181,7 +176,7 @@ def _milliseconds(*moments: object) -> int | None:
 class _Shape(msgspec.Struct):
     """A request whose items are counted and not looked at."""
 
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=_COUNTED)]
     model: str | None = None
 
 
@@ -241,8 +236,9 @@ def again(message: AbstractIncomingMessage, now_ms: int) -> aio_pika.Message:
     It begins anew: the first attempt, published now, without what it failed of. Its deadline is
     left out, because it has passed: who replays wants an answer whenever it comes.
     """
-    ours = msgspec.structs.replace(
-        (before := Headers.from_table(message.headers)),
+    before = Headers.from_table(message.headers)
+    headers = msgspec.structs.replace(
+        before,
         attempt=1,
         deadline_ms=None,
         published_ms=now_ms,
@@ -252,32 +248,5 @@ def again(message: AbstractIncomingMessage, now_ms: int) -> aio_pika.Message:
         worker=None,
         parked_ms=None,
         replays=before.replays + 1,
-    ).table()
-    others = {
-        name: value
-        for name, value in message.headers.items()
-        if not (name.startswith("lmaas-") or _BROKERS.fullmatch(name))
-    }
-    return aio_pika.Message(
-        message.body,
-        app_id=message.app_id,
-        content_encoding=message.content_encoding,
-        content_type=message.content_type,
-        correlation_id=message.correlation_id,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        headers={name: value for name, value in (others | ours).items() if _is_sendable(value)},
-        message_id=uuid.uuid4().hex,
-        priority=message.priority,
-        reply_to=message.reply_to,
-        timestamp=now_ms // 1000,
-        type=message.type,
     )
-
-
-def _is_sendable(value: Any) -> bool:
-    """Other libraries know types and ranges that ours reads and cannot write."""
-    try:
-        pamqp.encode.encode_table_value(value)
-    except (TypeError, ValueError, OverflowError, ArithmeticError, struct.error):
-        return False
-    return True
+    return copied(message, headers, published_ms=now_ms)

@@ -154,6 +154,11 @@ class PackPublisher(Publisher):
             body = encode(request)
         except UnicodeEncodeError as error:
             raise MessageError(f"the request cannot be sent: {error}") from error
+        if len(body) > self.settings.largest_pack:
+            raise MessageError(
+                f"a pack of {len(body):,} bytes; workers accept {self.settings.largest_pack:,} "
+                "(setting max_pack_bytes): make smaller packs"
+            )
         now = int(time.time() * 1000)
         policy = self.settings.policy
         seconds = self.seconds(request.model, len(body))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lmaas.broker_config.decoding import Decoded, check_size, decode_at_once, decode_request
 from lmaas.broker_config.errors import MessageError, ModelDamaged, ModelNotFound
 from lmaas.broker_config.messages import (
     Code,
@@ -20,7 +21,6 @@ from lmaas.broker_config.messages import (
     Request,
     Result,
     Timings,
-    decode_request,
     failed,
 )
 from lmaas.broker_config.settings import Settings
@@ -37,7 +37,7 @@ KEPT_VERSIONS = 8
 
 @dataclass(slots=True)
 class Pack:
-    """A request that was read: ready to run, or already known to be wrong."""
+    """A request: not read yet, ready to run, or known to be wrong."""
 
     request: Request | None
     #: Errors of single items, by position.
@@ -52,19 +52,53 @@ class Pack:
     def __len__(self) -> int:
         return len(self.request.items) if self.request else 0
 
+    @property
+    def is_read(self) -> bool:
+        return self.request is not None or self.error is not None
 
-def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
-    """Never raises: what is wrong with the body becomes the pack's error."""
-    try:
-        request, faults = decode_request(
+
+def glanced(body: bytes, content_type: str | None, settings: Settings, *, suspect: bool) -> Pack:
+    """What takes no time is read, unless it is suspect; else the pack is left unread. Never raises.
+
+    For an event loop, which cannot wait until a body of thousands of bad items is decoded.
+    """
+
+    def decode() -> Decoded | None:
+        check_size(body, settings.largest_pack)
+        if suspect:
+            return None
+        return decode_at_once(
             body,
             content_type,
             max_item_bytes=settings.max_item_bytes,
             max_items=settings.max_pack_items,
         )
+
+    return _pack(body, decode)
+
+
+def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
+    """Never raises: what is wrong with the body becomes the pack's error."""
+
+    def decode() -> Decoded:
+        return decode_request(
+            body,
+            content_type,
+            max_item_bytes=settings.max_item_bytes,
+            max_items=settings.max_pack_items,
+            max_bytes=settings.largest_pack,
+        )
+
+    return _pack(body, decode)
+
+
+def _pack(body: bytes, decode: Callable[[], Decoded | None]) -> Pack:
+    try:
+        decoded = decode()
     except MessageError as error:
         fault = ItemError(code=Code.MALFORMED, message=str(error))
         return Pack(None, error=fault, size=len(body))
+    request, faults = decoded or (None, {})
     return Pack(request, faults, size=len(body))
 
 

@@ -1,13 +1,13 @@
 """A process beside the worker, for packs that may have ended one: it can be lost.
 
-A pack that comes back from the broker may be why it did. It is run whole in the child first; when
-that ends the child, or takes too long, item by item. An item over which the child ends is run once
-more, alone: the first time it may have been the kernel, for which the child is the first to go when
-memory is short, or an operator. So what ends processes costs its own items an error, and their
-neighbours nothing.
+A pack that comes back from the broker may be why it did. Its body is decoded in the child, and run
+there, whole first; when that ends the child, or takes too long, item by item. What the child was at
+when it ended, an item or the decoding, is done once more: the first time it may have been the
+kernel, for which the child is the first to go when memory is short, or an operator. So what ends
+processes costs its own items an error, and their neighbours nothing.
 
-The child is given all items at once and notes which one it is at, in memory that both see: a
-message for each of them would wait each time until the worker's other runs let go of Python's lock.
+The child is given the whole body each time and notes what it is at, in memory that both see: a
+message for each item would wait each time until the worker's other runs let go of Python's lock.
 """
 
 from __future__ import annotations
@@ -18,26 +18,23 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import (
-    MSGPACK,
     Code,
     Item,
     ItemError,
     Reply,
     Request,
     Result,
-    decode_reply,
-    encode,
 )
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer, Pack, failed_reply, read
@@ -55,13 +52,51 @@ START_TIMEOUT: Final = 60.0
 END_TIMEOUT: Final = 5.0
 
 
+#: What the child is at, before the items that it runs one by one: those have the places from 0.
+_READING: Final = 0
+_WHOLE: Final = 1
+_ALONE: Final = 2
+_ITEMS: Final = 3
+
+
+class _Task(msgspec.Struct):
+    """A body for the child to decode, and what to do then."""
+
+    body: bytes
+    content_type: str | None
+    #: Only decode; run the items together; each for itself but those at these places; or just the
+    #: one at this place.
+    action: Literal["read", "whole", "each", "one"]
+    places: list[int] = []
+
+
+class _Outcome(msgspec.Struct):
+    """What came of a task: the pack, and the replies to it, or to each item that was run."""
+
+    request: Request | None
+    faults: dict[int, ItemError]
+    error: ItemError | None
+    replies: list[Reply] = []
+
+
+_outcomes: Final = msgspec.msgpack.Decoder(_Outcome)
+_tasks: Final = msgspec.msgpack.Decoder(_Task)
+
+
 class _Ended(Exception):
-    """The child is gone: why, as the error of what it ran, and the place of that."""
+    """The child is gone: why, as the error of what it was at, and what that was."""
 
     def __init__(self, error: ItemError, place: int) -> None:
         super().__init__(str(error))
         self.error = error
         self.place = place
+
+    @property
+    def item(self) -> int | None:
+        """The place of the item that it was at; None when it was at several, or at none."""
+        if self.place == _ALONE:
+            return 0
+        return self.place - _ITEMS if self.place >= _ITEMS else None
 
 
 class _NotStarted(Exception):
@@ -83,93 +118,124 @@ class Apart:
         self._progress = _Progress()
         self._stopped = False
 
-    def answer(self, pack: Pack) -> Reply:
-        """The reply to a pack; an item that ends the child, or takes too long, has that error."""
-        if pack.request is None:
-            assert pack.error is not None
-            return failed_reply(pack, pack.error, self._worker)
-        request = _with_faults(pack.request, pack.faults)
-        try:
-            whole = self._whole(request) if len(request.items) > 1 else None
-            return whole or self._each(request)
-        except _NotStarted as error:
-            fault = ItemError(code=Code.UNAVAILABLE, message=str(error))
-            return failed_reply(pack, fault, self._worker)
+    def answer(self, pack: Pack, body: bytes, content_type: str | None) -> tuple[Pack, Reply]:
+        """The pack of this body and its reply.
 
-    def _whole(self, request: Request) -> Reply | None:
-        """None when that ends the child."""
+        An item that ends the child, or takes too long, has that error; a body over which it ends
+        while it is decoded is the pack's.
+        """
+        if pack.error is not None:  # refused at sight
+            return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._run([request], WHOLE * self._settings.pack_timeout)[0]
+            return self._whole(_Task(body, content_type, "whole"))
+        except _NotStarted as error:  # it may start at the next try
+            pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
-            _tell(request, "whole", ended)
-            return None
+            pack = _refused(ended.error, len(body))
+        assert pack.error is not None
+        return pack, failed_reply(pack, pack.error, self._worker)
 
-    def _each(self, request: Request) -> Reply:
+    def _whole(self, task: _Task) -> tuple[Pack, Reply]:
+        """Item by item when that ends the child. Raises _Ended when it cannot even be decoded."""
+        try:
+            outcome = self._decoded(task)
+        except _Ended as ended:
+            if ended.place == _READING:
+                raise
+            return self._each(task, ended)
+        pack = _pack(outcome, len(task.body))
+        if pack.error is not None:
+            return pack, failed_reply(pack, pack.error, self._worker)
+        return pack, outcome.replies[0]
+
+    def _each(self, task: _Task, ended: _Ended) -> tuple[Pack, Reply]:
         """Item by item; the others anew after each one over which the child has ended."""
         answered: dict[int, Reply] = {}
         guilty: dict[int, ItemError] = {}
-        left = list(range(len(request.items)))
-        while left:
-            try:
-                single = [_of_one(request, place) for place in left]
-                replies = self._run(single, self._settings.pack_timeout)
-                answered |= zip(left, replies, strict=True)
-                break
-            except _Ended as ended:
-                place = left.pop(ended.place)
-                _tell(request, f"item {place + 1}", ended)
+        while True:
+            if (place := ended.item) is not None:
                 try:
-                    answered[place] = self._again(request, place, ended)
+                    answered[place] = self._again(task, place, ended)
                 except _Ended as again:
                     guilty[place] = again.error
-        return _joined(request, answered, guilty, self._worker)
+            done = sorted([*answered, *guilty])
+            try:
+                outcome = self._decoded(_Task(task.body, task.content_type, "each", done))
+                break
+            except _Ended as again:
+                if again.place == _READING:
+                    raise
+                ended = again
+        assert outcome.request is not None, "it could be decoded before"
+        left = [place for place in range(len(outcome.request.items)) if place not in done]
+        answered |= zip(left, outcome.replies, strict=True)
+        reply = _joined(outcome.request, answered, guilty, self._worker)
+        return _pack(outcome, len(task.body)), reply
 
-    def _again(self, request: Request, place: int, ended: _Ended) -> Reply:
+    def _again(self, task: _Task, place: int, ended: _Ended) -> Reply:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
-        try:
-            return self._run([_of_one(request, place)], self._settings.pack_timeout)[0]
-        except _Ended as again:
-            _tell(request, f"item {place + 1} alone", again)
-            raise
+        alone = _Task(task.body, task.content_type, "one", [place])
+        return self._decoded(alone).replies[0]
 
-    def _run(self, requests: Sequence[Request], limit: float) -> list[Reply]:
-        """One after the other, each in `limit` seconds. Raises _Ended and _NotStarted."""
-        if not requests:
-            return []
+    def read(self, body: bytes, content_type: str | None) -> Pack:
+        """The pack of this body, which is only decoded."""
+        try:
+            return _pack(self._decoded(_Task(body, content_type, "read")), len(body))
+        except _NotStarted as error:
+            return _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
+        except _Ended as ended:
+            return _refused(ended.error, len(body))
+
+    def _decoded(self, task: _Task) -> _Outcome:
+        """`_ask`, and once more when the child ends while it decodes."""
+        try:
+            return self._ask(task)
+        except _Ended as ended:
+            if ended.place != _READING or ended.error.code == Code.TIME_LIMIT:
+                raise
+        return self._ask(task)
+
+    def _ask(self, task: _Task) -> _Outcome:
+        """Raises _Ended and _NotStarted."""
         if self._stopped:
             raise _NotStarted("the worker is stopping")
         if self._process is None or not self._process.is_alive():
             self.close()
             self._start()
         assert self._connection is not None
-        self._progress.begin(0)
+        self._progress.begin(_READING)
         try:
-            self._connection.send_bytes(_packed(encode(request) for request in requests))
-            self._await_replies(self._connection, limit)
-            return [decode_reply(body, MSGPACK) for body in _unpacked(self._connection)]
+            self._connection.send_bytes(msgspec.msgpack.encode(task))
+            self._await_outcome(self._connection, len(task.body))
+            return _outcomes.decode(self._connection.recv_bytes())
         except (EOFError, OSError) as error:
             fault = ItemError(
                 code=Code.POISON,
                 message=f"it ended the process that ran it: {self._how_it_ended()}",
             )
             place, _ = self._progress.now()
-            raise _Ended(fault, place) from error
+            raise _ended(fault, place, len(task.body)) from error
 
-    def _await_replies(self, connection: Connection, limit: float) -> None:
-        """Returns when they have come. Raises _Ended when one request takes too long."""
-        left = limit
+    def _await_outcome(self, connection: Connection, size: int) -> None:
+        """Returns when it has come. Raises _Ended when one step takes too long."""
+        left = self._limit(_READING)
         while not connection.poll(max(left, 0)):
             place, seconds = self._progress.now()
+            limit = self._limit(place)
             if left <= 0 and seconds >= limit:
                 self.close()
                 fault = ItemError(
                     code=Code.TIME_LIMIT,
                     message=f"it ran longer than {limit:g} s (setting pack_timeout)",
                 )
-                raise _Ended(fault, place)
+                raise _ended(fault, place, size)
             left = limit - seconds
+
+    def _limit(self, place: int) -> float:
+        """Seconds for what the child is at."""
+        return self._settings.pack_timeout * (WHOLE if place == _WHOLE else 1)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -241,23 +307,17 @@ class _Progress:
         return int(time.monotonic() * 1000)
 
 
-def _tell(request: Request, what: str, ended: _Ended) -> None:
+def _ended(error: ItemError, place: int, size: int) -> _Ended:
+    """It is logged too."""
+    steps = {_READING: "decoding", _WHOLE: "whole", _ALONE: "item 1"}
     log.warning(
-        "a pack of %d for %s run apart, %s: %s",
-        len(request.items),
-        request.model,
-        what,
-        ended.error,
-        extra={"action": "apart_ended", "code": ended.error.code},
+        "a pack of %d bytes run apart, %s: %s",
+        size,
+        steps.get(place, f"item {place - _ITEMS + 1}"),
+        error,
+        extra={"action": "apart_ended", "code": error.code},
     )
-
-
-def _packed(bodies: Iterable[bytes]) -> bytes:
-    return msgspec.msgpack.encode(list(bodies))
-
-
-def _unpacked(connection: Connection) -> list[bytes]:
-    return msgspec.msgpack.decode(connection.recv_bytes(), type=list[bytes])
+    return _Ended(error, place)
 
 
 def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
@@ -271,8 +331,13 @@ def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
     return msgspec.structs.replace(request, items=items)
 
 
-def _of_one(request: Request, place: int) -> Request:
-    return msgspec.structs.replace(request, items=[request.items[place]])
+def _pack(outcome: _Outcome, size: int) -> Pack:
+    return Pack(outcome.request, outcome.faults, outcome.error, size)
+
+
+def _refused(error: ItemError, size: int) -> Pack:
+    """Nobody knows its items."""
+    return Pack(None, error=error, size=size)
 
 
 def _joined(
@@ -313,11 +378,38 @@ def _serve(
     connection.send_bytes(b"")
     with contextlib.suppress(EOFError):
         while True:
-            replies = []
-            for place, body in enumerate(_unpacked(connection)):
-                progress.begin(place)
-                replies += answerer.answer([read(body, MSGPACK, settings)])
-            connection.send_bytes(_packed(encode(reply) for reply in replies))
+            outcome = _done(_tasks.decode(connection.recv_bytes()), progress, answerer)
+            connection.send_bytes(msgspec.msgpack.encode(outcome))
+
+
+def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
+    pack = read(task.body, task.content_type, answerer.settings)
+    if pack.request is None:
+        return _Outcome(None, {}, pack.error)
+    # What is known to be wrong is not sent: it may be a text that nothing can carry.
+    pack.request = request = _with_faults(pack.request, pack.faults)
+    outcome = _Outcome(request, pack.faults, None)
+    if task.action == "whole":
+        progress.begin(_WHOLE if len(request.items) > 1 else _ALONE)
+        outcome.replies = answerer.answer([pack])
+    elif task.action != "read":
+        for place in _chosen(task, len(request.items)):
+            progress.begin(_ITEMS + place)
+            outcome.replies += answerer.answer([_of_one(pack, place)])
+    return outcome
+
+
+def _chosen(task: _Task, items: int) -> Sequence[int]:
+    if task.action == "one":
+        return task.places
+    return [place for place in range(items) if place not in set(task.places)]
+
+
+def _of_one(pack: Pack, place: int) -> Pack:
+    assert pack.request is not None
+    request = msgspec.structs.replace(pack.request, items=[pack.request.items[place]])
+    faults = {0: pack.faults[place]} if place in pack.faults else {}
+    return Pack(request, faults, size=pack.size // len(pack))
 
 
 def _be_first_to_go() -> None:

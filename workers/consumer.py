@@ -21,9 +21,9 @@ from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import declare, own_lanes, routing_key, topology
 from lmaas.workers import metrics
-from lmaas.workers.answering import Pack, read
+from lmaas.workers.answering import Pack, glanced
 from lmaas.workers.prefetch import DEALT, Prefetch
-from lmaas.workers.ready_queue import ReadyQueue
+from lmaas.workers.ready_queue import JOIN_ITEMS, ReadyQueue
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +166,14 @@ class Consumer:
     def _delivery(
         self, message: AbstractIncomingMessage, lane: Lane, estimator: Estimator
     ) -> Delivery:
-        pack = read(message.body, message.content_type, self._settings)
+        again = bool(message.redelivered)
+        pack = glanced(message.body, message.content_type, self._settings, suspect=again)
         headers = Headers.from_table(message.headers)
         # The publisher knew neither this machine nor, perhaps, the model.
         seconds = estimator.seconds(len(message.body))
         order = rank(self._settings.policy, seconds, headers.remaining)
         # Another lane would get a copy of which nobody could tell that it came back.
-        stays = message.redelivered or pack.request is None
+        stays = again or pack.error is not None
         better = None if stays else misplaced(lane.name, order)
         belongs = routing_key(lane.model, better) if better else None
         return Delivery(message, headers, pack, lane.name, belongs, seconds, order, lane.model)
@@ -180,12 +181,13 @@ class Consumer:
     def hold(self, delivery: Delivery) -> None:
         """Into its ready queue; what only has to be moved to another lane takes no time there."""
         stays = delivery.belongs is None
+        size = len(delivery.pack) if delivery.pack.is_read else JOIN_ITEMS
         queue = self._suspects if delivery.is_suspect else self._ready
         queue.put(
             delivery,
             rank=delivery.rank if stays else 0.0,
             seconds=delivery.seconds if stays else 0.0,
-            size=len(delivery.pack) if stays else 0,
+            size=size if stays else 0,
             arrival=published(delivery.headers),
         )
 

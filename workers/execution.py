@@ -18,7 +18,7 @@ from lmaas.broker_config.messages import Code, ItemError
 from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
-from lmaas.workers.answering import Answerer, failed_reply
+from lmaas.workers.answering import Answerer, failed_reply, read
 from lmaas.workers.apart import Apart
 from lmaas.workers.consumer import Consumer, Delivery
 from lmaas.workers.ready_queue import ReadyQueue
@@ -149,8 +149,9 @@ class Execution:
                 if self._settled_unrun(delivery, replier):
                     continue
                 _begin([delivery])
-                run = loop.run_in_executor(self._apart_executor, self._apart.answer, delivery.pack)
-                reply = await run
+                delivery.pack, reply = await loop.run_in_executor(
+                    self._apart_executor, self._apart.answer, delivery.pack, *_body(delivery)
+                )
                 metrics.ran([delivery], time.monotonic() - delivery.began)
                 self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
 
@@ -178,14 +179,24 @@ class Execution:
                 "deadline passed",
                 extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
             )
-            fault = ItemError(
-                code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue"
-            )
-            reply = failed_reply(delivery.pack, fault, self._worker)
-            self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
+            self._settle(self._expire(delivery, replier))
         else:
             return False
         return True
+
+    async def _expire(self, delivery: Delivery, replier: Replier) -> None:
+        """Each of its items has the error, so that they have to be known."""
+        if not delivery.pack.is_read:
+            loop = asyncio.get_running_loop()
+            if delivery.is_suspect:
+                delivery.pack = await loop.run_in_executor(
+                    self._apart_executor, self._apart.read, *_body(delivery)
+                )
+            else:
+                await loop.run_in_executor(self._executor, self._read, delivery)
+        fault = ItemError(code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue")
+        reply = failed_reply(delivery.pack, fault, self._worker)
+        await replier.finish(delivery, Answer.of(delivery, reply))
 
     def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
         """Learn from packs that ran together, when they were of one model."""
@@ -222,10 +233,23 @@ class Execution:
             return self._answer(deliveries), time.perf_counter() - began
 
     def _answer(self, deliveries: list[Delivery]) -> list[Answer]:
+        for delivery in deliveries:
+            self._read(delivery)
         replies = self._answerer.answer([delivery.pack for delivery in deliveries])
         return [
             Answer.of(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
         ]
+
+    def _read(self, delivery: Delivery) -> None:
+        """What the event loop has left unread."""
+        if not delivery.pack.is_read:
+            arrived = delivery.pack.arrived
+            delivery.pack = read(*_body(delivery), self._settings)
+            delivery.pack.arrived = arrived
+
+
+def _body(delivery: Delivery) -> tuple[bytes, str | None]:
+    return delivery.message.body, delivery.message.content_type
 
 
 def _begin(deliveries: Sequence[Delivery]) -> None:

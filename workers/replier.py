@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import struct
 import time
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractIncomingMessage, HeadersType
-from pamqp.encode import encode_table_value
 
 from lmaas.broker_config import tracing
+from lmaas.broker_config.copies import copied
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
 from lmaas.broker_config.letters import letter_id
 from lmaas.broker_config.messages import (
@@ -33,6 +30,7 @@ from lmaas.broker_config.messages import (
     ItemError,
     Reply,
     encode,
+    shortened,
 )
 from lmaas.broker_config.metrics import outcomes
 from lmaas.broker_config.publisher import Publisher
@@ -47,8 +45,6 @@ log = logging.getLogger(__name__)
 REMEMBERED_JOBS: Final = 10_000
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
-#: Characters of an error's words in a header; a frame has room for 128 KiB of headers.
-MAX_REASON: Final = 1_000
 #: Seconds before a broker that did not take a message is asked again.
 PAUSE: Final = 1.0
 
@@ -93,7 +89,8 @@ class Answer:
     @property
     def transient(self) -> ItemError | None:
         """One that may be gone at the next try."""
-        return next((e for e in self.failures.values() if e.code in TRANSIENT), None)
+        errors = [*self.failures.values(), *([self.refusal] if self.refusal else [])]
+        return next((error for error in errors if error.code in TRANSIENT), None)
 
 
 class Replier:
@@ -119,6 +116,8 @@ class Replier:
         try:
             error = answer.transient
             later = error is not None and await self._put_off(delivery, error)
+            # Parked first: who hears of an error finds it there.
+            kept = later or await self._keep(delivery, answer)
             later = later or not await self._answer(delivery, answer)
         except LmaasError as error:
             log.warning(
@@ -131,7 +130,7 @@ class Replier:
         except Exception:
             await self._give_up(delivery)
         else:
-            await self._consumer.ack(delivery)
+            await (self._consumer.ack(delivery) if kept else self._consumer.refuse(delivery))
             if not later:
                 self._tell(delivery)
 
@@ -157,10 +156,7 @@ class Replier:
         )
 
     async def _answer(self, delivery: Delivery, answer: Answer) -> bool:
-        """False when the pack was put off. Parked first: who hears of an error finds it there."""
-        await asyncio.gather(
-            *(self._park(delivery, error, places) for error, places in answer.reasons.items())
-        )
+        """False when the pack was put off."""
         if await self._reply(delivery, answer.body):
             return True
         if answer.error is None and await self._wait_for_caller(delivery):
@@ -176,8 +172,10 @@ class Replier:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
         born_ms = int(published(delivery.headers) * 1000)
         try:
-            headers = _headers(delivery, cost=delivery.seconds, published_ms=born_ms)
-            message = _copy(delivery.message, headers, priority=0)
+            headers = msgspec.structs.replace(
+                delivery.headers, cost=delivery.seconds, published_ms=born_ms
+            )
+            message = copied(delivery.message, headers, priority=0)
             await self._publisher.publish(self._names.work, key, message)
         except LmaasError as error:
             log.warning(
@@ -208,7 +206,14 @@ class Replier:
             fault = ItemError(code=Code.TOO_LARGE, message=f"the answer cannot be sent: {error}")
             reply = Reply(model=request.model if request else "", results=[], error=fault)
             body = encode(reply, language(delivery))
+        try:
             return await self._send(delivery, delivery.message.reply_to, body)
+        except MessageError as error:
+            log.warning(
+                "the broker takes no answer: %s", error,
+                extra={"action": "reply_refused", **tracing.context(delivery.headers)},
+            )  # fmt: skip
+            return False
 
     async def _send(self, delivery: Delivery, reply_to: str, body: bytes) -> bool:
         """Whether there is such a queue. Raises MessageError when the body is too large."""
@@ -260,8 +265,8 @@ class Replier:
         )
         if chosen is None:
             return False
-        changed = _headers(
-            delivery,
+        changed = msgspec.structs.replace(
+            headers,
             attempt=headers.attempt + 1,
             published_ms=int(born * 1000),
             **self._told(delivery, error),
@@ -271,27 +276,53 @@ class Replier:
             extra={"action": "put_off", "code": error.code, **tracing.context(delivery.headers)},
         )  # fmt: skip
         key = delivery.message.routing_key or ""
-        await self._publish(
-            delivery, self._names.retry(chosen), key, _copy(delivery.message, changed)
-        )
+        copy = copied(delivery.message, changed)
+        try:
+            await self._publish(delivery, self._names.retry(chosen), key, copy)
+        except MessageError:  # then it is not parked by us either
+            return False
         metrics.retried(chosen, error.code)
         return True
 
+    async def _keep(self, delivery: Delivery, answer: Answer) -> bool:
+        """What failed, a copy for each reason, into the parking lot for people to look at.
+
+        False when it is too large to be held twice, or the broker does not take it: then the broker
+        has to move it itself, without the reason.
+        """
+        if answer.error and delivery.pack.size > self._settings.largest_pack:
+            return self._unparked(delivery, answer.error)
+        parking = (self._park(delivery, error, places) for error, places in answer.reasons.items())
+        try:
+            await asyncio.gather(*parking)
+        except MessageError as refusal:
+            return self._unparked(delivery, refusal)
+        return True
+
+    def _unparked(self, delivery: Delivery, why: ItemError | MessageError) -> bool:
+        log.warning(
+            "parked by the broker: %s", why,
+            extra={"action": "parked", **tracing.context(delivery.headers)},
+        )  # fmt: skip
+        return False
+
     async def _park(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
-        """A copy of what failed for one reason into the parking lot, for people to look at."""
-        headers = _headers(
-            delivery, parked_ms=int(time.time() * 1000), **self._told(delivery, error)
+        """A copy of what failed for one reason."""
+        headers = msgspec.structs.replace(
+            delivery.headers, parked_ms=int(time.time() * 1000), **self._told(delivery, error)
         )
-        part, body = delivery.pack.request, None
+        pack = delivery.pack
+        part, body = pack.request, None
         if part is not None and 0 < len(places) < len(part.items):
             part = msgspec.structs.replace(part, items=[part.items[place] for place in places])
             body = encode(part, language(delivery))
-        message = _copy(delivery.message, headers, body)
+        message = copied(delivery.message, headers, body=body)
         message.message_id = letter_id(
             delivery.headers,
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
-            content=message.body if part is None else part,
+            # A whole pack may have texts that nothing can carry; they are in its faults.
+            content=message.body if part is None or (body is None and pack.faults) else part,
         )
         log.warning(
             "%s parked as %s: %s",
@@ -305,9 +336,9 @@ class Replier:
     def _told(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""
         return {
-            "first_error": delivery.headers.first_error or str(error)[:MAX_REASON],
+            "first_error": delivery.headers.first_error or shortened(str(error)),
             "error": str(error.code),
-            "reason": error.message[:MAX_REASON],
+            "reason": shortened(error.message),
             "worker": self._name,
         }
 
@@ -329,49 +360,6 @@ class Replier:
                     extra={"action": "publish_again", **tracing.context(delivery.headers)},
                 )  # fmt: skip
                 await asyncio.sleep(PAUSE)
-
-
-def _headers(delivery: Delivery, **changes: Any) -> HeadersType:
-    """Those of the pack with some changed. Foreign ones stay; the broker's own are its to make."""
-    foreign = {
-        name: value
-        for name, value in delivery.message.headers.items()
-        if not name.startswith(("x-", "lmaas-"))
-    }
-    return foreign | msgspec.structs.replace(delivery.headers, **changes).table()
-
-
-def _copy(
-    message: AbstractIncomingMessage,
-    headers: HeadersType,
-    body: bytes | None = None,
-    *,
-    priority: int | None = None,
-) -> aio_pika.Message:
-    return aio_pika.Message(
-        message.body if body is None else body,
-        content_type=message.content_type,
-        correlation_id=message.correlation_id,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        headers={name: value for name, value in headers.items() if _fits(value)},
-        message_id=uuid.uuid4().hex,
-        priority=message.priority if priority is None else priority,
-        reply_to=message.reply_to,
-        timestamp=message.timestamp,
-        type=message.type,
-    )
-
-
-def _fits(value: Any) -> bool:
-    """Whether aio-pika can send a header that it has received.
-
-    It has no text that is not UTF-8, and 32 bits for a fraction, where other libraries have 64.
-    """
-    try:
-        encode_table_value(value)
-    except (TypeError, ValueError, ArithmeticError, struct.error, RecursionError):
-        return False
-    return True
 
 
 def language(delivery: Delivery) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lmaas.broker_config.messages import decode_request
+from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letters
 from lmaas.producer.parked import Filter

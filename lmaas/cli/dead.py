@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError
-from lmaas.broker_config.messages import ItemError, Request, decode_request
+from lmaas.broker_config.messages import ItemError, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit

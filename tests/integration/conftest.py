@@ -33,7 +33,7 @@ from lmaas.broker_config.topology import declare, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
-from lmaas.workers.answering import Pack
+from lmaas.workers.answering import Pack, read
 from lmaas.workers.consumer import Consumer, Delivery
 from lmaas.workers.replier import Answer
 from lmaas.workers.worker import Worker
@@ -400,6 +400,11 @@ class Stage:
             time.sleep(PER_BYTE * sum(pack.size for pack in packs))
         return [self._reply(pack) for pack in packs]
 
+    def _apart(self, _: Pack, body: bytes, content_type: str | None) -> tuple[Pack, Reply]:
+        """In the place of Apart.answer."""
+        pack = read(body, content_type, self.worker.settings)
+        return pack, self.answer([pack])[0]
+
     def _reply(self, pack: Pack) -> Reply:
         if pack.request is None:
             return Reply(model="", worker=self.name, results=[], error=pack.error)
@@ -415,6 +420,7 @@ class Stage:
 
         def run(deliveries: list[Delivery]) -> tuple[list[Answer], float]:
             for delivery in deliveries:
+                execution._read(delivery)
                 if delivery.pack.request:
                     self.lanes[delivery.pack.request.items[0].id] = delivery.lane
             return execution._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
@@ -424,7 +430,7 @@ class Stage:
             observe(deliveries, seconds, consumer)
 
         execution._answerer.answer = self.answer  # type: ignore[method-assign]
-        execution._apart.answer = lambda pack: self.answer([pack])[0]  # type: ignore[method-assign]
+        execution._apart.answer = self._apart  # type: ignore[method-assign]
         execution._run = run  # type: ignore[method-assign]
         execution._observe = observed  # type: ignore[method-assign]
         return worker

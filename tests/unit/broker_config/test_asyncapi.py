@@ -72,6 +72,8 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         job="j",
         chunk=0,
         traceparent="t",
+        tracestate="t",
+        baggage="t",
         first_error="e",
         error="e",
         reason="r",

@@ -11,8 +11,8 @@ import pytest
 from pamqp.header import ContentHeader
 
 from lmaas.broker_config import upstream
+from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import MessageError
-from lmaas.broker_config.messages import decode_request
 from lmaas.broker_config.upstream import UNREADABLE, alarm
 
 upstream.apply()
