@@ -1,4 +1,4 @@
-"""`python -m benchmarks.failures [suite|soak|cluster|waiting|fuzz]`: break things, and count.
+"""`python -m benchmarks.failures [suite|soak|cluster|waiting|fuzz|hostile]`: break things, and count.
 
 What is left is compared with what there would be otherwise; who misses a goal exits with 1.
 """
@@ -18,7 +18,7 @@ import msgspec
 from rich.console import Console
 
 from benchmarks import rig
-from benchmarks.failures import cluster, fuzz, results, soak, suite, waiting
+from benchmarks.failures import cluster, fuzz, hostile, results, soak, suite, waiting
 from benchmarks.failures.faults import plan
 from benchmarks.failures.job import numbered
 from benchmarks.failures.poison import Poison
@@ -165,6 +165,18 @@ def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | Non
     async def measure() -> Report:
         async with rig.broker() as settings:
             return fuzz.report(await fuzz.fuzz(settings, messages, seed), seed)
+
+    _finish(measure(), target, page)
+
+
+@main.command("hostile")
+@reported
+def hostile_command(target: Path | None, page: Path | None) -> None:
+    """Messages that mean harm, one of each kind, beside a good client; within a minute."""
+
+    async def measure() -> Report:
+        async with rig.broker() as settings:
+            return hostile.report(await hostile.measure(settings))
 
     _finish(measure(), target, page)
 

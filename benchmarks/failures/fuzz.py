@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import psutil
+import msgspec
 from aio_pika.abc import AbstractConnection
 
 from benchmarks import rig
 from benchmarks.failures import queues
 from benchmarks.failures.malformed import Malformed, malformed, number_of
+from benchmarks.failures.observed import Observed, free_port, observed
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.raw import RawChannel
@@ -33,8 +34,11 @@ POLL: Final = 0.05
 #: Seconds without anything new after which nothing more is expected: longer than the first steps
 #: of the retry ladder.
 PATIENCE: Final = 45.0
-#: Bytes that the allocator may keep, of a process of 100 MiB.
+#: Bytes that the allocator may keep, of a process of 100 MiB; that it may have for a moment.
 MAY_GROW: Final = 16 * 2**20
+MAY_PEAK: Final = 100 * 2**20
+#: Seconds for which the event loop may stand still.
+MAY_BLOCK: Final = 1.0
 
 GOOD: Final = "a wonderful, moving film"
 WORKER: Final = ("-m", "lmaas", "worker", "--processes", "1")
@@ -45,6 +49,8 @@ class Found:
     """What became of the messages."""
 
     sent: int = 0
+    #: How many the broker made of those of which it makes more than one.
+    copies: dict[int, int] = field(default_factory=dict)
     #: Those that asked for an answer, readably, with what was done to them.
     answerable: dict[int, str] = field(default_factory=dict)
     #: Answers and parked copies, by the message's number; None for copies that lost it.
@@ -57,6 +63,11 @@ class Found:
     #: Resident bytes of the worker after the warm-up, and in the end.
     before: int = 0
     after: int = 0
+    peak: int = 0
+    #: Seconds for which its event loop stood still, at most.
+    blocked: float = 0.0
+    #: Packs that it was given again.
+    redelivered: int = 0
     seconds: float = 0.0
     #: Times at which the worker lost a connection, and its exit code.
     disconnected: int = 0
@@ -72,6 +83,16 @@ class Found:
         }
 
     @property
+    def multiplied(self) -> dict[int | None, tuple[int, int]]:
+        """Answers and parked copies of messages that have more of them than there were messages."""
+        return {
+            number: (self.answered[number], self.parked[number])
+            for number in self.answered.keys() | self.parked.keys()
+            if number is not None
+            and max(self.answered[number], self.parked[number]) > self.copies.get(number, 1)
+        }
+
+    @property
     def settled(self) -> int:
         """Answers and copies so far."""
         return self.answered.total() + self.parked.total()
@@ -80,10 +101,12 @@ class Found:
 async def fuzz(settings: Settings, count: int, seed: int) -> Found:
     """`count` messages to a worker of its own, on the lanes of these settings."""
     found = Found()
+    settings = msgspec.structs.replace(settings, health_port=free_port())
     began = time.monotonic()
     answers = f"{settings.prefix}.fuzz"
     async with (
         started(settings, *WORKER) as worker,
+        observed(worker, settings.health_port) as seen,
         queues.connected(settings) as connection,
         connection.channel() as channel,
     ):
@@ -96,9 +119,11 @@ async def fuzz(settings: Settings, count: int, seed: int) -> Found:
             ]
             good = group.create_task(_good_client(settings, found.good, enough))
             messages = malformed(seed, count, model=rig.MODEL, reply_to=answers)
-            await _send(settings, connection, messages, count, worker, found)
+            await _send(settings, connection, messages, count, worker, seen, found)
             await _until_settled(settings, connection, worker, found)
-            found.after = _resident(worker)
+            await seen.count()
+            found.redelivered, found.blocked = seen.redelivered, seen.longest
+            found.after, found.peak = seen.memory, seen.most_memory
             enough.set()
             await good
             found.code = worker.code if worker.code is not None else await worker.drained()
@@ -117,6 +142,7 @@ async def _send(
     messages: Iterator[Malformed],
     count: int,
     worker: Process,
+    seen: Observed,
     found: Found,
 ) -> None:
 
@@ -129,10 +155,12 @@ async def _send(
                 settings.names.work, [(m.key, m.properties, m.body) for m in batch]
             )
             found.answerable |= {m.number: m.kind for m in batch if m.answerable}
+            found.copies |= {m.number: m.copies for m in batch if m.copies > 1}
             found.sent += len(batch)
             await until(has_room, POLL)
             if not found.before and found.sent >= count * WARM_UP:
-                found.before = _resident(worker)
+                seen.begin()
+                found.before = seen.before
 
 
 async def _until_settled(
@@ -165,10 +193,6 @@ async def _good_client(settings: Settings, seconds: list[float], enough: asyncio
             await asyncio.sleep(POLL)
 
 
-def _resident(worker: Process) -> int:
-    return psutil.Process(worker.pid).memory_info().rss if worker.code is None else 0
-
-
 def report(found: Found, seed: int) -> Report:
     calls = sorted(found.good)
     grown = found.after - found.before
@@ -184,8 +208,15 @@ def report(found: Found, seed: int) -> Report:
                    value=len(found.lost), unit="messages", at_most=0),
             Figure(name="left in lanes and retry queues", value=found.left, unit="messages",
                    at_most=0),
+            Figure(name="more answers or parked copies than there were messages",
+                   value=len(found.multiplied), unit="messages", at_most=0),
+            Figure(name="delivered again", value=found.redelivered, unit="packs", at_most=0),
             Figure(name="memory grew by", value=grown / 2**20, unit="MiB",
                    at_most=MAY_GROW / 2**20),
+            Figure(name="and for a moment by", value=(found.peak - found.before) / 2**20,
+                   unit="MiB", at_most=MAY_PEAK / 2**20),
+            Figure(name="event loop stood still, longest", value=found.blocked, unit="s",
+                   at_most=MAY_BLOCK),
             Figure(name="good client, median", value=1000 * calls[len(calls) // 2], unit="ms"),
             Figure(name="good client, longest", value=1000 * calls[-1], unit="ms"),
             Figure(name="speed", value=found.sent / found.seconds, unit="messages/s"),

@@ -1,7 +1,8 @@
 """Messages that no client of ours would send, made of a seed. Pure.
 
-Each is broken in its body, its headers, its other properties or its lane, or in several of them.
-All are such that the broker takes them: what it refuses never reaches a worker.
+Each is broken in its body, its headers, its other properties or its lane, or in several of them;
+some are meant to do harm (`attacks`). All are such that the broker takes them: what it refuses
+never reaches a worker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.failures import raw
+from benchmarks.failures.attacks import Attack, attacks
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.topology import routing_key
@@ -26,6 +28,8 @@ _TEXT: Final = "a moving film with a fine cast"
 _LONG: Final = 20_000
 #: How many of a hundred are so.
 _LONG_SHARE: Final = 2
+#: How many of a thousand mean harm.
+_HARM_SHARE: Final = 20
 _ITEM_FIELDS: Final = ("id", "text", "data", "media_type", "tensor", "error", "strange")
 _FIELDS: Final = ("model", "items", "version", "options", "strange")
 
@@ -43,6 +47,8 @@ class Malformed:
     body: bytes
     #: Whether it says, readably, where its answer has to go.
     answerable: bool
+    #: Messages that the broker makes of it.
+    copies: int = 1
 
 
 def malformed(seed: int, count: int, *, model: str, reply_to: str) -> Iterator[Malformed]:
@@ -52,7 +58,23 @@ def malformed(seed: int, count: int, *, model: str, reply_to: str) -> Iterator[M
         yield _message(source, number, model, reply_to)
 
 
+def meant(number: int, attack: Attack, key: str, reply_to: str) -> Malformed:
+    """An attack that asks for an answer."""
+    values = {
+        raw.CONTENT_TYPE: raw.short(attack.content_type.encode()),
+        raw.CORRELATION_ID: raw.short(b"%d." % number),
+        raw.REPLY_TO: raw.short(reply_to.encode()),
+        raw.HEADERS: raw.long(attack.headers),
+    }
+    properties = raw.properties(values | dict(attack.properties))
+    return Malformed(number, attack.kind, key, properties, attack.body, True, attack.copies)
+
+
 def _message(source: Random, number: int, model: str, reply_to: str) -> Malformed:
+    if source.randrange(1_000) < _HARM_SHARE:
+        attack = source.choice(attacks(model))
+        lane = source.choice(tuple(LANES))
+        return meant(number, attack, routing_key(model, lane), reply_to)
     content_type, body, wrong = _body(source, model)
     values = {
         raw.CONTENT_TYPE: raw.short(content_type.encode()),

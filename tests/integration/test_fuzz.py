@@ -8,13 +8,18 @@ from lmaas.broker_config.settings import Settings
 MESSAGES = 2_000
 #: Bytes by which a worker may grow that has seen few messages before.
 MAY_GROW = 64 * 2**20
+#: Seconds for which its event loop may stand still, beside whatever else runs.
+MAY_BLOCK = 3
 
 
 async def test_malformed_messages_are_parked_or_answered(settings: Settings) -> None:
     found = await fuzz(settings, MESSAGES, seed=7)
     assert found.sent == MESSAGES
     assert found.lost == {}
+    assert found.multiplied == {}
     assert found.left == 0
+    assert found.redelivered == 0
+    assert found.blocked < MAY_BLOCK
     assert (found.code, found.disconnected) == (0, 0)
     assert found.good
     assert found.after - found.before < MAY_GROW
