@@ -11,12 +11,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from benchmarks.failures.poison import Poison, poison_of
 from lmaas.broker_config.messages import Item, Result
 from lmaas.cli import worker
+from lmaas.workers import answering, apart, execution
+from lmaas.workers.answering import Pack
 from lmaas.workers.runtime import Runtime
+
+#: A body with this ends whoever decodes it with all care.
+DECODER_BUG: Final = "decoder-bug"
 
 
 def harmful(plain: Callable[..., list[Result]]) -> Callable[..., list[Result]]:
@@ -66,7 +71,20 @@ HARM: dict[Poison, Callable[[], NoReturn]] = {
     Poison.EXCEPTION: _raise,
 }
 
+
+def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
+    """`answering.read` that a body with DECODER_BUG ends the process of."""
+
+    def read(body: bytes, *rest: Any) -> Pack:
+        if DECODER_BUG.encode() in body:
+            HARM[Poison.SEGFAULT]()
+        return plain(body, *rest)
+
+    return read
+
+
 Runtime.answer = harmful(Runtime.answer)  # type: ignore[method-assign]
+execution.read = apart.read = deadly(answering.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()

@@ -7,7 +7,6 @@ does not say how long its lists are, what separates one value from the next.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import re
 import sys
@@ -38,9 +37,9 @@ AT_ONCE: Final = 64 * 1024
 TOKENS_AN_ITEM: Final = 32
 
 _TOKENS: Final = (b'"', b",", b"[", b"{")
-#: A string, ended or not, or one of the others. The quantifiers give nothing back, so that the
-#: time is linear in the bytes.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
+#: A string, ended or not, or one of the others, and what is before it. The quantifiers give nothing
+#: back, so that the time is linear in the bytes.
+_TOKEN: Final = rb'[^",\[{]*+(?:"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{])'
 
 #: How msgspec says that there are too many items.
 _TOO_LONG: Final = "length <="
@@ -147,10 +146,15 @@ def _check_tokens(body: bytes, max_items: int) -> None:
     if sum(map(body.count, _TOKENS)) <= limit:
         return
     # Most of them may be in texts, where they do not count.
-    if next(itertools.islice(_TOKEN.finditer(body), limit, None), None):
+    if _more_tokens_than(limit).match(body):
         raise MessageError(
             f"the pack has more parts than {max_items:,} items have (setting max_pack_items)"
         )
+
+
+@functools.cache
+def _more_tokens_than(limit: int) -> re.Pattern[bytes]:
+    return re.compile(b"(?:%b){%d}+" % (_TOKEN, limit + 1), re.DOTALL)
 
 
 def _checked(

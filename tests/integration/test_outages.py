@@ -294,9 +294,35 @@ async def test_a_message_over_which_the_channel_is_closed_fails_alone_and_says_w
         assert time.monotonic() - began < strict.publish_timeout / 3
         assert [place for place, outcome in enumerate(outcomes) if outcome] == [20]
         told = outcomes[20] or ""
-        assert told.startswith("BrokerUnavailable")
+        assert told.startswith("MessageError")
         assert "closed the channel 3 times" in told
         assert "larger than configured max size 100000" in told
+
+
+async def test_a_message_over_which_the_connection_is_closed_fails_alone_and_says_why(
+    settings: Settings,
+) -> None:
+    async with channel_to(settings) as channel, Publisher(settings, "test") as publisher:
+        queue = await channel.declare_queue(exclusive=True)
+
+        async def publish(size: int) -> str | None:
+            message = aio_pika.Message(b"", headers={"giant": "x" * size})
+            try:
+                await publisher.publish("", queue.name, message)
+            except LmaasError as error:
+                return f"{type(error).__name__}: {error}"
+            return None
+
+        outcomes = await asyncio.gather(
+            *(publish(140_000 if number in {7, 20} else 100) for number in range(40))
+        )
+        assert [place for place, outcome in enumerate(outcomes) if outcome] == [7, 20]
+        for place in (7, 20):
+            told = outcomes[place] or ""
+            assert told.startswith("MessageError")
+            assert "closed the connection 3 times" in told
+            assert "frame_too_large" in told
+        assert await publish(100) is None
 
 
 async def test_a_pack_of_more_items_than_workers_accept_is_not_published(
