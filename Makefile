@@ -64,7 +64,7 @@ chaos:
 	@scripts/setup bench
 	@trap 'exit 130' INT; missed=0; \
 	scripts/with-broker $(PYTHON) -m benchmarks.failures suite $(CHAOS_ARGS) || missed=1; \
-	for name in cluster waiting fuzz; do \
+	for name in cluster waiting fuzz hostile; do \
 		scripts/with-broker $(PYTHON) -m benchmarks.failures $$name || missed=1; \
 	done; exit $$missed
 

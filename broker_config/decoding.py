@@ -30,8 +30,10 @@ from lmaas.broker_config.messages import (
     shortened,
 )
 
-#: Bytes of a body whose decoding in one call takes no time that matters, whatever is in it.
-AT_ONCE: Final = 64 * 1024
+#: Bytes of a body that one call of a decoder is done with in milliseconds, whatever is in it; and
+#: of a larger one, in a language that says beforehand how many items come.
+SMALL: Final = 64 * 1024
+COUNTED: Final = 1024 * 1024
 #: Strings, commas and opening brackets of JSON for each item that a pack may have, on average; an
 #: item with a text has 7, one with a tensor of many dimensions 25.
 TOKENS_AN_ITEM: Final = 32
@@ -93,15 +95,19 @@ _AT_ONCE: Final[dict[str, msgspec.json.Decoder[Request] | msgspec.msgpack.Decode
 def decode_at_once(
     body: bytes, content_type: str | None, *, max_item_bytes: int, max_items: int
 ) -> Decoded | None:
-    """What one call of a decoder makes of a small request; None when it needs a closer look.
+    """What one call of a decoder makes of a request; None when it needs a closer look.
 
-    It takes a few milliseconds at most. Raises MessageError when nothing of the body can be used.
+    It takes milliseconds at most. Raises MessageError when nothing of the body can be used.
     """
     kind = known_language(content_type)
-    if len(body) > AT_ONCE:
+    if len(body) > (COUNTED if kind == MSGPACK else SMALL):
         return None
     try:
-        request = _AT_ONCE[kind].decode(body)
+        if len(body) <= SMALL:
+            request = _AT_ONCE[kind].decode(body)
+        else:
+            envelope = _decoders(max_items).whole[kind].decode(body)
+            request = _request(envelope, envelope.items)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return _checked(request, {}, max_item_bytes, max_items)
@@ -121,7 +127,7 @@ def decode_request(
     """
     kind = known_language(content_type)
     check_size(body, max_bytes)
-    if kind == JSON and len(body) > AT_ONCE:
+    if kind == JSON and len(body) > SMALL:
         _check_tokens(body, max_items)
     try:
         envelope = _decoders(max_items).whole[kind].decode(body)
