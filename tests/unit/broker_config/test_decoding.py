@@ -12,7 +12,6 @@ import pytest
 from lmaas.broker_config.decoding import (
     COUNTED,
     SMALL,
-    TOKENS_AN_ITEM,
     Decoded,
     decode_at_once,
     decode_request,
@@ -140,14 +139,6 @@ def test_the_largest_packs_of_honest_clients_pass(language: str) -> None:
         found = decode_at_once(body, language, max_item_bytes=MIB, max_items=MAX_ITEMS)
         limit = COUNTED if language == MSGPACK else SMALL
         assert found == (None if len(body) > limit else (request, {}))
-
-
-def test_json_with_as_many_parts_as_its_items_have_on_average_passes() -> None:
-    pad = " " * AT_ONCE
-    tokens = b'[{"id":"1","text":"x"},' + b"[]," * 20
-    body = js(tokens.rstrip(b",") + b"]" + pad.encode())
-    limit = next(n for n in range(1, 99) if TOKENS_AN_ITEM * n > body.count(b'"') + 99)
-    assert len(decoded(body, JSON, max_items=limit)[0].items) == 21 if limit >= 21 else True
 
 
 @both_languages
