@@ -1,4 +1,4 @@
-"""`python -m benchmarks.failures`, with suite, soak, cluster, waiting, fuzz, hostile: break and count.
+"""`python -m benchmarks.failures COMMAND`: break things, and count.
 
 What is left is compared with what there would be otherwise; who misses a goal exits with 1.
 """
