@@ -25,7 +25,7 @@ from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
 from lmaas.producer.rows import answers_of, packs_of
-from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, open_table
+from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, footer, open_table
 from lmaas.producer.tables.chunks import well_formed
 from lmaas.producer.threads import beside, settled
 
@@ -298,6 +298,8 @@ class Run:
 
     def _finish(self) -> None:
         self._save()
+        # After the checkpoint: a run that goes on from it cuts this off and writes it again.
+        self.output.write(footer(self.task.target))
         self.output.finish(self._encoding.finish)
 
     def _progress(self, chunk: Chunk) -> Progress:

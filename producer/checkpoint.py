@@ -150,7 +150,9 @@ class PartialFile:
 
     def finish(self, convert: Callable[[Path], Path]) -> None:
         """Let the complete file appear: the partial one, or what `convert` makes of it."""
+        self._end_member()
         with self._told():
+            self._file.flush()
             if self._members and not self._file.tell():
                 self._file.write(self._compress(b""))  # an empty file is no compressed one
                 self._file.flush()

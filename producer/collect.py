@@ -16,7 +16,7 @@ from lmaas.broker_config.messages import MSGPACK, Result, decode_reply, encode
 from lmaas.producer.answers import merged
 from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
-from lmaas.producer.tables import Answers, Chunk, Place, Table, encoding
+from lmaas.producer.tables import Answers, Chunk, Place, Table, encoding, footer
 from lmaas.producer.tables.chunks import ranking
 
 #: Items and how many of them failed.
@@ -85,6 +85,7 @@ def _written(
         partial.write(rows.rows(_chunk(items, results), _answers(results, ranked=ranked)))
         items += len(results)
         failures += sum(result.error is not None for result in results)
+    partial.write(footer(target))
     partial.finish(rows.finish)
     return items, failures
 

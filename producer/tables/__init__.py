@@ -1,4 +1,4 @@
-"""Streams of rows from and to CSV, TSV, JSONL, Parquet and plain text files.
+"""Streams of rows from and to CSV, TSV, JSON Lines, JSON, Parquet and plain text files.
 
 A file is read as chunks of at most `CHUNK_ROWS` rows and about `CHUNK_BYTES`, the same ones at
 every run, and written as bytes that are only ever appended; so memory stays flat, and a run that
@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "Wanted",
     "encoding",
+    "footer",
     "open_table",
 ]
 
@@ -40,7 +41,7 @@ def open_table(place: Place, wanted: Wanted) -> Table:
                 return delimited.read(source, wanted, place.dialect)
             case "tsv":
                 return delimited.read(source, wanted, place.dialect, tabs=True)
-            case "jsonl":
+            case "jsonl" | "json":
                 return json_lines.read(source, wanted)
             case _:
                 return plain.read(source, wanted)
@@ -62,7 +63,14 @@ def encoding(place: Place, table: Table, results: tuple[str, ...]) -> Encoding:
             return delimited.Delimited(table, results, "\t", quotes=quotes)
         case "jsonl":
             return json_lines.JsonLines(results)
+        case "json":
+            return json_lines.JsonArray(results)
         case "parquet":
             return parquet.Parquet(table, results)
         case _:
             return plain.Plain(table)
+
+
+def footer(place: Place) -> bytes:
+    """What comes after the last row."""
+    return json_lines.JsonArray.FOOTER if place.format == "json" else b""

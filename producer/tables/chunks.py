@@ -113,6 +113,8 @@ class Chunk:
     consumed: int = 0
     #: Where the next chunk begins, for `Table.skip`; None where a file is read from its beginning.
     mark: Mark | None = None
+    #: The rows as JSON objects, as they were read, when the input is JSON and all of it is kept.
+    objects: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -148,8 +150,10 @@ class Table:
     size: int | None = None
     #: What `Chunk.lines` counts: "line" or "row".
     unit: str = "line"
-    #: Parquet: column -> Arrow type. Other formats have only texts.
+    #: Parquet: column -> Arrow type. Other formats have only texts, or JSON values.
     types: dict[str, Any] = field(default_factory=dict)
+    #: JSON: values are its texts, and have types.
+    is_json: bool = False
     #: Whether the input had another encoding than UTF-8: no byte of it is worth keeping as it was.
     decoded: bool = False
     #: CSV and TSV: what stands between the columns, and whether quotes enclose values.
@@ -201,6 +205,8 @@ def cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode("utf-8", "surrogateescape")
     text = msgspec.json.encode(well_formed(value)).decode()
     return text[1:-1] if text.startswith('"') else text  # dates and decimals need no quotes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import errno
 import gzip
 import io
@@ -28,6 +29,7 @@ FORMATS: Final = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
     ".txt": "text",
 }
@@ -208,9 +210,10 @@ def arrow(purpose: str) -> Any:
 class Lines:
     """The lines of an input as bytes, with their line ends; counts them and their bytes."""
 
-    def __init__(self, source: Input) -> None:
+    def __init__(self, source: Input, number: int = 0) -> None:
+        """`number` lines were read before."""
         self.source = source
-        self.number = 0
+        self.number = number
         self.bytes = 0
 
     def go_to(self, number: int, size: int, offset: int) -> None:
@@ -233,6 +236,15 @@ class Lines:
                 yield line
         except _DAMAGED as error:
             raise _unreadable(self.source.name, error, self.number) from error
+
+
+@contextlib.contextmanager
+def damaged(name: str, line: int) -> Iterator[None]:
+    """Raises DataError for what reading a damaged file raises."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise _unreadable(name, error, line) from error
 
 
 def _unreadable(name: str, error: Exception, line: int = 0) -> DataError:

@@ -1,0 +1,96 @@
+"""JSON values as the text that stands for them in the file, and fields of objects by name.
+
+A row is a dict of `msgspec.Raw`: a value that nobody asks for is never decoded, and one that is kept
+has the digits, escapes and order that it had.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from lmaas.producer.tables.chunks import ABSENT
+
+Row = dict[str, msgspec.Raw]
+
+_fields = msgspec.json.Decoder(Row).decode
+_decode = msgspec.json.Decoder().decode
+_KINDS = {list: "an array", int: "a number", float: "a number", bool: "a boolean"}
+
+
+def parsed(text: bytes, name: str) -> tuple[Row, bytes]:
+    """A row, and it as one line. A string is the row that has only it, as the field `name`.
+
+    Raises ValueError or RecursionError when it is no row.
+    """
+    try:
+        row = _fields(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # The standard library reads lone surrogates, and with surrogateescape bytes that are no
+        # UTF-8: they then spoil the value they are in and not the row.
+        value = json.loads(text.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
+        if isinstance(value, str):
+            return {name: msgspec.Raw(text)}, b"{%b:%b}" % (msgspec.json.encode(name), text)
+        if not isinstance(value, dict):
+            kind = _KINDS.get(type(value), "null")
+            raise ValueError(f"expected an object, found {kind}") from None  # noqa: TRY004
+        row = {key: msgspec.Raw(json.dumps(inner).encode()) for key, inner in value.items()}
+    if b"\n" in text or b"\r" in text:
+        text = _one_line(text)
+        row = parsed(text, name)[0]
+    return row, text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _one_line(text: bytes) -> bytes:
+    """Valid JSON without its line breaks and indents: no string of JSON has a line break inside."""
+    return b"".join(line.strip() for line in text.splitlines())
+
+
+def field(row: Row, name: str) -> Any:
+    """The Raw of a field, or ABSENT: of the row itself, or inside others by a path with dots."""
+    value = row.get(name, ABSENT)
+    if value is not ABSENT or "." not in name:
+        return value
+    outer, _, inner = name.partition(".")
+    try:
+        return field(_fields(row[outer]), inner)
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
+        return ABSENT
+
+
+def python(raw: Any) -> Any:
+    """What a Raw stands for; None for ABSENT."""
+    if raw is ABSENT:
+        return None
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Text that is no UTF-8, or an integer that is too long for an int.
+        return json.loads(bytes(raw).decode("utf-8", "surrogateescape"), parse_int=float)
+
+
+class Field:
+    """A column of JSON values: strings and None as themselves, any other as its Raw."""
+
+    def __init__(self, rows: Sequence[Row], name: str) -> None:
+        self._rows = rows
+        self._name = name
+
+    def raws(self) -> list[Any]:
+        """Raw or ABSENT of each row."""
+        return [field(row, self._name) for row in self._rows]
+
+    def __iter__(self) -> Iterator[Any]:
+        for raw in self.raws():
+            if raw is ABSENT:
+                yield ABSENT
+            else:
+                text = bytes(raw)
+                yield python(raw) if text[:1] in b'"n' else raw
