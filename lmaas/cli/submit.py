@@ -15,7 +15,7 @@ from lmaas.cli.loop import run
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
 from lmaas.producer.tables import Chunk, Dialect, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import ABSENT, well_formed
+from lmaas.producer.tables.chunks import ABSENT, cell, well_formed
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.threads import beside
 
@@ -93,13 +93,13 @@ def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[It
     ids = chunk.columns[id_column] if id_column is not None else numbers
     # A row that could not be read has no id: its number stands for it.
     ids = [
-        number if one is None or one is ABSENT else one
+        str(number) if one is None or one is ABSENT else cell(one)
         for number, one in zip(numbers, ids, strict=True)
     ]
     return [
-        Item(id=str(item_id), error=_unreadable(fault, max_bytes))
+        Item(id=item_id, error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))
-        else text_item(str(item_id), text, max_bytes)
+        else text_item(item_id, text, max_bytes)
         for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
     ]
 

@@ -244,6 +244,6 @@ def well_formed(value: Any) -> Any:
         return value if value.isascii() else _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
         return {well_formed(key): well_formed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [well_formed(inner) for inner in value]
     return value

@@ -37,16 +37,13 @@ class Items:
         self.number = line
         #: Number of the last item, from 1.
         self.item = 0
+        #: Bytes up to the end of the last item.
+        self.bytes = 0
         self._line = line
-        #: What was read, of which the first `_at` bytes are done; `_done` bytes are not here any more.
+        #: What was read: its first `_at` bytes are done, and `_done` bytes before it.
         self._data = b""
         self._at = 0
         self._done = 0
-
-    @property
-    def bytes(self) -> int:
-        """Of the input, up to the end of the last item."""
-        return self._done + self._at
 
     def __iter__(self) -> Iterator[bytes | str]:
         """Raises DataError where the file is damaged, or an item never ends."""
@@ -88,6 +85,7 @@ class Items:
     def _pass(self, end: int) -> None:
         self._line += self._data.count(b"\n", self._at, end)
         self._at = end
+        self.bytes = self._done + end
 
     def _skip_blank(self) -> bool:
         """Whether there is anything after blanks."""

@@ -48,7 +48,8 @@ def read(source: Input, wanted: Wanted) -> Table:
     _check_rows(source, start, first, wanted)
     text, kept = _columns(first, wanted, source.name)
     chunks = (
-        group.chunk(text, None if wanted.keep is None else kept) for group in chain((first,), groups)
+        group.chunk(text, kept if wanted.keep is not None else None)
+        for group in chain((first,), groups)
     )
     return Table(source.name, kept, chunks, source.close, source.size, is_json=True)
 
@@ -96,6 +97,9 @@ def _columns(first: _Group, wanted: Wanted, name: str) -> tuple[str, tuple[str, 
     return text, wanted.kept_of(names if wanted.keep is None else known, name)
 
 
+_NO_ROW: Final[tuple[Row, bytes, str]] = ({}, b"{}", "")
+
+
 class _Group:
     """Rows of one chunk, as the objects that they are."""
 
@@ -111,14 +115,18 @@ class _Group:
         self.consumed = 0
 
     def add(self, text: bytes | str, number: int, where: str) -> None:
-        """A row's JSON, or why there is none."""
-        try:
-            if isinstance(text, str):
-                raise ValueError(text)  # noqa: TRY004, TRY301
-            row, line = parsed(text, self.name)
-        except (ValueError, RecursionError) as error:
-            self.faults[len(self.rows)] = f"{where}: {str(error) or type(error).__name__}"
-            row, line = {}, b"{}"
+        """A row's JSON, or why there is none. The fault of what is no row has all of its text."""
+        row, line, fault = _NO_ROW
+        if isinstance(text, str):
+            fault = text
+        else:
+            try:
+                row, line = parsed(text, self.name)
+            except (ValueError, RecursionError) as error:
+                why = str(error) or type(error).__name__
+                fault = f"{why}: {text.decode('utf-8', 'replace')}"
+        if fault:
+            self.faults[len(self.rows)] = f"{where}: {fault}"
         self.rows.append(row)
         self.objects.append(line)
         self.lines.append(number)

@@ -1,7 +1,7 @@
 """JSON values as the text that stands for them in the file, and fields of objects by name.
 
-A row is a dict of `msgspec.Raw`: a value that nobody asks for is never decoded, and one that is kept
-has the digits, escapes and order that it had.
+A row is a dict of `msgspec.Raw`: a value that nobody asks for is never decoded, and one that is
+kept has the digits, escapes and order that it had.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def parsed(text: bytes, name: str) -> tuple[Row, bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # The standard library reads lone surrogates, and with surrogateescape bytes that are no
         # UTF-8: they then spoil the value they are in and not the row.
-        value = json.loads(text.decode("utf-8", "surrogateescape"), parse_constant=_refuse)
+        decoded = text.decode("utf-8", "surrogateescape")
+        value = _standard.decode(decoded)
         if isinstance(value, str):
             return {name: msgspec.Raw(text)}, b"{%b:%b}" % (msgspec.json.encode(name), text)
         if not isinstance(value, dict):
             kind = _KINDS.get(type(value), "null")
-            raise ValueError(f"expected an object, found {kind}") from None  # noqa: TRY004
-        row = {key: msgspec.Raw(json.dumps(inner).encode()) for key, inner in value.items()}
+            raise ValueError(f"expected an object, found {kind}") from None
+        row = dict(_cut(decoded))
     if b"\n" in text or b"\r" in text:
         text = _one_line(text)
         row = parsed(text, name)[0]
@@ -46,6 +47,30 @@ def parsed(text: bytes, name: str) -> tuple[Row, bytes]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+# An int of more than 4,300 digits cannot be made, and nobody needs its value.
+_standard = json.JSONDecoder(parse_constant=_refuse, parse_int=float)
+
+
+def _cut(text: str) -> Iterator[tuple[str, msgspec.Raw]]:
+    """The fields of a valid object, as msgspec would have cut them."""
+    at = _token(text, _token(text, 0) + 1)
+    while text[at] != "}":
+        name, colon = _standard.raw_decode(text, at)
+        start = _token(text, _token(text, colon) + 1)
+        end = _standard.raw_decode(text, start)[1]
+        yield name, msgspec.Raw(text[start:end].encode("utf-8", "surrogateescape"))
+        at = _token(text, end)
+        if text[at] == ",":
+            at = _token(text, at + 1)
+
+
+def _token(text: str, at: int) -> int:
+    """Where the next token begins."""
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
 
 
 def _one_line(text: bytes) -> bytes:
@@ -73,7 +98,7 @@ def python(raw: Any) -> Any:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Text that is no UTF-8, or an integer that is too long for an int.
-        return json.loads(bytes(raw).decode("utf-8", "surrogateescape"), parse_int=float)
+        return _standard.decode(bytes(raw).decode("utf-8", "surrogateescape"))
 
 
 class Field:

@@ -1,8 +1,10 @@
-"""Parquet: kept columns keep their types; of other formats, they are strings.
+"""Parquet: kept columns keep their types; of CSV and plain text they are strings, of JSON typed.
 
 A Parquet file cannot be appended to, as its end describes all of it. While a run goes on its
 rows are an Arrow stream, which can be cut at the border of any chunk; at the end one pass makes
-Parquet of it. Dictionary columns become columns of their values.
+Parquet of it. JSON values are texts in the stream, and `json_types` finds their types at the end.
+Dictionary columns become columns of their values. Bytes of a string that are no UTF-8 are an error
+of their row if it is the text, and are written to Parquet as they were.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import arrow_types, json_types
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -31,44 +34,54 @@ GROUP_ROWS: Final = 64 * CHUNK_ROWS
 
 
 class Column:
-    """An Arrow array that becomes Python values only when somebody iterates."""
+    """An Arrow array that becomes Python values only when somebody iterates.
+
+    These are values that JSON has: times and decimals are texts, durations are numbers.
+    """
 
     def __init__(self, array: Any) -> None:
         self.array = array
 
     def __iter__(self) -> Iterator[Any]:
-        pa = arrow("Parquet")
-        array = self.array
-        if pa.types.is_timestamp(array.type) or pa.types.is_time(array.type):
-            array = array.cast(pa.string())  # Python has no nanoseconds
-        elif pa.types.is_duration(array.type):
-            array = array.cast(pa.int64())
-        return iter(array.to_pylist())
+        return iter(arrow_types.python(self.array))
 
 
 def read(place: Place, wanted: Wanted) -> Table:
-    """Raises DataError when it is no Parquet, or has not the wanted columns."""
+    """Raises DataError when it is no Parquet, or a wanted column is not there or has no values."""
     if place.piped:
         raise DataError("Parquet cannot be read from a pipe; name a file")
     file = _open(place.path)
     try:
         schema = file.schema_arrow
-        for name in schema.names:
-            if schema.names.count(name) > 1:
+        nested = [
+            name
+            for name in dict.fromkeys((wanted.text, *(wanted.keep or ())))
+            if name and name not in schema.names and arrow_types.path(schema, name)
+        ]
+        names = [*schema.names, *nested]
+        text = wanted.text_of(names if wanted.text else schema.names, place.path)
+        kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)
+        columns = {name: arrow_types.path(schema, name) for name in (*kept, text)}
+        kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
+        for name, kind in kinds.items():
+            if schema.names.count(columns[name][0]) > 1:
                 raise DataError(f"{place.path}: column {name!r} is there twice; rename one")
-        text = wanted.text_of(schema.names, place.path)
-        kept = wanted.kept_of(schema.names, place.path)
+            if why := arrow_types.unreadable(kind):
+                raise DataError(
+                    f"{place.path}: column {name!r} has the type {kind}, which cannot be read "
+                    f"({why}); choose other columns with --keep"
+                )
     except DataError:
         file.close()
         raise
     return Table(
         place.path,
         kept,
-        _chunks(file, place.path, text, kept),
+        _chunks(file, place.path, columns, text, kept),
         file.close,
         size=file.metadata.num_rows,
         unit="row",
-        types={name: _plain_type(schema.field(name).type) for name in kept},
+        types={name: arrow_types.plain(kinds[name]) for name in kept},
     )
 
 
@@ -93,19 +106,16 @@ def _not_parquet(path: str, error: Exception) -> DataError:
     return DataError(f"{path}: is not Parquet or is damaged ({str(error).splitlines()[0]})")
 
 
-def _plain_type(kind: Any) -> Any:
-    pa = arrow("Parquet")
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _chunks(file: Any, path: str, text: str, kept: tuple[str, ...]) -> Iterator[Chunk]:
+def _chunks(
+    file: Any, path: str, columns: dict[str, list[str]], text: str, kept: tuple[str, ...]
+) -> Iterator[Chunk]:
     pa = arrow("Parquet")
     start = 0
-    columns = list(dict.fromkeys((*kept, text)))
-    batches = file.iter_batches(_rows_a_chunk(file), columns=columns, use_threads=False)
+    needed = list(dict.fromkeys(way[0] for way in columns.values()))
+    batches = file.iter_batches(_rows_a_chunk(file), columns=needed, use_threads=False)
     try:
         for batch in batches:
-            arrays = {name: _decoded(batch.column(name)) for name in columns}
+            arrays = {name: arrow_types.array_at(batch, way) for name, way in columns.items()}
             yield Chunk(
                 start,
                 {name: Column(arrays[name]) for name in kept},
@@ -117,11 +127,6 @@ def _chunks(file: Any, path: str, text: str, kept: tuple[str, ...]) -> Iterator[
             start += len(batch)
     except (OSError, pa.ArrowException) as error:
         raise _not_parquet(path, error) from error
-
-
-def _decoded(array: Any) -> Any:
-    pa = arrow("Parquet")
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def _rows_a_chunk(file: Any) -> int:
@@ -137,6 +142,12 @@ class Parquet:
     def __init__(self, table: Table, results: tuple[str, ...]) -> None:
         pa = arrow("Parquet")
         self._table = table
+        for name, kind in table.types.items():
+            if why := arrow_types.unwritable(kind):
+                raise DataError(
+                    f"{table.name}: column {name!r} has the type {kind}, which cannot be written "
+                    f"to Parquet ({why}); leave it out with --keep, or write .jsonl"
+                )
         kept = [(name, table.types.get(name, pa.string())) for name in table.columns]
         kinds = {0: pa.string(), 1: pa.float64()}
         self._schema = pa.schema(
@@ -148,7 +159,10 @@ class Parquet:
 
     def rows(self, chunk: Chunk, answers: Answers) -> bytes:
         pa = arrow("Parquet")
-        columns = [*kept_columns(self._table, chunk), *answers.columns()]
+        kept = kept_columns(self._table, chunk)
+        if self._table.is_json:
+            kept = [json_types.marked(column) for column in kept]
+        columns = [*kept, *answers.columns()]
         arrays = [
             column.array if isinstance(column, Column) else _array(column, kind)
             for column, kind in zip(columns, self._schema.types, strict=True)
@@ -169,14 +183,19 @@ class Parquet:
         pa = arrow("Parquet")
         import pyarrow.parquet as pq
 
-        with (
-            pa.OSFile(str(stream)) as file,
-            pa.ipc.open_stream(file) as batches,
-            pq.ParquetWriter(whole, self._schema, compression="zstd") as writer,
-        ):
-            for group in _row_groups(batches):
-                table = pa.Table.from_batches(group, self._schema)
-                writer.write_table(table, row_group_size=max(1, len(table)))
+        names = self._table.columns if self._table.is_json else ()
+        kinds = json_types.kinds(_batches(stream), names)
+        schema = json_types.schema(self._schema, kinds)
+        with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
+            for group in _row_groups(_batches(stream)):
+                rows = json_types.typed(pa.Table.from_batches(group, self._schema), kinds)
+                writer.write_table(rows, row_group_size=max(1, len(rows)))
+
+
+def _batches(stream: Path) -> Iterator[Any]:
+    pa = arrow("Parquet")
+    with pa.OSFile(str(stream)) as file, pa.ipc.open_stream(file) as batches:
+        yield from batches
 
 
 def _array(column: Iterable[Any], kind: Any) -> Any:

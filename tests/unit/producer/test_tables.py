@@ -139,7 +139,7 @@ def test_broken_json_lines_are_faults(tmp_path: Path) -> None:
     path.write_text('{"text": "a"}\n{"text": \n["b"]\nnull\n{"text": NaN}\n{"text": 7}\n{"n": 1}\n')
     _, [chunk] = read(path)
     assert list(chunk.faults) == [1, 2, 3, 4]
-    assert chunk.faults[2] == "line 3: expected an object, found an array"
+    assert chunk.faults[2] == 'line 3: expected an object, found an array: ["b"]'
     assert [chunk.texts[i] for i in (0, 5, 6)] == ["a", 7, None]
 
 

@@ -1,0 +1,161 @@
+"""Arrow types: what the formats can hold of them, and their values in Python."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from lmaas.producer.tables.places import arrow
+
+_Leaf = Callable[[Any], Any]
+
+
+def plain(kind: Any) -> Any:
+    """The type without dictionaries, however deep: an Arrow stream has them only at its top."""
+    return _mapped(kind, lambda leaf: leaf)
+
+
+def path(schema: Any, name: str) -> list[str]:
+    """The names of the fields down to the one of this name, as `review.body`; [] without one.
+
+    A name that is there as it is comes before one that means a field inside another.
+    """
+    pa = arrow("Parquet")
+    names = [one.name for one in schema]
+    if name in names:
+        return [name]
+    outer, _, inner = name.partition(".")
+    if not inner or names.count(outer) != 1:
+        return []
+    kind = schema.field(outer).type
+    way = path(kind, inner) if pa.types.is_struct(kind) else []
+    return [outer, *way] if way else []
+
+
+def kind_at(schema: Any, way: list[str]) -> Any:
+    kind = schema
+    for name in way:
+        kind = next(one.type for one in kind if one.name == name)
+    return kind
+
+
+def array_at(batch: Any, way: list[str]) -> Any:
+    """The array of a field, without dictionaries."""
+    arrow("Parquet")
+    import pyarrow.compute as pc
+
+    array = batch.column(way[0])
+    for name in way[1:]:
+        array = pc.struct_field(array, [array.type.get_field_index(name)])
+    return _cast(array, plain)
+
+
+def python(array: Any) -> list[Any]:
+    """Values that JSON has; bytes of a string that are no UTF-8 as "surrogateescape" has them."""
+    array = _cast(array, lambda kind: _mapped(kind, _readable))
+    try:
+        values: list[Any] = array.to_pylist()
+    except UnicodeDecodeError:
+        values = _cast(array, lambda kind: _mapped(kind, _binary)).to_pylist()
+        return [_decoded(value, array.type) for value in values]
+    return values
+
+
+def unreadable(kind: Any) -> str | None:
+    """Why values of this type cannot be had, or None."""
+    pa = arrow("Parquet")
+    try:
+        python(_cast(pa.nulls(1, kind), plain))
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+        return _first_line(error)
+    return None
+
+
+def unwritable(kind: Any) -> str | None:
+    """Why Parquet cannot have a column of this type, or None."""
+    pa = arrow("Parquet")
+    import pyarrow.parquet as pq
+
+    try:
+        batch = pa.record_batch({"column": pa.nulls(1, kind)})
+        stream = batch.schema.serialize().to_pybytes() + batch.serialize().to_pybytes()
+        pq.write_table(pa.ipc.open_stream(stream).read_all(), io.BytesIO())
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _cast(array: Any, how: _Leaf) -> Any:
+    pa = arrow("Parquet")
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = how(array.type)
+    return array if kind == array.type else array.cast(kind)
+
+
+def _mapped(kind: Any, leaf: _Leaf) -> Any:
+    """The type with others in the place of those that have no types inside."""
+    pa = arrow("Parquet")
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _mapped(kind.value_type, leaf)
+    if types.is_map(kind):
+        return pa.map_(_mapped(kind.key_type, leaf), _mapped(kind.item_type, leaf))
+    if types.is_struct(kind):
+        return pa.struct([one.with_type(_mapped(one.type, leaf)) for one in kind])
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_inner(kind, leaf), kind.list_size)
+    if types.is_large_list(kind):
+        return pa.large_list(_inner(kind, leaf))
+    if types.is_list(kind):
+        return pa.list_(_inner(kind, leaf))
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        raise TypeError("views of lists cannot be converted")  # Arrow 26 makes broken lists of them
+    return leaf(kind)
+
+
+def _inner(kind: Any, leaf: _Leaf) -> Any:
+    return kind.value_field.with_type(_mapped(kind.value_type, leaf))
+
+
+def _readable(kind: Any) -> Any:
+    """Python has no nanoseconds, no years above 9999, and no decimals or durations in JSON."""
+    pa = arrow("Parquet")
+    types = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _mapped(kind.storage_type, _readable)
+    if types.is_timestamp(kind) or types.is_time(kind) or types.is_date(kind):
+        return pa.string()
+    if types.is_decimal(kind):
+        return pa.string()
+    if types.is_duration(kind):
+        return pa.int64()
+    return pa.float32() if types.is_float16(kind) else kind
+
+
+def _binary(kind: Any) -> Any:
+    pa = arrow("Parquet")
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return pa.binary()
+    return pa.large_binary() if pa.types.is_large_string(kind) else kind
+
+
+def _decoded(value: Any, kind: Any) -> Any:
+    """A value with bytes in the place of strings, and the type that it should have."""
+    types = arrow("Parquet").types
+    if value is None:
+        return None
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return value.decode("utf-8", "surrogateescape")
+    if types.is_map(kind):
+        return [(_decoded(k, kind.key_type), _decoded(v, kind.item_type)) for k, v in value]
+    if types.is_struct(kind):
+        return {one.name: _decoded(value[one.name], one.type) for one in kind}
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return [_decoded(inner, kind.value_type) for inner in value]
+    return value
