@@ -68,7 +68,7 @@ def command(
 ) -> Exit:
     """Classify texts, or every row of a file.
 
-    INPUT is CSV, TSV, JSONL, Parquet or plain text lines, compressed (.gz .bz2 .xz .zst) or not,
+    INPUT is CSV, TSV, JSON (lines or an array), Parquet or plain text lines, compressed or not,
     or - for standard input. The output has the kept columns, then label, score and error.
 
     \b

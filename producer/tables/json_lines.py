@@ -51,7 +51,15 @@ def read(source: Input, wanted: Wanted) -> Table:
         group.chunk(text, kept if wanted.keep is not None else None)
         for group in chain((first,), groups)
     )
-    return Table(source.name, kept, chunks, source.close, source.size, is_json=True)
+    return Table(
+        source.name,
+        kept,
+        chunks,
+        source.close,
+        source.size,
+        is_json=True,
+        decoded=source.decoded,
+    )
 
 
 def _skip_blank(source: Input) -> int:
@@ -150,7 +158,7 @@ class _Group:
             self.lines,
             self.faults,
             self.consumed,
-            self.objects if kept is None else None,
+            objects=self.objects if kept is None else None,
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -120,6 +121,23 @@ def lmaas(tmp_path: Path, environment: dict[str, str]) -> Command:
             env=environment,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, environment: dict[str, str]) -> Command:
+    """Runs `lmaas` with any command."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "lmaas", *words],
+            cwd=tmp_path,
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
@@ -353,27 +371,69 @@ def test_the_queue_gives_the_same_bytes(
     assert json.loads(queued.stdout)["version"] == "1"
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_file_of_excel_through_the_queue(
-    lmaas: Command, environment: dict[str, str], tmp_path: Path
+@pytest.fixture
+def nested(tmp_path: Path) -> list[dict[str, object]]:
+    """A JSON array over many lines, of which every fifth text is empty."""
+    words = ("a good film", "a bad film", "", '"good", they said', "bad\nbad")
+    rows: list[dict[str, object]] = [
+        {"id": {"n": n}, "stars": n / 2, "review": {"body": words[n % 5]}} for n in range(ROWS)
+    ]
+    (tmp_path / "in.json").write_text(json.dumps(rows, indent=2))
+    return rows
+
+
+@pytest.mark.parametrize("suffix", ["json", "json.gz", "parquet"])
+def test_a_json_array_killed_and_resumed(
+    lmaas: Command, nested: list[dict[str, object]], tmp_path: Path, suffix: str
 ) -> None:
+    arguments = ("in.json", "--text-column", "review.body", "-o")
+    assert lmaas(*arguments, f"whole.{suffix}").returncode == Exit.SOME_FAILED
+    killed = lmaas(*arguments, f"out.{suffix}", stop=(120, signal.SIGKILL))
+    assert killed.returncode == -signal.SIGKILL
+    resumed = lmaas(*arguments, f"out.{suffix}", "--resume", "--json")
+    assert json.loads(resumed.stdout)["resumed_at"] >= CHECKPOINT_ROWS
+    whole, out = (tmp_path / f"{name}.{suffix}" for name in ("whole", "out"))
+    assert out.read_bytes() == whole.read_bytes()
+    if suffix == "parquet":
+        table = pq.read_table(out)
+        assert table["stars"].to_pylist() == [row["stars"] for row in nested]
+        assert json.loads(table["id"][7].as_py()) == {"n": 7}
+        return
+    with (gzip.open if suffix.endswith("gz") else open)(out) as file:
+        rows = json.load(file)
+    assert [{name: row[name] for name in nested[0]} for row in rows] == nested
+    assert [row["label"] for row in rows[:3]] == ["positive", "negative", None]
+
+
+@pytest.mark.usefixtures("worker")
+def test_nested_json_through_the_queue(
+    lmaas: Command,
+    run: Command,
+    nested: list[dict[str, object]],
+    tmp_path: Path,
+) -> None:
+    arguments = ("in.json", "--text-column", "review.body")
+    for suffix in ("json", "parquet"):
+        assert lmaas(*arguments, "-o", f"a.{suffix}").returncode == Exit.SOME_FAILED
+        assert lmaas(*arguments, "-o", f"b.{suffix}", "--queue").returncode == Exit.SOME_FAILED
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    (tmp_path / "in.json").write_text(json.dumps(nested[:5]))
+    submitted = run("submit", *arguments, "--id-column", "id.n")
+    collected = run("jobs", "collect", submitted.stdout.strip(), "-o", "job.json")
+    assert collected.returncode == Exit.SOME_FAILED, submitted.stderr + collected.stderr
+    rows = json.loads((tmp_path / "job.json").read_text())
+    assert [row["id"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert [row["label"] for row in rows[:3]] == ["positive", "negative", None]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_file_of_excel_through_the_queue(lmaas: Command, run: Command, tmp_path: Path) -> None:
     """As one run, and as a job, whose results have what is unreadable too."""
     (tmp_path / "in.csv").write_bytes(EXCEL.encode("cp1252"))
     arguments = ("in.csv", "--text-column", "review", "--encoding", "cp1252")
     assert lmaas(*arguments, "-o", "a.csv").returncode == Exit.SOME_FAILED
     assert lmaas(*arguments, "-o", "b.csv", "--queue").returncode == Exit.SOME_FAILED
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "lmaas", *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
     submitted = run("submit", *arguments, "--id-column", "Größe")
     assert submitted.returncode == Exit.OK, submitted.stderr
     collected = run("jobs", "collect", submitted.stdout.strip(), "-o", "job.csv")
