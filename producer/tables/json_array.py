@@ -21,7 +21,8 @@ _READ_BYTES: Final = 1024 * 1024
 _BETWEEN_ITEMS = re.compile(rb'["\[\]{},]')
 _INSIDE_ITEM = re.compile(rb'["\[\]{}]')
 _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
-_BACKSLASH = ord("\\")
+#: Characters of a string. Some escapes at a time, as each of them takes memory while it matches.
+_STRETCH = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,500}', re.DOTALL)
 
 
 class Items:
@@ -118,14 +119,9 @@ class Items:
     def _string_end(self, at: int) -> int | None:
         """Index after the closing quote of the string whose characters begin at `at`."""
         data = self._data
-        while (quote := data.find(b'"', at)) >= 0:
-            before = quote
-            while data[before - 1] == _BACKSLASH:
-                before -= 1
-            if (quote - before) % 2 == 0:
-                return quote + 1
-            at = quote + 1
-        return None
+        while (stretch := _STRETCH.match(data, at)) and stretch.end() > at:
+            at = stretch.end()
+        return at + 1 if data.startswith(b'"', at) else None
 
     def _more(self) -> bool:
         """Read on: as much as is held already, so that a long item is not searched too often."""

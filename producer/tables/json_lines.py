@@ -28,7 +28,7 @@ from lmaas.producer.tables.chunks import (
     well_formed,
 )
 from lmaas.producer.tables.json_array import BLANK, Items
-from lmaas.producer.tables.json_values import Field, Row, field, parsed, python
+from lmaas.producer.tables.json_values import Field, Row, field, parsed, python, pythons
 from lmaas.producer.tables.places import Input, Lines, damaged
 
 _encoder = msgspec.json.Encoder()
@@ -151,10 +151,11 @@ class _Group:
 
     def chunk(self, text: str, kept: tuple[str, ...] | None) -> Chunk:
         names = self.names() if kept is None else kept
+        texts = pythons(Field(self.rows, text).raws())
         return Chunk(
             self.start,
-            {name: Field(self.rows, name) for name in names},
-            [python(field(row, text)) for row in self.rows],
+            {name: Field(self.rows, name, texts if name == text else None) for name in names},
+            texts,
             self.lines,
             self.faults,
             self.consumed,
@@ -214,9 +215,10 @@ class JsonLines:
             for row in zip(*columns, strict=True)
         ]
         try:
-            return [_encoder.encode(one) for one in objects]
+            lines = _encoder.encode_lines(objects)
         except UnicodeEncodeError:
-            return [_encoder.encode(well_formed(one)) for one in objects]
+            lines = _encoder.encode_lines(well_formed(objects))
+        return lines.split(b"\n")[:-1]
 
     def finish(self, partial: Path) -> Path:
         return partial

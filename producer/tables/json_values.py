@@ -101,21 +101,36 @@ def python(raw: Any) -> Any:
         return _standard.decode(bytes(raw).decode("utf-8", "surrogateescape"))
 
 
-class Field:
-    """A column of JSON values: strings and None as themselves, any other as its Raw."""
+def pythons(raws: Sequence[Any]) -> list[Any]:
+    """What each of them stands for."""
+    try:
+        return [None if raw is ABSENT else _decode(raw) for raw in raws]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return [python(raw) for raw in raws]
 
-    def __init__(self, rows: Sequence[Row], name: str) -> None:
+
+class Field:
+    """A column of JSON values: strings and None (for ABSENT too) as themselves, others as Raw."""
+
+    def __init__(self, rows: Sequence[Row], name: str, values: Sequence[Any] | None = None) -> None:
+        """`values` is what the column stands for, where that is known."""
         self._rows = rows
         self._name = name
+        self._values = values
 
     def raws(self) -> list[Any]:
         """Raw or ABSENT of each row."""
-        return [field(row, self._name) for row in self._rows]
+        name = self._name
+        if "." in name:
+            return [field(row, name) for row in self._rows]
+        return [row.get(name, ABSENT) for row in self._rows]
 
     def __iter__(self) -> Iterator[Any]:
-        for raw in self.raws():
-            if raw is ABSENT:
-                yield ABSENT
-            else:
-                text = bytes(raw)
-                yield python(raw) if text[:1] in b'"n' else raw
+        raws = self.raws()
+        values = pythons(raws) if self._values is None else self._values
+        return iter(
+            [
+                value if value is None or type(value) is str else raw
+                for value, raw in zip(values, raws, strict=True)
+            ]
+        )
