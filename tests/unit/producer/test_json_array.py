@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmaas.broker_config.errors import DataError
@@ -38,6 +38,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(st.lists(values), st.integers(1, 50), st.sampled_from([None, 2]), st.booleans())
 def test_items_are_those_of_the_whole(
     given: list[Any], at_once: int, indent: int | None, escaped: bool
