@@ -1,8 +1,8 @@
 """A process beside the worker, for packs that may have ended one: it can be lost.
 
 A pack that comes back from the broker may be why it did. Its body is decoded in the child, and run
-there, whole first; when that ends the child, or takes too long, item by item. What the child was at
-when it ended, an item or the decoding, is done once more: the first time it may have been the
+there part by part; a part that ends the child, or takes too long, item by item. What the child was
+at when it ended, an item or the decoding, is done once more: the first time it may have been the
 kernel, for which the child is the first to go when memory is short, or an operator. So what ends
 processes costs its own items an error, and their neighbours nothing.
 
@@ -18,7 +18,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
@@ -43,20 +43,25 @@ from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 
-#: The part of `pack_timeout` that a pack is run whole for. One that takes longer is not at fault
-#: for that: item by item, each may take all of it.
-WHOLE: Final = 0.25
+#: Items that are run together: so few that a busy machine has done them in time, too.
+PART: Final = 32
+#: The share of `pack_timeout` that a part may take. Its items are not at fault for taking longer:
+#: item by item, each may take all of it.
+SHARE: Final = 0.25
 #: Seconds for the child to load the models.
 START_TIMEOUT: Final = 60.0
 #: Seconds for a child whose pipe is closed to have ended.
 END_TIMEOUT: Final = 5.0
 
 
-#: What the child is at, before the items that it runs one by one: those have the places from 0.
+#: What the child is at: the decoding, or the item at a place and, by a number of its own, the part
+#: that begins there.
 _READING: Final = 0
-_WHOLE: Final = 1
-_ALONE: Final = 2
-_ITEMS: Final = 3
+
+
+def _step(places: Sequence[int]) -> int:
+    """The number of these items."""
+    return 1 + 2 * places[0] + (len(places) > 1)
 
 
 class _Task(msgspec.Struct):
@@ -64,19 +69,21 @@ class _Task(msgspec.Struct):
 
     body: bytes
     content_type: str | None
-    #: Only decode; run the items together; each for itself but those at these places; or just the
-    #: one at this place.
-    action: Literal["read", "whole", "each", "one"]
-    places: list[int] = []
+    #: Only decode; run the items; or just the one at `place`.
+    action: Literal["read", "run", "one"]
+    place: int = 0
+    #: Where the parts begin that are run item by item, and the items that are not run.
+    suspects: list[int] = []
+    without: list[int] = []
 
 
 class _Outcome(msgspec.Struct):
-    """What came of a task: the pack, and the replies to it, or to each item that was run."""
+    """What came of a task: the pack, and the replies to some of its items each, with their places."""
 
     request: Request | None
     faults: dict[int, ItemError]
     error: ItemError | None
-    replies: list[Reply] = []
+    replies: list[tuple[list[int], Reply]] = []
 
 
 _outcomes: Final = msgspec.msgpack.Decoder(_Outcome)
@@ -86,17 +93,22 @@ _tasks: Final = msgspec.msgpack.Decoder(_Task)
 class _Ended(Exception):
     """The child is gone: why, as the error of what it was at, and what that was."""
 
-    def __init__(self, error: ItemError, place: int) -> None:
+    def __init__(self, error: ItemError, step: int) -> None:
         super().__init__(str(error))
         self.error = error
-        self.place = place
+        self.step = step
 
     @property
     def item(self) -> int | None:
-        """The place of the item that it was at; None when it was at several, or at none."""
-        if self.place == _ALONE:
-            return 0
-        return self.place - _ITEMS if self.place >= _ITEMS else None
+        """The place of the item that it was at; None when it was at several."""
+        place, several = divmod(self.step - 1, 2)
+        return None if several else place
+
+    @property
+    def part(self) -> int:
+        """The place where the part begins that it was at."""
+        place, _ = divmod(self.step - 1, 2)
+        return place // PART * PART
 
 
 class _NotStarted(Exception):
@@ -127,7 +139,7 @@ class Apart:
         if pack.error is not None:  # refused at sight
             return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._whole(_Task(body, content_type, "whole"))
+            return self._run(_Task(body, content_type, "run"))
         except _NotStarted as error:  # it may start at the next try
             pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -135,49 +147,38 @@ class Apart:
         assert pack.error is not None
         return pack, failed_reply(pack, pack.error, self._worker)
 
-    def _whole(self, task: _Task) -> tuple[Pack, Reply]:
-        """Item by item when that ends the child. Raises _Ended when it cannot even be decoded."""
-        try:
-            outcome = self._decoded(task)
-        except _Ended as ended:
-            if ended.place == _READING:
-                raise
-            return self._each(task, ended)
-        pack = _pack(outcome, len(task.body))
-        if pack.error is not None:
-            return pack, failed_reply(pack, pack.error, self._worker)
-        return pack, outcome.replies[0]
-
-    def _each(self, task: _Task, ended: _Ended) -> tuple[Pack, Reply]:
-        """Item by item; the others anew after each one over which the child has ended."""
+    def _run(self, task: _Task) -> tuple[Pack, Reply]:
+        """Anew each time the child has ended. Raises _Ended when it cannot even be decoded."""
         answered: dict[int, Reply] = {}
         guilty: dict[int, ItemError] = {}
         while True:
-            if (place := ended.item) is not None:
+            try:
+                outcome = self._decoded(task)
+                break
+            except _Ended as ended:
+                if ended.step == _READING:
+                    raise
+                if (place := ended.item) is None:
+                    task.suspects.append(ended.part)
+                    continue
                 try:
                     answered[place] = self._again(task, place, ended)
                 except _Ended as again:
                     guilty[place] = again.error
-            done = sorted([*answered, *guilty])
-            try:
-                outcome = self._decoded(_Task(task.body, task.content_type, "each", done))
-                break
-            except _Ended as again:
-                if again.place == _READING:
-                    raise
-                ended = again
-        assert outcome.request is not None, "it could be decoded before"
-        left = [place for place in range(len(outcome.request.items)) if place not in done]
-        answered |= zip(left, outcome.replies, strict=True)
-        reply = _joined(outcome.request, answered, guilty, self._worker)
-        return _pack(outcome, len(task.body)), reply
+                task.without.append(place)
+        pack = _pack(outcome, len(task.body))
+        if pack.request is None:
+            assert pack.error is not None
+            return pack, failed_reply(pack, pack.error, self._worker)
+        replies = [*outcome.replies, *(([place], reply) for place, reply in answered.items())]
+        return pack, _joined(pack.request, replies, guilty, self._worker)
 
     def _again(self, task: _Task, place: int, ended: _Ended) -> Reply:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
-        alone = _Task(task.body, task.content_type, "one", [place])
-        return self._decoded(alone).replies[0]
+        ((_, reply),) = self._decoded(_Task(task.body, task.content_type, "one", place)).replies
+        return reply
 
     def read(self, body: bytes, content_type: str | None) -> Pack:
         """The pack of this body, which is only decoded."""
@@ -193,7 +194,7 @@ class Apart:
         try:
             return self._ask(task)
         except _Ended as ended:
-            if ended.place != _READING or ended.error.code == Code.TIME_LIMIT:
+            if ended.step != _READING or ended.error.code == Code.TIME_LIMIT:
                 raise
         return self._ask(task)
 
@@ -215,27 +216,28 @@ class Apart:
                 code=Code.POISON,
                 message=f"it ended the process that ran it: {self._how_it_ended()}",
             )
-            place, _ = self._progress.now()
-            raise _ended(fault, place, len(task.body)) from error
+            step, _ = self._progress.now()
+            raise _ended(fault, step, len(task.body)) from error
 
     def _await_outcome(self, connection: Connection, size: int) -> None:
         """Returns when it has come. Raises _Ended when one step takes too long."""
         left = self._limit(_READING)
         while not connection.poll(max(left, 0)):
-            place, seconds = self._progress.now()
-            limit = self._limit(place)
+            step, seconds = self._progress.now()
+            limit = self._limit(step)
             if left <= 0 and seconds >= limit:
                 self.close()
                 fault = ItemError(
                     code=Code.TIME_LIMIT,
                     message=f"it ran longer than {limit:g} s (setting pack_timeout)",
                 )
-                raise _ended(fault, place, size)
+                raise _ended(fault, step, size)
             left = limit - seconds
 
-    def _limit(self, place: int) -> float:
+    def _limit(self, step: int) -> float:
         """Seconds for what the child is at."""
-        return self._settings.pack_timeout * (WHOLE if place == _WHOLE else 1)
+        _, several = divmod(step - 1, 2)
+        return self._settings.pack_timeout * (SHARE if step != _READING and several else 1)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -285,18 +287,18 @@ class Apart:
 
 
 class _Progress:
-    """Which request the child is at, and since when: in one word, so that both belong together."""
+    """What the child is at, and since when: in one word, so that both belong together."""
 
-    _BITS: Final = 40  # of the milliseconds; the others have the place
+    _BITS: Final = 40  # of the milliseconds; the others have the step
 
     def __init__(self) -> None:
         self._shared = RawValue(ctypes.c_uint64)
 
-    def begin(self, place: int) -> None:
-        self._shared.value = place << self._BITS | self._clock()
+    def begin(self, step: int) -> None:
+        self._shared.value = step << self._BITS | self._clock()
 
     def now(self) -> tuple[int, float]:
-        """The place, and for how many seconds the child has been there."""
+        """The step, and for how many seconds the child has been at it."""
         value = self._shared.value
         began = value & ((1 << self._BITS) - 1)
         return value >> self._BITS, (self._clock() - began) / 1000
@@ -307,17 +309,20 @@ class _Progress:
         return int(time.monotonic() * 1000)
 
 
-def _ended(error: ItemError, place: int, size: int) -> _Ended:
+def _ended(error: ItemError, step: int, size: int) -> _Ended:
     """It is logged too."""
-    steps = {_READING: "decoding", _WHOLE: "whole", _ALONE: "item 1"}
+    ended = _Ended(error, step)
+    place = (
+        f"item {ended.item + 1}" if ended.item is not None else f"items from {ended.part + 1} on"
+    )
     log.warning(
         "a pack of %d bytes run apart, %s: %s",
         size,
-        steps.get(place, f"item {place - _ITEMS + 1}"),
+        "decoding" if step == _READING else place,
         error,
         extra={"action": "apart_ended", "code": error.code},
     )
-    return _Ended(error, place)
+    return ended
 
 
 def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
@@ -341,20 +346,27 @@ def _refused(error: ItemError, size: int) -> Pack:
 
 
 def _joined(
-    request: Request, replies: Mapping[int, Reply], guilty: Mapping[int, ItemError], worker: str
+    request: Request,
+    replies: Iterable[tuple[Sequence[int], Reply]],
+    guilty: Mapping[int, ItemError],
+    worker: str,
 ) -> Reply:
-    """One reply of those to single items, and the errors of the others, by place."""
-    failed = {
+    """One reply of those to items at their places, and the errors of the others."""
+    results = {
         place: Result(id=request.items[place].id, error=error) for place, error in guilty.items()
     }
-    answered = {place: reply.results[0] for place, reply in replies.items()}
-    results = failed | answered
-    versions = [reply.version for reply in replies.values() if reply.version]
+    version: str | None = None
+    refusal: ItemError | None = None
+    for places, reply in replies:
+        results |= zip(places, reply.results, strict=True)
+        version = reply.version or version
+        refusal = reply.error or refusal
     return Reply(
         model=request.model,
-        version=versions[0] if versions else None,
+        version=version,
         worker=worker,
         results=[results[place] for place in range(len(request.items))],
+        error=refusal,
     )
 
 
@@ -389,27 +401,35 @@ def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
     # What is known to be wrong is not sent: it may be a text that nothing can carry.
     pack.request = request = _with_faults(pack.request, pack.faults)
     outcome = _Outcome(request, pack.faults, None)
-    if task.action == "whole":
-        progress.begin(_WHOLE if len(request.items) > 1 else _ALONE)
-        outcome.replies = answerer.answer([pack])
-    elif task.action != "read":
-        for place in _chosen(task, len(request.items)):
-            progress.begin(_ITEMS + place)
-            outcome.replies += answerer.answer([_of_one(pack, place)])
+    for places in _units(task, len(request.items)):
+        progress.begin(_step(places))
+        (reply,) = answerer.answer([_part(pack, places)])
+        outcome.replies.append((places, reply))
     return outcome
 
 
-def _chosen(task: _Task, items: int) -> Sequence[int]:
+def _units(task: _Task, items: int) -> Iterator[list[int]]:
+    """The places of the items that are run, of those that are run together each time."""
     if task.action == "one":
-        return task.places
-    return [place for place in range(items) if place not in set(task.places)]
+        yield [task.place]
+    if task.action != "run":
+        return
+    for start in range(0, items, PART):
+        end = min(start + PART, items)
+        part = [place for place in range(start, end) if place not in task.without]
+        if start in task.suspects:
+            yield from ([place] for place in part)
+        elif part:
+            yield part
 
 
-def _of_one(pack: Pack, place: int) -> Pack:
+def _part(pack: Pack, places: Sequence[int]) -> Pack:
+    """The items at these places."""
     assert pack.request is not None
-    request = msgspec.structs.replace(pack.request, items=[pack.request.items[place]])
-    faults = {0: pack.faults[place]} if place in pack.faults else {}
-    return Pack(request, faults, size=pack.size // len(pack))
+    items = [pack.request.items[place] for place in places]
+    faults = {at: pack.faults[place] for at, place in enumerate(places) if place in pack.faults}
+    request = msgspec.structs.replace(pack.request, items=items)
+    return Pack(request, faults, size=pack.size * len(places) // len(pack))
 
 
 def _be_first_to_go() -> None:

@@ -13,7 +13,7 @@ from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WOR
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 from lmaas.broker_config.topology import RETRY_DELAYS
-from lmaas.workers.apart import WHOLE
+from lmaas.workers.apart import SHARE
 
 #: Names of figures by which others find them.
 LOST: Final = "rows lost"
@@ -34,8 +34,8 @@ _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
 #: of these lasts half as long again when Python's lock is held. What memory was refused to is
 #: put off, here once.
 _WAITS: Final = {
-    Poison.SLEEP: (2 + WHOLE) * PACK_TIMEOUT,
-    Poison.HOLD: (2.5 + WHOLE) * PACK_TIMEOUT,
+    Poison.SLEEP: (2 + SHARE) * PACK_TIMEOUT,
+    Poison.HOLD: (2.5 + SHARE) * PACK_TIMEOUT,
     Poison.MEMORY_ERROR: RETRY_DELAYS["5s"] / 1000,
 }
 
