@@ -78,7 +78,7 @@ class _Task(msgspec.Struct):
 
 
 class _Outcome(msgspec.Struct):
-    """What came of a task: the pack, and the replies to some of its items each, with their places."""
+    """What came of a task: the pack, and its replies, each with the places of its items."""
 
     request: Request | None
     faults: dict[int, ItemError]
@@ -312,9 +312,8 @@ class _Progress:
 def _ended(error: ItemError, step: int, size: int) -> _Ended:
     """It is logged too."""
     ended = _Ended(error, step)
-    place = (
-        f"item {ended.item + 1}" if ended.item is not None else f"items from {ended.part + 1} on"
-    )
+    several = f"items from {ended.part + 1} on"
+    place = several if ended.item is None else f"item {ended.item + 1}"
     log.warning(
         "a pack of %d bytes run apart, %s: %s",
         size,
