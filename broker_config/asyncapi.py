@@ -13,6 +13,7 @@ import msgspec
 
 from lmaas.broker_config import messages
 from lmaas.broker_config.messages import (
+    CLOCK,
     JSON,
     MSGPACK,
     REPLY,
@@ -183,6 +184,18 @@ def _reply() -> dict[str, Any]:
         "title": "One result an item",
         "contentType": JSON,
         "correlationId": {"$ref": "#/components/correlationIds/pack"},
+        "headers": {
+            "type": "object",
+            "properties": {
+                CLOCK: {
+                    "type": "integer",
+                    "description": (
+                        "What the worker's clock showed when it sent the reply, in Unix "
+                        "milliseconds. The next deadlines are best told by it."
+                    ),
+                }
+            },
+        },
         "payload": {"$ref": "#/components/schemas/Reply"},
         "bindings": {"amqp": {"messageType": REPLY, **_BINDING}},
         "examples": [{"name": "a label and an error", "payload": _plain(_REPLY_EXAMPLE)}],

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -51,6 +52,16 @@ def harmless_when_gone(action: str) -> Iterator[None]:
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
 
+def check_process(process: int) -> None:
+    """Raises BrokerUnavailable in a child of `os.fork`: the connection is that process's alone."""
+    if process != os.getpid():
+        raise BrokerUnavailable(
+            f"the connection belongs to process {process}, which was forked into this one, "
+            f"{os.getpid()}, after it had connected; make a client in each process, after the "
+            "fork (gunicorn: without --preload, or in the post_fork hook)"
+        )
+
+
 class Session:
     """One connection with one channel, which come back after a loss.
 
@@ -74,8 +85,11 @@ class Session:
         #: Why the connection was lost, or has not come back.
         self._trouble: BaseException | None = None
         self._keeper: asyncio.Task[None] | None = None
+        #: The process that it belongs to.
+        self._process = os.getpid()
 
     async def __aenter__(self) -> Self:
+        self._process = os.getpid()
         try:
             await self._open_patiently()
         except BaseException as error:
@@ -98,7 +112,7 @@ class Session:
 
     @property
     def is_up(self) -> bool:
-        return self._up.is_set()
+        return self._up.is_set() and self._process == os.getpid()
 
     @property
     def trouble(self) -> str | None:
@@ -107,6 +121,7 @@ class Session:
 
     async def channel(self) -> AbstractChannel:
         """The channel; waits while it is away. Raises what keeps it from coming back."""
+        check_process(self._process)
         while self._channel is None:
             if self._keeper is None or self._keeper.done():
                 raise self._failure()

@@ -8,13 +8,14 @@ that cannot be used gets an error of its own; its neighbours go on.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.errors import MessageError, ModelNotFound
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -35,6 +36,8 @@ MAX_TRACESTATE: Final = 512
 MAX_BAGGAGE: Final = 1_024
 #: Seconds that a header may speak of.
 MAX_SECONDS: Final = 1e9
+#: Header of a reply: what the worker's clock showed when it was sent, in Unix milliseconds.
+CLOCK: Final = "lmaas-clock-ms"
 
 
 class Code(StrEnum):
@@ -61,6 +64,24 @@ class Code(StrEnum):
     INTERNAL = "internal"
     #: Not from a worker: a row of a file that could not be read.
     UNREADABLE_ROW = "unreadable_row"
+
+
+def asked(model: object, version: object, top_k: object) -> tuple[str, str | None, int]:
+    """What a caller names, as encoders take it: a StrEnum's member, or NumPy's text or number, too.
+
+    Raises ModelNotFound when the model, MessageError when the version or `top_k` is something else.
+    """
+    if type(model) is str and (version is None or type(version) is str) and type(top_k) is int:
+        return model, version, top_k
+    model, version = plain(model), plain(version)
+    if not isinstance(model, str):
+        raise ModelNotFound(f"no model can have the name {model!r}: it is no text")
+    if version is not None and not isinstance(version, str):
+        raise MessageError(f"version is {version!r}; it must be a text, as {str(version)!r}")
+    try:
+        return model, version, int(operator.index(top_k))  # type: ignore[arg-type]
+    except TypeError:
+        raise MessageError(f"top_k is {top_k!r}; it must be a whole number, 0 or more") from None
 
 
 class _Wire(
@@ -321,15 +342,31 @@ def item_error(item: Item, max_bytes: int) -> ItemError | None:
 
 def text_item(item_id: str, text: object, max_bytes: int) -> Item:
     """An item of whatever a sender has where a text should be; what is no text has an error."""
+    if type(text) is not str:
+        text = plain(text)
     error = text_error(text, max_bytes)
     if error is not None:
         return Item(id=item_id, error=error)
     return Item(id=item_id, text=text)  # type: ignore[arg-type]  # text_error saw that it is str
 
 
+def plain(value: object) -> object:
+    """A `str` where the value is of a subclass (numpy.str_, a StrEnum): encoders take no other.
+
+    The type is asked, as a mock can claim to be an instance of `str`.
+    """
+    kind = type(value)
+    if kind is str or not issubclass(kind, str):
+        return value
+    return str.__str__(value)
+
+
 def text_error(text: object, max_bytes: int) -> ItemError | None:
-    """Why a text cannot be classified, or None. The same words on every way in."""
-    if not isinstance(text, str):
+    """Why a text cannot be classified, or None. The same words on every way in.
+
+    What is of a subclass of `str` has to be made `plain` before.
+    """
+    if type(text) is not str:
         kind = "null" if text is None else type(text).__name__
         return ItemError(code=Code.NOT_TEXT, message=f"expected a text, got {kind}")
     if not text or text.isspace():

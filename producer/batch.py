@@ -34,6 +34,8 @@ from lmaas.broker_config.messages import (
     Item,
     Options,
     Request,
+    asked,
+    plain,
 )
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
@@ -146,9 +148,10 @@ class Jobs:
         At the first one it is tried out meanwhile whether the broker keeps what it gets: see
         `policies`.
         """
+        model, version, top_k = asked(model, version, top_k)
         if self._trial is None:
             self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
-        job = job or uuid.uuid4().hex[:12]
+        job = str(plain(job)) if job else uuid.uuid4().hex[:12]
         queue = await self._claim(job)
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
         try:

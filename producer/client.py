@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
+import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sized
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from lmaas.broker_config import metrics
+from lmaas.broker_config.connection import check_process
 from lmaas.broker_config.errors import (
     BrokerUnavailable,
     ItemFailed,
@@ -30,6 +33,7 @@ from lmaas.broker_config.messages import (
     Reply,
     Request,
     Result,
+    asked,
     text_item,
 )
 from lmaas.broker_config.settings import Settings
@@ -49,25 +53,46 @@ class Client:
 
     >>> async with Client() as client:
     ...     result = await client.classify("sentiment", "What a film!")
+
+    Without `async with` there are `open` and `close`. It belongs to the event loop and to the
+    process in which it was opened: in a child of `os.fork` every call raises BrokerUnavailable.
     """
 
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         """Settings as a value, or single ones by name: `Client(broker_url=...)`."""
         self.settings = settings or Settings.load(**arguments)
         self.id = uuid.uuid4().hex
-        self._stack = contextlib.AsyncExitStack()
+        #: None while it is not open.
+        self._stack: contextlib.AsyncExitStack | None = None
+        self._process = 0
 
-    async def __aenter__(self) -> Self:
-        """Raises BrokerUnavailable or BrokerRefused."""
+    async def open(self) -> None:
+        """Connect; nothing, when it is open. Raises BrokerUnavailable or BrokerRefused."""
+        if self._stack is not None:
+            check_process(self._process)
+            return
         async with contextlib.AsyncExitStack() as stack:
-            self._replies = Replies(self.settings, self.id)
-            self._publisher = PackPublisher(self.settings, f"client {self.id} publish")
+            self._publisher, self._replies = self._ends()
             await stack.enter_async_context(self._publisher)
             await stack.enter_async_context(self._replies.session)
             stack.push_async_callback(self._replies.close)
             self._linger = Linger(self.settings, self._send, self._why_silent)
             stack.push_async_callback(self._linger.close)
+            self._process = os.getpid()
             self._stack = stack.pop_all()
+
+    async def close(self) -> None:
+        """Who still waits for an answer gets BrokerUnavailable. It may be opened again.
+
+        In a child of `os.fork` it leaves the connection alone, which is the parent's.
+        """
+        stack, self._stack = self._stack, None
+        if stack is not None and self._process == os.getpid():
+            await stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Raises BrokerUnavailable or BrokerRefused."""
+        await self.open()
         return self
 
     async def __aexit__(
@@ -76,20 +101,26 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._stack.aclose()
+        await self.close()
 
     @property
     def is_ready(self) -> bool:
         """Whether its connections are up; for the readiness of a service that uses it."""
-        return self._is_entered and self._publisher.is_up and self._replies.session.is_up
+        is_open = self._stack is not None
+        return is_open and self._publisher.is_up and self._replies.session.is_up
 
-    @property
-    def _is_entered(self) -> bool:
-        return hasattr(self, "_linger")
+    def _ends(self) -> tuple[PackPublisher, Replies]:
+        """Where packs go in and where replies come out; `lmaas.testing` has others."""
+        publisher = PackPublisher(self.settings, f"client {self.id} publish")
+        return publisher, Replies(self.settings, self.id)
 
-    def _check_entered(self) -> None:
-        if not self._is_entered:
-            raise BrokerUnavailable("the client is not connected; use `async with Client() as ...`")
+    def _check_open(self) -> None:
+        if self._stack is None:
+            state = "was closed" if self._process else "is not connected"
+            raise BrokerUnavailable(
+                f"the client {state}; use `async with Client() as ...`, or `await client.open()`"
+            )
+        check_process(self._process)
 
     async def classify(
         self,
@@ -107,7 +138,8 @@ class Client:
         a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, Busy when too many
         wait already, BrokerError.
         """
-        self._check_entered()
+        self._check_open()
+        model, version, top_k = asked(model, version, top_k)
         limit = self._patience(timeout)
         item = text_item("0", text, self.settings.max_item_bytes)
         if item.error is not None:
@@ -131,8 +163,9 @@ class Client:
         `ordered=False` as they are completed. `timeout` is the longest time without any answer.
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
-
-        self._check_entered()
+        self._check_open()
+        model, version, top_k = asked(model, version, top_k)
+        patience = self._patience(timeout)
         ranking = Remaining(
             functools.partial(self._publisher.seconds, model),
             len(texts) if isinstance(texts, Sized) else None,
@@ -143,7 +176,7 @@ class Client:
                 model=model, version=version, items=items, options=Options(top_k=top_k)
             )
             headers = Headers(remaining=ranking.next(items))
-            return await self._exchange(request, self._patience(timeout), headers, wait=True)
+            return await self._exchange(request, patience, headers, wait=True)
 
         async with (
             contextlib.aclosing(packs(texts, self.settings)) as source,
@@ -162,7 +195,7 @@ class Client:
         pack of this client. A full one is waited for as long. Raises ModelNotFound, ModelDamaged,
         TimeLimitExceeded, BrokerError.
         """
-        self._check_entered()
+        self._check_open()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
     def of_file(self, file: uuid.UUID) -> FileClient:
@@ -171,16 +204,24 @@ class Client:
 
     async def workers(self, model: str) -> int:
         """How many workers serve the model at this moment. Raises BrokerUnavailable."""
-        self._check_entered()
+        self._check_open()
         return await self._publisher.consumers(model)
 
     def _patience(self, timeout: float | None) -> float:
-        return self.settings.timeout if timeout is None else timeout
+        seconds = self.settings.timeout if timeout is None else float(timeout)
+        if math.isnan(seconds):
+            raise ValueError("timeout is not a number of seconds: nan")
+        return seconds
 
     async def _send(self, request: Request, seconds: float) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""
-        deadline = int((time.time() + seconds) * 1000)
-        return await self._exchange(request, seconds, Headers(deadline_ms=deadline))
+        deadline = self._replies.clocks.deadline_ms(time.time(), seconds)
+        reply = await self._exchange(request, seconds, Headers(deadline_ms=deadline))
+        if _is_late(reply):
+            # They have not given up: the worker's clock is another one. What it shows is known from
+            # now on; as another worker's may differ again, this time there is no deadline.
+            reply = await self._exchange(request, seconds, Headers())
+        return reply
 
     async def _exchange(
         self,
@@ -254,6 +295,12 @@ class FileClient:
         name = uuid.uuid5(self._file, request.items[0].id)
         patience = client.settings.timeout
         return await client._exchange(request, patience, Headers(), wait=True, name=name)
+
+
+def _is_late(reply: Reply) -> bool:
+    """Whether a worker found that the deadline of the pack, and so of each item, has passed."""
+    error = reply.results[0].error if reply.results else None
+    return error is not None and error.code == Code.DEADLINE_EXCEEDED
 
 
 def _or_raise(result: Result, errors: Errors) -> Result:

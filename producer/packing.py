@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Final
 
-from lmaas.broker_config.messages import Code, Item, ItemError, text_item
+from lmaas.broker_config.messages import Code, Item, ItemError, plain, text_item
 from lmaas.broker_config.settings import Settings
 
 #: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
@@ -55,7 +55,7 @@ class _Cutter:
 
     def add(self, entry: Entry) -> list[Item]:
         """The pack that is full with this entry; empty when there is still room."""
-        item = entry if isinstance(entry, Item) else self._item(entry)
+        item = self._checked(entry) if isinstance(entry, Item) else self._item(entry)
         self._place += 1
         self._items.append(item)
         self._bytes += len(item.text or "")
@@ -68,15 +68,27 @@ class _Cutter:
     def _item(self, entry: Entry) -> Item:
         is_pair = isinstance(entry, tuple) and len(entry) == 2
         item_id, text = entry if is_pair else (self._place, entry)
-        name = str(item_id)
+        name = _name(item_id)
         readable = name.encode("utf-8", "backslashreplace").decode()
         if readable != name:
             return Item(id=readable, error=_BAD_ID)
         return text_item(name, text, self._settings.max_item_bytes)
 
+    def _checked(self, item: Item) -> Item:
+        """An item that somebody made, which nothing has looked into."""
+        if item.error is None and item.data is None and item.tensor is None:
+            return self._item((item.id, item.text))
+        return item
+
     def rest(self) -> list[Item]:
         items, self._items, self._bytes = self._items, [], 0
         return items
+
+
+def _name(item_id: object) -> str:
+    """The id as a `str`, of a subclass too, whose own conversion may give something else."""
+    name = plain(item_id)
+    return name if isinstance(name, str) else str.__str__(str(name))
 
 
 _BAD_ID: Final = ItemError(code=Code.INVALID_ITEM, message="the id is not valid UTF-8")

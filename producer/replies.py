@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+import time
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.errors import BrokerUnavailable, MessageError
-from lmaas.broker_config.messages import Reply, decode_reply
+from lmaas.broker_config.messages import CLOCK, Reply, decode_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import client_results, declare
+from lmaas.producer.clocks import Clocks
 
 log = logging.getLogger(__name__)
 
 #: Seconds; a quorum queue waits 5 s for a node that is gone before it is deleted without it.
 DELETE_TIMEOUT: Final = 10.0
+
+
+_NOBODY: Final = (None, 0.0)
 
 
 class Replies:
@@ -30,9 +36,11 @@ class Replies:
     def __init__(self, settings: Settings, client: str) -> None:
         self.queue_name = settings.names.client_results(client)
         self._topology = client_results(settings.names, client, settings.queue_type)
-        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        #: The call that waits for a reply, and when it began, in Unix seconds.
+        self._waiting: dict[str, tuple[asyncio.Future[Reply], float]] = {}
         self._queue: AbstractQueue | None = None
         self._tag = ""
+        self.clocks = Clocks(settings.clock_skew)
         #: When anything came last, on the event loop's clock.
         self.last_arrival = asyncio.get_running_loop().time()
         self.session = Session(settings, f"client {client} replies", self._prepare)
@@ -45,7 +53,7 @@ class Replies:
     def expect(self, correlation_id: str) -> asyncio.Future[Reply]:
         """A future of the reply to a pack that is about to be published."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation_id] = future
+        self._waiting[correlation_id] = future, time.time()
         return future
 
     def expects(self, correlation_id: str) -> bool:
@@ -55,20 +63,34 @@ class Replies:
     def forget(self, correlation_id: str) -> None:
         self._waiting.pop(correlation_id, None)
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    def take(
+        self,
+        correlation_id: str | None,
+        body: bytes,
+        content_type: str | None,
+        headers: Mapping[str, Any],
+    ) -> None:
+        """A reply has come."""
         self.last_arrival = asyncio.get_running_loop().time()
-        waiting = self._waiting.pop(message.correlation_id or "", None)
-        if waiting is not None and not waiting.done():
-            try:
-                waiting.set_result(decode_reply(message.body, message.content_type))
-            except MessageError as error:
-                waiting.set_exception(error)
+        waiting, sent = self._waiting.pop(correlation_id or "", _NOBODY)
+        if waiting is None or waiting.done():
+            return
+        try:
+            reply = decode_reply(body, content_type)
+        except MessageError as error:
+            waiting.set_exception(error)
+        else:
+            self.clocks.heard(headers.get(CLOCK), sent, time.time(), reply.worker)
+            waiting.set_result(reply)
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        self.take(message.correlation_id, message.body, message.content_type, message.headers)
         with harmless_when_gone("ack"):
             await message.ack()
 
     async def close(self) -> None:
         """Tell those who wait, and remove the queue; without a connection it expires by itself."""
-        for waiting in self._waiting.values():
+        for waiting, _ in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(BrokerUnavailable("the client was closed"))
                 waiting.exception()  # it counts as seen: its caller may fail for another reason

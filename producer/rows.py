@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_error
+from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.tables import Answers, Chunk
 from lmaas.producer.tables.chunks import ranking
@@ -21,14 +21,16 @@ def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[i
         if fault := chunk.faults.get(position):
             errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
             continue
-        if error := text_error(text, settings.max_item_bytes):
-            errors[position] = _told(error)
+        item = text_item(str(chunk.start + position), text, settings.max_item_bytes)
+        if item.error is not None:
+            errors[position] = _told(item.error)
             continue
-        if items and (len(items) >= settings.pack_items or size + len(text) > settings.pack_bytes):
+        length = len(item.text or "")
+        if items and (len(items) >= settings.pack_items or size + length > settings.pack_bytes):
             packs.append(items)
             items, size = [], 0
-        items.append(Item(id=str(chunk.start + position), text=text))
-        size += len(text)
+        items.append(item)
+        size += length
     return ([*packs, items] if items else packs), errors
 
 

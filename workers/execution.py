@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from lmaas.broker_config import tracing
@@ -179,12 +180,12 @@ class Execution:
                 "deadline passed",
                 extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
             )
-            self._settle(self._expire(delivery, replier))
+            self._settle(self._expire(delivery, deadline, replier))
         else:
             return False
         return True
 
-    async def _expire(self, delivery: Delivery, replier: Replier) -> None:
+    async def _expire(self, delivery: Delivery, deadline_ms: int, replier: Replier) -> None:
         """Each of its items has the error, so that they have to be known."""
         if not delivery.pack.is_read:
             loop = asyncio.get_running_loop()
@@ -194,8 +195,7 @@ class Execution:
                 )
             else:
                 await loop.run_in_executor(self._executor, self._read, delivery)
-        fault = ItemError(code=Code.DEADLINE_EXCEEDED, message="its deadline passed in the queue")
-        reply = failed_reply(delivery.pack, fault, self._worker)
+        reply = failed_reply(delivery.pack, _late(deadline_ms), self._worker)
         await replier.finish(delivery, Answer.of(delivery, reply))
 
     def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
@@ -250,6 +250,19 @@ class Execution:
 
 def _body(delivery: Delivery) -> tuple[bytes, str | None]:
     return delivery.message.body, delivery.message.content_type
+
+
+def _late(deadline_ms: int) -> ItemError:
+    """Whoever set the deadline, and still waits, has another clock."""
+    # It has passed, so that it is in a year that there is.
+    deadline, now = datetime.fromtimestamp(deadline_ms / 1000, UTC), datetime.now(UTC)
+    return ItemError(
+        code=Code.DEADLINE_EXCEEDED,
+        message=(
+            f"its deadline passed in the queue: {deadline:%F %T} UTC, and this worker's clock "
+            f"shows {now:%F %T}; if it was sent just now, the sender's clock is wrong, or ours"
+        ),
+    )
 
 
 def _begin(deliveries: Sequence[Delivery]) -> None:

@@ -23,6 +23,7 @@ from lmaas.broker_config.copies import copied
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
 from lmaas.broker_config.letters import letter_id
 from lmaas.broker_config.messages import (
+    CLOCK,
     JSON,
     MSGPACK,
     REPLY,
@@ -224,7 +225,8 @@ class Replier:
             correlation_id=delivery.message.correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
             type=REPLY,
-            headers={name: table[name] for name in ECHOED if name in table},
+            headers={name: table[name] for name in ECHOED if name in table}
+            | {CLOCK: int(time.time() * 1000)},
         )
         began = time.monotonic()
         try:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import math
 import random
 import re
 import tarfile
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
+import numpy as np
 import pytest
 
 from lmaas.broker_config.errors import (
@@ -25,6 +30,7 @@ from lmaas.broker_config.errors import (
 )
 from lmaas.broker_config.messages import Code, Item, Request
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.workers.pool import Pool
 from lmaas.workers.repository import Repository
@@ -120,6 +126,56 @@ async def test_what_is_no_text_is_one_result_among_many(client: Client) -> None:
     assert [result.label for result in results[::2]] == ["positive"] * len(NO_TEXTS)
     found = [result.error and result.error.code for result in results[1::2]]
     assert found == [code for _, code in NO_TEXTS]
+
+
+class Text(str):
+    """As other libraries have texts; what it says of itself is not what it is."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+    def __len__(self) -> int:
+        raise AssertionError
+
+
+class Name(enum.StrEnum):
+    SENTIMENT = "sentiment"
+    GOOD = GOOD
+    FIRST = "1"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_subclasses_of_str_are_texts_names_and_ids(client: Client, jobs: Jobs) -> None:
+    given = [GOOD, Text(GOOD), Name.GOOD, np.str_(GOOD), np.array([GOOD])[0]]
+    calls = [client.classify("sentiment", text) for text in given]
+    calls.append(client.classify(Name.SENTIMENT, GOOD, version=Name.FIRST, top_k=np.int64(1)))
+    assert {result.label for result in await asyncio.gather(*calls)} == {"positive"}
+    pairs = [(text, text) for text in given]
+    results = [r async for r in client.classify_many(np.str_("sentiment"), pairs)]
+    assert [(r.id, r.label) for r in results] == [(GOOD, "positive")] * len(given)
+    entry = await jobs.submit(Name.SENTIMENT, pairs, version=np.str_("1"))
+    found = [r async for chunk in jobs.results(entry.job) for r in chunk.reply.results]
+    assert [(r.id, r.label) for r in found] == [(GOOD, "positive")] * len(given)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_odd_arguments_harm_nobody_whose_call_shares_the_pack(client: Client) -> None:
+    odd: list[Any] = [{"top_k": 2.0}, {"timeout": "soon"}, {"version": 1}, {"timeout": math.nan}]
+    await client.classify("sentiment", GOOD)
+    calls = [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
+    usual = {"top_k": 2, "timeout": 10}
+    calls += [client.classify("sentiment", GOOD, **(usual | arguments)) for arguments in odd]
+    calls.append(client.classify("sentiment", Mock(spec=str), top_k=2, timeout=10))
+    calls.append(client.classify("sentiment", GOOD, top_k=2, timeout=Decimal(10)))  # type: ignore[arg-type]
+    calls += [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    kinds = [type(result).__name__ for result in results]
+    assert kinds[5:10] == ["MessageError", "ValueError", "MessageError", "ValueError", "ItemFailed"]
+    assert {*kinds[:5], *kinds[10:]} == {"Result"}
+    with pytest.raises(ModelNotFound, match="no model can have the name 7"):
+        await client.classify(7, GOOD)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("worker")

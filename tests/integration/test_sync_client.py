@@ -121,12 +121,47 @@ def test_a_client_may_be_entered_again(settings: Settings) -> None:
         client.classify("sentiment", GOOD)
 
 
-def test_one_that_was_never_entered_leaves_nothing_and_says_so(settings: Settings) -> None:
+@pytest.mark.usefixtures("worker")
+async def test_without_with_the_first_call_connects(settings: Settings) -> None:
+    """As in a notebook's cells, beside a loop that runs."""
     client = SyncClient(settings)
-    with pytest.raises(BrokerUnavailable, match="use it inside `with`"):
+    assert not client.is_ready
+    assert next(client.classify_many("sentiment", [GOOD])).label == "positive"
+    assert client.classify("sentiment", GOOD).label == "positive"
+    assert client.is_ready
+    client.open()  # it is
+    assert len(client_threads()) == 1
+    client.close()
+    client.close()
+    assert client_threads() == []
+    assert not client.is_ready
+    with pytest.raises(BrokerUnavailable, match=r"closed; `open\(\)` connects it again"):
         client.classify("sentiment", GOOD)
-    with pytest.raises(BrokerUnavailable, match="use it inside `with`"):
+    with pytest.raises(BrokerUnavailable, match="closed"):
         next(client.classify_many("sentiment", [GOOD]))
+    client.open()
+    assert client.classify("sentiment", GOOD).label == "positive"
+    client.close()
+
+
+@pytest.mark.usefixtures("worker")
+def test_first_calls_at_the_same_time_connect_once(settings: Settings) -> None:
+    client = SyncClient(settings)
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(client.classify, ["sentiment"] * 8, [GOOD] * 8))
+    assert {result.label for result in results} == {"positive"}
+    assert len(client_threads()) == 1
+    client.close()
+
+
+def test_a_first_call_that_finds_no_broker_leaves_nothing(settings: Settings) -> None:
+    client = SyncClient(
+        msgspec.structs.replace(settings, broker_url="amqp://127.0.0.1:1/", connect_timeout=0.3)
+    )
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable, match="no broker at"):
+            client.classify("sentiment", GOOD)
+        assert client_threads() == []
 
 
 def test_no_thread_is_left_when_there_is_no_broker(settings: Settings) -> None:

@@ -21,7 +21,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import JSON, MSGPACK, Code, Item, Result
+from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Code, Item, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.producer.client import Client
@@ -136,7 +136,9 @@ async def test_headers_that_a_caller_follows_come_back(foreign: Foreign) -> None
     sent = {"traceparent": trace, "lmaas-job": "night", "lmaas-chunk": 3, "other": "x"}
     await foreign.send(request(GOOD), headers=sent)
     message, _ = await foreign.reply()
+    clock = message.headers.pop(CLOCK)
     assert message.headers == {"traceparent": trace, "lmaas-job": "night", "lmaas-chunk": 3}
+    assert clock / 1000 == pytest.approx(time.time(), abs=LIMIT)
 
 
 @pytest.mark.parametrize(

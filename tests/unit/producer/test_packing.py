@@ -162,3 +162,45 @@ async def test_closing_early_stops_the_reading() -> None:
         await found.aclose()
     assert read <= 3 * SMALL.pack_items
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Odd(str):
+    """Encoders do not take it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise AssertionError
+
+
+class Told:
+    def __str__(self) -> str:
+        return Odd("an id")
+
+
+async def test_whatever_comes_in_encoders_take_it() -> None:
+    class Blob(bytes):
+        __slots__ = ()
+
+    entries = [
+        Odd("a"),
+        (Odd("id"), Odd("b")),
+        (Told(), "c"),
+        Blob(b"x"),
+        7,
+        Item(id=Odd("i"), text=Odd("d")),
+        Item(id=7, text="e"),  # type: ignore[arg-type]
+        Item(id="u", text="\ud800"),
+        Item(id="n"),
+    ]
+    found = [item for pack in await packed(entries) for item in pack]
+    encode(Request(model="m", items=found))
+    codes = {item.id: item.error.code for item in found if item.error}
+    assert codes == {
+        "3": Code.NOT_TEXT,
+        "4": Code.NOT_TEXT,
+        "u": Code.INVALID_UTF8,
+        "n": Code.NOT_TEXT,
+    }
+    assert [item.text for item in found if item.text] == ["a", "b", "c", "d", "e"]
+    assert [item.id for item in found] == ["0", "id", "an id", "3", "4", "i", "7", "u", "n"]
