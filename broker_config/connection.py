@@ -56,9 +56,9 @@ def check_process(process: int) -> None:
     """Raises BrokerUnavailable in a child of `os.fork`: the connection is that process's alone."""
     if process != os.getpid():
         raise BrokerUnavailable(
-            f"the connection belongs to process {process}, which was forked into this one, "
-            f"{os.getpid()}, after it had connected; make a client in each process, after the "
-            "fork (gunicorn: without --preload, or in the post_fork hook)"
+            f"the connection belongs to process {process}; this one, {os.getpid()}, was forked "
+            "from it after it had connected. Make a client in each process, after the fork "
+            "(gunicorn: without --preload, or in the post_fork hook)"
         )
 
 

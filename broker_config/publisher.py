@@ -186,16 +186,19 @@ class Publisher(Session):
         return False
 
     def _check_size(self, message: aio_pika.Message) -> None:
-        assert self._connection is not None
-        assert self._connection.transport is not None
-        properties = self._connection.transport.connection.server_properties
-        limit = self.settings.max_message_bytes or server.largest_message(properties)
+        limit = self.settings.max_message_bytes or self._largest()
         if len(message.body) > limit:
             raise MessageError(
                 f"the message has {len(message.body):,} bytes, and the broker takes {limit:,}: "
                 "make smaller packs (settings pack_items, pack_bytes), or raise max_message_size "
                 "on the broker and LMAAS_MAX_MESSAGE_BYTES here"
             )
+
+    def _largest(self) -> int:
+        """Bytes of a message that the broker takes, if nobody has set it otherwise there."""
+        assert self._connection is not None
+        assert self._connection.transport is not None
+        return server.largest_message(self._connection.transport.connection.server_properties)
 
 
 def _hung_up_over(outcome: BaseException) -> bool:

@@ -3,7 +3,9 @@
 The public interface; everything else may change between minor versions.
 """
 
+import importlib
 import importlib.metadata
+import typing as _typing
 
 from lmaas.broker_config.errors import (
     BrokerError,
@@ -28,23 +30,47 @@ from lmaas.broker_config.errors import (
     Unroutable,
     WorkerStuck,
 )
-from lmaas.broker_config.messages import (
-    Item,
-    ItemError,
-    Options,
-    Reply,
-    Request,
-    Result,
-    Tensor,
-    Timings,
-)
-from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import Names
-from lmaas.producer.answers import Chunk
-from lmaas.producer.batch import Jobs, Progress
-from lmaas.producer.client import Client, FileClient
-from lmaas.producer.journal import JobEntry
-from lmaas.producer.sync import SyncClient
+
+if _typing.TYPE_CHECKING:
+    from lmaas.broker_config.messages import (
+        Item,
+        ItemError,
+        Options,
+        Reply,
+        Request,
+        Result,
+        Tensor,
+        Timings,
+    )
+    from lmaas.broker_config.settings import Settings
+    from lmaas.broker_config.topology import Names
+    from lmaas.producer.answers import Chunk
+    from lmaas.producer.batch import Jobs, Progress
+    from lmaas.producer.client import Client, FileClient
+    from lmaas.producer.journal import JobEntry
+    from lmaas.producer.sync import SyncClient
+
+#: Imported when they are asked for: every run of pytest imports `lmaas.pytest_plugin`, and should
+#: not wait for what it does not use.
+_HOMES = {
+    "Chunk": "lmaas.producer.answers",
+    "Client": "lmaas.producer.client",
+    "FileClient": "lmaas.producer.client",
+    "Item": "lmaas.broker_config.messages",
+    "ItemError": "lmaas.broker_config.messages",
+    "JobEntry": "lmaas.producer.journal",
+    "Jobs": "lmaas.producer.batch",
+    "Names": "lmaas.broker_config.topology",
+    "Options": "lmaas.broker_config.messages",
+    "Progress": "lmaas.producer.batch",
+    "Reply": "lmaas.broker_config.messages",
+    "Request": "lmaas.broker_config.messages",
+    "Result": "lmaas.broker_config.messages",
+    "Settings": "lmaas.broker_config.settings",
+    "SyncClient": "lmaas.producer.sync",
+    "Tensor": "lmaas.broker_config.messages",
+    "Timings": "lmaas.broker_config.messages",
+}
 
 __version__ = importlib.metadata.version("lmaas")
 
@@ -88,3 +114,14 @@ __all__ = [
     "Unroutable",
     "WorkerStuck",
 ]
+
+if not _typing.TYPE_CHECKING:  # a type checker knows all of them
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -35,6 +35,7 @@ from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.answering import Pack, read
 from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.pool import Pool
 from lmaas.workers.replier import Answer
 from lmaas.workers.worker import Worker
 
@@ -82,6 +83,17 @@ async def serving(settings: Settings, worker: Worker | None = None) -> AsyncIter
         worker.stop()
         async with asyncio.timeout(LIMIT):
             await running
+
+
+async def in_process(settings: Settings, texts: list[str]) -> list[tuple[str | None, float | None]]:
+    """Label and score of each text without a queue."""
+    items = [Item(id=str(place), text=text) for place, text in enumerate(texts)]
+    async with Pool(settings, "sentiment") as pool:
+        found = []
+        for start in range(0, len(items), 1_000):
+            reply = await pool.run(Request(model="sentiment", items=items[start : start + 1_000]))
+            found += [(result.label, result.score) for result in reply.results]
+        return found
 
 
 @pytest.fixture

@@ -1,190 +1,30 @@
-"""The client through a real broker: answers, errors, and what is put into the lanes."""
+"""The client through a real broker: what is put into the lanes, connecting (see test_both)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import math
 import random
 import re
 import tarfile
 import time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import msgspec
-import numpy as np
 import pytest
 
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
-    ItemFailed,
     LmaasError,
-    MessageError,
-    ModelNotFound,
-    TimeLimitExceeded,
 )
-from lmaas.broker_config.messages import Code, Item, Request
+from lmaas.broker_config.messages import Code
 from lmaas.broker_config.settings import Settings
-from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from lmaas.workers.pool import Pool
-from lmaas.workers.repository import Repository
-from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, MODELS, depth, serving, until, waiting_packs
+from tests.integration.conftest import depth, in_process, serving, until, waiting_packs
 
-GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
-NO_TEXTS: list[tuple[Any, Code]] = [
-    (None, Code.NOT_TEXT),
-    (7, Code.NOT_TEXT),
-    (b"x", Code.NOT_TEXT),
-    ("", Code.EMPTY_TEXT),
-    ("  \n", Code.EMPTY_TEXT),
-    ("\ud800", Code.INVALID_UTF8),
-    ("x" * (1024 * 1024 + 1), Code.TOO_LARGE),
-]
-
-
-async def in_process(settings: Settings, texts: list[str]) -> list[tuple[str | None, float | None]]:
-    """Label and score of each text without a queue."""
-    items = [Item(id=str(place), text=text) for place, text in enumerate(texts)]
-    async with Pool(settings, "sentiment") as pool:
-        found = []
-        for start in range(0, len(items), 1_000):
-            reply = await pool.run(Request(model="sentiment", items=items[start : start + 1_000]))
-            found += [(result.label, result.score) for result in reply.results]
-        return found
-
-
-async def test_one_text_gets_its_label(client: Client, worker: Worker) -> None:
-    good = await client.classify("sentiment", GOOD)
-    bad = await client.classify("sentiment", BAD)
-    assert (good.label, bad.label) == ("positive", "negative")
-    assert [(r.label, r.score) for r in (good, bad)] == await in_process(
-        worker.settings, [GOOD, BAD]
-    )
-
-
-async def test_many_texts_come_in_order(client: Client, worker: Worker, texts: list[str]) -> None:
-    results = [result async for result in client.classify_many("sentiment", texts)]
-    assert [result.id for result in results] == [str(place) for place in range(len(texts))]
-    assert [(r.label, r.score) for r in results] == await in_process(worker.settings, texts)
-
-
-@pytest.mark.usefixtures("worker")
-async def test_many_texts_come_as_completed(client: Client, texts: list[str]) -> None:
-    results = client.classify_many("sentiment", iter(texts), ordered=False)
-    ids = [result.id async for result in results]
-    assert sorted(ids, key=int) == [str(place) for place in range(len(texts))]
-
-
-@pytest.mark.usefixtures("worker")
-async def test_ids_of_the_caller_come_back(client: Client) -> None:
-    results = client.classify_many("sentiment", [("first", GOOD), (17, BAD)])
-    assert [(r.id, r.label) async for r in results] == [("first", "positive"), ("17", "negative")]
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_source_that_waits_for_its_own_results_is_answered(client: Client) -> None:
-    """As in a chat: nothing of the window or of a pack holds a text back."""
-    answered = asyncio.Semaphore(1)
-
-    async def one_by_one() -> Any:
-        for text in (GOOD, BAD, GOOD):
-            await answered.acquire()
-            yield text
-
-    labels = []
-    async with asyncio.timeout(LIMIT):
-        async for result in client.classify_many("sentiment", one_by_one()):
-            labels.append(result.label)
-            answered.release()
-    assert labels == ["positive", "negative", "positive"]
-
-
-@pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize(("value", "code"), NO_TEXTS)
-async def test_what_is_no_text_is_told_to_a_single_call(
-    client: Client, value: Any, code: Code
-) -> None:
-    result = await client.classify("sentiment", value, errors="return")
-    assert result.error is not None
-    assert result.error.code == code
-    with pytest.raises(ItemFailed) as failure:
-        await client.classify("sentiment", value)
-    assert failure.value.code == code
-
-
-@pytest.mark.usefixtures("worker")
-async def test_what_is_no_text_is_one_result_among_many(client: Client) -> None:
-    values = [part for value, _ in NO_TEXTS for part in (GOOD, value)]
-    results = [result async for result in client.classify_many("sentiment", values)]
-    assert [result.label for result in results[::2]] == ["positive"] * len(NO_TEXTS)
-    found = [result.error and result.error.code for result in results[1::2]]
-    assert found == [code for _, code in NO_TEXTS]
-
-
-class Text(str):
-    """As other libraries have texts; what it says of itself is not what it is."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return "something else"
-
-    def __len__(self) -> int:
-        raise AssertionError
-
-
-class Name(enum.StrEnum):
-    SENTIMENT = "sentiment"
-    GOOD = GOOD
-    FIRST = "1"
-
-
-@pytest.mark.usefixtures("worker")
-async def test_subclasses_of_str_are_texts_names_and_ids(client: Client, jobs: Jobs) -> None:
-    given = [GOOD, Text(GOOD), Name.GOOD, np.str_(GOOD), np.array([GOOD])[0]]
-    calls = [client.classify("sentiment", text) for text in given]
-    calls.append(client.classify(Name.SENTIMENT, GOOD, version=Name.FIRST, top_k=np.int64(1)))
-    assert {result.label for result in await asyncio.gather(*calls)} == {"positive"}
-    pairs = [(text, text) for text in given]
-    results = [r async for r in client.classify_many(np.str_("sentiment"), pairs)]
-    assert [(r.id, r.label) for r in results] == [(GOOD, "positive")] * len(given)
-    entry = await jobs.submit(Name.SENTIMENT, pairs, version=np.str_("1"))
-    found = [r async for chunk in jobs.results(entry.job) for r in chunk.reply.results]
-    assert [(r.id, r.label) for r in found] == [(GOOD, "positive")] * len(given)
-
-
-@pytest.mark.usefixtures("worker")
-async def test_odd_arguments_harm_nobody_whose_call_shares_the_pack(client: Client) -> None:
-    odd: list[Any] = [{"top_k": 2.0}, {"timeout": "soon"}, {"version": 1}, {"timeout": math.nan}]
-    await client.classify("sentiment", GOOD)
-    calls = [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
-    usual = {"top_k": 2, "timeout": 10}
-    calls += [client.classify("sentiment", GOOD, **(usual | arguments)) for arguments in odd]
-    calls.append(client.classify("sentiment", Mock(spec=str), top_k=2, timeout=10))
-    calls.append(client.classify("sentiment", GOOD, top_k=2, timeout=Decimal(10)))  # type: ignore[arg-type]
-    calls += [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    kinds = [type(result).__name__ for result in results]
-    assert kinds[5:10] == ["MessageError", "ValueError", "MessageError", "ValueError", "ItemFailed"]
-    assert {*kinds[:5], *kinds[10:]} == {"Result"}
-    with pytest.raises(ModelNotFound, match="no model can have the name 7"):
-        await client.classify(7, GOOD)  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("worker")
-async def test_many_can_raise_at_the_first_item_that_failed(client: Client) -> None:
-    results = client.classify_many("sentiment", [GOOD, None, GOOD], errors="raise")
-    assert (await anext(results)).label == "positive"
-    with pytest.raises(ItemFailed) as failure:
-        await anext(results)
-    assert (failure.value.item_id, failure.value.code) == ("1", Code.NOT_TEXT)
+GOOD = "a wonderful, moving film"
 
 
 @pytest.mark.usefixtures("worker")
@@ -197,68 +37,6 @@ async def test_a_worker_with_a_lower_limit_says_so_in_the_result(
     assert result.error is not None
     assert result.error.code == Code.TOO_LARGE
     assert (await client.classify("sentiment", GOOD)).label == "positive"
-
-
-@pytest.mark.usefixtures("worker")
-async def test_an_unknown_model_is_told_at_once(client: Client) -> None:
-    with pytest.raises(ModelNotFound, match=r"no worker has ever served model 'nope'"):
-        await client.classify("nope", GOOD)
-    with pytest.raises(ModelNotFound):
-        await anext(client.classify_many("nope", [GOOD]))
-
-
-@pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("name", ["", "a b", "x" * 300, "\ud800", "\0", "sentiment.short", "*"])
-async def test_a_name_that_no_model_can_have_is_told_at_once(client: Client, name: str) -> None:
-    with pytest.raises(ModelNotFound):
-        await client.classify(name, GOOD)
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_version_that_cannot_be_sent_is_told(client: Client) -> None:
-    with pytest.raises(MessageError, match="cannot be sent"):
-        await client.classify("sentiment", GOOD, version="\ud800")
-
-
-@pytest.mark.usefixtures("worker")
-async def test_an_unknown_version_is_told(client: Client) -> None:
-    with pytest.raises(ModelNotFound, match="no version '99'"):
-        await client.classify("sentiment", GOOD, version="99")
-    with pytest.raises(ModelNotFound, match="no version '99'"):
-        await anext(client.classify_many("sentiment", [GOOD], version="99"))
-
-
-@pytest.mark.usefixtures("worker")
-async def test_the_asked_version_answers(client: Client) -> None:
-    newest = Repository(MODELS).versions("sentiment")[-1]
-    reply = await client.run(
-        Request(model="sentiment", version="1", items=[Item(id="a", text=GOOD)])
-    )
-    assert (reply.version, reply.results[0].label) == ("1", "positive")
-    reply = await client.run(Request(model="sentiment", items=[Item(id="a", text=GOOD)]))
-    assert reply.version == newest
-
-
-@pytest.mark.usefixtures("worker")
-async def test_top_k_is_the_ranking(client: Client) -> None:
-    single = await client.classify("sentiment", GOOD, top_k=2)
-    (many,) = [r async for r in client.classify_many("sentiment", [GOOD], top_k=2)]
-    assert list(single.scores or {}) == ["positive", "negative"]
-    assert single.scores == many.scores
-
-
-@pytest.mark.usefixtures("worker")
-async def test_a_negative_top_k_is_refused(client: Client) -> None:
-    with pytest.raises(LmaasError, match="top_k"):
-        await client.classify("sentiment", GOOD, top_k=-1)
-
-
-@pytest.mark.usefixtures("lanes")
-async def test_without_a_worker_the_time_limit_ends_a_call(client: Client) -> None:
-    with pytest.raises(TimeLimitExceeded, match=r"within 0\.2 s; is a worker running\?"):
-        await client.classify("sentiment", GOOD, timeout=0.2)
-    with pytest.raises(TimeLimitExceeded, match=r"for 0\.2 s"):
-        await anext(client.classify_many("sentiment", [GOOD], timeout=0.2))
 
 
 @pytest.mark.usefixtures("lanes")

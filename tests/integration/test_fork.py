@@ -33,7 +33,7 @@ def refused(work):
         work()
     except lmaas.BrokerUnavailable as error:
         assert f"belongs to process {os.getppid()}" in str(error), error
-        assert "make a client in each process" in str(error), error
+        assert "Make a client in each process" in str(error), error
     else:
         raise AssertionError("not refused")
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from lmaas.broker_config.errors import DataError, JobError, MessageError, ModelNotFound
@@ -54,6 +55,14 @@ async def is_in_state(jobs: Jobs, job: str, wanted: str) -> bool:
 
 def numbered(count: int) -> list[str]:
     return [f"{GOOD} {number}" for number in range(count)]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_subclasses_of_str_are_texts_names_and_ids(jobs: Jobs) -> None:
+    pairs = [(np.str_("a"), np.str_(GOOD)), ("b", np.str_(BAD))]
+    entry = await jobs.submit(np.str_("sentiment"), pairs, job=np.str_("j"), version=np.str_("1"))
+    results = await results_of(jobs, entry.job)
+    assert [(r.id, r.label) for r in results] == [("a", "positive"), ("b", "negative")]
 
 
 @pytest.mark.usefixtures("worker")

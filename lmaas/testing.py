@@ -1,0 +1,319 @@
+"""Clients for your tests: the real ones, on a service that is in this process instead of a broker.
+
+    client = testing.SyncClient({"What a film!": "positive"})
+    assert client.classify("sentiment", "What a film!").label == "positive"
+    assert client.calls == [testing.Call("sentiment", "What a film!")]
+
+Everything above the queue is the code that runs in production: checks of texts, packs, ids, order,
+time limits, errors. What the broker and the workers would do is `Service`. Code that makes its own
+clients is tested with the pytest fixture `lmaas_service` (see docs/testing.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import aio_pika
+import msgspec
+
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import LmaasError, ModelNotFound
+from lmaas.broker_config.messages import (
+    MSGPACK,
+    Code,
+    Item,
+    ItemError,
+    Reply,
+    Request,
+    Result,
+    decode_request,
+    encode,
+    plain,
+)
+from lmaas.broker_config.server import LARGEST_MESSAGE
+from lmaas.broker_config.settings import Settings
+from lmaas.producer import client as real
+from lmaas.producer import sync as real_sync
+from lmaas.producer.publishing import PackPublisher
+from lmaas.producer.replies import Replies
+from lmaas.workers.repository import Repository
+
+if TYPE_CHECKING:
+    from lmaas.workers.answering import Answerer
+
+#: What a text gets: a label; a label and its score; the score of each label; an error as its
+#: result; or an exception, as Busy, which ends the call (and those that share its message).
+Answer = str | tuple[str, float] | Mapping[str, float] | ItemError | LmaasError
+#: An answer for each text, or a function of the text, which may also raise.
+Answers = Mapping[str, Answer] | Callable[[str], Answer]
+
+#: In the replies, where a worker has its name.
+WORKER: Final = "lmaas.testing"
+DECIMALS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A text that has reached the service."""
+
+    model: str
+    text: str
+    version: str | None = None
+    top_k: int = 0
+
+
+class Service:
+    """What answers the clients that are connected to it. All of it may be changed at any time."""
+
+    def __init__(
+        self,
+        answers: Answers | None = None,
+        *,
+        serves: Collection[str] | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        """Without `answers` the models run in this process (setting `models`; needs lmaas[worker]).
+
+        `serves` names the models that there are; None: those of the folder, or with `answers` any.
+        A reply comes `delay` seconds after its request.
+        """
+        self.answers = answers
+        self.serves = serves
+        self.delay = delay
+        #: The texts that have come, in their order.
+        self.calls: list[Call] = []
+
+    def ends(self, settings: Settings, client: str) -> tuple[PackPublisher, Replies]:
+        """The two ends of the queue, for a client."""
+        replies = _Replies(settings, client)
+        return _Publisher(self, settings, replies), replies
+
+    def check_served(self, model: str, settings: Settings) -> None:
+        """Raises ModelNotFound."""
+        served = self.serves
+        if served is None and self.answers is None:
+            served = Repository(settings.models).models()
+        if served is not None and model not in served:
+            known = ", ".join(sorted(served)) or "none"
+            raise ModelNotFound(f"no worker has ever served model {model!r} (served here: {known})")
+
+    async def reply(self, body: bytes, settings: Settings) -> Reply:
+        """The reply to the body of a request. Raises what an answer says or its function raises."""
+        request, faults = decode_request(
+            body,
+            MSGPACK,
+            max_item_bytes=settings.max_item_bytes,
+            max_items=settings.max_pack_items,
+        )
+        self.calls += [
+            Call(request.model, item.text, request.version, request.options.top_k)
+            for place, item in enumerate(request.items)
+            if place not in faults and item.text is not None
+        ]
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        if self.answers is None:
+            return await asyncio.to_thread(_run, body, settings)
+        return Reply(
+            model=request.model,
+            version=request.version,
+            worker=WORKER,
+            results=[
+                self._result(item, faults.get(place), request)
+                for place, item in enumerate(request.items)
+            ],
+        )
+
+    def _result(self, item: Item, fault: ItemError | None, request: Request) -> Result:
+        if fault is None and item.text is None:
+            fault = ItemError(code=Code.NOT_TEXT, message="this model takes texts only")
+        if fault is not None:
+            return Result(id=item.id, error=fault)
+        assert item.text is not None
+        return result_of(item.id, self._answer(item.text), request.options.top_k)
+
+    def _answer(self, text: str) -> Answer:
+        assert self.answers is not None
+        if not isinstance(self.answers, Mapping):
+            return self.answers(text)
+        try:
+            return self.answers[text]
+        except KeyError:
+            raise AssertionError(f"lmaas.testing has no answer for the text {text!r}") from None
+
+
+def result_of(item_id: str, answer: Answer, top_k: int) -> Result:
+    """Raises the answer that is an exception, and TypeError for what is no answer."""
+    if isinstance(answer, LmaasError):
+        raise answer
+    if isinstance(answer, ItemError):
+        return Result(id=item_id, error=answer)
+    if isinstance(answer, str):
+        answer = {answer: 1.0}
+    elif isinstance(answer, tuple) and len(answer) == 2:
+        answer = dict([answer])
+    if not isinstance(answer, Mapping) or not answer:
+        raise TypeError(
+            f"{answer!r} is no answer: expected a label, (label, score), {{label: score}}, "
+            "an ItemError or an LmaasError"
+        )
+    ranked = {
+        str(plain(label)): round(float(score), DECIMALS)
+        for label, score in sorted(answer.items(), key=lambda pair: -pair[1])
+    }
+    label, score = next(iter(ranked.items()))
+    scores = dict(list(ranked.items())[:top_k]) if top_k else None
+    return Result(id=item_id, label=label, score=score, scores=scores)
+
+
+class Client(real.Client):
+    """`lmaas.Client` on a service in this process."""
+
+    def __init__(
+        self,
+        answers: Answers | Service | None = None,
+        *,
+        serves: Collection[str] | None = None,
+        delay: float = 0.0,
+        settings: Settings | None = None,
+        **arguments: Any,
+    ) -> None:
+        """As `Service`, or with one that several clients share; other arguments are settings."""
+        super().__init__(settings, **arguments)
+        if not isinstance(answers, Service):
+            answers = Service(answers, serves=serves, delay=delay)
+        self.service = answers
+
+    @property
+    def calls(self) -> list[Call]:
+        """The texts that have reached the service."""
+        return self.service.calls
+
+    def _ends(self) -> tuple[PackPublisher, Replies]:
+        return self.service.ends(self.settings, self.id)
+
+
+class SyncClient(real_sync.SyncClient):
+    """`lmaas.SyncClient` on a service in this process."""
+
+    def __init__(
+        self,
+        answers: Answers | Service | None = None,
+        *,
+        serves: Collection[str] | None = None,
+        delay: float = 0.0,
+        settings: Settings | None = None,
+        **arguments: Any,
+    ) -> None:
+        """As `Client`."""
+        super().__init__(settings, **arguments)
+        client = Client(answers, serves=serves, delay=delay, settings=self._client.settings)
+        self._client = client
+        self.service = client.service
+
+    @property
+    def calls(self) -> list[Call]:
+        """The texts that have reached the service."""
+        return self.service.calls
+
+
+class _Unconnected(Session):
+    """A session that is up while it is open, and has no connection."""
+
+    async def _open(self) -> None:
+        self._up.set()
+
+    async def _close(self) -> None:
+        self._up.clear()
+
+
+class _Replies(Replies):
+    """Gets its replies from `_Publisher`."""
+
+    def __init__(self, settings: Settings, client: str) -> None:
+        super().__init__(settings, client)
+        self.session = _Unconnected(settings, f"client {client} replies")
+
+    def fail(self, correlation_id: str | None, error: Exception) -> None:
+        """The call that waits raises it."""
+        waiting, _ = self._waiting.pop(correlation_id or "", (None, 0.0))
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+
+
+class _Publisher(_Unconnected, PackPublisher):
+    """Hands what a broker would get to the service."""
+
+    def __init__(self, service: Service, settings: Settings, replies: _Replies) -> None:
+        super().__init__(settings, "testing")
+        self._service = service
+        self._answers_to = replies
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def publish(
+        self, exchange: str, key: str, message: aio_pika.Message, *, timeout: float | None = None
+    ) -> None:
+        if not self.is_up:
+            raise self._failure()
+        model = msgspec.msgpack.decode(message.body, type=_Named).model
+        self._service.check_served(model, self.settings)
+        self._check_size(message)
+        answering = asyncio.create_task(self._answer(message))
+        self._under_way.add(answering)
+        answering.add_done_callback(self._under_way.discard)
+
+    def _largest(self) -> int:
+        return LARGEST_MESSAGE[4]
+
+    async def _answer(self, message: aio_pika.Message) -> None:
+        try:
+            reply = await self._service.reply(message.body, self.settings)
+            self._answers_to.take(message.correlation_id, encode(reply), MSGPACK, {})
+        except Exception as error:
+            self._answers_to.fail(message.correlation_id, error)
+
+    async def _close(self) -> None:
+        await super()._close()
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _counts(self, queue: str) -> tuple[int, int]:
+        return 0, 1
+
+
+class _Named(msgspec.Struct):
+    model: str
+
+
+_running: Final = threading.Lock()
+
+
+def _run(body: bytes, settings: Settings) -> Reply:
+    """The models' reply. Blocks; one at a time, as in a worker."""
+    try:
+        from lmaas.workers.answering import read
+    except ModuleNotFoundError as error:
+        raise LmaasError(
+            f"{error.name} is missing, which runs models: install lmaas with its extra `worker`, "
+            "or give lmaas.testing the answers"
+        ) from error
+    with _running:
+        answerer = _answerer(
+            settings.models, settings.providers, settings.threads, settings.batch_tokens
+        )
+        return answerer.answer([read(body, MSGPACK, settings)])[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _answerer(models: str, providers: tuple[str, ...], threads: int, tokens: int) -> Answerer:
+    """Loaded once for all tests."""
+    from lmaas.workers.answering import Answerer
+
+    settings = Settings(models=models, providers=providers, threads=threads, batch_tokens=tokens)
+    return Answerer(settings, WORKER)
