@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Final
 
+import msgspec
+
 from lmaas.broker_config.messages import Code, Item, ItemError, plain, text_item
 from lmaas.broker_config.settings import Settings
 
@@ -69,7 +71,7 @@ class _Cutter:
         is_pair = isinstance(entry, tuple) and len(entry) == 2
         item_id, text = entry if is_pair else (self._place, entry)
         name = _name(item_id)
-        readable = name.encode("utf-8", "backslashreplace").decode()
+        readable = _readable(name)
         if readable != name:
             return Item(id=readable, error=_BAD_ID)
         return text_item(name, text, self._settings.max_item_bytes)
@@ -78,6 +80,11 @@ class _Cutter:
         """An item that somebody made, which nothing has looked into."""
         if item.error is None and item.data is None and item.tensor is None:
             return self._item((item.id, item.text))
+        try:
+            msgspec.msgpack.encode(item)
+        except (TypeError, ValueError, OverflowError) as error:
+            fault = ItemError(code=Code.INVALID_ITEM, message=f"it cannot be sent: {error!r}")
+            return Item(id=_readable(_name(item.id)), error=fault)
         return item
 
     def rest(self) -> list[Item]:
@@ -89,6 +96,11 @@ def _name(item_id: object) -> str:
     """The id as a `str`, of a subclass too, whose own conversion may give something else."""
     name = plain(item_id)
     return name if isinstance(name, str) else str.__str__(str(name))
+
+
+def _readable(name: str) -> str:
+    """With escapes for what UTF-8 does not have."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 _BAD_ID: Final = ItemError(code=Code.INVALID_ITEM, message="the id is not valid UTF-8")

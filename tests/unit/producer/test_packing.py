@@ -192,6 +192,8 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         Item(id=7, text="e"),  # type: ignore[arg-type]
         Item(id="u", text="\ud800"),
         Item(id="n"),
+        Item(id=Odd("o"), data=object()),  # type: ignore[arg-type]
+        Item(id="s", media_type="\ud800", data=b"fine"),
     ]
     found = [item for pack in await packed(entries) for item in pack]
     encode(Request(model="m", items=found))
@@ -201,6 +203,8 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         "4": Code.NOT_TEXT,
         "u": Code.INVALID_UTF8,
         "n": Code.NOT_TEXT,
+        "o": Code.INVALID_ITEM,
+        "s": Code.INVALID_ITEM,
     }
     assert [item.text for item in found if item.text] == ["a", "b", "c", "d", "e"]
-    assert [item.id for item in found] == ["0", "id", "an id", "3", "4", "i", "7", "u", "n"]
+    assert [item.id for item in found] == ["0", "id", "an id", "3", "4", "i", "7", "u", "n", *"os"]
