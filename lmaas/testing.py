@@ -97,7 +97,7 @@ class Service:
         """Raises ModelNotFound."""
         served = self.serves
         if served is None and self.answers is None:
-            served = Repository(settings.models).models()
+            served = Repository(*settings.model_folders).models()
         if served is not None and model not in served:
             known = ", ".join(sorted(served)) or "none"
             raise ModelNotFound(f"no worker has ever served model {model!r} (served here: {known})")
@@ -311,7 +311,9 @@ def _run(body: bytes, settings: Settings) -> Reply:
 
 
 @functools.lru_cache(maxsize=4)
-def _answerer(models: str, providers: tuple[str, ...], threads: int, tokens: int) -> Answerer:
+def _answerer(
+    models: str | tuple[str, ...], providers: tuple[str, ...], threads: int, tokens: int
+) -> Answerer:
     """Loaded once for all tests."""
     from lmaas.workers.answering import Answerer
 

@@ -61,7 +61,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     for process in started:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.communicate()  # which closes its pipes
 
 
 async def told(process: asyncio.subprocess.Process) -> str:
@@ -111,6 +111,7 @@ async def test_a_child_does_not_keep_the_connection_of_a_parent_that_is_gone(
         signal.alarm(60)
         print(client._client.id, flush=True)
         sys.stdin.readline()
+        os._exit(0)
     signal.pause()
     """
     process = await running(script, LMAAS_HEARTBEAT="600")

@@ -101,10 +101,10 @@ def test_clients_share_a_service() -> None:
     second.close()
 
 
-async def test_without_answers_a_folder_without_the_model_says_so(tmp_path: Path) -> None:
+async def test_without_answers_the_models_that_there_are_are_served(tmp_path: Path) -> None:
     async with testing.Client(models=str(tmp_path)) as client:
-        with pytest.raises(lmaas.ModelNotFound, match="served here: none"):
-            await client.classify("sentiment", "a")
+        with pytest.raises(lmaas.ModelNotFound, match=r"'nope' \(served here: sentiment\)"):
+            await client.classify("nope", "a")
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
