@@ -22,6 +22,7 @@ import aio_pika
 import msgspec
 
 from lmaas.broker_config.connection import Session
+from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
 from lmaas.broker_config.messages import (
     MSGPACK,
@@ -31,7 +32,6 @@ from lmaas.broker_config.messages import (
     Reply,
     Request,
     Result,
-    decode_request,
     encode,
     plain,
 )
@@ -109,6 +109,7 @@ class Service:
             MSGPACK,
             max_item_bytes=settings.max_item_bytes,
             max_items=settings.max_pack_items,
+            max_bytes=settings.largest_pack,
         )
         self.calls += [
             Call(request.model, item.text, request.version, request.options.top_k)
