@@ -1,4 +1,4 @@
-"""Labelled texts: the IMDB reviews, and any CSV or JSON Lines file with a text and a label.
+"""Labelled texts: the IMDB reviews, and any table with a text and a label column.
 
 Every data set comes in three splits. `train` is learnt from, `validation` (cut from the training
 examples) decides when to stop, `test` is looked at once, at the end.
@@ -6,25 +6,26 @@ examples) decides when to stop, `test` is looked at once, at the end.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
 import os
 import re
 import tarfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import Dialect, Place
+from lmaas.producer.tables.dialect import FOUND
+from lmaas.training import labels as labelling
+from lmaas.training.rows import Rows, read_rows
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
@@ -70,20 +71,36 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    #: Of the file, or of all files of a folder in order.
+    #: Of the archive, or of all files of a folder in order; of a table: of its texts and labels, so
+    #: that it is the same in every format.
     sha256: str
+    #: What a user should know before the training, a line each.
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(
-    path: Path, *, test: Path | None = None, text: str = "text", label: str | None = None
+    path: Path,
+    *,
+    test: Path | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    format: str | None = None,  # noqa: A002
+    dialect: Dialect = FOUND,
+    normalize: bool = False,
 ) -> Dataset:
-    """IMDB (its archive or folder, or a folder that has them), or a CSV or JSON Lines file.
+    """IMDB (its archive or folder, or a folder that has them), or a table.
 
-    `test`, `text` and `label` are for tables: see `load_table`. Raises DataError.
+    All but `path` is for tables: how the files are written is as in `Place.of`, the rest as in
+    `load_table`. Raises DataError.
     """
     if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
         return load_imdb(path)
-    return load_table(path, test=test, text=text, label=label)
+
+    def place(path: Path) -> Place:
+        return Place.of(str(path), format, dialect)
+
+    measured = None if test is None else place(test)
+    return load_table(place(path), test=measured, text=text, label=label, normalize=normalize)
 
 
 # --- IMDB ----------------------------------------------------------------------------------------
@@ -204,138 +221,88 @@ def _imdb_split(reviews: Sequence[_Review], name: str) -> Split:
 # --- tables --------------------------------------------------------------------------------------
 
 
-class _Row(NamedTuple):
-    line: int
-    text: str
-    label: str
-
-
 def load_table(
-    path: Path, *, test: Path | None = None, text: str = "text", label: str | None = None
+    place: Place,
+    *,
+    test: Place | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    normalize: bool = False,
 ) -> Dataset:
-    """A CSV (with a header) or JSON Lines file, `.gz` or not, with a text and a label column.
+    """Any file that `lmaas classify` reads, with a text and a label column: see `read_rows`.
 
-    `label` may be left out when there are two columns. Without a `test` file a tenth of every
-    class is kept for the test. Labels are sorted. Raises DataError with the file and the line.
+    Without a `test` file a tenth of every class is kept for the test. Labels are sorted;
+    `normalize` makes of those that differ only in case or blanks the most frequent one. Rows
+    without a text or a label are left out. What a user should know of that is in `notes`.
+    Raises DataError with the file and the line.
     """
     digest = hashlib.sha256()
-    rows = _rows(path, text, label, digest.update)
-    labels = tuple(sorted({row.label for row in rows}))
-    if len(labels) < 2:
-        raise DataError(f"{path}: every row has the label {labels[0]!r}; two or more are needed")
-    whole = _table_split(path, rows, labels)
+    rows = read_rows(place, text, label)
+    rows.digest(digest.update)
+    counts = labelling.counted(rows.labels)
+    spellings = labelling.spellings(counts) if normalize else {}
+    counts = labelling.counted(spellings.get(each, each) for each in rows.labels)
+    labelling.check(counts, rows.name)
+    labels = tuple(counts)
+    whole = _table_split(rows, labels, spellings)
+    notes = [f"{rows.name}: {note}" for note in (*rows.notes(), *labelling.notes(counts))]
     if test is None:
         rest, held = _cut(whole.labels, TEST_SHARE)
         whole, measured = whole.take(rest), whole.take(held)
     else:
-        measured = _table_split(test, _rows(test, text, label, digest.update), labels)
+        measuring = read_rows(test, text, label)
+        measuring.digest(digest.update)
+        notes += [f"{measuring.name}: {note}" for note in measuring.notes()]
+        if normalize:
+            spellings |= _spellings_of_others(measuring.labels, labels)
+        measured = _table_split(measuring, labels, spellings)
     rest, validation = _cut(whole.labels, VALIDATION_SHARE)
     if not (len(measured) and len(validation)):
-        raise DataError(f"{path}: {len(rows)} rows are too few; give three or more of a label")
+        raise DataError(
+            f"{rows.name}: {len(rows.texts):,} rows are too few; give three or more of a label"
+        )
     return Dataset(
-        name=path.absolute().parent.name
-        if path.name.startswith("train.")
-        else path.name.split(".")[0],
+        name=_name(Path(rows.name)),
         labels=labels,
         train=whole.take(rest),
         validation=whole.take(validation),
         test=measured,
         sha256=digest.hexdigest(),
+        notes=tuple(notes),
     )
 
 
-def _table_split(path: Path, rows: Sequence[_Row], labels: Sequence[str]) -> Split:
+def _name(path: Path) -> str:
+    """That of the file, or of its folder when the file is called `train`."""
+    name = path.name.split(".")[0]
+    return path.absolute().parent.name if name == "train" else name
+
+
+def _spellings_of_others(used: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Labels of a test -> the look-alikes that were learnt."""
+    alike = {each: labelling.like(each, labels) for each in set(used).difference(labels)}
+    return {each: label for each, label in alike.items() if label is not None}
+
+
+def _table_split(rows: Rows, labels: Sequence[str], spellings: Mapping[str, str]) -> Split:
     indices = {label: index for index, label in enumerate(labels)}
-    for row in rows:
-        if row.label not in indices:
-            raise DataError(f"{path}:{row.line}: the label {row.label!r} is not in the training")
-    return Split(
-        texts=[row.text for row in rows],
-        labels=np.array([indices[row.label] for row in rows], np.int32),
+    numbers = [indices.get(spellings.get(label, label), -1) for label in rows.labels]
+    if -1 in numbers:
+        raise _unknown(rows, numbers, labels)
+    return Split(texts=rows.texts, labels=np.array(numbers, np.int32))
+
+
+def _unknown(rows: Rows, numbers: Sequence[int], labels: Sequence[str]) -> DataError:
+    """The first row whose label was not learnt."""
+    position = numbers.index(-1)
+    label, count = rows.labels[position], numbers.count(-1)
+    more = f", nor are those of {count - 1:,} other rows" if count > 1 else ""
+    like = labelling.like(label, labels)
+    advice = f"; --normalize-labels takes it for {like!r}" if like else ""
+    return DataError(
+        f"{rows.name}: {rows.unit} {rows.lines[position]:,}: the label {label!r} is not in the "
+        f"training{more}{advice}"
     )
-
-
-def _rows(path: Path, text: str, label: str | None, digest: Callable[[bytes], None]) -> list[_Row]:
-    data = _content(path)
-    digest(data)
-    suffix = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-    if suffix not in ("csv", "jsonl", "ndjson"):
-        raise DataError(f"{path}: give a .csv or .jsonl file (or with .gz), or the IMDB archive")
-    records = _csv_records(path, data) if suffix == "csv" else _json_records(path, data)
-    rows = []
-    for line, record in records:
-        column = label or _other_column(path, line, record, text)
-        try:
-            row = _Row(line, record[text], record[column])
-        except KeyError as error:
-            known = ", ".join(record)
-            raise DataError(f"{path}:{line}: no column {error} (there are: {known})") from error
-        if not row.label.strip():
-            raise DataError(f"{path}:{line}: the label is empty; fill it in or delete the row")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: no rows; give a file with a text and a label a row")
-    return rows
-
-
-def _content(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.name.endswith(".gz") else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8; convert the file to UTF-8") from error
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _csv_records(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the module's 128 kB
-    lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
-    try:
-        header = next(lines, [])
-        for fields in lines:
-            if len(fields) != len(header) and fields:
-                raise DataError(
-                    f"{path}:{lines.line_num}: {len(fields)} columns, the header has {len(header)}"
-                    "; quote texts that contain commas"
-                )
-            if fields:
-                yield lines.line_num, dict(zip(header, fields, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{path}:{lines.line_num}: not CSV ({error})") from error
-
-
-def _json_records(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    decoder = msgspec.json.Decoder(dict[str, object])
-    for line, record in enumerate(data.split(b"\n"), start=1):
-        if record.strip():
-            try:
-                fields = decoder.decode(record)
-            except msgspec.DecodeError as error:
-                raise DataError(f"{path}:{line}: not a JSON object ({error})") from error
-            yield line, {key: _scalar(path, line, key, value) for key, value in fields.items()}
-
-
-def _scalar(path: Path, line: int, key: str, value: object) -> str:
-    """Labels are often numbers in JSON; anything deeper is a mistake."""
-    if isinstance(value, bool | int | float | str):
-        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    raise DataError(f"{path}:{line}: {key!r} is neither a text nor a number")
-
-
-def _other_column(path: Path, line: int, record: dict[str, str], text: str) -> str:
-    if "label" in record:
-        return "label"
-    others = [column for column in record if column != text]
-    if len(others) != 1:
-        raise DataError(
-            f"{path}:{line}: which column is the label? (there are: {', '.join(record)})"
-        )
-    return others[0]
 
 
 # --- splits --------------------------------------------------------------------------------------

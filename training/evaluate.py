@@ -5,22 +5,34 @@ All of it is computed from the predicted probabilities, so that it holds for any
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
+from rich.text import Text
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
 
 #: Equal-width bins of confidence, as in Guo et al.
-BINS = 15
-#: More classes than this are too many to write numbers into the matrix.
-_READABLE = 12
+BINS: Final = 15
+#: With more classes there is no matrix, in the figures and in the picture, and a table has the
+#: worst: the most confused pairs say more.
+NAMED: Final = 100
+#: So many pairs of classes are the most confused ones.
+CONFUSED: Final = 20
+#: In a matrix of more classes than this a cell has room for one number, if it is no zero.
+_READABLE: Final = 12
+#: Characters of a class's name in the picture.
+_NAME: Final = 32
+#: Inches of the picture that one of many classes has, and that the reliability diagram has.
+_CELL: Final = 0.17
+_DIAGRAM: Final = 5.0
 
 
 class Bin(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +51,14 @@ class ClassFigures(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
 
 
+class Confused(msgspec.Struct, frozen=True, kw_only=True):
+    """Two classes, and how many examples of the one were called the other."""
+
+    true: str
+    predicted: str
+    count: int
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured on one split."""
 
@@ -51,7 +71,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     #: Expected calibration error: see `calibration_error`.
     calibration_error: float
     classes: dict[str, ClassFigures]
-    #: Row: true class, column: predicted class.
+    #: The CONFUSED most confused pairs, the most frequent first.
+    confused: list[Confused] = []
+    #: Row: true class, column: predicted class. Empty with more than NAMED classes.
     confusion: list[list[int]]
     reliability: list[Bin]
 
@@ -61,18 +83,41 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         return plain
 
     def as_table(self) -> Table:
-        """One row a class, the totals in the caption."""
+        """One row a class (the worst NAMED of more), the totals in the caption."""
         caption = (
             f"accuracy {self.accuracy:.4f} · macro F1 {self.macro_f1:.4f} · "
             f"calibration error {self.calibration_error:.4f} · {self.examples:,} examples"
         )
-        table = Table("class", "precision", "recall", "examples", caption=caption)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name, figures in self.classes.items():
+        rows = list(self.classes.items())
+        if len(rows) > NAMED:
+            caption += f" · the {NAMED} classes of {len(rows):,} with the lowest F1"
+            rows = sorted(rows, key=lambda row: f1(row[1].precision, row[1].recall))[:NAMED]
+        table = _table("class", "precision", "recall", "examples", caption=caption)
+        for name, figures in rows:
             row = f"{figures.precision:.4f}", f"{figures.recall:.4f}", f"{figures.examples:,}"
-            table.add_row(name, *row)
+            table.add_row(Text(name), *row)
         return table
+
+    def as_confused_table(self) -> Table:
+        """One row a pair of the most confused classes."""
+        table = _table("most confused: true", "predicted", "examples", caption=None)
+        for pair in self.confused:
+            table.add_row(Text(pair.true), Text(pair.predicted), f"{pair.count:,}")
+        return table
+
+
+def _table(*columns: str, caption: str | None) -> Table:
+    """Numbers, in the columns that are no names, to the right."""
+    table = Table(*columns, caption=caption)
+    for column in table.columns:
+        if column.header in {"precision", "recall", "examples"}:
+            column.justify = "right"
+    return table
+
+
+def f1(precision: Any, recall: Any) -> Any:
+    """Harmonic mean of numbers or arrays; 0 where both are."""
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
 
 
 def evaluate(scores: Scores, truth: Labels, labels: Sequence[str]) -> Evaluation:
@@ -83,13 +128,12 @@ def evaluate(scores: Scores, truth: Labels, labels: Sequence[str]) -> Evaluation
     right = confusion.diagonal()
     precision = right / np.maximum(confusion.sum(axis=0), 1)
     recall = right / np.maximum(confusion.sum(axis=1), 1)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     likelihood = scores[np.arange(len(truth)), truth].astype(np.float64)
     bins = reliability(scores, truth)
     return Evaluation(
         examples=len(truth),
         accuracy=float(right.sum() / len(truth)),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(f1(precision, recall).mean()),
         log_loss=float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
         calibration_error=calibration_error(bins),
         classes={
@@ -100,9 +144,21 @@ def evaluate(scores: Scores, truth: Labels, labels: Sequence[str]) -> Evaluation
             )
             for i, label in enumerate(labels)
         },
-        confusion=confusion.tolist(),
+        confused=_most_confused(confusion, labels),
+        confusion=confusion.tolist() if len(labels) <= NAMED else [],
         reliability=bins,
     )
+
+
+def _most_confused(confusion: npt.NDArray[np.int64], labels: Sequence[str]) -> list[Confused]:
+    """Pairs of the same count are in the order of the labels."""
+    true, predicted = np.nonzero(confusion * (1 - np.eye(len(labels), dtype=np.int64)))
+    counts = confusion[true, predicted]
+    first = np.argsort(-counts, kind="stable")[:CONFUSED]
+    return [
+        Confused(true=labels[true[i]], predicted=labels[predicted[i]], count=int(counts[i]))
+        for i in first
+    ]
 
 
 def reliability(scores: Scores, truth: Labels) -> list[Bin]:
@@ -131,15 +187,25 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def draw(evaluation: Evaluation, path: Path, title: str) -> None:
-    """A PNG: the confusion matrix, and the reliability diagram beside it."""
+    """A PNG: the confusion matrix, or the most confused pairs, and the reliability diagram."""
     from matplotlib.figure import Figure  # half a second to import
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    figure.suptitle(f"{title} — accuracy {evaluation.accuracy:.2%}")
-    left, right = figure.subplots(1, 2)
-    _draw_confusion(left, evaluation)
+    classes = len(evaluation.confusion)
+    side = max(5.0, _CELL * classes)
+    # Names of many classes stand upright, and take as much room again as some cells.
+    room = 2.5 if classes > _READABLE else 1.0
+    figure = Figure(figsize=(side + room + _DIAGRAM, side + room / 2), layout="constrained")
+    figure.suptitle(f"{title} — accuracy {evaluation.accuracy:.2%}", parse_math=False)
+    left, right = figure.subplots(1, 2, width_ratios=(side + room, _DIAGRAM))
+    if classes:
+        _draw_confusion(left, evaluation)
+    else:
+        _draw_confused(left, evaluation)
     _draw_reliability(right, evaluation)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        # Fonts have not every letter of a class's name: a box stands for it.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        figure.savefig(path, dpi=110)
 
 
 def _draw_confusion(axes: Any, evaluation: Evaluation) -> None:
@@ -147,15 +213,38 @@ def _draw_confusion(axes: Any, evaluation: Evaluation) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion (share of the true class)", xlabel="predicted", ylabel="true")
-    names = list(evaluation.classes)
-    if len(names) > _READABLE:
-        return
-    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0)
-    axes.set_yticks(range(len(names)), names)
+    names = [_cut(name) for name in evaluation.classes]
+    many = len(names) > _READABLE
+    across = 90 if many else 30 if len(names) > 3 else 0
+    style = {"parse_math": False, "fontsize": 7 if many else None}
+    axes.set_xticks(range(len(names)), names, rotation=across, **style)
+    axes.set_yticks(range(len(names)), names, **style)
     for (row, column), count in np.ndenumerate(counts):
+        if many and not count:
+            continue
         text = f"{count:,}\n{shares[row, column]:.1%}" if len(names) <= 4 else f"{count}"
         colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=colour)
+        size = 5 if many else None
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def _draw_confused(axes: Any, evaluation: Evaluation) -> None:
+    """The most confused pairs, the most frequent on top."""
+    pairs = evaluation.confused
+    names = [f"{_cut(pair.true)} → {_cut(pair.predicted)}" for pair in pairs]
+    axes.barh(range(len(pairs)), [pair.count for pair in pairs])
+    axes.set_yticks(range(len(pairs)), names, parse_math=False, fontsize=7)
+    axes.invert_yaxis()
+    axes.set(
+        title=f"Most confused of {len(evaluation.classes):,} classes (true → predicted)",
+        xlabel="examples",
+    )
+
+
+def _cut(name: str) -> str:
+    """A name on one line, and not too long."""
+    line = " ".join(name.split())
+    return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
 
 
 def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
@@ -175,4 +264,5 @@ def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
         title=f"Reliability (calibration error {evaluation.calibration_error:.3f})",
         xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1),
     )  # fmt: skip
+    axes.set_box_aspect(1)
     axes.legend(loc="upper left")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.topology import is_model_name
 from lmaas.training import architectures, export, quietly
 from lmaas.training.architectures import Architecture, Sizes
@@ -22,8 +23,11 @@ from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, WordTokenizer
 
 with quietly():
     import keras
+    import tensorflow as tf
 
 _Ints = npt.NDArray[np.int32]
+#: Word ids [texts, words], and the texts' labels [texts].
+_Batch = tuple[_Ints, _Ints]
 
 #: Batches are made of texts of similar length out of so many batches' worth of shuffled texts.
 NEIGHBOURHOOD: Final = 50
@@ -74,6 +78,18 @@ def train(
     Raises TrainingError, and leaves nothing behind then.
     """
     _check(architecture, name)
+    with _in_one_line():
+        trained = _trained(dataset, architecture, name, recipe, progress)
+        return export.export(trained, out_root, others)
+
+
+def _trained(
+    dataset: Dataset,
+    architecture: Architecture,
+    name: str,
+    recipe: Recipe,
+    progress: Progress | None,
+) -> export.Trained:
     started = time.monotonic()
     keras.utils.set_random_seed(recipe.seed)
     tokenizer = WordTokenizer.fit(
@@ -85,23 +101,35 @@ def train(
     architectures.settle(model)
     test = tokenizer(dataset.test.texts)
     evaluation = evaluate(predict(model, test), dataset.test.labels, dataset.labels)
-    return export.export(
-        export.Trained(
-            name=name,
-            architecture=architecture,
-            model=model,
-            tokenizer=tokenizer,
-            dataset=dataset,
-            evaluation=evaluation,
-            record={
-                "recipe": msgspec.to_builtins(recipe),
-                "best_epoch": epoch,
-                "seconds": round(time.monotonic() - started, 1),
-            },
-        ),
-        out_root,
-        others,
+    return export.Trained(
+        name=name,
+        architecture=architecture,
+        model=model,
+        tokenizer=tokenizer,
+        dataset=dataset,
+        evaluation=evaluation,
+        record={
+            "recipe": msgspec.to_builtins(recipe),
+            "best_epoch": epoch,
+            "seconds": round(time.monotonic() - started, 1),
+        },
     )
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What Keras and TensorFlow raise, as a TrainingError; theirs go over many lines."""
+    try:
+        yield
+    except LmaasError:
+        raise
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise TrainingError(
+            "there is not enough memory; use smaller batches (--batch) or fewer labels or texts"
+        ) from error
+    except (tf.errors.OpError, ValueError, TypeError, RuntimeError) as error:
+        words = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        raise TrainingError(f"the training failed: {words} (--debug shows where)") from error
 
 
 def predict(model: keras.Model, ids: Sequence[_Ints]) -> Scores:
@@ -147,13 +175,13 @@ def _fit(
         metrics=["accuracy"],
     )
     stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    batches = _Batches(ids, dataset.train.labels, recipe)
+    steps = math.ceil(len(ids) / recipe.batch)
     history = model.fit(
-        batches,
+        _as_dataset(lambda: _shuffled(ids, dataset.train.labels, recipe)),
+        steps_per_epoch=steps,
         validation_data=_validation(tokenizer, dataset.validation, recipe),
         epochs=recipe.epochs,
-        callbacks=[stop, *([_Reporter(progress, len(batches))] if progress else [])],
-        shuffle=False,
+        callbacks=[stop, *([_Reporter(progress, steps)] if progress else [])],
         verbose=0,
     )
     losses = history.history["val_loss"]
@@ -162,37 +190,40 @@ def _fit(
     return model, int(np.argmin(losses)) + 1
 
 
-def _validation(tokenizer: WordTokenizer, split: Split, recipe: Recipe) -> _Batches:
-    return _Batches(tokenizer(split.texts), split.labels, recipe)
+def _validation(tokenizer: WordTokenizer, split: Split, recipe: Recipe) -> tf.data.Dataset:
+    ids = tokenizer(split.texts)
+    batches = _by_length(ids, np.arange(len(ids)), recipe.batch)
+    data = _as_dataset(lambda: (_batch(ids, split.labels, chosen) for chosen in batches))
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
-    """Padded batches of texts of similar length, in an order that changes with the epoch."""
+def _as_dataset(batches: Callable[[], Iterator[_Batch]]) -> tf.data.Dataset:
+    """For Keras, which takes the shape of the first two batches for that of all when it has to
+    find it: texts of one length would make it a fixed one."""
+    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return data.prefetch(tf.data.AUTOTUNE)
 
-    def __init__(self, ids: Sequence[_Ints], labels: _Ints, recipe: Recipe) -> None:
-        super().__init__()
-        self._ids = ids
-        self._labels = labels
-        self._size = recipe.batch
-        self._random = np.random.default_rng(recipe.seed)
-        self.on_epoch_end()
 
-    def on_epoch_end(self) -> None:
-        shuffled = self._random.permutation(len(self._ids))
-        reach = self._size * NEIGHBOURHOOD
-        self._batches = [
+def _shuffled(ids: Sequence[_Ints], labels: _Ints, recipe: Recipe) -> Iterator[_Batch]:
+    """Padded batches of texts of similar length, epoch after epoch without end, each in an order
+    of its own."""
+    random = np.random.default_rng(recipe.seed)
+    reach = recipe.batch * NEIGHBOURHOOD
+    while True:
+        shuffled = random.permutation(len(ids))
+        batches = [
             batch
             for start in range(0, len(shuffled), reach)
-            for batch in _by_length(self._ids, shuffled[start : start + reach], self._size)
+            for batch in _by_length(ids, shuffled[start : start + reach], recipe.batch)
         ]
-        self._random.shuffle(self._batches)
+        random.shuffle(batches)
+        for chosen in batches:
+            yield _batch(ids, labels, chosen)
 
-    def __len__(self) -> int:
-        return math.ceil(len(self._ids) / self._size)
 
-    def __getitem__(self, index: int) -> tuple[_Ints, _Ints]:
-        chosen = self._batches[index]
-        return padded([self._ids[i] for i in chosen]), self._labels[chosen]
+def _batch(ids: Sequence[_Ints], labels: _Ints, chosen: npt.NDArray[np.int64]) -> _Batch:
+    return padded([ids[i] for i in chosen]), labels[chosen]
 
 
 def _by_length(

@@ -156,7 +156,7 @@ def import_(settings: Settings, folder: Path, name: str | None) -> None:
     if not is_model_name(name):
         raise DataError(f"{name!r} cannot be a model's name; give a plain word with --name")
     number = Repository(*settings.model_folders).next_version(name)
-    click.echo(_add(version, settings.new_models / name, number))
+    announce(_add(version, settings.new_models / name, number))
 
 
 def _add(version: ModelVersion, parent: Path, number: str) -> Path:
@@ -174,3 +174,13 @@ def _add(version: ModelVersion, parent: Path, number: str) -> Path:
             return staging.rename(parent / number)
     except OSError as error:
         raise DataError(f"{parent}: cannot import there: {error.strerror}") from error
+
+
+def announce(path: Path) -> None:
+    """Say where a new version is, and who does not know of it."""
+    click.echo(path)
+    click.echo(
+        f"workers that are running go on with the models they started with; restart them to serve "
+        f"{path.parent.name} {path.name} through the queue",
+        err=True,
+    )

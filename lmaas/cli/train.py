@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmaas.broker_config import extras, folders
@@ -18,10 +20,17 @@ from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
+from lmaas.cli.models import announce
+from lmaas.producer.tables import Dialect
+from lmaas.producer.tables.places import FORMATS
 
 if TYPE_CHECKING:
+    from lmaas.training.datasets import Dataset
     from lmaas.training.train import Progress as Report
     from lmaas.training.train import Recipe
+
+#: The first Python that has no TensorFlow, as pyproject.toml has it.
+WITHOUT_TENSORFLOW: Final = (3, 14)
 
 
 @click.command()
@@ -29,11 +38,18 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="IMDB's archive or folder, or a CSV or JSON Lines file.  [IMDB, downloaded]",
+    help="Any file that `lmaas classify` reads, or IMDB's archive or folder.  [IMDB, downloaded]",
 )
 @click.option("--test-data", type=click.Path(path_type=Path), help="File with the test split.")
-@click.option("--text-column", default="text", help="Column with the texts.", show_envvar=True)
-@click.option("--label-column", help="Column with the labels.  [the other one of two]")
+@click.option("--text-column", help="Column with the texts.  [text]", show_envvar=True)
+@click.option("--label-column", help="Column with the labels.  [label, or the other one of two]")
+@click.option(
+    "--normalize-labels",
+    is_flag=True,
+    help="Labels that differ only in case or blanks become the most frequent of them.",
+)
+@click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
+@options.dialect
 @click.option("--arch", "architecture", type=click.Choice(["ngram", "gap"]), default="ngram")
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts a step.")
@@ -43,8 +59,11 @@ def command(
     name: str,
     data: Path | None,
     test_data: Path | None,
-    text_column: str,
+    text_column: str | None,
     label_column: str | None,
+    normalize_labels: bool,
+    file_format: str | None,
+    dialect: Dialect,
     architecture: Any,
     epochs: int | None,
     batch: int | None,
@@ -57,24 +76,30 @@ def command(
     version's manifest.json and evaluation.png.
     """
     settings = Settings.load(**arguments)
-    if problem := extras.lacking("tensorflow", "tf2onnx"):
+    if problem := _lacking():
         raise TrainingError(problem)
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
+    if test_data and not data:
+        raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
     target = _writable(settings.new_models)
     console = Console(stderr=True)
-    with console.status("starting TensorFlow"):
+    # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
+    with console.status(escape(f"reading {data or 'IMDB, from its authors'}")):
         from lmaas.training.datasets import download_imdb, load_dataset
+
+        dataset = load_dataset(
+            data or download_imdb(_cache()),
+            test=test_data,
+            text=text_column,
+            label=label_column,
+            format=file_format,
+            dialect=dialect,
+            normalize=normalize_labels,
+        )
+    _introduce(dataset)
+    with console.status("starting TensorFlow"):
         from lmaas.training.train import Recipe, train
-    with console.status(f"reading {data or 'IMDB, from its authors'}"):
-        data = data or download_imdb(_cache())
-        dataset = load_dataset(data, test=test_data, text=text_column, label=label_column)
-    console.print(
-        f"{dataset.name}: {len(dataset.labels)} classes; {len(dataset.train.texts):,} texts to "
-        f"train on, {len(dataset.validation.texts):,} to validate, "
-        f"{len(dataset.test.texts):,} to test",
-        highlight=False,
-    )
     with _bar(console) as report:
         path = train(
             dataset,
@@ -86,6 +111,29 @@ def command(
             progress=report,
         )
     _conclude(path)
+
+
+def _lacking() -> str | None:
+    """Why nothing can be trained here; None when it can."""
+    problem = extras.lacking("tensorflow", "tf2onnx")
+    if problem and sys.version_info >= WITHOUT_TENSORFLOW:
+        version = ".".join(map(str, sys.version_info[:2]))
+        last = ".".join(map(str, (WITHOUT_TENSORFLOW[0], WITHOUT_TENSORFLOW[1] - 1)))
+        return (
+            f"there is no TensorFlow for Python {version} yet: train with Python {last}; the model "
+            "is served by any"
+        )
+    return problem
+
+
+def _introduce(dataset: Dataset) -> None:
+    for note in dataset.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(
+        f"{dataset.name}: {len(dataset.labels):,} classes; {len(dataset.train):,} texts to "
+        f"train on, {len(dataset.validation):,} to validate, {len(dataset.test):,} to test",
+        err=True,
+    )
 
 
 def _writable(folder: Path) -> Path:
@@ -148,5 +196,8 @@ def _conclude(path: Path) -> None:
     from lmaas.workers.repository import read_version
 
     metrics = msgspec.convert(read_version(path).manifest.metrics, Evaluation)
-    Console().print(metrics.as_table())
-    click.echo(path)
+    console = Console()
+    console.print(metrics.as_table())
+    if len(metrics.classes) > 2 and metrics.confused:
+        console.print(metrics.as_confused_table())
+    announce(path)

@@ -1,0 +1,99 @@
+"""Labels as people write them: which are one label in two spellings, and which are no labels."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from lmaas.broker_config.errors import DataError
+
+#: A column with more different values is told: it may be an id, a date or a number.
+MANY = 1000
+#: A label needs so many examples to be in the training, the validation and the test.
+SPLITS = 3
+#: Groups, labels or lines that a message names.
+NAMED = 5
+
+
+def look_alikes(counts: Mapping[str, int]) -> list[list[str]]:
+    """Labels that differ only in case, blanks or Unicode's forms of the same characters.
+
+    The most frequent of a group is its first.
+    """
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        groups.setdefault(_folded(label), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """Look-alike -> the most frequent label of its group, for those that are another."""
+    return {label: first for first, *others in look_alikes(counts) for label in others}
+
+
+def like(label: str, known: Iterable[str]) -> str | None:
+    """The label of `known` that differs only as look-alikes do."""
+    return next((each for each in known if _folded(each) == _folded(label)), None)
+
+
+def check(counts: Mapping[str, int], name: str) -> None:
+    """Raises DataError for labels that nothing can be learnt from."""
+    rows = sum(counts.values())
+    if len(counts) == 1:
+        (label,) = counts
+        raise DataError(
+            f"{name}: each of the {rows:,} rows has the label {label!r}; two labels or more are "
+            "needed (--label-column names the column)"
+        )
+    if len(counts) * 2 > rows:
+        raise DataError(
+            f"{name}: {len(counts):,} different labels in {rows:,} rows "
+            f"({_listed([repr(label) for label in counts])}); give two rows or more a label, or "
+            "name another column with --label-column"
+        )
+
+
+def notes(counts: Mapping[str, int]) -> list[str]:
+    """What a user should know of labels that can be used."""
+    return [note for note in (_alike(counts), _rare(counts), _many(counts)) if note]
+
+
+def _alike(counts: Mapping[str, int]) -> str | None:
+    groups = look_alikes(counts)
+    if not groups:
+        return None
+    told = [", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups]
+    return (
+        "these labels differ only in case or blanks, and stay different: "
+        f"{_listed(told, '; ')}. With --normalize-labels they are the first of each group"
+    )
+
+
+def _rare(counts: Mapping[str, int]) -> str | None:
+    rare = [f"{label!r} ({count})" for label, count in counts.items() if count < SPLITS]
+    if not rare:
+        return None
+    subject = "1 label has" if len(rare) == 1 else f"{len(rare):,} labels have"
+    return f"{subject} fewer than {SPLITS} examples, too few to be measured: {_listed(rare)}"
+
+
+def _many(counts: Mapping[str, int]) -> str | None:
+    if len(counts) <= MANY:
+        return None
+    return f"{len(counts):,} different labels; is this the column of the labels?"
+
+
+def _listed(things: list[str], between: str = ", ") -> str:
+    more = f"{between}and {len(things) - NAMED:,} more" if len(things) > NAMED else ""
+    return between.join(things[:NAMED]) + more
+
+
+def _folded(label: str) -> str:
+    """Without blanks, as `sign up` and `signup` are rather one label than two."""
+    return "".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def counted(labels: Iterable[str]) -> dict[str, int]:
+    """Label -> its rows, in the order of the labels."""
+    return dict(sorted(Counter(labels).items()))

@@ -1,0 +1,156 @@
+"""The rows of a table that have a text and a label, by the reader that `lmaas classify` uses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from typing import Final
+
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import Code, text_error
+from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
+from lmaas.producer.tables.chunks import cell, shown
+
+#: Columns, and lines, that a message names.
+_LISTED: Final = 30
+_LINES: Final = 5
+#: Characters of a fault in a message; the fault may have all of its row.
+_FAULT: Final = 160
+
+_TEXT_PROBLEMS: Final[dict[str, str]] = {
+    Code.EMPTY_TEXT: "without a text",
+    Code.INVALID_UTF8: "whose text is not UTF-8",
+    Code.NOT_TEXT: "whose text is a number or something else",
+}
+
+
+@dataclass(slots=True)
+class Rows:
+    """Texts, the label of each, and where it is in the file."""
+
+    name: str
+    #: What `lines` counts, from 1: "line" or "row".
+    unit: str = "line"
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    #: Why rows are not among them -> where they are.
+    left_out: dict[str, list[int]] = field(default_factory=dict)
+    #: What is wrong with the first row that cannot be read.
+    fault: str = ""
+    #: Labels that had blanks at their ends.
+    trimmed: int = 0
+
+    def digest(self, update: Callable[[bytes], None]) -> None:
+        """Hand over every text and label, so that no two tables give the same bytes."""
+        for value in chain.from_iterable(zip(self.texts, self.labels, strict=True)):
+            encoded = value.encode()
+            update(b"%d:%b" % (len(encoded), encoded))
+
+    def notes(self) -> list[str]:
+        """What a user should know of the rows that were read."""
+        out = sum(map(len, self.left_out.values()))
+        notes = [f"{out:,} of {out + len(self.texts):,} rows are left out: {self._reasons()}"]
+        if self.trimmed:
+            notes.append(f"blanks at the ends of {self.trimmed:,} labels were taken off")
+        return notes[0 if out else 1 :]
+
+    def check(self) -> None:
+        """Raises DataError when there are no rows, or more without than with text and label."""
+        out = sum(map(len, self.left_out.values()))
+        if not out and not self.texts:
+            raise DataError(f"{self.name}: no rows; give a file with a text and a label a row")
+        if out > len(self.texts):
+            raise DataError(
+                f"{self.name}: {out:,} of {out + len(self.texts):,} rows cannot be used: "
+                f"{self._reasons()}; mend them, or name other columns with --text-column and "
+                "--label-column"
+            )
+
+    def _reasons(self) -> str:
+        told = [
+            f"{len(lines):,} {reason} ({_places(self.unit, lines)})"
+            for reason, lines in self.left_out.items()
+        ]
+        return ", ".join(told) + (f"; the first: {self.fault}" if self.fault else "")
+
+    def leave_out(self, line: int, reason: str) -> None:
+        self.left_out.setdefault(reason, []).append(line)
+
+
+def read_rows(place: Place, text: str | None, label: str | None) -> Rows:
+    """The rows with a text and a label, and where the others are.
+
+    Labels are texts; blanks at their ends are no part of them. Without a name the text column is
+    `text`, and the label column `label` or the other one of two. Raises DataError.
+    """
+    keep = None if label is None else (label,)
+    table = open_table(place, Wanted(text=text, keep=keep))
+    try:
+        rows = Rows(table.name, table.unit)
+        column = table.columns[0] if keep and table.columns else _label_column(table, text)
+        for chunk in table.chunks:
+            _add(rows, chunk, column)
+    finally:
+        table.close()
+    rows.check()
+    return rows
+
+
+def _label_column(table: Table, text: str | None) -> str:
+    """The one that a user did not name; raises DataError when nobody can know."""
+    if "label" in table.columns:
+        return "label"
+    others = [column for column in table.columns if column != shown(text or "text")]
+    if len(table.columns) == 2 and len(others) == 1:
+        return others[0]
+    names = ", ".join(map(repr, table.columns[:_LISTED]))
+    more = ", ..." if len(table.columns) > _LISTED else ""
+    raise DataError(
+        f"{table.name}: which column has the labels? Name it with --label-column "
+        f"(there are: {names}{more})"
+    )
+
+
+def _add(rows: Rows, chunk: Chunk, column: str) -> None:
+    labels: Iterable[object] = chunk.columns.get(column, repeat(None, len(chunk)))
+    for position, (text, value, line) in enumerate(
+        zip(chunk.texts, labels, chunk.lines, strict=True)
+    ):
+        if fault := chunk.faults.get(position):
+            rows.fault = rows.fault or _short(shown(fault))
+            rows.leave_out(line, "that cannot be read")
+        elif error := text_error(text, sys.maxsize):
+            missing = text is None
+            rows.leave_out(line, "without a text" if missing else _TEXT_PROBLEMS[error.code])
+        elif reason := _no_label(raw := cell(value), value):
+            rows.leave_out(line, reason)
+        else:
+            label = raw.strip()
+            rows.trimmed += label != raw
+            rows.texts.append(text)
+            rows.labels.append(label)
+            rows.lines.append(line)
+
+
+def _no_label(label: str, value: object) -> str | None:
+    """Why a value is no label: its text is `label`."""
+    if not label.strip() or value != value:  # NaN: no value, as pandas writes it
+        return "without a label"
+    if not isinstance(value, str) and label[0] in "[{":
+        return "whose label is a list or an object"
+    if not label.isascii() and shown(label) != label:
+        return "whose label is not UTF-8"
+    return None
+
+
+def _places(unit: str, lines: list[int]) -> str:
+    named = ", ".join(f"{line:,}" for line in lines[:_LINES])
+    return f"{unit}{'s' * (len(lines) > 1)} {named}{', ...' * (len(lines) > _LINES)}"
+
+
+def _short(fault: str) -> str:
+    line = " ".join(fault.split())
+    return line if len(line) <= _FAULT else f"{line[:_FAULT]}…"
