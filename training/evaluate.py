@@ -8,13 +8,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int32]
@@ -29,7 +32,7 @@ CONFUSED: Final = 20
 #: In a matrix of more classes than this a cell has room for one number, if it is no zero.
 _READABLE: Final = 12
 #: Characters of a class's name in the picture.
-_NAME: Final = 32
+_NAME: Final = 40
 #: Inches of the picture that one of many classes has, and that the reliability diagram has.
 _CELL: Final = 0.17
 _DIAGRAM: Final = 5.0
@@ -187,25 +190,31 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def draw(evaluation: Evaluation, path: Path, title: str) -> None:
-    """A PNG: the confusion matrix, or the most confused pairs, and the reliability diagram."""
+    """`figure` as a PNG."""
+    with warnings.catch_warnings():
+        # Fonts have not every letter of a class's name: a box stands for it.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
+        figure(evaluation, title).savefig(path, dpi=110)
+
+
+def figure(evaluation: Evaluation, title: str) -> Figure:
+    """The confusion matrix, or the most confused pairs, and the reliability diagram beside it."""
     from matplotlib.figure import Figure  # half a second to import
 
     classes = len(evaluation.confusion)
     side = max(5.0, _CELL * classes)
-    # Names of many classes stand upright, and take as much room again as some cells.
+    # Names of many classes stand upright.
     room = 2.5 if classes > _READABLE else 1.0
-    figure = Figure(figsize=(side + room + _DIAGRAM, side + room / 2), layout="constrained")
-    figure.suptitle(f"{title} — accuracy {evaluation.accuracy:.2%}", parse_math=False)
-    left, right = figure.subplots(1, 2, width_ratios=(side + room, _DIAGRAM))
+    size = side + room + _DIAGRAM, side + room / 2
+    drawn = Figure(figsize=size, layout="constrained")
+    drawn.suptitle(f"{title} — accuracy {evaluation.accuracy:.2%}", parse_math=False)
+    left, right = drawn.subplots(1, 2, width_ratios=(side + room, _DIAGRAM))
     if classes:
         _draw_confusion(left, evaluation)
     else:
         _draw_confused(left, evaluation)
     _draw_reliability(right, evaluation)
-    with warnings.catch_warnings():
-        # Fonts have not every letter of a class's name: a box stands for it.
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        figure.savefig(path, dpi=110)
+    return drawn
 
 
 def _draw_confusion(axes: Any, evaluation: Evaluation) -> None:
@@ -235,6 +244,7 @@ def _draw_confused(axes: Any, evaluation: Evaluation) -> None:
     axes.barh(range(len(pairs)), [pair.count for pair in pairs])
     axes.set_yticks(range(len(pairs)), names, parse_math=False, fontsize=7)
     axes.invert_yaxis()
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(
         title=f"Most confused of {len(evaluation.classes):,} classes (true → predicted)",
         xlabel="examples",

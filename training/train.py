@@ -182,6 +182,7 @@ def _fit(
         validation_data=_validation(tokenizer, dataset.validation, recipe),
         epochs=recipe.epochs,
         callbacks=[stop, *([_Reporter(progress, steps)] if progress else [])],
+        shuffle=False,
         verbose=0,
     )
     losses = history.history["val_loss"]

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 
 from lmaas.broker_config.errors import TrainingError
-from lmaas.training import export
+from lmaas.training import export, quietly
 from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets import Dataset, Split, load_dataset
 from lmaas.training.train import Recipe, train
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.repository import ModelVersion, Repository, read_version
 from lmaas.workers.runtime import Runtime
 
+with quietly():
+    import keras
+    import tensorflow as tf
+
 RECIPE = Recipe(
-    sizes=Sizes(vocabulary=200, pairs=101, triples=101), max_tokens=40, epochs=4, learning_rate=0.02
+    sizes=Sizes(vocabulary=200, pairs=101, triples=101), max_tokens=40, epochs=6, learning_rate=0.02
 )
 WORDS = {
     "good": ["fine", "great", "lovely", "not bad at all"],
@@ -149,6 +154,69 @@ def test_training_again_gives_the_same_under_the_next_number(
         (2, 1, batches),
     ]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= seen[batches - 1][3].keys()
+
+
+def texts_of(lengths: Sequence[int], classes: int) -> Split:
+    """Texts of so many words, of which the first one gives the label away."""
+    labels = np.arange(len(lengths), dtype=np.int32) % classes
+    texts = [f"word{n}{' more' * (k - 1)}" for n, k in zip(labels, lengths, strict=True)]
+    return Split(texts=texts, labels=labels)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("architecture", "lengths"),
+    [
+        # Most batches have texts of 4 words, and the first two of them are the same.
+        ("gap", [4] * 240 + [9] * 8),
+        ("ngram", [1] * 120),
+        ("ngram", [1] * 120 + [2] * 8 + [3] * 8),
+    ],
+)
+def test_short_texts_of_one_length_are_learnt_with_any_seed(
+    tmp_path: Path, architecture: Architecture, lengths: list[int], seed: int
+) -> None:
+    split = texts_of(lengths, classes=4)
+    dataset = Dataset(
+        name="short",
+        labels=("a", "b", "c", "d"),
+        train=split,
+        validation=texts_of(lengths[-8:], classes=4),
+        test=split,
+        sha256="",
+    )
+    recipe = msgspec.structs.replace(RECIPE, seed=seed, batch=8, epochs=2)
+    path = train(dataset, architecture, out_root=tmp_path, name="short", recipe=recipe)
+    scores = Runtime(read_version(path)).scores(split.texts)
+    assert (scores.argmax(axis=1) == split.labels).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ValueError("first line\nTraceback: second"), "ValueError: first line (--debug"),
+        (tf.errors.InvalidArgumentError(None, None, "shape\nat"), "Error: shape (--debug"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), "not enough memory; use smaller"),
+        (MemoryError(), "not enough memory; use smaller"),
+    ],
+)
+def test_what_keras_raises_is_told_in_one_line(
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception,
+    told: str,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(keras.Sequential, "fit", fails)
+    with pytest.raises(TrainingError) as caught:
+        train(dataset, "gap", out_root=tmp_path, name="bad", recipe=RECIPE)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is raised
+    assert Repository(tmp_path).models() == []
 
 
 def test_a_graph_that_differs_from_keras_is_not_exported(

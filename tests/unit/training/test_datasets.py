@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
+import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import Dialect
 from lmaas.training import datasets
-from lmaas.training.datasets import Dataset, download_imdb, load_dataset, load_imdb, load_table
+from lmaas.training.datasets import Dataset, download_imdb, load_dataset, load_imdb
 
 REVIEWS = {
     f"aclImdb/{split}/{label}/{number}_{rating}.txt": f"{split} {label} {number}"
@@ -144,7 +150,8 @@ def test_a_table_is_split_by_class_and_always_the_same(tmp_path: Path) -> None:
     assert np.bincount(dataset.train.labels).tolist() == [24, 24, 24]
     assert len(set(flat(dataset))) == 90
     assert all(text.split()[1] == dataset.labels[label] for text, label in flat(dataset))
-    assert flat(load_table(path)) == flat(dataset)
+    assert flat(load_dataset(path)) == flat(dataset)
+    assert dataset.notes == ()
 
 
 def test_a_separate_test_file_is_the_test(tmp_path: Path) -> None:
@@ -154,68 +161,192 @@ def test_a_separate_test_file_is_the_test(tmp_path: Path) -> None:
     assert len(dataset.train) + len(dataset.validation) == 90
     assert len(dataset.test) == 6
     assert dataset.name == tmp_path.name
+    assert dataset.sha256 != load_dataset(path).sha256
 
 
-def test_formats_agree(tmp_path: Path) -> None:
-    plain = csv_file(tmp_path / "a.csv")
-    zipped = tmp_path / "b.csv.gz"
-    zipped.write_bytes(gzip.compress(b"\xef\xbb\xbf" + plain.read_bytes()))
-    lines = plain.read_text().splitlines()[1:]
-    jsonl = tmp_path / "c.jsonl"
-    pairs = (line.split(",") for line in lines)
-    jsonl.write_text("".join(f'{{"text": "{t}", "label": "{n}"}}\n\n' for t, n in pairs))
-    assert flat(load_table(plain)) == flat(load_table(zipped)) == flat(load_table(jsonl))
+def write_tsv(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path = path.with_suffix(".tsv.bz2")
+    path.write_bytes(bz2.compress("".join(f"{t}\t{n}\n" for t, n in rows).encode()))
+    return path
+
+
+def write_excel(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """As its German edition does."""
+    path = path.with_suffix(".csv")
+    path.write_text("".join(f"{t};{n}\r\n" for t, n in rows), encoding="utf-16")
+    return path
+
+
+def write_gzip(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path = path.with_suffix(".csv.gz")
+    path.write_bytes(gzip.compress("".join(f"{t},{n}\n" for t, n in rows).encode("utf-8-sig")))
+    return path
+
+
+def write_jsonl(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path = path.with_suffix(".jsonl")
+    header, *others = rows
+    path.write_text("\n\n".join(json.dumps(dict(zip(header, row, strict=True))) for row in others))
+    return path
+
+
+def write_parquet(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path = path.with_suffix(".parquet")
+    header, *others = rows
+    columns = zip(header, zip(*others, strict=True), strict=True)
+    pq.write_table(pa.table({name: list(values) for name, values in columns}), path)
+    return path
+
+
+@pytest.mark.parametrize("write", [write_tsv, write_excel, write_gzip, write_jsonl, write_parquet])
+def test_every_format_gives_the_same(
+    tmp_path: Path, write: Callable[[Path, list[tuple[str, str]]], Path]
+) -> None:
+    rows = [("text", "label"), *((f"{n} {i} ä", n) for n in "ab" for i in range(20))]
+    plain = tmp_path / "plain.csv"
+    plain.write_text("".join(f"{text},{label}\n" for text, label in rows))
+    expected = load_dataset(plain)
+    dataset = load_dataset(write(tmp_path / "other", rows))
+    assert flat(dataset) == flat(expected)
+    assert dataset.sha256 == expected.sha256
+
+
+def test_the_dialect_goes_to_both_files(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv")
+    odd = tmp_path / "odd.csv"
+    odd.write_text(path.read_text().replace(",", "~"), encoding="utf-16-le")
+    dialect = Dialect("~", "utf-16-le")
+    dataset = load_dataset(odd, test=odd, dialect=dialect)
+    assert flat(dataset) == flat(load_dataset(path, test=path))
 
 
 def test_columns_can_be_named_and_labels_be_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"q": "t{i}", "kind": {i % 2}, "n": 1}}\n' for i in range(20)))
-    assert load_table(path, text="q", label="kind").labels == ("0", "1")
-    with pytest.raises(DataError, match="which column is the label"):
-        load_table(path, text="q")
+    assert load_dataset(path, text="q", label="kind").labels == ("0", "1")
+    with pytest.raises(DataError, match=r"which column has the labels\? .*'q', 'kind', 'n'"):
+        load_dataset(path, text="q")
 
 
 def test_a_text_may_be_long_and_have_line_breaks(tmp_path: Path) -> None:
     path = csv_file(tmp_path / "a.csv")
     long = "x\n" * 100_000
     path.write_text(path.read_text() + f'"{long}",a\n')
-    assert long in [text for text, _ in flat(load_table(path))]
+    assert long in [text for text, _ in flat(load_dataset(path))]
+
+
+def test_rows_without_text_or_label_are_told_and_left_out(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv")
+    whole = load_dataset(path)
+    with path.open("ab") as file:
+        file.write(b"only one\n ,a\nx,\ny, \n\xff,a\nz,\xff\n")
+    dataset = load_dataset(path)
+    assert len(flat(dataset)) == len(flat(whole))
+    (note,) = dataset.notes
+    assert note.startswith(f"{path}: 6 of 96 rows are left out: 1 that cannot be read (line 92), ")
+    for told in (
+        "1 without a text (line 93)",
+        "2 without a label (lines 94, 95)",
+        "1 whose text is not UTF-8 (line 96)",
+        "1 whose label is not UTF-8 (line 97)",
+    ):
+        assert told in note
+    assert "only one" in note
+
+
+def test_values_that_are_no_labels_are_left_out(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": i % 2} for i in range(20)]
+    odd = [{"label": None}, {"label": ["a"]}, {"label": {"a": 1}}, {}, {"text": 7, "label": 1}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": "x"} | row) + "\n" for row in (*rows, *odd)))
+    dataset = load_dataset(path)
+    assert dataset.labels == ("0", "1")
+    (note,) = dataset.notes
+    assert "2 without a label (lines 21, 24)" in note
+    assert "2 whose label is a list or an object (lines 22, 23)" in note
+    assert "1 whose text is a number or something else (line 25)" in note
+
+    numbers = tmp_path / "a.parquet"
+    labels = [0.0, 1.0] * 10 + [float("nan")]
+    pq.write_table(pa.table({"text": list("abc" * 7), "label": labels}), numbers)
+    dataset = load_dataset(numbers)
+    assert dataset.labels == ("0.0", "1.0")
+    assert dataset.notes == (f"{numbers}: 1 of 21 rows are left out: 1 without a label (row 21)",)
+
+
+def test_labels_that_look_alike_are_told_or_made_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    labels = ["pos"] * 9 + ["Pos"] * 3 + [" pos "] * 3 + ["neg"] * 9
+    path.write_text("text,label\n" + "".join(f"t{i},{n}\n" for i, n in enumerate(labels)))
+    dataset = load_dataset(path)
+    assert dataset.labels == ("Pos", "neg", "pos")
+    trimmed, alike = dataset.notes
+    assert trimmed == f"{path}: blanks at the ends of 3 labels were taken off"
+    assert "'pos' (12), 'Pos' (3)" in alike
+    assert "--normalize-labels" in alike
+    normal = load_dataset(path, normalize=True)
+    assert normal.labels == ("neg", "pos")
+    assert normal.notes == (trimmed,)
+    assert sum(label for _, label in flat(normal)) == 15
+
+
+def test_a_test_label_is_one_of_the_training(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv")
+    odd = csv_file(tmp_path / "b.csv", per_class=2, labels="az")
+    with pytest.raises(DataError, match=r"b\.csv: line 4: the label 'z' is not .* 1 other rows$"):
+        load_dataset(path, test=odd)
+    upper = csv_file(tmp_path / "c.csv", per_class=1, labels="AC")
+    with pytest.raises(DataError, match=r"'A' is not .*--normalize-labels takes it for 'a'"):
+        load_dataset(path, test=upper)
+    dataset = load_dataset(path, test=upper, normalize=True)
+    assert dataset.test.labels.tolist() == [0, 2]
+
+
+def test_rare_labels_are_told(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv")
+    path.write_text(path.read_text() + "x,rare\n")
+    dataset = load_dataset(path)
+    assert "rare" in dataset.labels
+    (note,) = dataset.notes
+    assert "1 label has fewer than 3 examples, too few to be measured: 'rare' (1)" in note
+
+
+def ids(rows: int) -> bytes:
+    return b"text,label\n" + b"".join(b"t,id %d\n" % i for i in range(rows))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"text,label\nx,a\ny\n", r"a\.csv:3: 1 columns, the header has 2"),
-        ("a.csv", b"text,label\nx,a\ny,\n", r"a\.csv:3: the label is empty"),
-        ("a.csv", b"text,label\nx,a\n\xff,b\n", r"a\.csv:3: not UTF-8"),
-        ("a.csv", b'text,label\nx,a\n"y"z,b\n', r"a\.csv:3: not CSV"),
-        ("a.csv", b"body,label\nx,a\n", r"a\.csv:2: no column 'text' \(there are: body, label\)"),
-        ("a.csv", b"text,x,y\nx,a,b\n", r"a\.csv:2: which column is the label"),
+        ("a.csv", b"text,label\nx,a\ny\nz\n", r"2 of 3 rows cannot be used: 2 that cannot be read"),
+        ("a.csv", b"text,label\nx,a\n,b\ny,\n", r"2 of 3 rows cannot .*1 without a text"),
+        ("a.csv", b"body,label\nx,a\n", r"no column 'text'.*--text-column.*'body', 'label'"),
+        ("a.csv", b"text,x,y\nx,a,b\n", r"which column has the labels"),
+        ("a.csv", b"text\nx\n", r"which column has the labels"),
+        ("a.txt", b"x\ny\n", r"which column has the labels"),
         ("a.csv", b"text,label\n", r"a\.csv: no rows"),
-        ("a.csv", b"text,label\nx,a\ny,a\n", r"a\.csv: every row has the label 'a'"),
-        ("a.csv", b"text,label\nx,a\ny,b\n", r"a\.csv: 2 rows are too few"),
-        ("a.jsonl", b'{"text": "x", "label": "a"}\n{"text"\n', r"a\.jsonl:2: not a JSON object"),
-        ("a.jsonl", b'{"text": "x", "label": ["a"]}\n', r"a\.jsonl:1: 'label' is neither"),
-        ("a.csv.gz", b"not gzip", r"a\.csv\.gz: cannot be read"),
-        ("a.xlsx", b"", r"a\.xlsx: give a \.csv"),
+        ("a.csv", b"text,label\nx,a\ny,a\n", r"each of the 2 rows has the label 'a'"),
+        ("a.csv", ids(2000), r"2,000 different labels in 2,000 rows .*'id 0', .* 1,995 more"),
+        ("a.csv", b"text,label\nx,a\nx,a\ny,b\ny,b\n", r"4 rows are too few"),
+        ("a.csv.gz", b"not gzip", r"a\.csv\.gz: damaged"),
+        ("a.docx", b"", r"the suffix says no format"),
     ],
 )
-def test_bad_rows_are_named_with_file_and_line(
+def test_what_nothing_can_be_learnt_from(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"{name}: .*{message}|{message}"):
         load_dataset(path)
 
 
-def test_a_missing_file_and_an_unknown_test_label_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
-        load_table(tmp_path / "none.csv")
+def test_a_missing_file_and_a_missing_column_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: no such file"):
+        load_dataset(tmp_path / "none.csv")
     path = csv_file(tmp_path / "a.csv")
-    odd = csv_file(tmp_path / "b.csv", per_class=1, labels="az")
-    with pytest.raises(DataError, match=r"b\.csv:3: the label 'z' is not in the training"):
-        load_table(path, test=odd)
+    with pytest.raises(DataError, match=r"no column 'kind'.*'text', 'label'"):
+        load_dataset(path, label="kind")
 
 
 def test_the_real_archive_has_the_official_sizes(imdb: Path) -> None:
