@@ -228,6 +228,15 @@ def test_columns_can_be_named_and_labels_be_numbers(tmp_path: Path) -> None:
         load_dataset(path, text="q")
 
 
+def test_fields_inside_others_have_names_with_dots(tmp_path: Path) -> None:
+    rows = [{"review": {"body": f"t{i}"}, "meta": {"kind": i % 2}} for i in range(20)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(rows, indent=1))
+    dataset = load_dataset(path, text="review.body", label="meta.kind")
+    assert dataset.labels == ("0", "1")
+    assert {text for text, _ in flat(dataset)} == {f"t{i}" for i in range(20)}
+
+
 def test_a_text_may_be_long_and_have_line_breaks(tmp_path: Path) -> None:
     path = csv_file(tmp_path / "a.csv")
     long = "x\n" * 100_000
