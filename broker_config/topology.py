@@ -50,6 +50,10 @@ MAX_DELIVERIES: Final = 100
 #: A number that no message comes to. For RabbitMQ 4 that would be -1 as well, but 3.10 takes -1 for
 #: less than none, and drops what comes back the first time.
 UNLIMITED: Final = 2**31 - 1
+#: What a consumer of a quorum queue held is given to others so long after its node is gone. By
+#: default RabbitMQ 4.3 waits for a minute, in case the node is only cut off; older ones do not wait
+#: at all, and ignore this. A pack that two workers answer is told once.
+DISCONNECTED_MS: Final = 2_000
 #: With the balance "random", a pack that its worker has not taken within this time goes to the lane
 #: that all share: at once, so that nothing waits for a worker that is gone or has no room.
 OWN_LANE_MS: Final = 0
@@ -157,18 +161,18 @@ def topology(
         Exchange(names.dead, "fanout"),
         *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
     ]
-    unlimited = _unlimited(queue_type)
+    looked_at = _looked_at(queue_type)
     queues = [
-        Queue(names.dead, {"x-queue-type": queue_type, **unlimited}),
+        Queue(names.dead, {"x-queue-type": queue_type, **looked_at}),
         Queue(
             names.jobs,
-            {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS, **unlimited},
+            {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS, **looked_at},
         ),
     ]
     bindings = [Binding(names.dead, names.dead)]
     for delay, milliseconds in RETRY_DELAYS.items():
         retry = names.retry(delay)
-        queues.append(Queue(retry, _retry_arguments(names, queue_type, milliseconds) | unlimited))
+        queues.append(Queue(retry, _retry_arguments(names, queue_type, milliseconds) | looked_at))
         bindings.append(Binding(retry, retry))
     for model in models:
         for lane in LANES:
@@ -216,13 +220,18 @@ def job_results(names: Names, job: str, queue_type: QueueType = "classic") -> To
 
 def _results(queue: str, queue_type: QueueType, expires_ms: int) -> Topology:
     # Quorum queues are not made for one a client, but a classic queue ends with its node.
-    arguments = {"x-queue-type": queue_type, "x-expires": expires_ms} | _unlimited(queue_type)
+    arguments = {"x-queue-type": queue_type, "x-expires": expires_ms} | _looked_at(queue_type)
     return Topology((), (Queue(queue, arguments),), ())
 
 
-def _unlimited(queue_type: QueueType) -> dict[str, Any]:
+def _looked_at(queue_type: QueueType) -> dict[str, Any]:
     """For queues whose readers look and put back: a limit would drop what is looked at often."""
-    return {"x-delivery-limit": UNLIMITED} if queue_type == "quorum" else {}
+    return _handed_out(UNLIMITED) if queue_type == "quorum" else {}
+
+
+def _handed_out(times: int) -> dict[str, Any]:
+    """How a quorum queue hands out what comes back."""
+    return {"x-delivery-limit": times, "x-consumer-disconnected-timeout": DISCONNECTED_MS}
 
 
 _AT_LEAST_ONCE: Final = {
@@ -243,7 +252,7 @@ def _work_arguments(names: Names, queue_type: QueueType) -> dict[str, Any]:
         "x-dead-letter-exchange": names.dead,
         **_AT_LEAST_ONCE,
         "x-max-length": MAX_QUORUM_LENGTH,
-        "x-delivery-limit": MAX_DELIVERIES,
+        **_handed_out(MAX_DELIVERIES),
     }
 
 
@@ -272,8 +281,9 @@ async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> No
     except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
         if told := limit_reached(error, "the broker"):
             raise told from error
-        # 3.10 closes the connection over it (503), 4.x the channel (406).
-        if "unknown exchange type" in str(error):
+        # "unknown exchange type" until 4.2, "invalid exchange type" since 4.3. 3.10 closes the
+        # connection over it (503), 4.x the channel (406).
+        if "exchange type 'x-random'" in str(error):
             raise TopologyMismatch(
                 f"the broker lacks a plugin ({broker_sentence(error)}), which the balance 'random' "
                 "needs: `rabbitmq-plugins enable rabbitmq_random_exchange` there, or set another "

@@ -30,7 +30,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, Chann
 
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
-from lmaas.broker_config.hosts import is_gone
+from lmaas.broker_config.hosts import Pauses, is_gone
 from lmaas.broker_config.letters import has_twins
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
@@ -54,6 +54,9 @@ SILENCE: Final = 2.0
 #: Seconds to wait until the broker has everything back, and between two looks.
 HAND_BACK_TIMEOUT: Final = 30.0
 HAND_BACK_PAUSE: Final = 0.02
+#: Seconds for which the sign that somebody reads is not believed yet: on RabbitMQ 4.3 it outlives
+#: the connection of who has read by a moment.
+TAKEN_PATIENCE: Final = 3.0
 #: Lost connections in a row, without a page in between, after which a replay gives up; and seconds
 #: after each, in which the session notices.
 MOST_LOSSES: Final = 5
@@ -186,6 +189,10 @@ class _Twins:
         return len(self._seen) > before
 
 
+class _TakenError(BrokerUnavailable):
+    """Somebody else reads."""
+
+
 class _LostError(Exception):
     """The connection went away under a reader."""
 
@@ -217,8 +224,16 @@ class _Lot:
 
     async def __aenter__(self) -> Self:
         """Raises BrokerUnavailable while somebody else reads."""
-        await self._session.__aenter__()
-        return self
+        pauses = Pauses()
+        patience = asyncio.get_running_loop().time() + TAKEN_PATIENCE
+        while True:
+            try:
+                await self._session.__aenter__()
+                return self
+            except _TakenError:
+                if asyncio.get_running_loop().time() >= patience:
+                    raise
+            await asyncio.sleep(pauses.next())
 
     async def __aexit__(
         self,
@@ -243,8 +258,8 @@ class _Lot:
                 "yet, or LMAAS_PREFIX is another one (`lmaas broker declare` makes it)"
             ) from error
 
-    def _is_read_by_others(self) -> BrokerUnavailable:
-        return BrokerUnavailable(
+    def _is_read_by_others(self) -> _TakenError:
+        return _TakenError(
             f"{self._name} is being read by somebody else at this moment; try again when they are "
             "done"
         )

@@ -48,7 +48,7 @@ class Watch:
     async def run(self) -> None:
         """Looks for ever. Raises BrokerUnavailable when consuming anew does not help either.
 
-        A connection that is lost is the session's affair.
+        A connection that is lost is the session's affair; what ends that, is raised here too.
         """
         loop = asyncio.get_running_loop()
         looks, since = 0, loop.time()
@@ -68,6 +68,8 @@ class Watch:
                 )
             log.warning("%s: consuming anew", self._found, extra={"action": "consumer_lost"})
             self._consumer.session.reset()
+            # Until then looks would find nothing wrong, as if that had helped.
+            await self._consumer.session.channel()
             looks, self._found = 0, None
 
     async def _look(self) -> str | None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 from yarl import URL
 
 from benchmarks.failures.cluster import MAY_PAUSE, Kill, only_lane, stricken
@@ -22,7 +24,14 @@ from lmaas.producer.client import Client
 from lmaas.producer.journal import JobEntry, read, record
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import depth, having, serving, waiting_packs
+from tests.integration.conftest import (
+    channel_to,
+    depth,
+    having,
+    make_lanes,
+    serving,
+    waiting_packs,
+)
 
 GOOD = "a wonderful, moving film"
 #: Seconds for a test.
@@ -78,9 +87,9 @@ async def test_many_texts_survive_the_death_of_a_node_which_comes_back_in_sync(
     async with asyncio.timeout(LIMIT), serving(own), serving(own), Client(own) as client:
         found = await stricken(cluster, client, texts, Kill(role, at=0.1), Random(3))
         assert (await client.classify("sentiment", GOOD)).label == "positive"
+    assert found.gave_up == ""
     assert [row.id for row in found.rows] == [str(number) for number in range(len(texts))]
     assert [row.label for row in found.rows] == plain
-    assert found.gave_up == ""
     assert found.pause < MAY_PAUSE
     assert await waiting_packs(over_one(own, cluster)) == 0
 
@@ -108,6 +117,28 @@ async def test_a_job_survives_the_death_of_a_node(
     assert [label for number in sorted(chunks) for label in chunks[number]] == plain
     assert pauses.longest < MAY_PAUSE
     assert await waiting_packs(over_one(own, cluster)) == 0
+
+
+@any_role
+async def test_what_a_killed_node_had_handed_out_is_handed_out_by_another(
+    cluster: LocalCluster, own: Settings, role: Role
+) -> None:
+    await make_lanes(over_one(own, cluster))
+    number = await node_of(cluster, only_lane(own), role, Random(3))
+    doomed, other = (having(own, broker_url=cluster.urls[(number + step) % 3]) for step in (0, 1))
+    async with await connect(doomed, name="doomed") as connection, channel_to(other) as channel:
+        arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        queue = await channel.get_queue(only_lane(own))
+        await (await (await connection.channel()).get_queue(queue.name)).consume(arrivals.put)
+        await channel.default_exchange.publish(aio_pika.Message(b"held"), queue.name)
+        assert (await arrivals.get()).body == b"held"
+        cluster.kill(number)
+        async with asyncio.timeout(MAY_PAUSE):
+            await queue.consume(arrivals.put)
+            again = await arrivals.get()
+        assert again.body == b"held"
+        assert again.redelivered
+        await again.ack()
 
 
 async def test_a_job_of_more_chunks_than_a_quorum_queue_hands_out_by_default_is_collected_twice(

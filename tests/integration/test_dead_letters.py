@@ -25,6 +25,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
+from lmaas.broker_config.hosts import Pauses
 from lmaas.broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, Result, encode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
@@ -238,6 +239,26 @@ async def test_a_second_reader_is_told_and_the_first_sees_everything(settings: S
         count += await consumed(pages)
     assert count == 300
     assert len(await found(settings)) == 300
+
+
+async def test_a_reader_that_leaves_at_this_moment_is_not_told_of(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 4.3 keeps what is exclusive to a connection a little longer than that."""
+    refused = asyncio.Event()
+
+    class Told(Pauses):
+        def next(self) -> float:
+            refused.set()
+            return super().next()
+
+    monkeypatch.setattr(dead_letters, "Pauses", Told)
+    await park(settings, map(parked, range(3)))
+    async with channel_to(settings) as channel:
+        await channel.declare_queue(f"{settings.names.dead}.reader", exclusive=True)
+        second = asyncio.create_task(found(settings))
+        await refused.wait()
+    assert len(await second) == 3
 
 
 async def test_a_foreign_consumer_is_told_of(settings: Settings) -> None:

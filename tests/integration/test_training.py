@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+pytest.importorskip("keras", reason="there is no TensorFlow for this Python")
+
 from lmaas.broker_config.errors import TrainingError
 from lmaas.training import export, quietly
 from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes

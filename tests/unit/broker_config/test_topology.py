@@ -37,6 +37,7 @@ WORK = {
         "x-overflow": "reject-publish",
         "x-max-length": 1_000_000,
         "x-delivery-limit": 100,
+        "x-consumer-disconnected-timeout": 2_000,
     },
 }
 RETRY = {
@@ -47,11 +48,16 @@ RETRY = {
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
         "x-delivery-limit": 2**31 - 1,
+        "x-consumer-disconnected-timeout": 2_000,
     },
 }
 UNLIMITED = {
     "classic": {"x-queue-type": "classic"},
-    "quorum": {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1},
+    "quorum": {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 2**31 - 1,
+        "x-consumer-disconnected-timeout": 2_000,
+    },
 }
 LANE_NAMES = ("instant", "short", "medium", "long", "huge")
 WEEK = 7 * 24 * 3600 * 1000
@@ -106,7 +112,12 @@ def test_what_some_versions_refuse_or_drop_is_nowhere(queue_type: QueueType) -> 
         if kind == "quorum":
             assert "x-max-priority" not in given
         else:
-            assert not given & {"x-delivery-limit", "x-dead-letter-strategy", "x-max-length"}
+            assert not given & {
+                "x-delivery-limit",
+                "x-dead-letter-strategy",
+                "x-max-length",
+                "x-consumer-disconnected-timeout",
+            }
 
 
 @both_types
