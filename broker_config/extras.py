@@ -22,6 +22,9 @@ EXTRAS: Final = {
     "tensorflow": "training",
     "tf2onnx": "training",
 }
+#: What there is no package of for newer Pythons yet, nor a use without TensorFlow.
+OLDER_PYTHONS: Final = frozenset({"keras", "tensorflow", "tf2onnx"})
+NEWEST_PYTHON: Final = (3, 13)
 
 
 class _Origin(msgspec.Struct):
@@ -41,6 +44,9 @@ def lacking(*packages: str) -> str | None:
 
 def missing(package: str) -> str:
     """That this optional package is missing, and what to do."""
+    if package in OLDER_PYTHONS and sys.version_info[:2] > NEWEST_PYTHON:
+        mine, newest = ("{}.{}".format(*python) for python in (sys.version_info, NEWEST_PYTHON))
+        return f"there is no TensorFlow for Python {mine} yet: train with Python 3.11 to {newest}"
     return f"{package} is missing: {command(EXTRAS[package])}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("keras", reason="there is no TensorFlow for this Python")
+from lmaas.broker_config.extras import NEWEST_PYTHON
+
+if sys.version_info[:2] > NEWEST_PYTHON:
+    pytest.skip("there is no TensorFlow for this Python", allow_module_level=True)
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.training import export, quietly

@@ -31,6 +31,14 @@ def test_in_a_checkout_make_installs_everything(monkeypatch: pytest.MonkeyPatch)
     assert extras.missing("pyarrow") == f"pyarrow is missing: run `make setup` in {CHECKOUT}"
 
 
+def test_what_no_python_as_new_can_have_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 14, 8, "final", 0))
+    assert extras.missing("keras") == (
+        "there is no TensorFlow for Python 3.14 yet: train with Python 3.11 to 3.13"
+    )
+    assert extras.missing("onnx").startswith("onnx is missing: ")
+
+
 def test_a_checkout_that_is_installed_elsewhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", "/usr")
     assert extras.command("files") == f"pip install -e '{CHECKOUT}[files]'"
