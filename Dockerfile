@@ -1,14 +1,18 @@
 # syntax=docker/dockerfile:1
 # An image for each role: client, worker (no TensorFlow), training.
 #   docker build --target worker --tag lmaas-worker .
-# Not tried yet: no Docker engine was at hand when this was written.
+# `make image-test` builds the worker's with buildah and runs it with podman, on a Debian made by
+# debootstrap; it has not been built with Docker, nor on the base below.
 
+# Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11
+ARG BASE=docker.io/library/python:${PYTHON}-slim-bookworm
 
-FROM python:${PYTHON}-slim-bookworm AS build
-RUN pip install --no-cache-dir "uv>=0.5,<1"
+FROM ${BASE} AS build
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "uv>=0.5,<1"
 # Into one folder, which is all that the next stage takes.
-ENV UV_PROJECT_ENVIRONMENT=/opt/lmaas \
+ENV PATH=/opt/uv/bin:$PATH \
+    UV_PROJECT_ENVIRONMENT=/opt/lmaas \
     UV_PYTHON_DOWNLOADS=never \
     UV_LINK_MODE=copy \
     UV_COMPILE_BYTECODE=1
@@ -31,7 +35,7 @@ RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra training
 COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable --extra training
 
-FROM python:${PYTHON}-slim-bookworm AS run
+FROM ${BASE} AS run
 ENV PATH=/opt/lmaas/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \

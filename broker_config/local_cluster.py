@@ -22,6 +22,7 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.guarded import ProcessGroup
 from lmaas.broker_config.local_node import LocalNode, Member, free_ports, listens, start_epmd
+from lmaas.broker_config.together import all_of
 
 #: Seconds for all nodes together; three take about 20 on two cores that have other work.
 START_TIMEOUT: Final = 120.0
@@ -75,14 +76,10 @@ class LocalCluster:
         try:
             if self._group is None:
                 await self._prepare()
-            async with asyncio.TaskGroup() as starting:
-                for node in self.nodes:
-                    starting.create_task(node.start())
+            await all_of(*(node.start() for node in self.nodes))
             await self._joined()
-        except BaseException as error:
+        except BaseException:
             await self.stop()
-            if isinstance(error, BaseExceptionGroup):
-                raise error.exceptions[0] from None
             raise
 
     async def _prepare(self) -> None:

@@ -18,6 +18,7 @@ from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Code, ItemError
 from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
 from lmaas.workers.answering import Answerer, failed_reply, read
 from lmaas.workers.apart import Apart
@@ -106,12 +107,7 @@ class Execution:
 
     async def run(self, replier: Replier, consumer: Consumer) -> None:
         """Until the ready queues are closed and empty."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._work(replier, consumer), name="work")
-                group.create_task(self._work_apart(replier), name="work apart")
-        except* Exception as errors:
-            raise errors.exceptions[0] from None
+        await all_of(self._work(replier, consumer), self._work_apart(replier))
 
     async def settled(self) -> None:
         """Waits until every answer so far is with the broker."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import signal
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from typing import Final, Self
 from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
+from lmaas.workers import cores
 from lmaas.workers.answering import Answerer, read
 from lmaas.workers.repository import Manifest, silence
 from lmaas.workers.starting import end_with_parent, signals_held
@@ -35,7 +35,7 @@ class Pool:
         """Raises ModelNotFound or ModelDamaged before anything is started."""
         self.settings = settings
         self._version = version
-        self.processes = settings.processes or len(os.sched_getaffinity(0))
+        self.processes = settings.processes or cores.usable()
         self._answerer = Answerer(settings, NAME)
         self.manifest: Manifest = self._found(model)
         self._executor: Executor | None = None

@@ -10,10 +10,19 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import Final
+
+from lmaas.broker_config.errors import LmaasError
+
+#: Bytes of a folder in which the socket of the process that others are forked from may be: its
+#: address has 107, and `multiprocessing` adds 32 to the folder.
+_SOCKET_FOLDER_BYTES: Final = 75
+_FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
 def context(*modules: str) -> ForkServerContext | SpawnContext:
@@ -21,12 +30,37 @@ def context(*modules: str) -> ForkServerContext | SpawnContext:
 
     On Linux they are forked from one that has imported the modules and done nothing else: a new
     one takes milliseconds, where Python with a model's runtime takes a third of a second.
+
+    Raises LmaasError when there is no folder for their socket.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
+    _find_temporary_folder()
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(list(modules))
     return forking
+
+
+def _find_temporary_folder() -> None:
+    """Let `multiprocessing` have its folder where sockets can be, whatever TMPDIR is."""
+    named = filter(None, map(os.environ.get, ("TMPDIR", "TEMP", "TMP")))
+    folders = [*dict.fromkeys((*named, *_FOLDERS))]
+    before = tempfile.tempdir
+    for folder in folders:
+        if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
+            tempfile.tempdir = folder
+            try:
+                util.get_temp_dir()  # which is made once for all
+            except OSError:
+                continue
+            else:
+                return
+            finally:
+                tempfile.tempdir = before
+    raise LmaasError(
+        f"no folder for temporary files: none of {', '.join(folders)} can be written to, with a "
+        f"path of at most {_SOCKET_FOLDER_BYTES} bytes; name another in TMPDIR"
+    )
 
 
 @contextlib.contextmanager

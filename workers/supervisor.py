@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.together import all_of
 from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
@@ -130,11 +131,7 @@ class Supervisor:
     async def run(self) -> None:
         """Until `stop`. Raises LmaasError when a process does not come up, again and again."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for index in range(self._count):
-                    group.create_task(self._keep(index))
-        except* LmaasError as errors:
-            raise errors.exceptions[0] from None
+            await all_of(*map(self._keep, range(self._count)))
         finally:
             self.force()
 

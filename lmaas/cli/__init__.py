@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import resource
 import sys
 import warnings
 from typing import Final
@@ -13,7 +15,7 @@ import click
 import lmaas
 from lmaas.broker_config.errors import LmaasError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
-from lmaas.cli import logs
+from lmaas.cli import first_process, logs, streams
 from lmaas.cli.exits import Exit
 
 #: Subcommand -> the line that `lmaas --help` shows. Each is `lmaas.cli.NAME.command`.
@@ -66,14 +68,16 @@ def group(debug: bool) -> None:
 
 def main() -> None:
     """Entry point: one line for an error, a traceback only with --debug."""
+    streams.prepare()
+    first_process.stand_in()
     debug = "--debug" in sys.argv or bool(os.environ.get("LMAAS_DEBUG"))
     # aio-pika's own, when a connection is lost while it is being made; nobody can do anything.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning, "aio_pika")
     try:
         code = group.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
+        streams.discard()
         if debug and not isinstance(error, click.ClickException):
             raise
         code = _told(error)
@@ -93,12 +97,22 @@ def _told(error: BaseException) -> int:
             logs.complain(str(error))
             return Exit.USAGE if isinstance(error, SettingsError) else Exit.FAILED
         case BrokenPipeError():
-            # The reader of our output left, as `head` does; Python would complain again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            pass  # the reader of our output left, as `head` does
         case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRAS:
             logs.complain(missing(package))
         case OSError():
-            logs.complain(f"{error.strerror or error}")
+            logs.complain(_refused(error))
         case _:  # the last resort: a bug
             logs.complain(f"{type(error).__name__}: {error} (--debug shows where)")
     return Exit.FAILED
+
+
+def _refused(error: OSError) -> str:
+    """What the system did not do, with what, and why."""
+    words = error.strerror or str(error)
+    if error.filename is not None:
+        words = f"{os.fsdecode(error.filename)}: {words}"
+    if error.errno == errno.EMFILE:
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        words += f"; a process may have {allowed} here (ulimit -n)"
+    return words

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-from collections.abc import Coroutine
 from typing import Any, Final
 
 import click
@@ -17,11 +15,13 @@ from lmaas.broker_config.errors import BrokerUnavailable, LmaasError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.together import first_of
 from lmaas.broker_config.topology import Topology, hanging, topology
 from lmaas.cli import logs, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
 from lmaas.cli.worker import supervise
+from lmaas.workers import cores
 from lmaas.workers.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def command(served: tuple[str, ...], **arguments: Any) -> None:
 
 
 async def _up(settings: Settings, served: tuple[str, ...]) -> None:
-    count = settings.processes or len(os.sched_getaffinity(0))
+    count = settings.processes or cores.usable()
     path = up_file()
     async with LocalNode(broker_folder()) as node:
         settings = msgspec.structs.replace(
@@ -60,7 +60,7 @@ async def _up(settings: Settings, served: tuple[str, ...]) -> None:
             click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
             models = served or Repository(*settings.model_folders).models()
             wanted = topology(settings.names, settings.queue_type, models)
-            await _first_of(supervise(settings, served, count), keep(node, settings, wanted))
+            await first_of(supervise(settings, served, count), keep(node, settings, wanted))
 
 
 async def keep(node: LocalNode, settings: Settings, wanted: Topology) -> None:
@@ -69,7 +69,7 @@ async def keep(node: LocalNode, settings: Settings, wanted: Topology) -> None:
     What the queues hold is on disk; clients and workers come back by themselves.
     """
     while True:
-        await _first_of(node.failed(), _until_hanging(settings, wanted))
+        await first_of(node.failed(), _until_hanging(settings, wanted))
         await node.restart()
         log.warning("the broker is back", extra={"action": "node_restarted"})
 
@@ -83,16 +83,3 @@ async def _until_hanging(settings: Settings, wanted: Topology) -> None:
                 problem = await hanging(connection, wanted)
             looks = looks + 1 if problem else 0
     log.error("%s; restarting the broker", problem, extra={"action": "node_restart"})
-
-
-async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
-    """Until one of them ends, or raises; the others are cancelled."""
-    tasks = [asyncio.create_task(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

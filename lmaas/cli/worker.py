@@ -24,10 +24,11 @@ from lmaas.broker_config.errors import (
     WorkerStuck,
 )
 from lmaas.broker_config.settings import Settings
-from lmaas.cli import logs, options
+from lmaas.cli import logs, options, streams
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.signals import on_signal
+from lmaas.workers import cores
 from lmaas.workers.repository import silence
 from lmaas.workers.supervisor import PERMANENT, Supervisor
 
@@ -69,7 +70,7 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
 
 
 def _count(settings: Settings) -> int:
-    return settings.processes or len(os.sched_getaffinity(0))
+    return settings.processes or cores.usable()
 
 
 def _exit_at_once() -> None:
@@ -117,6 +118,7 @@ def serve_in_child(
     settings: Settings, served: tuple[str, ...], index: int, ready: Callable[[], object]
 ) -> None:
     """What a supervised process runs, the `index`-th from 0."""
+    streams.prepare()
     logs.configure(logging.INFO, settings.log_format)
     if index:
         silence()  # the first one says it
