@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 import uuid
 from collections import deque
@@ -157,7 +158,8 @@ class Run:
         }
 
     def _identity(self, source: str) -> uuid.UUID:
-        what = {"the input": str(Path(source).resolve())} | self.state.fingerprint
+        name = os.fsencode(Path(source).resolve()).decode(errors="backslashreplace")
+        what = {"the input": name} | self.state.fingerprint
         return uuid.uuid5(_FILES, msgspec.json.encode(what, order="sorted").decode())
 
     def _open_output(self, *, resume: bool) -> Output:

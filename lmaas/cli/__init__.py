@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import resource
 import sys
 import warnings
 from typing import Final
@@ -15,7 +14,7 @@ import click
 import lmaas
 from lmaas.broker_config.errors import LmaasError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
-from lmaas.cli import first_process, logs, streams
+from lmaas.cli import descriptors, first_process, logs, streams
 from lmaas.cli.exits import Exit
 
 #: Subcommand -> the line that `lmaas --help` shows. Each is `lmaas.cli.NAME.command`.
@@ -64,6 +63,7 @@ class _LazyGroup(click.Group):
 def group(debug: bool) -> None:
     """AI classifiers as a service over RabbitMQ: short jobs first, nothing lost."""
     logs.configure()
+    descriptors.ensure()
 
 
 def main() -> None:
@@ -113,6 +113,5 @@ def _refused(error: OSError) -> str:
     if error.filename is not None:
         words = f"{os.fsdecode(error.filename)}: {words}"
     if error.errno == errno.EMFILE:
-        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        words += f"; a process may have {allowed} here (ulimit -n)"
+        words += f"; {descriptors.limit()}"
     return words

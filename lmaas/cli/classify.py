@@ -30,6 +30,7 @@ from lmaas.producer.bulk import (
     classify_texts,
 )
 from lmaas.producer.tables import PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
+from lmaas.producer.tables.chunks import well_formed
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.tables.plain import Plain
@@ -227,8 +228,8 @@ def _tell_end(task: Task, summary: Summary, *, as_json: bool) -> None:
     rate = (summary.rows - summary.resumed_at) / max(summary.seconds, 1e-9)
     if as_json:
         told = {
-            "input": task.source.path,
-            "output": task.target.path,
+            "input": well_formed(task.source.path),
+            "output": well_formed(task.target.path),
             "model": task.model,
             "version": summary.version,
             "rows": summary.rows,

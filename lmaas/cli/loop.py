@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import signal
@@ -20,7 +21,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     The first SIGINT or SIGTERM cancels the coroutine, which then may tidy up, and is raised as
     KeyboardInterrupt; the second ends the process.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with (
+        contextlib.closing(coroutine),  # where it was never begun, Python would complain
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
         return runner.run(_stoppable(coroutine))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -59,11 +60,11 @@ def prepare() -> None:
 
 def discard() -> None:
     """Drop what standard output did not take; Python would try again at exit, and complain."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.flush()
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, _OUTPUT_NUMBER)
-    os.close(null)
+    except OSError:
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), _OUTPUT_NUMBER)
 
 
 def _replaced(number: int, mode: int) -> bool:
