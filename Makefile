@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export LMAAS_DATASETS ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo test test-matrix wheel-test coverage check bench chaos soak clean
+.PHONY: help setup demo test test-matrix wheel-test image-test coverage check bench chaos soak clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -15,6 +15,8 @@ help:
 	@echo "make test    run the tests; PYTEST_ARGS goes to pytest"
 	@echo "make wheel-test"
 	@echo "             the wheel in environments of its own, beside files with hostile names"
+	@echo "make image-test"
+	@echo "             the worker's image, built by buildah and run by podman (as root)"
 	@echo "make coverage"
 	@echo "             the tests again, and how much of the package they run"
 	@echo "make test-matrix"
@@ -40,6 +42,11 @@ test: setup
 
 wheel-test: setup
 	@scripts/with-broker $(PYTHON) -m pytest -m wheel tests/wheel $(PYTEST_ARGS)
+
+image-test: setup
+	@scripts/image localhost/lmaas-worker
+	@STORAGE_DRIVER=$${STORAGE_DRIVER:-vfs} LMAAS_IMAGE=localhost/lmaas-worker scripts/with-broker \
+		$(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
 
 coverage: setup
 	@$(PYTHON) -m coverage erase

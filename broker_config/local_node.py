@@ -199,7 +199,9 @@ class LocalNode:
             folder.chmod(0o700)
             self._lock = (folder / "lock").open("w")
         except OSError as error:
-            raise LocalNodeError(f"{folder}: {error.strerror}; choose another folder") from error
+            raise LocalNodeError(
+                f"{folder}: {error.strerror}; choose another folder, or set XDG_STATE_HOME"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -121,7 +121,10 @@ def open_input(place: Place) -> Input:
         # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
         pipe = open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
         name = "standard input"
-        text = as_utf8(pipe, place.dialect.encoding, name)
+        try:
+            text = as_utf8(pipe, place.dialect.encoding, name)
+        except OSError as error:  # it is closed, for one
+            raise unusable(name, error) from error
         return Input(name, text, None, None, decoded=text is not pipe)
     raw = _open(place.path)
     size = os.fstat(raw.fileno()).st_size
