@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # An image for each role: client, worker (no TensorFlow), training.
 #   docker build --target worker --tag lmaas-worker .
-# `make image-test` builds the worker's with buildah and runs it with podman, on a Debian made by
-# debootstrap; it has not been built with Docker, nor on the base below.
+# Seen: `make image-test`, which builds the worker's with buildah on a Debian 12 made by debootstrap,
+# and runs it with podman. Not tried yet: Docker, the base that is named below, the other two roles.
 
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11
