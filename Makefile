@@ -45,7 +45,7 @@ wheel-test: setup
 
 image-test: setup
 	@scripts/image localhost/lmaas-worker
-	@STORAGE_DRIVER=$${STORAGE_DRIVER:-vfs} LMAAS_IMAGE=localhost/lmaas-worker scripts/with-broker \
+	@LMAAS_IMAGE=localhost/lmaas-worker scripts/with-broker \
 		$(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
 
 coverage: setup

@@ -15,7 +15,8 @@ from lmaas.producer.sync import SyncClient
 
 pytestmark = pytest.mark.image
 
-_PODMAN = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs"]
+_PODMAN = ["podman", "--storage-driver", os.environ.get("STORAGE_DRIVER", "vfs")]
+_PODMAN += ["--runtime", "runc", "--cgroup-manager", "cgroupfs"]
 _RUN = [
     "run", "--detach", "--network", "host", "--read-only", "--read-only-tmpfs=false",
     "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
