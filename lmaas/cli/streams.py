@@ -11,10 +11,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any, Final, TextIO
 
 #: How standard output is called in errors.
 OUTPUT: Final = "standard output"
@@ -26,7 +23,7 @@ _ERROR_NUMBER: Final = 2
 class _Output(io.FileIO):
     """Standard output; what the system refuses has its name."""
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -38,7 +35,7 @@ class _Output(io.FileIO):
 class _Messages(io.FileIO):
     """Standard error; what the system refuses is dropped."""
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
         with contextlib.suppress(OSError):
             return super().write(data)
         return memoryview(data).nbytes
