@@ -15,6 +15,7 @@ EXTRAS: Final = {
     "aiohttp": "worker",
     "numpy": "worker",
     "onnxruntime": "worker",
+    "openpyxl": "files",
     "pyarrow": "files",
     "keras": "training",
     "matplotlib": "bench",

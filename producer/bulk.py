@@ -27,7 +27,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
 from lmaas.producer.rows import answers_of, packs_of
 from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, footer, open_table
-from lmaas.producer.tables.chunks import well_formed
+from lmaas.producer.tables.chunks import check_names, shown, well_formed
+from lmaas.producer.tables.folders import covers
+from lmaas.producer.tables.places import FILES, check_output
 from lmaas.producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,
@@ -114,7 +116,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             self.table = open_table(task.source, task.wanted)
             stack.callback(self.table.close)
-            _check_names(self.table.name, self.table.columns, task.results)
+            check_names(self.table.name, self.table.columns, task.results)
             self._encoding = encoding(task.target, self.table, task.results)
             self.state = State(fingerprint=self._fingerprint(), version=task.version)
             #: Of the file and what is done with it: the same in a run that is resumed, or begun
@@ -137,12 +139,15 @@ class Run:
 
     def _fingerprint(self) -> dict[str, Any]:
         task = self.task
-        stat = None if task.source.piped else Path(task.source.path).stat()
+        path = Path(task.source.path)
+        stat = path.stat() if path.is_file() else None
         return {
             "the size of the input": stat and stat.st_size,
             "the time of the input's last change": stat
             and str(datetime.fromtimestamp(stat.st_mtime, UTC)),
+            "the list of the input's files": self.table.listing,
             "the format of the input": task.source.format,
+            "the sheet of the input": task.source.dialect.sheet or "",
             "the encoding of the input": task.source.dialect.encoding or "",
             "the delimiter of the input": self.table.delimiter,
             "quotes in the input": self.table.quotes,
@@ -374,22 +379,28 @@ async def _ask(classifier: Classifier, request: Request) -> Reply:
     return reply
 
 
-def _failure(unit: str, line: int, error: str) -> str:
+def _failure(unit: str, line: int | str, error: str) -> str:
     """One line of bounded length. An unreadable row says its line itself."""
     where = f"{unit} {line}: "
     words = well_formed(error[:FAILURE_CHARACTERS].replace(where, "", 1))
     more = "…" if len(error) > FAILURE_CHARACTERS else ""
-    return where + " ".join(words.split()) + more
+    return shown(where) + " ".join(words.split()) + more
 
 
 def _check_places(task: Task, *, resume: bool) -> None:
     source, target = task.source, task.target
+    check_output(target)
     if resume and (source.piped or target.piped):
         raise DataError("a pipe cannot be resumed: name an input file and an output file")
     if target.piped and target.format == "parquet":
         raise DataError("Parquet cannot be written to a pipe; name a file with -o")
     if not (source.piped or target.piped) and _same_file(source.path, target.path):
         raise DataError(f"{target.path}: is the input; choose another output")
+    if source.format == FILES and not target.piped and covers(source, target.path):
+        raise DataError(
+            f"{target.path}: would be a file of the input {source.path} the next time; write it to "
+            "another folder"
+        )
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -397,15 +408,6 @@ def _same_file(one: str, other: str) -> bool:
         return Path(one).samefile(other)
     except OSError:
         return False
-
-
-def _check_names(name: str, columns: tuple[str, ...], results: tuple[str, ...]) -> None:
-    for result in results:
-        if result in columns:
-            raise DataError(
-                f"{name}: has a column {result!r} already; name the results otherwise "
-                "(--result-prefix lmaas_), or leave it out with --keep"
-            )
 
 
 async def _cancelled(tasks: list[asyncio.Task[list[Result]]]) -> None:

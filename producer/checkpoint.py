@@ -19,7 +19,7 @@ import msgspec
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables.chunks import Mark
-from lmaas.producer.tables.places import Place, compressor, reason, unusable
+from lmaas.producer.tables.places import Place, check_output, compressor, reason, unusable
 
 #: A compressed output gets a member of its own at every checkpoint, and for this many bytes.
 MEMBER_BYTES: Final = 4 * 1024 * 1024
@@ -87,13 +87,7 @@ class PartialFile:
         self._compress = compressor(target.compression)
         self._members = bool(target.compression)
         self._waiting = bytearray()
-        if self.target.is_dir():
-            raise DataError(f"{self.target}: is a directory; name a file in it")
-        if self.target.exists() and not self.target.is_file():
-            raise DataError(
-                f"{self.target}: is a device or a pipe, which the output cannot take the place of; "
-                "write to - and redirect"
-            )
+        check_output(target)
         with self._told():
             # Not truncated yet: it may belong to a run that goes on.
             self._file: BinaryIO = os.fdopen(

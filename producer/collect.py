@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,28 +17,42 @@ from lmaas.broker_config.messages import MSGPACK, Result, decode_reply, encode
 from lmaas.producer.answers import merged
 from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
-from lmaas.producer.tables import Answers, Chunk, Place, Table, encoding, footer
-from lmaas.producer.tables.chunks import ranking
+from lmaas.producer.submitted import Submitted
+from lmaas.producer.tables import PIPE, Answers, Chunk, Place, Table, encoding, footer
+from lmaas.producer.tables.chunks import check_names, ranking
+from lmaas.producer.threads import beside
 
 #: Items and how many of them failed.
 Counts = tuple[int, int]
-_COLUMNS: Final = ("id",)
+_UNRANKED: Final = ("label", "score", "error")
 
 
 async def collect(
-    jobs: Jobs, job: str, target: Place, report: Callable[[int], None] | None = None
+    jobs: Jobs,
+    job: str,
+    target: Place,
+    report: Callable[[int], None] | None = None,
+    submitted: Submitted | None = None,
 ) -> Counts:
     """Wait for every result, write them, and only then let the broker forget them.
 
     `report` gets the number of items after each chunk. Chunks wait on disk, so that memory
-    stays flat. Raises JobError, and DataError when the file cannot be written.
+    stays flat. With `submitted`, the results come behind the columns of that. Raises JobError, and
+    DataError when the file cannot be written, or `submitted` is not what was submitted.
     """
-    if target.piped:
+    if target.path == PIPE:
         raise DataError("a job is collected into a file: name it with -o")
+    if submitted is not None:
+        # Before anything is waited for, too.
+        items = (await jobs.progress(job)).entry.items
+        await beside(lambda: submitted.check_rows(job, items))
     # The file is opened first: what cannot be written should not be waited for.
     with _spool(target) as file, PartialFile(target) as partial:
         places = await _spooled(jobs, job, file, report)
-        counts = _written(file, places, partial, target)
+        results = _Results(file, places)
+        pairs = _alone(results) if submitted is None else _beside(submitted, job, results)
+        with pairs as (table, chunks):
+            counts = _written(table, chunks, partial, target, results.names(submitted))
     await jobs.remove(job)
     return counts
 
@@ -71,18 +86,67 @@ async def _spooled(
     return [places[number] for number in sorted(places)]
 
 
+class _Results:
+    """The results of a job, in its order."""
+
+    def __init__(self, file: BinaryIO, places: list[tuple[int, int]]) -> None:
+        self._file = file
+        self._places = places
+        #: Whether the job was submitted with `top_k`.
+        self.ranked = any(result.scores for part in islice(self.parts(), 1) for result in part)
+
+    def parts(self) -> Iterator[list[Result]]:
+        """As they came: those of a pack."""
+        return (_read(self._file, place) for place in self._places)
+
+    def names(self, submitted: Submitted | None) -> tuple[str, ...]:
+        names = ("label", "score", "scores", "error") if self.ranked else _UNRANKED
+        return tuple((submitted.prefix if submitted else "") + name for name in names)
+
+
+_Pairs = tuple[Table, Iterable[tuple[Chunk, list[Result]]]]
+
+
+@contextlib.contextmanager
+def _alone(results: _Results) -> Iterator[_Pairs]:
+    """Rows that have nothing but an id."""
+
+    def pairs() -> Iterator[tuple[Chunk, list[Result]]]:
+        start = 0
+        for part in results.parts():
+            ids = [result.id for result in part]
+            numbers = range(start, start + len(ids))
+            yield Chunk(start, {"id": ids}, texts=ids, lines=numbers, faults={}), part
+            start += len(ids)
+
+    yield Table("results", ("id",), iter(()), lambda: None), pairs()
+
+
+@contextlib.contextmanager
+def _beside(submitted: Submitted, job: str, results: _Results) -> Iterator[_Pairs]:
+    """The rows of the input."""
+    table = submitted.open()
+    try:
+        items = chain.from_iterable(results.parts())
+        yield submitted.kept(table), submitted.paired(table, job, items)
+    finally:
+        table.close()
+
+
 def _written(
-    file: BinaryIO, places: list[tuple[int, int]], partial: PartialFile, target: Place
+    table: Table,
+    chunks: Iterable[tuple[Chunk, list[Result]]],
+    partial: PartialFile,
+    target: Place,
+    names: tuple[str, ...],
 ) -> Counts:
-    table = Table("results", _COLUMNS, iter(()), lambda: None)
-    items = failures = 0
-    ranked = _is_ranked(file, places)
-    names = ("label", "score", "scores", "error") if ranked else ("label", "score", "error")
+    check_names(table.name, table.columns, names)
     rows = encoding(target, table, names)
     partial.start(rows.header())
-    for place in places:
-        results = _read(file, place)
-        partial.write(rows.rows(_chunk(items, results), _answers(results, ranked=ranked)))
+    items = failures = 0
+    for chunk, results in chunks:
+        answers = _answers(results, ranked=len(names) > len(_UNRANKED))
+        partial.write(rows.rows(chunk, answers))
         items += len(results)
         failures += sum(result.error is not None for result in results)
     partial.write(footer(target))
@@ -90,20 +154,10 @@ def _written(
     return items, failures
 
 
-def _is_ranked(file: BinaryIO, places: list[tuple[int, int]]) -> bool:
-    """Whether the job was submitted with `top_k`."""
-    return any(result.scores for place in places[:1] for result in _read(file, place))
-
-
 def _read(file: BinaryIO, place: tuple[int, int]) -> list[Result]:
     offset, size = place
     file.seek(offset)
     return decode_reply(file.read(size), MSGPACK).results
-
-
-def _chunk(start: int, results: list[Result]) -> Chunk:
-    ids = [result.id for result in results]
-    return Chunk(start, {"id": ids}, texts=ids, lines=range(start, start + len(ids)), faults={})
 
 
 def _answers(results: list[Result], *, ranked: bool) -> Answers:

@@ -18,7 +18,7 @@ from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
-from lmaas.cli.options import dialect, setting
+from lmaas.cli.options import dialect, names, only, setting
 from lmaas.cli.options import models as models_option
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
@@ -29,10 +29,10 @@ from lmaas.producer.bulk import (
     Task,
     classify_texts,
 )
-from lmaas.producer.tables import PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
+from lmaas.producer.tables import FILES, PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
 from lmaas.producer.tables.chunks import well_formed
 from lmaas.producer.tables.json_lines import JsonLines
-from lmaas.producer.tables.places import FORMATS
+from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
 
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
@@ -40,12 +40,14 @@ _SHOWN_CHARACTERS: Final = 60
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", required=False)
+@click.argument("sources", metavar="INPUT", nargs=-1)
 @click.option("--text", "texts", multiple=True, help="Classify this text; may be repeated.")
 @click.option("-o", "--output", default=PIPE, help="The file to write; - is standard output.")
 @click.option("--format", "source_format", type=_FORMAT, help="Of INPUT; else by its suffix.")
 @dialect
-@click.option("--output-format", type=_FORMAT, help="Else by the suffix; - takes that of INPUT.")
+@click.option(
+    "--output-format", type=click.Choice(WRITTEN), help="Else by the suffix; - takes that of INPUT."
+)
 @click.option("--text-column", help="The column to classify; else `text`, or the only one.")
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
 @click.option("--result-prefix", default="", help="Comes before label, score and error.")
@@ -59,7 +61,7 @@ _SHOWN_CHARACTERS: Final = 60
 @models_option
 @setting("processes", type=int, help="Processes in this machine; 0 is one a core.")
 def command(
-    source: str | None,
+    sources: tuple[str, ...],
     texts: tuple[str, ...],
     broker_url: str | None,
     queue: bool,
@@ -69,16 +71,18 @@ def command(
 ) -> Exit:
     """Classify texts, or every row of a file.
 
-    INPUT is CSV, TSV, JSON (lines or an array), Parquet or plain text lines, compressed or not,
-    or - for standard input. The output has the kept columns, then label, score and error.
+    INPUT is CSV, TSV, JSON (lines or an array), Parquet, .xlsx or plain text lines, compressed or
+    not, or - for standard input. The output has the kept columns, then label, score and error.
+    Of a folder, or a pattern in quotes ('reviews/*.txt'), each file is a text.
 
     \b
     lmaas classify reviews.csv --text-column review -o labelled.parquet
     lmaas classify - < lines.txt > labelled.txt
     lmaas classify --text "What a film!"
     """
-    if bool(texts) == (source is not None):
+    if bool(texts) == bool(sources):
         raise click.UsageError("give INPUT (a file, or - for standard input) or --text, not both")
+    source = only(sources)
     settings = Settings.load(broker_url=broker_url, models=models, processes=processes)
     through_queue = queue or broker_url is not None
     if source is None:
@@ -135,11 +139,11 @@ def _classify_file(
     way = _Way(settings, model, model_version, through_queue=through_queue)
     task = Task(
         source=place,
-        target=Place.of(output, output_format or _piped_format(output, place)),
+        target=Place.to(output, output_format or _piped_format(output, place)),
         model=model,
         version=way.version,
         model_sha256=way.manifest_sha256,
-        wanted=Wanted(text_column, None if keep is None else _names(keep)),
+        wanted=Wanted(text_column, names(keep)),
         top_k=top_k,
         result_prefix=result_prefix,
     )
@@ -161,15 +165,11 @@ async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | Non
         return await run.classify(named or classifier, report)
 
 
-def _names(keep: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in keep.split(",") if name.strip())
-
-
 def _piped_format(output: str, source: Place) -> str | None:
-    """Into a pipe goes what came in, and JSON lines for Parquet; a file has a suffix."""
+    """Into a pipe goes what came in, or what is the most like it; a file has a suffix."""
     if output != PIPE:
         return None
-    return "jsonl" if source.format == "parquet" else source.format
+    return {"parquet": "jsonl", "xlsx": "csv", FILES: "csv"}.get(source.format, source.format)
 
 
 def _tell_start(run: Run, *, resume: bool) -> None:

@@ -323,7 +323,7 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
 @click.pass_obj
 def export(settings: Settings, /, output: str, **filters: Any) -> None:
     """Write parked messages with their headers and bodies, one JSON object a line; keep them."""
-    count = run(_export(settings, Place.of(output, "jsonl"), _filter(**filters)))
+    count = run(_export(settings, Place.to(output, "jsonl"), _filter(**filters)))
     click.echo(f"{output}: {count:,} messages", err=True)
 
 

@@ -21,8 +21,9 @@ from lmaas.cli.loop import run
 from lmaas.producer import batch
 from lmaas.producer.batch import Jobs
 from lmaas.producer.collect import Counts, collect
-from lmaas.producer.tables import Place
-from lmaas.producer.tables.places import FORMATS
+from lmaas.producer.submitted import Submitted
+from lmaas.producer.tables import Dialect, Place
+from lmaas.producer.tables.places import FORMATS, WRITTEN
 
 
 @click.group(invoke_without_command=True)
@@ -58,22 +59,44 @@ def show(settings: Settings, job: str, as_json: bool) -> None:
 @command.command("collect")
 @click.argument("job")
 @click.option("-o", "--output", required=True, help="File for the results, in order.")
-@click.option("--output-format", type=click.Choice(sorted(set(FORMATS.values()) - {"text"})))
+@click.option("--output-format", type=click.Choice(sorted({*WRITTEN} - {"text"})))
+@click.option("--input", "source", metavar="FILE", help="What was submitted: keeps its columns.")
+@click.option("--format", "source_format", type=click.Choice(sorted(set(FORMATS.values()))))
+@options.dialect
+@click.option("--keep", metavar="A,B", help="Columns of --input to keep; else all.")
+@click.option("--result-prefix", default="", help="With --input: before label, score and error.")
 @click.pass_context
-def collect_(context: click.Context, job: str, output: str, output_format: str | None) -> None:
+def collect_(
+    context: click.Context,
+    job: str,
+    output: str,
+    output_format: str | None,
+    source: str | None,
+    source_format: str | None,
+    dialect: Dialect,
+    keep: str | None,
+    result_prefix: str,
+) -> None:
     """Wait for JOB, write its results (id, label, score, error), and remove it.
 
+    With --input the rows of that file come before label, score and error, as in `lmaas classify`.
     An interruption loses nothing: run it again.
     """
     settings: Settings = context.obj
-    target = Place.of(output, output_format)
+    target = Place.to(output, output_format)
+    submitted = None
+    if source is not None:
+        place = Place.of(source, source_format, dialect)
+        submitted = Submitted(place, options.names(keep), result_prefix)
+    elif source_format or keep or result_prefix or dialect != Dialect():
+        raise click.UsageError("say with --input which file these options are for")
 
     async def fetch() -> Counts:
         async with Jobs(settings) as jobs:
             progress = await jobs.progress(job)
             _say_what_is_missing(progress)
             with _bar(progress.entry.items) as report:
-                return await collect(jobs, job, target, report)
+                return await collect(jobs, job, target, report, submitted)
 
     items, failures = run(fetch())
     click.echo(f"{output}: {items:,} results, {failures:,} of them errors", err=True)
@@ -82,16 +105,43 @@ def collect_(context: click.Context, job: str, output: str, output_format: str |
 
 @command.command()
 @click.argument("job")
+@click.option("--yes", is_flag=True, help="Do not ask, whatever is done.")
 @click.pass_obj
-def cancel(settings: Settings, job: str) -> None:
-    """Drop what is not done of JOB, and its results."""
+def cancel(settings: Settings, job: str, yes: bool) -> None:
+    """Drop what is not done of JOB, and its results.
+
+    Asks before it drops results that nobody has collected.
+    """
+
+    async def ask() -> batch.Progress:
+        async with Jobs(settings) as jobs:
+            return await jobs.progress(job)
 
     async def drop() -> None:
         async with Jobs(settings) as jobs:
             await jobs.cancel(job)
 
+    if not yes and (lost := _would_lose(run(ask()))):
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{lost}; to drop them add --yes")
+        click.confirm(f"{lost}; drop them for good?", abort=True, err=True)
     run(drop())
     click.echo(f"job {job} is cancelled", err=True)
+
+
+def _would_lose(job: batch.Progress) -> str | None:
+    """What work is thrown away with a job; None when there is none."""
+    entry = job.entry
+    if job.state == "collecting":
+        return f"somebody is collecting the results of job {entry.job}"
+    if entry.state in batch.ENDED or not job.done:
+        return None
+    if job.finished:
+        return f"all {entry.items or 0:,} results of job {entry.job} are there and not collected"
+    if entry.chunks and entry.items is not None:
+        rows = entry.items * job.done // entry.chunks
+        return f"about {rows:,} of the {entry.items:,} results of job {entry.job} are there"
+    return f"results of {job.done:,} chunks of job {entry.job} are there"
 
 
 def _say_what_is_missing(job: batch.Progress) -> None:

@@ -54,6 +54,23 @@ def broker(function: F) -> F:
     return function
 
 
+def only(sources: tuple[str, ...]) -> str:
+    """The input of a command. Several come of a pattern that the shell has read."""
+    if len(sources) > 1:
+        raise click.UsageError(
+            f"one input, and not {len(sources):,}; of a folder, or a pattern in quotes "
+            "('reviews/*.txt'), each file is a text"
+        )
+    return sources[0]
+
+
+def names(listed: str | None) -> tuple[str, ...] | None:
+    """Columns as in `--keep a,b`."""
+    if listed is None:
+        return None
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
 def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how an input file is written; the command gets a Dialect, `dialect`."""
 
@@ -63,12 +80,13 @@ def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
         delimiter: str | None,
         encoding: str | None,
         quotes: bool | None,
+        sheet: str | None,
         **kwargs: Any,
     ) -> Any:
         from lmaas.producer.tables import Dialect  # what reads no file does without
 
         try:
-            named = Dialect(delimiter, encoding, quotes)
+            named = Dialect(delimiter, encoding, quotes, sheet)
         except DataError as error:
             raise click.UsageError(str(error)) from error
         return command(*args, dialect=named, **kwargs)
@@ -84,6 +102,7 @@ def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=False,
             help="Whether quotes may enclose values; else yes in CSV, no in TSV.",
         ),
+        click.option("--sheet", help="Of .xlsx, by its name; else the first."),
     )
     decorated: Callable[..., Any] = with_dialect
     for option in reversed(options):

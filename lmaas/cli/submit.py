@@ -14,18 +14,22 @@ from lmaas.cli import options
 from lmaas.cli.loop import run
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
-from lmaas.producer.tables import Chunk, Dialect, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import ABSENT, cell, well_formed
+from lmaas.producer.rows import ids_of
+from lmaas.producer.tables import FILES, Chunk, Dialect, Place, Table, Wanted, open_table
+from lmaas.producer.tables.chunks import well_formed
+from lmaas.producer.tables.folders import FILE
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.threads import beside
 
 
 @click.command()
-@click.argument("source", metavar="FILE")
+@click.argument("sources", metavar="FILE", nargs=-1, required=True)
 @click.option("--model", default="sentiment", help="Model to ask.", show_envvar=True)
 @click.option("--model-version", "version", help="Version of the model.  [newest]")
 @click.option("--text-column", help="Column with the texts.", show_envvar=True)
-@click.option("--id-column", help="Column that names the rows.  [row number, from 0]")
+@click.option(
+    "--id-column", help="Column that names the rows.  [row number, from 0; the name of a file]"
+)
 @click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
 @options.dialect
 @click.option("--job", help="Id of the job.  [made up]")
@@ -35,7 +39,7 @@ from lmaas.producer.threads import beside
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 @options.broker
 def command(
-    source: str,
+    sources: tuple[str, ...],
     model: str,
     version: str | None,
     text_column: str | None,
@@ -47,15 +51,17 @@ def command(
     as_json: bool,
     **arguments: Any,
 ) -> None:
-    """Publish FILE (or - for a pipe) as a batch job and leave.
+    """Publish FILE (a folder of texts, or - for a pipe) as a batch job and leave.
 
     The id of the job is printed; `lmaas jobs collect ID -o FILE` fetches the results, now or
     days later, from anywhere that reaches the broker. The command ends two seconds after its start
     at the earliest: so long it tries whether the broker keeps what it gets.
     """
     settings = Settings.load(**arguments)
+    place = Place.of(options.only(sources), file_format, dialect)
+    id_column = id_column or (FILE if place.format == FILES else None)
     keep = (id_column,) if id_column else ()
-    table = open_table(Place.of(source, file_format, dialect), Wanted(text=text_column, keep=keep))
+    table = open_table(place, Wanted(text=text_column, keep=keep))
 
     def tell(entry: JobEntry) -> None:
         if as_json:
@@ -89,13 +95,7 @@ async def _items(table: Table, max_bytes: int) -> AsyncIterator[Item]:
 
 
 def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
-    numbers = range(chunk.start, chunk.start + len(chunk))
-    ids = chunk.columns[id_column] if id_column is not None else numbers
-    # A row that could not be read has no id: its number stands for it.
-    ids = [
-        str(number) if one is None or one is ABSENT else cell(one)
-        for number, one in zip(numbers, ids, strict=True)
-    ]
+    ids = ids_of(chunk, id_column)
     return [
         Item(id=item_id, error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))

@@ -1,4 +1,5 @@
-"""Streams of rows from and to CSV, TSV, JSON Lines, JSON, Parquet and plain text files.
+"""Streams of rows from and to CSV, TSV, JSON Lines, JSON, Parquet and plain text files, and from
+.xlsx and folders of texts.
 
 A file is read as chunks of at most `CHUNK_ROWS` rows and about `CHUNK_BYTES`, the same ones at
 every run, and written as bytes that are only ever appended; so memory stays flat, and a run that
@@ -7,12 +8,13 @@ stopped at the border of a chunk can go on there.
 
 from __future__ import annotations
 
-from lmaas.producer.tables import delimited, json_lines, parquet, plain
+from lmaas.producer.tables import delimited, folders, json_lines, parquet, plain, xlsx
 from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
 from lmaas.producer.tables.dialect import Dialect
-from lmaas.producer.tables.places import PIPE, Place, open_input
+from lmaas.producer.tables.places import FILES, PIPE, Place, open_input
 
 __all__ = [
+    "FILES",
     "PIPE",
     "Answers",
     "Chunk",
@@ -34,6 +36,10 @@ def open_table(place: Place, wanted: Wanted) -> Table:
     """
     if place.format == "parquet":
         return parquet.read(place, wanted)
+    if place.format == "xlsx":
+        return xlsx.read(place, wanted)
+    if place.format == FILES:
+        return folders.read(place, wanted)
     source = open_input(place)
     try:
         match place.format:

@@ -36,14 +36,17 @@ class Wanted:
     text: str | None = None
     #: The columns to keep; None keeps all.
     keep: tuple[str, ...] | None = None
+    #: Whether nobody wants the texts, so that any column will do for them.
+    any_text: bool = False
 
     def names(self) -> set[str]:
         """The columns that must be there, when there is more than one."""
-        return {shown(name) for name in (self.text or "text", *(self.keep or ()))}
+        text = () if self.any_text else (self.text or "text",)
+        return {shown(name) for name in (*text, *(self.keep or ()))}
 
     def text_of(self, columns: Sequence[str], name: str) -> str:
         """The name of the text column; raises DataError when there is none, or several."""
-        if self.text is None and len(columns) == 1:
+        if self.any_text or (self.text is None and len(columns) == 1):
             return columns[0]
         text = shown(self.text or "text")
         if text not in columns:
@@ -86,6 +89,31 @@ def _listed(columns: Sequence[str]) -> str:
     return f"there are: {', '.join(names)}{more}"
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names; one that was there before has a number that makes it another: a, b, a_2."""
+    taken = set(names)
+    counts: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        fresh = name
+        counts[name] = number = counts.get(name, 0) + 1
+        while number > 1 and fresh in taken:
+            fresh, number = f"{name}_{number}", number + 1
+        taken.add(fresh)
+        distinct.append(fresh)
+    return distinct
+
+
+def check_names(name: str, columns: tuple[str, ...], results: tuple[str, ...]) -> None:
+    """Raises DataError when a column has the name of one of the results."""
+    for result in results:
+        if result in columns:
+            raise DataError(
+                f"{name}: has a column {result!r} already; name the results otherwise "
+                "(--result-prefix lmaas_), or leave it out with --keep"
+            )
+
+
 class Mark(msgspec.Struct, frozen=True):
     """A place between two rows of a file."""
 
@@ -105,8 +133,8 @@ class Chunk:
     columns: Mapping[str, Iterable[Any]]
     #: What stands in the text column: a str, or what can only get an error.
     texts: Sequence[Any]
-    #: Where each row begins in the file, from 1, for messages.
-    lines: Sequence[int]
+    #: Where each row begins in the file, from 1, for messages; of several files their names.
+    lines: Sequence[Any]
     #: Position in this chunk -> why the row could not be read.
     faults: dict[int, str]
     #: How much of the file was read so far, in the units of `Table.size`.
@@ -148,12 +176,14 @@ class Table:
     close: Callable[[], None]
     #: Bytes (rows, of Parquet) of the file; None when nobody can know, as of a pipe.
     size: int | None = None
-    #: What `Chunk.lines` counts: "line" or "row".
+    #: What `Chunk.lines` counts or names: "line", "row" or "file".
     unit: str = "line"
     #: Parquet: column -> Arrow type. Other formats have only texts, or JSON values.
     types: dict[str, Any] = field(default_factory=dict)
     #: JSON: values are its texts, and have types.
     is_json: bool = False
+    #: .xlsx: values have types. A column of several types is one of texts, and not of JSON.
+    is_sheet: bool = False
     #: Whether the input had another encoding than UTF-8: no byte of it is worth keeping as it was.
     decoded: bool = False
     #: CSV and TSV: what stands between the columns, and whether quotes enclose values.
@@ -162,6 +192,8 @@ class Table:
     #: CSV and TSV: column -> its name as it is in the file, where that is another: the name of an
     #: earlier column, or no UTF-8 (`surrogateescape`).
     titles: dict[str, str] = field(default_factory=dict)
+    #: Several files: a checksum of their names, sizes and times.
+    listing: str | None = None
     #: Lets the chunks begin at a mark, which an earlier reading of the same file left; to be called
     #: before the first chunk is taken.
     skip: Callable[[Mark], None] | None = None

@@ -21,6 +21,7 @@ from lmaas.producer.tables.chunks import (
     Table,
     Wanted,
     cell,
+    distinct,
     kept_columns,
     shown,
     to_bytes,
@@ -53,7 +54,7 @@ def read(source: Input, wanted: Wanted, dialect: Dialect, *, tabs: bool = False)
     text = names.index(wanted.text_of(names, source.name))
     keep = set(wanted.kept_of(names, source.name))
     kept = [position for position, name in enumerate(names) if name in keep]
-    keys = _distinct(names)
+    keys = distinct(names)
     return Table(
         source.name,
         tuple(keys[position] for position in kept),
@@ -111,21 +112,6 @@ def _header(records: Records) -> list[str]:
         )
     records.expect(len(header))
     return header
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names; one that was there before has a number that makes it another: a, b, a_2."""
-    taken = set(names)
-    counts: dict[str, int] = {}
-    distinct = []
-    for name in names:
-        fresh = name
-        counts[name] = number = counts.get(name, 0) + 1
-        while number > 1 and fresh in taken:
-            fresh, number = f"{name}_{number}", number + 1
-        taken.add(fresh)
-        distinct.append(fresh)
-    return distinct
 
 
 def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) -> Iterator[Chunk]:

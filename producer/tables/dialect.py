@@ -18,6 +18,8 @@ from lmaas.producer.tables.chunks import shown
 
 #: What may stand between the columns of a .csv file; anything else has to be named.
 DELIMITERS: Final = (",", ";", "\t", "|")
+#: Formats that say themselves how they are encoded and compressed -> how people call them.
+CONTAINERS: Final = {"parquet": "Parquet", "xlsx": ".xlsx"}
 
 _NAMED: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 #: The first line of a file by which its writer tells Excel the delimiter.
@@ -39,6 +41,8 @@ class Dialect:
     #: Whether quotes may enclose the value of a column, delimiters and line breaks included.
     #: Else yes in CSV, and in TSV no: a quote is a character like others.
     quotes: bool | None = None
+    #: The sheet of a workbook (.xlsx). Else its first one that is not hidden.
+    sheet: str | None = None
 
     def __post_init__(self) -> None:
         if self.delimiter is not None:
@@ -48,8 +52,12 @@ class Dialect:
 
     def check(self, path: str, form: str) -> None:
         """Raises DataError when this says what a file of the format cannot have."""
-        if form == "parquet" and self.encoding is not None:
-            raise DataError(f"{path}: Parquet has an encoding of its own; leave out --encoding")
+        if form in CONTAINERS and self.encoding is not None:
+            raise DataError(
+                f"{path}: {CONTAINERS[form]} has an encoding of its own; leave out --encoding"
+            )
+        if form != "xlsx" and self.sheet is not None:
+            raise DataError(f"{path}: --sheet is for .xlsx")
         named = self.delimiter is not None or self.quotes is not None
         if named and form not in {"csv", "tsv"}:
             raise DataError(

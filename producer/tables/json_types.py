@@ -93,11 +93,11 @@ def schema(given: Any, found: Kinds) -> Any:
     return given
 
 
-def typed(table: Any, found: Kinds) -> Any:
-    """The table with these columns as what they are."""
+def typed(table: Any, found: Kinds, *, json: bool = True) -> Any:
+    """The table with these columns as what they are; without `json` a string is never in quotes."""
     for name, seen in found.items():
         at = table.schema.get_field_index(name)
-        column = _typed(table.column(at), seen)
+        column = _typed(table.column(at), seen, json=json)
         table = table.set_column(at, table.schema.field(at).with_type(column.type), column)
     return table
 
@@ -113,7 +113,7 @@ def _type(seen: set[str]) -> Any:
     return pa.string()
 
 
-def _typed(column: Any, seen: set[str]) -> Any:
+def _typed(column: Any, seen: set[str], *, json: bool) -> Any:
     pa = arrow("Parquet")
     import pyarrow.compute as pc
 
@@ -124,6 +124,8 @@ def _typed(column: Any, seen: set[str]) -> Any:
         return pc.utf8_slice_codeunits(column, 1)
     if STRING not in seen:
         return column
+    if not json:
+        return pc.replace_substring_regex(column, '^"', "")
     return pa.chunked_array([[_json(text) for text in column.to_pylist()]], pa.string())
 
 

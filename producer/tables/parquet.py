@@ -160,7 +160,7 @@ class Parquet:
     def rows(self, chunk: Chunk, answers: Answers) -> bytes:
         pa = arrow("Parquet")
         kept = kept_columns(self._table, chunk)
-        if self._table.is_json:
+        if self._table.is_json or self._table.is_sheet:
             kept = [json_types.marked(column) for column in kept]
         columns = [*kept, *answers.columns()]
         arrays = [
@@ -183,12 +183,15 @@ class Parquet:
         pa = arrow("Parquet")
         import pyarrow.parquet as pq
 
-        names = self._table.columns if self._table.is_json else ()
+        table = self._table
+        names = table.columns if table.is_json or table.is_sheet else ()
         kinds = json_types.kinds(_batches(stream), names)
         schema = json_types.schema(self._schema, kinds)
         with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
             for group in _row_groups(_batches(stream)):
-                rows = json_types.typed(pa.Table.from_batches(group, self._schema), kinds)
+                rows = json_types.typed(
+                    pa.Table.from_batches(group, self._schema), kinds, json=table.is_json
+                )
                 writer.write_table(rows, row_group_size=max(1, len(rows)))
 
 

@@ -9,16 +9,20 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import sys
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, cast
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.dialect import FOUND, Dialect
+from lmaas.producer.tables import advice
+from lmaas.producer.tables.dialect import CONTAINERS, FOUND, Dialect
 from lmaas.producer.tables.unicode import as_utf8
 
 #: The name of standard input and output.
@@ -31,9 +35,19 @@ FORMATS: Final = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
     ".txt": "text",
 }
+#: The format of a folder or a pattern of text files.
+FILES: Final = "files"
+#: What is read and not written.
+_READ_ONLY: Final = {"xlsx", FILES}
+#: The formats of outputs.
+WRITTEN: Final = tuple(sorted({*FORMATS.values()} - _READ_ONLY))
 COMPRESSIONS: Final = (".gz", ".bz2", ".xz", ".zst")
+#: Standard input by other names. It is not opened again: it may be a socket, or another user's.
+_STANDARD_INPUT: Final = {PIPE, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 #: A longer line means that the file is no file of lines; nothing holds more of it.
 LINE_BYTES: Final = 64 * 1024 * 1024
 
@@ -44,10 +58,11 @@ _DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, or a pipe, and how it is written."""
+    """A file, several, or a pipe, and how it is written."""
 
+    #: Of several files: their folder, or a pattern (`reviews/*.txt`).
     path: str
-    #: One of the values of FORMATS.
+    #: One of the values of FORMATS, or FILES.
     format: str
     #: One of COMPRESSIONS, or "".
     compression: str = ""
@@ -56,7 +71,8 @@ class Place:
 
     @property
     def piped(self) -> bool:
-        return self.path == PIPE
+        """Whether it can be read only once: standard input, a FIFO, a device."""
+        return self.path == PIPE or _is_stream(self.path)
 
     @classmethod
     def of(
@@ -65,27 +81,99 @@ class Place:
         format: str | None = None,  # noqa: A002
         dialect: Dialect = FOUND,
     ) -> Self:
-        """By the suffixes of the path, unless a format is given.
+        """An input, by the suffixes of the path unless a format is given.
 
         Raises DataError when there is none, or the dialect does not go with it.
         """
-        if path == PIPE:
-            dialect.check(path, format or "text")
-            return cls(path, format or "text", dialect=dialect)
-        if Path(path).is_symlink():
+        if path in _STANDARD_INPUT:
+            path = PIPE
+        elif (why := advice.of_url(path)) and not os.path.lexists(path):
+            raise DataError(why)
+        elif Path(path).is_dir() or (has_magic(path) and not os.path.lexists(path)):
+            return cls._of_files(path, format, dialect)
+        elif not format and (why := advice.of_suffix(path)):
+            raise DataError(why)
+        return cls._by_suffix(path, format, dialect, FORMATS)
+
+    @classmethod
+    def to(cls, path: str, format: str | None = None) -> Self:  # noqa: A002
+        """An output, by the suffixes of the path unless a format is given.
+
+        Raises DataError when there is none that can be written.
+        """
+        _check_no_folder(path)
+        if not format and FORMATS.get(Path(path).suffix.lower()) in _READ_ONLY:
+            raise DataError(f"{path}: is read and not written; write .csv, which Excel opens too")
+        return cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS)
+
+    @classmethod
+    def _of_files(cls, path: str, format: str | None, dialect: Dialect) -> Self:  # noqa: A002
+        if format not in {None, "text"}:
+            raise DataError(
+                f"{path}: of a folder or a pattern each file is one text; name a single file to "
+                f"read it as {format}"
+            )
+        dialect.check(path, FILES)
+        return cls(path, FILES, dialect=dialect)
+
+    @classmethod
+    def _by_suffix(
+        cls,
+        path: str,
+        format: str | None,  # noqa: A002
+        dialect: Dialect,
+        formats: dict[str, str],
+    ) -> Self:
+        stream = path == PIPE or _is_stream(path)
+        if not stream and Path(path).is_symlink():
             path = os.path.realpath(path)  # the link stays, and what it names is written
         suffixes = [suffix.lower() for suffix in Path(path).suffixes]
         compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-        found = format or (FORMATS.get(suffixes[-1]) if suffixes else None)
+        found = format or (formats.get(suffixes[-1]) if suffixes else None)
+        if found is None and stream:
+            found = "text"
         if found is None:
             raise DataError(
-                f"{path}: the suffix says no format; use one of {' '.join(FORMATS)} "
+                f"{path}: the suffix says no format; use one of {' '.join(formats)} "
                 f"(then {' '.join(COMPRESSIONS)}), or --format / --output-format"
             )
-        if found == "parquet" and compression:
-            raise DataError(f"{path}: Parquet compresses itself; leave out {compression}")
+        if found in CONTAINERS and compression:
+            raise DataError(
+                f"{path}: {CONTAINERS[found]} compresses itself; leave out {compression}"
+            )
         dialect.check(path, found)
         return cls(path, found, compression, dialect)
+
+
+_OUTPUT_FORMATS: Final = {
+    suffix: name for suffix, name in FORMATS.items() if name not in _READ_ONLY
+}
+
+
+def _is_stream(path: str) -> bool:
+    """Whether it is there and is neither a file nor a folder."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_output(place: Place) -> None:
+    """Raises DataError when nothing can be written there, as far as that can be told at once."""
+    if place.path == PIPE:
+        return
+    _check_no_folder(place.path)
+    if place.piped:
+        raise DataError(
+            f"{place.path}: is a device or a pipe, which the output cannot take the place of; "
+            "write to - and redirect"
+        )
+
+
+def _check_no_folder(path: str) -> None:
+    if Path(path).is_dir():
+        raise DataError(f"{path}: is a directory; name a file in it")
 
 
 @dataclass(slots=True)
@@ -117,37 +205,40 @@ class Input:
 
 def open_input(place: Place) -> Input:
     """Raises DataError when there is nothing to read."""
-    if place.piped:
-        # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
-        pipe = open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
-        name = "standard input"
-        try:
-            text = as_utf8(pipe, place.dialect.encoding, name)
-        except OSError as error:  # it is closed, for one
-            raise unusable(name, error) from error
-        return Input(name, text, None, None, decoded=text is not pipe)
-    raw = _open(place.path)
-    size = os.fstat(raw.fileno()).st_size
-    if not size and Path(place.path).is_file():
-        raw.close()
-        raise DataError(f"{place.path}: the file is empty")
+    name = "standard input" if place.path == PIPE else place.path
+    raw = _open(place)
     try:
+        size = None if place.piped else os.fstat(raw.fileno()).st_size
+        if size == 0:
+            raise DataError(f"{place.path}: the file is empty")
         file = _decompressed(raw, place.compression)
-        text = as_utf8(file, place.dialect.encoding, place.path)
+        start = cast("io.BufferedReader", file).peek(1)
+        if why := advice.of_start(name, start, encoded=place.dialect.encoding is not None):
+            raise DataError(why)
+        text = as_utf8(file, place.dialect.encoding, name)
     except _DAMAGED as error:
         raw.close()
-        raise _unreadable(place.path, error) from error
+        raise _unreadable(name, error) from error
     except DataError:
         raw.close()
         raise
-    return Input(place.path, text, raw, size, decoded=text is not file)
+    return Input(name, text, None if size is None else raw, size, decoded=text is not file)
 
 
-def _open(path: str) -> BinaryIO:
+def _open(place: Place) -> BinaryIO:
     try:
-        return Path(path).open("rb", buffering=_BUFFER)
+        if place.path == PIPE:
+            # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
+            return open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)
+        if not place.piped:
+            return Path(place.path).open("rb", buffering=_BUFFER)
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
+        pipe = open(descriptor, "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
+        # Not before the thread that may hang in it has let it go: the number would be another's.
+        weakref.finalize(pipe, os.close, descriptor).atexit = False
+        return pipe
     except OSError as error:
-        raise unusable(path, error) from error
+        raise unusable(place.path, error) from error
 
 
 def unusable(path: Path | str, error: OSError) -> DataError:

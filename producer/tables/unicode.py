@@ -41,6 +41,15 @@ def as_utf8(file: BinaryIO, encoding: str | None, name: str) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(_Transcoded(file, codec), _BLOCK))
 
 
+def decoded(data: bytes, encoding: str | None, name: str) -> str:
+    """All of a file as text; a byte that cannot be decoded becomes a lone surrogate.
+
+    Raises DataError as `as_utf8`.
+    """
+    file = as_utf8(cast("BinaryIO", io.BufferedReader(io.BytesIO(data))), encoding, name)
+    return file.read().decode("utf-8", "surrogateescape")
+
+
 def _is_same(named: str, marked: str) -> bool:
     """utf-16 is either of its byte orders, utf-8-sig is utf-8."""
     name = codecs.lookup(named).name.removesuffix("-sig")

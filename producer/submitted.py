@@ -1,0 +1,79 @@
+"""The input of a job, read again when the job is collected: its rows get the results."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import Result
+from lmaas.producer.rows import ids_of
+from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
+
+_NOT_IT: Final = (
+    "this is not what was submitted, or it has changed; the results are still there: give the "
+    "right file, or none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What somebody says was submitted, and which of its columns to keep."""
+
+    place: Place
+    #: None for all.
+    keep: tuple[str, ...] | None = None
+    #: Comes before the names of the columns of results.
+    prefix: str = ""
+
+    def open(self) -> Table:
+        """All of its columns. Raises DataError when it cannot be read twice, or at all."""
+        if self.place.piped:
+            raise DataError("the input of a job is read twice, which a pipe cannot be; name a file")
+        return open_table(self.place, Wanted(any_text=True))
+
+    def kept(self, table: Table) -> Table:
+        """The columns to keep. Raises DataError when one of them is not there."""
+        names = Wanted(keep=self.keep).kept_of(table.columns, table.name)
+        return dataclasses.replace(table, columns=names)
+
+    def check_rows(self, job: str, items: int | None) -> None:
+        """Raises DataError when there are not as many rows as the job has items."""
+        table = self.open()
+        try:
+            rows = sum(len(chunk) for chunk in table.chunks)
+        finally:
+            table.close()
+        if items is not None and rows != items:
+            raise DataError(f"{table.name}: {rows:,} rows, and job {job} has {items:,}: {_NOT_IT}")
+
+    def paired(
+        self, table: Table, job: str, results: Iterator[Result]
+    ) -> Iterator[tuple[Chunk, list[Result]]]:
+        """Each chunk with the kept columns, and the results of its rows.
+
+        The ids of a job are the numbers of its rows, or a column: whichever fits all rows.
+        Raises DataError when none does, or there are more of one than of the other.
+        """
+        columns = self.kept(table).columns
+        ways: list[str | None] = [None, *table.columns]
+        for chunk in table.chunks:
+            found = list(islice(results, len(chunk)))
+            ids = [result.id for result in found]
+            ways = [way for way in ways if ids_of(chunk, way) == ids]
+            if not ways:
+                raise DataError(
+                    f"{table.name}: near {table.unit} {chunk.lines[0]} the rows have other ids "
+                    f"than job {job}: {_NOT_IT}"
+                )
+            yield (chunk if self.keep is None else _narrowed(chunk, columns)), found
+        if next(results, None) is not None:
+            raise DataError(f"{table.name}: fewer rows than job {job}: {_NOT_IT}")
+
+
+def _narrowed(chunk: Chunk, columns: tuple[str, ...]) -> Chunk:
+    there = {name: chunk.columns[name] for name in columns if name in chunk.columns}
+    return dataclasses.replace(chunk, columns=there, objects=None)
