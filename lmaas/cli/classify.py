@@ -82,7 +82,7 @@ def command(
     """
     if bool(texts) == bool(sources):
         raise click.UsageError("give INPUT (a file, or - for standard input) or --text, not both")
-    source = only(sources)
+    source = only(sources) if sources else None
     settings = Settings.load(broker_url=broker_url, models=models, processes=processes)
     through_queue = queue or broker_url is not None
     if source is None:

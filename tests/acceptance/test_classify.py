@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -305,7 +306,10 @@ def test_texts(lmaas: Command) -> None:
     [
         ((), Exit.USAGE, "give INPUT"),
         (("missing.csv",), Exit.FAILED, "missing.csv: no such file or directory; check the path"),
-        ((".",), Exit.FAILED, "the suffix says no format"),
+        ((".", "--format", "csv"), Exit.FAILED, "each file is one text"),
+        (("a.txt", "b.txt"), Exit.USAGE, "one input, and not 2"),
+        (("https://host/a.csv",), Exit.FAILED, "only files are read; fetch it first"),
+        (("reviews.csv", "-o", "out.xlsx"), Exit.FAILED, "is read and not written"),
         (("reviews.csv",), Exit.FAILED, "(there are: 'id', 'review')"),
         (("reviews.csv", "-o", "no/out.csv", "--text-column", "review"), Exit.FAILED, "no folder"),
         (("-", "-o", "out.txt", "--resume"), Exit.FAILED, "a pipe cannot be resumed"),
@@ -443,6 +447,146 @@ def test_a_file_of_excel_through_the_queue(lmaas: Command, run: Command, tmp_pat
     assert tuple(row["label"] or row["error"].partition(":")[0] for row in rows) == ANSWERS
     assert [row["id"] for row in rows] == ["1", "1", "3", "4", "5"]
     assert rows[1]["error"].endswith('2;"bad')
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Texts of which some are bad; the names and the reasons are those of FOLDER."""
+    root = tmp_path / "texts"
+    for name, content in FOLDER.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content[0])
+    return root
+
+
+FOLDER = {
+    "a.txt": (b"good\n", "positive"),
+    "b.txt": (b"", "empty_text"),
+    "c.txt": (b"caf\xe9", "invalid_utf8"),
+    "d.txt": (b"bad " * 400_000, "too_large"),
+    "e/f.txt": (b'bad, "bad"\n', "negative"),
+}
+
+
+def outcomes(path: Path) -> dict[str, str]:
+    """File -> its label, or the code of its error."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["file"]: row["label"] or row["error"].partition(":")[0] for row in rows}
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_folder_in_process_through_the_queue_and_as_a_job(
+    lmaas: Command, run: Command, folder: Path, tmp_path: Path
+) -> None:
+    expected = {name: outcome for name, (_, outcome) in FOLDER.items()}
+    ended = lmaas("texts", "-o", "a.csv")
+    assert ended.returncode == Exit.SOME_FAILED
+    assert "file b.txt: empty_text: the text is empty; file c.txt" in ended.stderr
+    header = "file,label,score,error\n"
+    assert (tmp_path / "a.csv").read_text().startswith(header)
+    assert outcomes(tmp_path / "a.csv") == expected
+    assert lmaas("texts", "-o", "b.csv", "--queue").returncode == Exit.SOME_FAILED
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert lmaas("texts", "-o", "texts/out.csv").returncode == Exit.FAILED
+    submitted = run("submit", "texts/**/*.txt")
+    job = submitted.stdout.strip()
+    collected = run("jobs", "collect", job, "--input", "texts/**/*.txt", "-o", "c.csv")
+    assert collected.returncode == Exit.SOME_FAILED, submitted.stderr + collected.stderr
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "c.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_is_collected_beside_its_input(
+    lmaas: Command, run: Command, reviews: Path, tmp_path: Path
+) -> None:
+    column = ("--text-column", "review")
+    for suffix, ids in (("csv", ()), ("jsonl", ("--id-column", "id")), ("parquet", ())):
+        assert lmaas("reviews.csv", *column, "-o", f"a.{suffix}").returncode == Exit.SOME_FAILED
+        job = run("submit", "reviews.csv", *column, *ids).stdout.strip()
+        collect = ("jobs", "collect", job, "--input", "reviews.csv")
+        collected = run(*collect, "-o", f"b.{suffix}")
+        assert collected.returncode == Exit.SOME_FAILED, collected.stderr
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.usefixtures("worker")
+def test_another_input_than_that_of_the_job(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,text,label\n7,good,x\n8,bad,y\n")
+    job = run("submit", "in.csv", "--id-column", "id").stdout.strip()
+    out = ("-o", "out.csv")
+    for content, told in (
+        ("id,text\n7,good\n", f"1 rows, and job {job} has 2"),
+        ("id,text\n7,good\n9,bad\n", f"near line 2 the rows have other ids than job {job}"),
+        ("id,text,label\n7,good,x\n8,bad,y\n", "has a column 'label' already"),
+    ):
+        (tmp_path / "other.csv").write_text(content)
+        collected = run("jobs", "collect", job, "--input", "other.csv", *out)
+        assert collected.returncode == Exit.FAILED
+        assert told in collected.stderr
+        assert not (tmp_path / "out.csv").exists()
+    assert "with --input" in run("jobs", "collect", job, *out, "--keep", "id").stderr
+    more = ("--result-prefix", "l_", "--keep", "label,id")
+    collected = run("jobs", "collect", job, "--input", "in.csv", *out, *more)
+    assert collected.returncode == Exit.OK, collected.stderr
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[0] == "id,label,l_label,l_score,l_error"
+    assert rows[2].startswith("8,y,negative,")
+
+
+@pytest.mark.usefixtures("worker")
+def test_results_that_are_there_are_not_cancelled_unasked(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("good\nbad\n")
+    job = run("submit", "in.txt").stdout.strip()
+
+    def is_finished() -> bool:
+        return bool(json.loads(run("jobs", "show", job, "--json").stdout)["state"] == "finished")
+
+    for _ in range(100):
+        if is_finished():
+            break
+    assert is_finished()
+    refused = run("jobs", "cancel", job)
+    assert refused.returncode == Exit.USAGE
+    assert f"all 2 results of job {job} are there and not collected; to drop" in refused.stderr
+    assert run("jobs", "cancel", job, "--yes").returncode == Exit.OK
+    assert json.loads(run("jobs", "show", job, "--json").stdout)["state"] == "cancelled"
+    # Of one that has nothing yet, nothing is lost; and one that is gone says so.
+    assert "was cancelled before" in run("jobs", "cancel", job).stderr
+
+
+def test_a_workbook(lmaas: Command, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["id", "review"], [1, "good"], [2, "bad"], [3, None]):
+        book.active.append(row)
+    book.save(tmp_path / "in.xlsx")
+    column = ("--text-column", "review")
+    ended = lmaas("in.xlsx", *column)
+    assert ended.stdout == (
+        "id,review,label,score,error\n1,good,positive,0.982014,\n2,bad,negative,0.982014,\n"
+        "3,,,,empty_text: the text is empty\n"
+    )
+    assert lmaas("in.xlsx", *column, "-o", "out.parquet").returncode == Exit.SOME_FAILED
+    assert pq.read_table(tmp_path / "out.parquet").column("id").to_pylist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("source", ["/dev/stdin", "<(cat a.csv)", "fifo"])
+def test_pipes_by_other_names(environment: dict[str, str], tmp_path: Path, source: str) -> None:
+    (tmp_path / "a.csv").write_text("text\ngood\n")
+    os.mkfifo(tmp_path / "fifo")
+    feed = "cat a.csv > fifo &" if source == "fifo" else ""
+    command = f"{feed} cat a.csv | {sys.executable} -m lmaas classify {source} --format csv -o -"
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.stdout == "text,label,score,error\ngood,positive,0.982014,\n", ended.stderr
 
 
 @pytest.mark.usefixtures("worker")

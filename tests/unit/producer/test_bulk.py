@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import openpyxl
 import pytest
 
 from lmaas.broker_config.errors import DataError, LmaasError, ModelNotFound
@@ -491,3 +492,66 @@ async def test_a_few_texts() -> None:
     assert len(chunk) == 3
     assert answers.labels == ["short", None, "long"]
     assert answers.errors == [None, "empty_text: the text is empty", None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As many texts as `lines`, a file each."""
+    root = tmp_path / "texts"
+    root.mkdir()
+    for number in range(5_000):
+        (root / f"{number:04}.txt").write_text("" if number % 100 == 0 else f"text {number}")
+    return root
+
+
+@pytest.fixture
+def workbook(tmp_path: Path) -> Path:
+    path = tmp_path / "in.xlsx"
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet()
+    sheet.append(["id", "text"])
+    for number in range(5_000):
+        sheet.append([number, None if number % 100 == 0 else f"text {number}"])
+    book.save(path)
+    return path
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize("source", ["folder", "workbook"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+async def test_folders_and_workbooks_are_resumed(
+    request: pytest.FixtureRequest, tmp_path: Path, source: str, suffix: str
+) -> None:
+    path: Path = request.getfixturevalue(source)
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
+    assert (await classify(task(path, whole))).failed == 50
+    with pytest.raises(Gone):
+        await classify(task(path, out), Fake(stop=breaks_at(18)))
+    summary = await classify(task(path, out), resume=True)
+    assert 0 < summary.resumed_at < summary.rows == 5_000
+    assert summary.failures[0] == (
+        "file 0000.txt: empty_text: the text is empty"
+        if source == "folder"
+        else "row 2: empty_text: the text is empty"
+    )
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_folder_that_has_changed_is_not_resumed(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with pytest.raises(Gone):
+        await classify(task(folder, out), Fake(stop=breaks_at(18)))
+    (folder / "4999.txt").write_text("another text")
+    with pytest.raises(DataError, match="the list of the input's files was"):
+        await classify(task(folder, out), resume=True)
+
+
+def test_outputs_that_cannot_be(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="would be a file of the input"):
+        Run(task(folder, folder / "out.csv"), SETTINGS)
+    with pytest.raises(DataError, match="is a device or a pipe"):
+        Run(
+            Task(source=Place.of(str(folder)), target=Place.to("/dev/null", "csv"), model="m"),
+            SETTINGS,
+        )
