@@ -338,7 +338,7 @@ def ids(rows: int) -> bytes:
         ("a.csv", ids(2000), r"2,000 different labels in 2,000 rows .*'id 0', .* 1,995 more"),
         ("a.csv", b"text,label\nx,a\nx,a\ny,b\ny,b\n", r"4 rows are too few"),
         ("a.csv.gz", b"not gzip", r"a\.csv\.gz: damaged"),
-        ("a.docx", b"", r"the suffix says no format"),
+        ("a.docx", b"", r"is a document: save it as plain text"),
     ],
 )
 def test_what_nothing_can_be_learnt_from(
