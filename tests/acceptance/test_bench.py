@@ -160,7 +160,7 @@ def test_a_table_of_the_texts_of_a_file(bench: Command, tmp_path: Path) -> None:
         (("--plot", "folder.png"), Exit.FAILED, "folder.png: is a directory"),
         (("--plot", "/proc/a.png"), Exit.FAILED, "/proc/a.png: "),
         (("--texts", "no.csv"), Exit.FAILED, "no.csv: no such file or directory"),
-        (("--texts", "a.csv"), Exit.FAILED, "columns there: id, review"),
+        (("--texts", "a.csv"), Exit.FAILED, "there are: 'id', 'review'"),
         (("--texts", "empty.txt"), Exit.FAILED, "none of its 1 texts can be classified"),
         (("--text-column", "a"), Exit.USAGE, "give it with --texts"),
         (("--seconds", "0"), Exit.USAGE, "--seconds"),
