@@ -317,7 +317,7 @@ async def test_a_worker_that_cannot_consume_ends(
 
     monkeypatch.setattr(Consumer, "unconsumed", nobody)
     worker = Worker(having(settings, connect_timeout=1.0))
-    with pytest.raises(BrokerUnavailable, match="nobody consumes the lane for 1 s"):
+    with pytest.raises(BrokerUnavailable, match=r"nobody consumes the lane for [1-9]"):
         async with asyncio.timeout(LIMIT):
             await worker.run()
 

