@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
@@ -31,6 +32,11 @@ _Bytes = Annotated[int, msgspec.Meta(ge=1)]
 #: Bytes of UTF-8, at most, and those of an item beside its text, at most and on average.
 BYTES_A_CHARACTER: Final = 4
 BESIDE_THE_TEXT: Final = 1024
+#: Types by msgspec's names, in words.
+_TYPES: Final = {
+    "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
 #: Settings that are one of a few words.
 _CHOICES: Final = ("queue_type", "policy", "balance", "log_format")
 #: AMQP has 16 bits for a prefetch.
@@ -240,11 +246,32 @@ def _environment(cls: type[Settings]) -> dict[str, Any]:
 
 def _checked(cls: type[Settings], values: dict[str, Any], source: str) -> dict[str, Any]:
     """The values with their types; text becomes numbers, as the environment has only text."""
+    for name, value in values.items():
+        if name not in cls.__struct_fields__:
+            raise SettingsError(f"{source}: {_unknown(cls, name, value)}")
     try:
         settings = msgspec.convert(values, cls, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_complaint(cls, values, source, str(error))) from error
     return {name: getattr(settings, name) for name in values}
+
+
+def _unknown(cls: type[Settings], name: str, value: Any) -> str:
+    """What to say of a name that no setting has."""
+    if isinstance(value, dict):
+        return f"[{name}]: settings have no sections; write them at the top of the file"
+    close = difflib.get_close_matches(name.lower(), cls.__struct_fields__, 1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"there is no setting {name!r}{meant}"
+
+
+def _in_words(error: str) -> str:
+    """msgspec's words with the names of types that people know."""
+    return re.sub(
+        r"`([a-z]+(?: \| [a-z]+)*)`",
+        lambda found: " or ".join(_TYPES.get(kind, kind) for kind in found[1].split(" | ")),
+        error,
+    )
 
 
 def _complaint(cls: type[Settings], values: dict[str, Any], source: str, error: str) -> str:
@@ -255,6 +282,6 @@ def _complaint(cls: type[Settings], values: dict[str, Any], source: str, error: 
         return f"setting from {source}: {error}"
     value = values[name] if name != "broker_url" else "***"
     choices = typing.get_args(typing.get_type_hints(cls)[name])
-    expected = f"Expected one of {', '.join(choices)}" if name in _CHOICES else words
+    expected = f"Expected one of {', '.join(choices)}" if name in _CHOICES else _in_words(words)
     told = f"LMAAS_{name.upper()}" if source == "environment" else f"{name} ({source})"
     return f"{told} is {value!r}: {expected[:1].lower()}{expected[1:]}"

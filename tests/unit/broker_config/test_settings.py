@@ -88,12 +88,13 @@ def test_a_wrong_file_is_named_with_the_setting(folder: Path, content: str, comp
 def test_a_wrong_environment_or_argument_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingsError, match=r"threads \(argument\) is 0: expected `int` >= 1"):
+    words = r"threads \(argument\) is 0: expected a whole number >= 1"
+    with pytest.raises(SettingsError, match=words):
         Settings.load(threads=0)
     with pytest.raises(SettingsError, match=r"argument.*tread"):
         Settings.load(tread=1)
     monkeypatch.setenv("LMAAS_TIMEOUT", "soon")
-    with pytest.raises(SettingsError, match=r"LMAAS_TIMEOUT is 'soon': expected `float`"):
+    with pytest.raises(SettingsError, match=r"LMAAS_TIMEOUT is 'soon': expected a number"):
         Settings.load()
 
 
@@ -102,9 +103,9 @@ def test_a_wrong_environment_or_argument_is_named(
     [
         ("policy", "lifo", "one of fifo, sjf, srtf"),
         ("balance", "fair", "one of prefetch, round_robin, random"),
-        ("ageing", "inf", "`float` <= "),
-        ("ageing", "nan", "`float` >= 0"),
-        ("prefetch", "65536", "`int` <= 65535"),
+        ("ageing", "inf", "a number <= "),
+        ("ageing", "nan", "a number >= 0"),
+        ("prefetch", "65536", "a whole number <= 65535"),
     ],
 )
 def test_what_a_setting_may_be_is_told(
@@ -268,3 +269,20 @@ def test_without_a_home_there_are_no_folders_of_the_user(
     assert (folders.state(), folders.config(), folders.cache(), folders.up_file()) == (None,) * 4
     with pytest.raises(SettingsError, match=r"no home.*name one with --models"):
         assert settings.new_models
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('brokerurl = "x"', r"there is no setting 'brokerurl'; did you mean broker_url\?"),
+        ("[lmaas]\ntimeout = 3", r"\[lmaas\]: settings have no sections"),
+        ("models = 3", r"models \(.*\) is 3: expected text or a list, got a whole number"),
+    ],
+)
+def test_a_wrong_file_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, told: str
+) -> None:
+    (tmp_path / "s.toml").write_text(content)
+    monkeypatch.setenv("LMAAS_CONFIG", str(tmp_path / "s.toml"))
+    with pytest.raises(SettingsError, match=told):
+        Settings.load()
