@@ -53,3 +53,8 @@ class Connection(aio_pika.Connection):
     """aio-pika's, with a time limit for each method on its channels."""
 
     CHANNEL_CLASS = _Channel
+
+    def __del__(self) -> None:
+        """Leaves out aio-pika's own, which begins to close a connection that never came about: in
+        any thread, where nothing awaits it and Python warns. Whoever connects closes.
+        """

@@ -207,7 +207,7 @@ def test_a_model_that_nobody_serves(bench: Command) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize(("method", "calls"), [("classify", 30), ("classify", 200), ("run", 30)])
+@pytest.mark.parametrize(("method", "calls"), [("classify", 30), ("classify", 100), ("run", 30)])
 async def test_interrupted_it_leaves_nothing_behind(
     bench: Command, settings: Settings, method: str, calls: int
 ) -> None:
