@@ -361,13 +361,24 @@ def plain(value: object) -> object:
     return str.__str__(value)
 
 
+#: What JSON calls the types that it has.
+_KINDS: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    list: "an array",
+    dict: "an object",
+}
+
+
 def text_error(text: object, max_bytes: int) -> ItemError | None:
     """Why a text cannot be classified, or None. The same words on every way in.
 
     What is of a subclass of `str` has to be made `plain` before.
     """
     if type(text) is not str:
-        kind = "null" if text is None else type(text).__name__
+        kind = _KINDS.get(type(text), type(text).__name__)
         return ItemError(code=Code.NOT_TEXT, message=f"expected a text, got {kind}")
     if not text or text.isspace():
         return ItemError(code=Code.EMPTY_TEXT, message="the text is empty")

@@ -8,7 +8,7 @@ from itertools import chain
 from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.tables import Answers, Chunk
-from lmaas.producer.tables.chunks import ABSENT, cell, ranking, shown
+from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, ranking, shown
 
 
 def ids_of(chunk: Chunk, column: str | None) -> list[str]:
@@ -22,6 +22,16 @@ def ids_of(chunk: Chunk, column: str | None) -> list[str]:
     ]
 
 
+def item_of(chunk: Chunk, item_id: str, text: object, max_bytes: int) -> Item:
+    """The item of a text of the chunk; what is no text has an error, which says what to do."""
+    item = text_item(item_id, text, max_bytes)
+    error = item.error
+    if error is not None and error.code == Code.INVALID_UTF8 and chunk.encoded:
+        error = ItemError(code=error.code, message=f"{error.message}; {ENCODING_HINT}")
+        return Item(id=item_id, error=error)
+    return item
+
+
 def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:
     """The rows that can be sent, in packs within the settings' limits, and why others cannot."""
     packs: list[list[Item]] = []
@@ -32,7 +42,7 @@ def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[i
         if fault := chunk.faults.get(position):
             errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
             continue
-        item = text_item(str(chunk.start + position), text, settings.max_item_bytes)
+        item = item_of(chunk, str(chunk.start + position), text, settings.max_item_bytes)
         if item.error is not None:
             errors[position] = _told(item.error)
             continue

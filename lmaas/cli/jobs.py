@@ -23,6 +23,7 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.collect import Counts, collect
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Dialect, Place
+from lmaas.producer.tables.chunks import counted
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 
 
@@ -141,7 +142,7 @@ def _would_lose(job: batch.Progress) -> str | None:
     if entry.chunks and entry.items is not None:
         rows = entry.items * job.done // entry.chunks
         return f"about {rows:,} of the {entry.items:,} results of job {entry.job} are there"
-    return f"results of {job.done:,} chunks of job {entry.job} are there"
+    return f"results of {counted(job.done, 'chunk')} of job {entry.job} are there"
 
 
 def _say_what_is_missing(job: batch.Progress) -> None:
@@ -149,7 +150,7 @@ def _say_what_is_missing(job: batch.Progress) -> None:
     if entry.state == "submitting":
         click.echo("it is still being submitted; if its submitter has died, cancel it", err=True)
     elif not job.finished and job.done is not None:
-        click.echo(f"waiting for {(entry.chunks or 0) - job.done:,} chunks", err=True)
+        click.echo(f"waiting for {counted((entry.chunks or 0) - job.done, 'chunk')}", err=True)
 
 
 @contextlib.contextmanager

@@ -8,15 +8,15 @@ from typing import Any
 import click
 import msgspec
 
-from lmaas.broker_config.messages import Code, Item, ItemError, text_item
+from lmaas.broker_config.messages import Code, Item, ItemError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.loop import run
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
-from lmaas.producer.rows import ids_of
+from lmaas.producer.rows import ids_of, item_of
 from lmaas.producer.tables import FILES, Chunk, Dialect, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import well_formed
+from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.folders import FILE
 from lmaas.producer.tables.places import FORMATS
 from lmaas.producer.threads import beside
@@ -69,7 +69,8 @@ def command(
             return
         click.echo(entry.job)
         click.echo(
-            f"{entry.items:,} items in {entry.chunks:,} chunks are in the queue; "
+            f"{counted(entry.items or 0, 'item')} in {counted(entry.chunks or 0, 'chunk')} "
+            f"{'is' if entry.items == 1 else 'are'} in the queue; "
             f"collect them with: lmaas jobs collect {entry.job} -o results.csv",
             err=True,
         )
@@ -99,7 +100,7 @@ def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[It
     return [
         Item(id=item_id, error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))
-        else text_item(item_id, text, max_bytes)
+        else item_of(chunk, item_id, text, max_bytes)
         for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
     ]
 

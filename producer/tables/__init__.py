@@ -11,7 +11,8 @@ from __future__ import annotations
 from lmaas.producer.tables import delimited, folders, json_lines, parquet, plain, xlsx
 from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
 from lmaas.producer.tables.dialect import Dialect
-from lmaas.producer.tables.places import FILES, PIPE, Place, open_input
+from lmaas.producer.tables.places import FILES, PIPE, Place, damaged, open_input
+from lmaas.producer.tables.unicode import with_line_feeds
 
 __all__ = [
     "FILES",
@@ -42,6 +43,9 @@ def open_table(place: Place, wanted: Wanted) -> Table:
         return folders.read(place, wanted)
     source = open_input(place)
     try:
+        if place.format in {"csv", "tsv", "text"}:
+            with damaged(source.name, 0):
+                source.file = with_line_feeds(source.file)
         match place.format:
             case "csv":
                 return delimited.read(source, wanted, place.dialect)

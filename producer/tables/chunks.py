@@ -19,8 +19,13 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 #: A cell that its row does not have, as the key of another JSON line.
 ABSENT: Final = msgspec.UNSET
 
+#: What to do with a file that is not UTF-8.
+ENCODING_HINT: Final = "if the file has another encoding, name it, for example --encoding cp1252"
+
 #: Names of columns in a message; the others are counted.
 _LISTED: Final = 30
+#: Characters of a file that a message quotes at most.
+_QUOTED: Final = 100
 
 # What "surrogateescape" makes of bytes that are no UTF-8 is U+DC80..U+DCFF; JSON escapes can
 # name the others too, and no encoding takes those.
@@ -44,15 +49,18 @@ class Wanted:
         text = () if self.any_text else (self.text or "text",)
         return {shown(name) for name in (*text, *(self.keep or ()))}
 
-    def text_of(self, columns: Sequence[str], name: str) -> str:
-        """The name of the text column; raises DataError when there is none, or several."""
+    def text_of(self, columns: Sequence[str], name: str, inner: Sequence[str] = ()) -> str:
+        """The name of the text column; raises DataError when there is none, or several.
+
+        `inner` are names of nested fields, which the message lists too.
+        """
         if self.any_text or (self.text is None and len(columns) == 1):
             return columns[0]
         text = shown(self.text or "text")
         if text not in columns:
             raise DataError(
-                f"{name}: there is no column {text!r}; name the one with the texts with "
-                f"--text-column ({_listed(columns)})"
+                f"{name}: there is no column {quoted(text)}; name the one with the texts with "
+                f"--text-column ({_listed([*columns, *inner])})"
             )
         _check_only(text, columns, name)
         return text
@@ -68,7 +76,7 @@ class Wanted:
         for column in keep:
             if column not in columns:
                 raise DataError(
-                    f"{name}: there is no column {column!r} to keep ({_listed(columns)})"
+                    f"{name}: there is no column {quoted(column)} to keep ({_listed(columns)})"
                 )
             _check_only(column, columns, name)
         return tuple(column for column in columns if column in keep)
@@ -78,13 +86,14 @@ def _check_only(column: str, columns: Sequence[str], name: str) -> None:
     places = [str(number) for number, each in enumerate(columns, 1) if each == column]
     if len(places) > 1:
         raise DataError(
-            f"{name}: columns {', '.join(places)} are all called {column!r}; rename all but one"
+            f"{name}: columns {', '.join(places)} are all called {quoted(column)}; rename all but "
+            "one"
         )
 
 
 def _listed(columns: Sequence[str]) -> str:
     # Quoted, as a blank at the end of a name cannot be seen otherwise.
-    names = [repr(column) for column in columns[:_LISTED]]
+    names = [quoted(column) for column in columns[:_LISTED]]
     more = f", and {len(columns) - _LISTED:,} more" if len(columns) > _LISTED else ""
     return f"there are: {', '.join(names)}{more}"
 
@@ -143,6 +152,8 @@ class Chunk:
     mark: Mark | None = None
     #: The rows as JSON objects, as they were read, when the input is JSON and all of it is kept.
     objects: Sequence[bytes] | None = None
+    #: Whether the file has an encoding that its user can name (`--encoding`).
+    encoded: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -268,6 +279,23 @@ def shown(name: str) -> str:
     if name.isascii():
         return name
     return to_bytes(name).decode("utf-8", "backslashreplace")
+
+
+def quoted(name: str) -> str:
+    """A name in quotes, as it can be copied into a shell; a long one is cut."""
+    mark = '"' if "'" in name else "'"
+    return f"{mark}{clipped(name)}{mark}"
+
+
+def clipped(text: str) -> str:
+    """Text of a file as one line of a message: cut, and escaped where a terminal shows nothing."""
+    more = "…" if len(text) > _QUOTED else ""
+    kept = shown(text[:_QUOTED])
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in kept) + more
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def well_formed(value: Any) -> Any:

@@ -21,6 +21,7 @@ from lmaas.producer.tables.chunks import (
     Table,
     Wanted,
     cell,
+    clipped,
     distinct,
     kept_columns,
     shown,
@@ -102,7 +103,9 @@ def _header(records: Records) -> list[str]:
     name = records.lines.name
     header, line, fault = next(iter(records), ([], 0, None))
     if fault:
-        raise DataError(f"{name}: the header cannot be read: {shown(fault)}")
+        text = records.lines.held_text(1)
+        why = fault.removesuffix(text) + clipped(text)
+        raise DataError(f"{name}: the header cannot be read: {why}")
     if not header:
         raise DataError(f"{name}: the file is empty; the first line must name the columns")
     if any("\0" in column for column in header):
@@ -124,7 +127,16 @@ def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) 
         columns = list(zip(*table, strict=True))
         by_name = {name: columns[position] for name, position in positions.items()}
         consumed, mark = records.lines.position(), records.lines.mark(start + len(table))
-        return Chunk(start, by_name, columns[text], lines, faults, consumed, mark)
+        return Chunk(
+            start,
+            by_name,
+            columns[text],
+            lines,
+            faults,
+            consumed,
+            mark,
+            encoded=not records.lines.decoded,
+        )
 
     for row, line, fault in records:
         if fault:

@@ -138,7 +138,8 @@ def _chunks(listing: _Listing, kept: tuple[str, ...], encoding: str | None) -> I
         end = start + len(texts)
         names = listing.names[start:end]
         columns = {FILE: names, TEXT: texts}
-        return Chunk(start, {name: columns[name] for name in kept}, texts, names, faults, end)
+        cells = {name: columns[name] for name in kept}
+        return Chunk(start, cells, texts, names, faults, end, encoded=encoding is None)
 
     for name in listing.names:
         text, fault = _text(os.path.join(listing.root, name), encoding)  # noqa: PTH118

@@ -25,11 +25,23 @@ from lmaas.producer.tables.chunks import (
     Chunk,
     Table,
     Wanted,
+    quoted,
     well_formed,
 )
 from lmaas.producer.tables.json_array import BLANK, Items
-from lmaas.producer.tables.json_values import Field, Row, field, parsed, python, pythons
+from lmaas.producer.tables.json_values import (
+    Field,
+    Row,
+    field,
+    nested_names,
+    parsed,
+    python,
+    pythons,
+)
 from lmaas.producer.tables.places import Input, Lines, damaged
+
+#: Fields of an object in a message.
+_SHOWN_FIELDS: Final = 30
 
 _encoder = msgspec.json.Encoder()
 #: The key of a list, in the first bytes of one object.
@@ -47,6 +59,8 @@ def read(source: Input, wanted: Wanted) -> Table:
         return Table(source.name, wanted.keep or (), iter(()), source.close, source.size)
     _check_rows(source, start, first, wanted)
     text, kept = _columns(first, wanted, source.name)
+    if not wanted.any_text:
+        first.check_no_objects(text, source.name)
     chunks = (
         group.chunk(text, kept if wanted.keep is not None else None)
         for group in chain((first,), groups)
@@ -101,7 +115,8 @@ def _columns(first: _Group, wanted: Wanted, name: str) -> tuple[str, tuple[str, 
     names = first.names() or [wanted.text or "text", *(wanted.keep or ())]
     nested = [one for one in (wanted.text, *(wanted.keep or ())) if one and first.has(one)]
     known = list(dict.fromkeys((*names, *nested)))
-    text = wanted.text_of(known if wanted.text else names, name)
+    inner = [one for one in nested_names(first.rows[0]) if one not in known]
+    text = wanted.text_of(known if wanted.text else names, name, inner)
     return text, wanted.kept_of(names if wanted.keep is None else known, name)
 
 
@@ -145,6 +160,16 @@ class _Group:
 
     def has(self, name: str) -> bool:
         return any(field(row, name) is not ABSENT for row in self.rows)
+
+    def check_no_objects(self, name: str, file: str) -> None:
+        """Raises DataError when each row has an object where its text should be."""
+        sound = [row for at, row in enumerate(self.rows) if at not in self.faults]
+        inner = nested_names({name: field(sound[0], name)}) if sound else []
+        if inner and all(isinstance(python(field(row, name)), dict) for row in sound):
+            raise DataError(
+                f"{file}: {quoted(name)} is an object and no text; name one of its fields with "
+                f"--text-column (there are: {', '.join(map(quoted, inner[:_SHOWN_FIELDS]))})"
+            )
 
     def value(self, name: str) -> Any:
         return python(field(self.rows[0], name))

@@ -32,7 +32,11 @@ def parsed(text: bytes, name: str) -> tuple[Row, bytes]:
         # The standard library reads lone surrogates, and with surrogateescape bytes that are no
         # UTF-8: they then spoil the value they are in and not the row.
         decoded = text.decode("utf-8", "surrogateescape")
-        value = _standard.decode(decoded)
+        try:
+            value = _standard.decode(decoded)
+        except json.JSONDecodeError as error:
+            # Not its own line and column: they are those of the row, and look like the file's.
+            raise ValueError(f"{error.msg} (character {error.pos + 1})") from None
         if isinstance(value, str):
             return {name: msgspec.Raw(text)}, b"{%b:%b}" % (msgspec.json.encode(name), text)
         if not isinstance(value, dict):
@@ -88,6 +92,20 @@ def field(row: Row, name: str) -> Any:
         return field(_fields(row[outer]), inner)
     except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
         return ABSENT
+
+
+def nested_names(row: Row, depth: int = 3) -> list[str]:
+    """The names of the fields inside the row's fields, as `review.body`."""
+    names = []
+    for outer, raw in row.items():
+        try:
+            inner = _fields(raw)
+        except (TypeError, msgspec.DecodeError, UnicodeDecodeError):  # no object, or ABSENT
+            continue
+        deeper = nested_names(inner, depth - 1) if depth > 1 else []
+        leaves = [name for name in inner if not any(d.startswith(f"{name}.") for d in deeper)]
+        names += [f"{outer}.{name}" for name in (*leaves, *deeper)]
+    return names
 
 
 def python(raw: Any) -> Any:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gzip
 import io
+import logging
 import lzma
 import os
 import stat
@@ -22,8 +23,11 @@ from typing import Any, BinaryIO, Final, Self, cast
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import advice
+from lmaas.producer.tables.chunks import ENCODING_HINT
 from lmaas.producer.tables.dialect import CONTAINERS, FOUND, Dialect
 from lmaas.producer.tables.unicode import as_utf8
+
+log = logging.getLogger(__name__)
 
 #: The name of standard input and output.
 PIPE: Final = "-"
@@ -93,7 +97,7 @@ class Place:
             return cls._of_files(path, format, dialect)
         elif not format and (why := advice.of_suffix(path)):
             raise DataError(why)
-        return cls._by_suffix(path, format, dialect, FORMATS)
+        return cls._by_suffix(path, format, dialect, FORMATS, "--format")
 
     @classmethod
     def to(cls, path: str, format: str | None = None) -> Self:  # noqa: A002
@@ -104,7 +108,7 @@ class Place:
         _check_no_folder(path)
         if not format and FORMATS.get(Path(path).suffix.lower()) in _READ_ONLY:
             raise DataError(f"{path}: is read and not written; write .csv, which Excel opens too")
-        return cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS)
+        return cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS, "--output-format")
 
     @classmethod
     def _of_files(cls, path: str, format: str | None, dialect: Dialect) -> Self:  # noqa: A002
@@ -123,6 +127,7 @@ class Place:
         format: str | None,  # noqa: A002
         dialect: Dialect,
         formats: dict[str, str],
+        option: str,
     ) -> Self:
         stream = path == PIPE or _is_stream(path)
         if not stream and Path(path).is_symlink():
@@ -135,7 +140,7 @@ class Place:
         if found is None:
             raise DataError(
                 f"{path}: the suffix says no format; use one of {' '.join(formats)} "
-                f"(then {' '.join(COMPRESSIONS)}), or --format / --output-format"
+                f"(then {' '.join(COMPRESSIONS)}), or say it with {option}"
             )
         if found in CONTAINERS and compression:
             raise DataError(
@@ -172,7 +177,7 @@ def check_output(place: Place) -> None:
 
 
 def _check_no_folder(path: str) -> None:
-    if Path(path).is_dir():
+    if path.endswith("/") or Path(path).is_dir():
         raise DataError(f"{path}: is a directory; name a file in it")
 
 
@@ -309,11 +314,30 @@ class Lines:
         self.source = source
         self.number = number
         self.bytes = 0
+        self._told = False
 
     def go_to(self, number: int, size: int, offset: int) -> None:
         """Go on at a byte of the file, after so many lines and bytes of them."""
         self.source.file.seek(offset)
         self.number, self.bytes = number, size
+
+    def escaped(self, line: bytes, number: int) -> str:
+        """The text of a line that is not UTF-8. The first is told: the file may have another
+        encoding."""
+        if not (self._told or self.source.decoded):
+            self._tell(number)
+        return line.decode("utf-8", "surrogateescape")
+
+    def _tell(self, number: int) -> None:
+        self._told = True
+        log.warning(
+            "%s: line %d is not UTF-8; its bytes are kept as they are (in JSON and Parquet they "
+            "become U+FFFD); %s",
+            self.source.name,
+            number,
+            ENCODING_HINT,
+            extra={"action": "not_utf8", "file": self.source.name, "line": number},
+        )
 
     def __iter__(self) -> Iterator[bytes]:
         """Raises DataError where the file is damaged or has no lines."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -19,6 +20,7 @@ from lmaas.producer.tables.chunks import (
     Wanted,
     cell,
     kept_columns,
+    quoted,
     to_bytes,
     to_utf8,
 )
@@ -29,7 +31,13 @@ COLUMN: Final = "text"
 
 def read(source: Input, wanted: Wanted) -> Table:
     """Raises DataError when another column than `text` is wanted."""
-    wanted.text_of((COLUMN,), source.name)
+    asked = (wanted.text or COLUMN, *(wanted.keep or ()))
+    if other := next((name for name in asked if name != COLUMN), None):
+        reason = " because of .txt" if ".txt" in source.name.lower() else ""
+        raise DataError(
+            f"{source.name}: is read as plain text{reason}, so there is no column {quoted(other)}; "
+            "if it is a table, say --format tsv or --format csv"
+        )
     kept = wanted.kept_of((COLUMN,), source.name)
     chunks = _chunks(source, kept)
     return Table(source.name, kept, chunks, source.close, source.size, decoded=source.decoded)
@@ -43,10 +51,16 @@ def _chunks(source: Input, kept: tuple[str, ...]) -> Iterator[Chunk]:
     def chunk() -> Chunk:
         columns = dict.fromkeys(kept, texts)
         numbers = range(start + 1, start + len(texts) + 1)
-        return Chunk(start, columns, texts, numbers, {}, source.position())
+        return Chunk(
+            start, columns, texts, numbers, {}, source.position(), encoded=not source.decoded
+        )
 
     for line in lines:
-        texts.append(line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r"))
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            text = lines.escaped(line, lines.number)
+        texts.append(text.removesuffix("\n").removesuffix("\r"))
         if len(texts) == CHUNK_ROWS or lines.bytes >= full + CHUNK_BYTES:
             yield chunk()
             start, full, texts = start + len(texts), lines.bytes, []

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from lmaas.producer.tables.chunks import Mark
+from lmaas.producer.tables.chunks import Mark, counted
 from lmaas.producer.tables.places import Input, Lines
 
 #: The bytes of one row; the parser holds four for each character of a value.
@@ -29,6 +29,7 @@ class Lookahead:
 
     def __init__(self, source: Input) -> None:
         self.name = source.name
+        self.decoded = source.decoded
         self._lines = Lines(source)
         self._iterator = iter(self._lines)
         self._again: deque[bytes] = deque()
@@ -91,7 +92,11 @@ class Lookahead:
             held.append(line)
             if size > ROW_BYTES:
                 raise csv.Error(f"longer than {ROW_BYTES >> 20} MiB")
-            yield line.decode("utf-8", "surrogateescape")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                text = self._lines.escaped(line, self.number)
+            yield text
 
     def held_text(self, count: int | None = None) -> str:
         """The lines that are held, or the first of them, as they are but for the last line end."""
@@ -180,6 +185,8 @@ class Records:
             why = "the quote that opens here is never closed"
         elif "longer than" in why and last > line:
             why = f"{why} with the lines to {last:,}; is a closing quote missing?"
+        elif "new-line character" in why:
+            why = "some line ends are a lone CR: convert them, for example with: tr '\\r' '\\n'"
         elif last > line:
             why = f"the quote that opens here closes inside line {last:,}"
         if last > line:
@@ -193,7 +200,7 @@ class Records:
         last = line + len(self.lines.held) - 1
         where = f"line {line}" if last == line else f"lines {line} to {last}"
         if len(row) != self._width:
-            why = f"expected {self._width} columns, found {len(row)}"
+            why = f"expected {counted(self._width, 'column')}, found {len(row)}"
             if not self._quotes and any('"' in value for value in row):
                 why += " (quotes are text here; where they enclose values, say --quotes)"
         elif self._suspicious and self._are_rows():

@@ -38,7 +38,7 @@ def as_utf8(file: BinaryIO, encoding: str | None, name: str) -> BinaryIO:
     codec = codecs.lookup(_MARKS.get(mark) or encoding or "utf-8").name
     if codec in {"utf-8", "utf-8-sig"}:
         return file
-    return cast("BinaryIO", io.BufferedReader(_Transcoded(file, codec), _BLOCK))
+    return cast("BinaryIO", io.BufferedReader(_Transcoded(file, codec, name), _BLOCK))
 
 
 def decoded(data: bytes, encoding: str | None, name: str) -> str:
@@ -62,16 +62,28 @@ def _invalid(error: UnicodeError) -> tuple[str, int]:
     return "\udcff", error.end  # the byte 0xff
 
 
-class _Transcoded(io.RawIOBase):
-    """Reads UTF-8 where the file has another encoding."""
+def with_line_feeds(file: BinaryIO) -> BinaryIO:
+    """The file, with LF for its line ends where they are CR, as of Excel for Mac.
 
-    def __init__(self, file: BinaryIO, codec: str) -> None:
-        codecs.register_error(_ERRORS, _invalid)
+    They are when what can be seen of its beginning has CRs and no LF.
+    """
+    start = cast("io.BufferedReader", file).peek(1)
+    # The LF of a CR at the end may not have been seen.
+    if b"\r" not in start[:-1] or b"\n" in start:
+        return file
+    return cast("BinaryIO", io.BufferedReader(_LineFeeds(file), _BLOCK))
+
+
+class _Converted(io.RawIOBase):
+    """Reads other bytes than the file has."""
+
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
         self._ready = memoryview(b"")
-        self._is_first = True
         self._ended = False
+
+    def convert(self, block: bytes) -> bytes:
+        raise NotImplementedError
 
     def readable(self) -> bool:
         return True
@@ -87,7 +99,41 @@ class _Transcoded(io.RawIOBase):
     def _next(self) -> bytes:
         block = cast("io.BufferedReader", self._file).read1(_BLOCK)
         self._ended = not block
-        text = self._decoder.decode(block, final=self._ended)
+        return self.convert(block)
+
+
+class _LineFeeds(_Converted):
+    """Reads LF where the file has CR or CRLF."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self._decoder = io.IncrementalNewlineDecoder(None, translate=True)
+
+    def convert(self, block: bytes) -> bytes:
+        text = self._decoder.decode(block.decode("latin-1"), final=self._ended)
+        return text.encode("latin-1")
+
+
+class _Transcoded(_Converted):
+    """Reads UTF-8 where the file has another encoding."""
+
+    def __init__(self, file: BinaryIO, codec: str, name: str) -> None:
+        super().__init__(file)
+        codecs.register_error(_ERRORS, _invalid)
+        self._codec = codec
+        self._name = name
+        self._decoder = codecs.getincrementaldecoder(codec)(_ERRORS)
+        self._is_first = True
+
+    def convert(self, block: bytes) -> bytes:
+        """Raises DataError when the file cannot have this encoding."""
+        try:
+            text = self._decoder.decode(block, final=self._ended)
+        except UnicodeError as error:
+            raise DataError(
+                f"{self._name}: is not {self._codec} ({error}); leave out --encoding if it is "
+                "UTF-8, or name the right one (utf-16-le and utf-16-be have no byte order mark)"
+            ) from error
         if self._is_first and text:
             text = text.removeprefix("\ufeff")
             self._is_first = False

@@ -28,6 +28,7 @@ from lmaas.producer.tables.chunks import (
     Table,
     Wanted,
     cell,
+    counted,
     distinct,
 )
 from lmaas.producer.tables.places import Place, unusable
@@ -180,7 +181,7 @@ def _chunks(
         if len(row) > width:
             shown = "\t".join(map(cell, values))
             faults[len(table)] = (
-                f"row {number}: expected {width} columns, found {len(row)}: {shown}"
+                f"row {number}: expected {counted(width, 'column')}, found {len(row)}: {shown}"
             )
             values = values[:width]
         table.append(values + [None] * (width - len(values)))

@@ -410,6 +410,16 @@ def test_the_same_words_for_a_text_on_every_way_in(text: object, code: Code | No
     assert item == (Item(id="1", text=text) if code is None else Item(id="1", error=fault))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(None, "null"), (True, "a boolean"), (7, "a number"), ([], "an array"), ({}, "an object")],
+)
+def test_what_is_no_text_has_its_name_in_json(value: object, name: str) -> None:
+    error = text_error(value, 10)
+    assert error is not None
+    assert error.message == f"expected a text, got {name}"
+
+
 def test_a_refusal_is_every_items_result() -> None:
     error = ItemError(code=Code.UNKNOWN_MODEL, message="no model 'x'")
     assert failed([Item(id="1"), Item(id="2")], error) == [

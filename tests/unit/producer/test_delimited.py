@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Code, text_error
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.rows import packs_of
 from lmaas.producer.tables import (
     Answers,
     Chunk,
@@ -240,8 +243,61 @@ def test_headers_that_are_not_utf8_are_told_by_position(tmp_path: Path) -> None:
     ]
     assert rows_of(path, Wanted(keep=("\\xe9",))) == [("1",)]
     assert rows_of(path, Wanted(keep=("\udce9",))) == [("1",)], "as a terminal gives it"
-    with pytest.raises(DataError, match=r"there are: 'text', '\\\\xe9'"):
+    with pytest.raises(DataError, match=r"there are: 'text', '\\xe9', '\\xe8', '\\xe8'\)"):
         read(path, Wanted("review"))
+    assert rows_of(path, Wanted(keep=(r"\xe9",))) == [("1",)], "as the message has it"
+
+
+def test_a_file_of_another_encoding_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = b"".join(b"%d,caf\xe9\n" % number for number in range(300))
+    path = saved(tmp_path, "a.csv", b"id,text\n1,good\n" + rows)
+    [chunk] = read(path)[1]
+    [told] = caplog.records
+    assert "a.csv: line 3 is not UTF-8; its bytes are kept" in told.getMessage()
+    assert "--encoding cp1252" in told.getMessage()
+    packs, errors = packs_of(chunk, Settings())
+    assert [len(pack) for pack in packs] == [1]
+    assert errors[1].startswith("invalid_utf8: not valid UTF-8 at character 3; if the file has")
+    assert errors[1].endswith("for example --encoding cp1252")
+    caplog.clear()
+    assert read(path, encoding="cp1252")[1][0].texts[1] == "café"
+    assert not caplog.records
+    path = saved(tmp_path, "a.txt", b"good\nbad\xe9\n\xe9\n")
+    assert read(path)[1][0].encoded
+    assert [record.getMessage()[len(str(path)) :][:8] for record in caplog.records] == [": line 2"]
+
+
+def test_the_wrong_encoding_is_not_called_damage(tmp_path: Path) -> None:
+    path = saved(tmp_path, "a.csv", "text\ngood film\n")
+    with pytest.raises(DataError, match=r"a\.csv: is not utf-16 .*leave out --encoding"):
+        read(path, encoding="utf-16")
+    (tmp_path / "texts").mkdir()
+    saved(tmp_path / "texts", "a.txt", "good film")
+    [chunk] = read(tmp_path / "texts", encoding="utf-16")[1]
+    assert "is not utf-16" in chunk.faults[0]
+
+
+# Line ends
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a.csv.gz"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16"])
+def test_line_ends_of_excel_for_mac(tmp_path: Path, name: str, codec: str) -> None:
+    lines = ["text", *(f"film {number} é" for number in range(2_000)), ""]
+    content = "\r".join(lines).encode(codec)
+    path = saved(tmp_path, name, gzip.compress(content) if name.endswith(".gz") else content)
+    texts = [text for chunk in read(path)[1] for text in chunk.texts]
+    assert texts == (lines[:-1] if name == "a.txt" else lines[1:-1])
+
+
+def test_a_cr_beside_line_feeds_is_no_line_end(tmp_path: Path) -> None:
+    assert rows_of(saved(tmp_path, "a.csv", 'text\n"a\rb"\n')) == [("a\rb",)]
+    late = "text\r\n" + "x" * 2_000_000 + "\r\n"
+    assert len(rows_of(saved(tmp_path, "a.csv", late))) == 1
+    mixed = "text\r" + "a\r" * 2_000_000 + "b\r\nc\n"
+    assert len(rows_of(saved(tmp_path, "a.csv", mixed))) == 2_000_002
 
 
 def test_columns_of_one_name(tmp_path: Path) -> None:
@@ -270,6 +326,14 @@ def test_a_header_that_cannot_be_read(tmp_path: Path) -> None:
     path = saved(tmp_path, "a.csv", 'id,"text\n1,a\n')
     with pytest.raises(DataError, match=r'header cannot be read: line 1: .*never closed.*"text'):
         read(path)
+    path = saved(tmp_path, "a.csv", b'"\x01\xff\n' * 10_000)
+    with pytest.raises(DataError, match="header cannot be read") as found:
+        read(path)
+    assert str(found.value).isprintable()
+    path = saved(tmp_path, "a.csv", "\x1b" + "a" * 10_000 + ",b\n1,2\n")
+    with pytest.raises(DataError, match=r"'\\x1ba+…', 'b'\)$") as found:
+        read(path)
+    assert len(str(found.value)) < 400
 
 
 # Quotes

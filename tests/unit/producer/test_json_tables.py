@@ -129,8 +129,32 @@ def test_nested_fields_have_names(saved: Saved, convert: Convert) -> None:
     assert out == rows.replace(b"}\n", b"," + RESULTS)
     ids = convert(path, "o.csv", Wanted("review.body", ("id.n",))).read_text().splitlines()
     assert ids == ["id.n,label,score,error", "1.0,x,0.5,", "2,x,0.5,", ",x,0.5,", ",x,0.5,"]
-    with pytest.raises(DataError, match=r"no column 'review\.title'"):
+    with pytest.raises(
+        DataError, match=r"no column 'review\.title'.*'review\.body', 'id\.n', 'review\.x'\)"
+    ):
         chunks(path, Wanted("review.title"))
+
+
+def test_a_text_that_is_an_object_names_its_fields(saved: Saved) -> None:
+    content = (
+        b'[{"review": {"body": "a", "by": {"name": "b", "age": 7}}}, {"review": {"stars": 5}}]'
+    )
+    path = saved("a.json", content)
+    fields = r"'review\.body', 'review\.by\.name', 'review\.by\.age'\)"
+    with pytest.raises(DataError, match=r"'review' is an object and no text.*" + fields):
+        chunks(path, Wanted("review"))
+    with pytest.raises(DataError, match=r"no column 'text'.*there are: 'id', 'review', " + fields):
+        chunks(saved("b.json", content.replace(b'{"review"', b'{"id": 1, "review"')))
+    assert chunks(path, Wanted(any_text=True))[0].texts
+    mixed = chunks(saved("c.json", b'[{"text": {"body": "a"}}, {"text": "b"}]'))
+    assert mixed[0].texts == [{"body": "a"}, "b"]
+
+
+def test_a_fault_has_one_line_number(saved: Saved) -> None:
+    path = saved("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": "c" "d"}\n')
+    assert chunks(path)[0].faults == {
+        2: 'line 3: Expecting \',\' delimiter (character 14): {"text": "c" "d"}'
+    }
 
 
 def test_a_late_field_named_as_a_result_is_not_overwritten(saved: Saved, convert: Convert) -> None:

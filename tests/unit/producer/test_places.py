@@ -67,6 +67,8 @@ def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a directory; name a file in it"):
         Place.to(str(tmp_path))
+    with pytest.raises(DataError, match="new/: is a directory; name a file in it"):
+        Place.to(str(tmp_path / "new") + "/")
     with pytest.raises(DataError, match="is a device or a pipe"):
         check_output(Place.to("/dev/null", "csv"))
     check_output(Place.to("-", "csv"))

@@ -81,8 +81,10 @@ def test_format_is_that_of_the_suffix(path: str, expected: tuple[str, str]) -> N
 
 @pytest.mark.parametrize("path", ["reviews", "reviews.xyz", "reviews.gz"])
 def test_unknown_suffix_lists_the_known_ones(path: str) -> None:
-    with pytest.raises(DataError, match=r"\.csv \.tsv .*\.parquet.*--format"):
+    with pytest.raises(DataError, match=r"\.csv \.tsv .*\.parquet.* say it with --format$"):
         Place.of(path)
+    with pytest.raises(DataError, match=r"\.csv \.tsv .*\.parquet.* say it with --output-format$"):
+        Place.to(path)
 
 
 def test_compressed_parquet_is_refused() -> None:
@@ -233,6 +235,21 @@ def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(DataError, match="the file is empty"):
         read(tmp_path / name)
+
+
+def test_a_table_that_is_called_txt(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("id\treview\n1\tgood\n")
+    words = r"plain text because of \.txt, so there is no column 'review'; .*--format tsv"
+    for wanted in (Wanted("review"), Wanted(keep=("review",))):
+        with pytest.raises(DataError, match=words):
+            read(path, wanted)
+
+
+def test_one_column_is_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\na,b\n")
+    assert read(path)[1][0].faults == {0: "line 2: expected 1 column, found 2: a,b"}
 
 
 def test_header_only(tmp_path: Path) -> None:
