@@ -12,6 +12,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
+from lmaas.producer.tables.chunks import counted
 
 _NOT_IT: Final = (
     "this is not what was submitted, or it has changed; the results are still there: give the "
@@ -48,7 +49,9 @@ class Submitted:
         finally:
             table.close()
         if items is not None and rows != items:
-            raise DataError(f"{table.name}: {rows:,} rows, and job {job} has {items:,}: {_NOT_IT}")
+            raise DataError(
+                f"{table.name}: {counted(rows, 'row')}, and job {job} has {items:,}: {_NOT_IT}"
+            )
 
     def paired(
         self, table: Table, job: str, results: Iterator[Result]

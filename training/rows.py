@@ -11,7 +11,7 @@ from typing import Final
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Code, text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import cell, shown
+from lmaas.producer.tables.chunks import cell, quoted, shown
 
 #: Columns, and lines, that a message names.
 _LISTED: Final = 30
@@ -106,7 +106,7 @@ def _label_column(table: Table, text: str | None) -> str:
     others = [column for column in table.columns if column != shown(text or "text")]
     if len(table.columns) == 2 and len(others) == 1:
         return others[0]
-    names = ", ".join(map(repr, table.columns[:_LISTED]))
+    names = ", ".join(map(quoted, table.columns[:_LISTED]))
     more = ", ..." if len(table.columns) > _LISTED else ""
     raise DataError(
         f"{table.name}: which column has the labels? Name it with --label-column "

@@ -30,7 +30,7 @@ from lmaas.producer.bulk import (
     classify_texts,
 )
 from lmaas.producer.tables import FILES, PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
-from lmaas.producer.tables.chunks import well_formed
+from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
@@ -243,13 +243,14 @@ def _tell_end(task: Task, summary: Summary, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(told).decode(), err=task.target.piped)
         return
     click.echo(
-        f"{task.target.path}: {summary.rows:,} rows in {summary.seconds:.1f} s ({rate:,.0f}/s)",
+        f"{task.target.path}: {counted(summary.rows, 'row')} in {summary.seconds:.1f} s "
+        f"({rate:,.0f}/s)",
         err=True,
     )
     if summary.failed:
         more = " …" if summary.failed > len(summary.failures) else ""
         first = "; ".join(summary.failures)
-        click.echo(f"{summary.failed:,} rows failed: {first}{more}", err=True)
+        click.echo(f"{counted(summary.failed, 'row')} failed: {first}{more}", err=True)
 
 
 def _classify_texts(

@@ -33,6 +33,20 @@ def path(schema: Any, name: str) -> list[str]:
     return [outer, *way] if way else []
 
 
+def nested_names(kind: Any) -> list[str]:
+    """Names of the fields of a struct, as `review.body`; of a schema only those inside others."""
+    pa = arrow("Parquet")
+    if not isinstance(kind, pa.Schema) and not pa.types.is_struct(kind):
+        return []
+    names = []
+    for one in kind:
+        inner = nested_names(one.type)
+        names += [f"{one.name}.{name}" for name in inner]
+        if not inner and not isinstance(kind, pa.Schema):
+            names.append(one.name)
+    return names
+
+
 def kind_at(schema: Any, way: list[str]) -> Any:
     kind = schema
     for name in way:

@@ -82,6 +82,14 @@ class Wanted:
         return tuple(column for column in columns if column in keep)
 
 
+def no_text(file: str, name: str, inner: Sequence[str]) -> DataError:
+    """For a text column of objects, which have fields of these names."""
+    return DataError(
+        f"{file}: {quoted(name)} is an object and no text; name one of its fields with "
+        f"--text-column ({_listed(inner)})"
+    )
+
+
 def _check_only(column: str, columns: Sequence[str], name: str) -> None:
     places = [str(number) for number, each in enumerate(columns, 1) if each == column]
     if len(places) > 1:
@@ -233,8 +241,8 @@ def kept_columns(table: Table, chunk: Chunk) -> list[Iterable[Any]]:
     """
     if new := chunk.columns.keys() - table.columns:
         raise DataError(
-            f"{table.name}: key {min(new)!r}, near {table.unit} {chunk.lines[0]}, is in none of "
-            f"the first {CHUNK_ROWS:,} rows; write .jsonl, or choose columns with --keep"
+            f"{table.name}: key {quoted(min(new))}, near {table.unit} {chunk.lines[0]}, is in none "
+            f"of the first {CHUNK_ROWS:,} rows; write .jsonl, or choose columns with --keep"
         )
     missing = [None] * len(chunk)
     return [chunk.columns.get(name, missing) for name in table.columns]

@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table, Wanted
+from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table, Wanted, quoted
 from lmaas.producer.tables.places import FORMATS, Place, reason, unusable
 from lmaas.producer.tables.unicode import decoded
 
@@ -125,7 +125,7 @@ def _check_texts(path: str, names: list[str]) -> None:
     tables = set(FORMATS) - {".txt"}
     if all(os.path.splitext(name)[1].lower() in tables for name in names):  # noqa: PTH122
         raise DataError(
-            f"{path}: has tables and no texts; name one of them, for example {names[0]!r}"
+            f"{path}: has tables and no texts; name one of them, for example {quoted(names[0])}"
         )
 
 

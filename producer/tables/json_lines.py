@@ -25,6 +25,7 @@ from lmaas.producer.tables.chunks import (
     Chunk,
     Table,
     Wanted,
+    no_text,
     quoted,
     well_formed,
 )
@@ -39,9 +40,6 @@ from lmaas.producer.tables.json_values import (
     pythons,
 )
 from lmaas.producer.tables.places import Input, Lines, damaged
-
-#: Fields of an object in a message.
-_SHOWN_FIELDS: Final = 30
 
 _encoder = msgspec.json.Encoder()
 #: The key of a list, in the first bytes of one object.
@@ -166,10 +164,7 @@ class _Group:
         sound = [row for at, row in enumerate(self.rows) if at not in self.faults]
         inner = nested_names({name: field(sound[0], name)}) if sound else []
         if inner and all(isinstance(python(field(row, name)), dict) for row in sound):
-            raise DataError(
-                f"{file}: {quoted(name)} is an object and no text; name one of its fields with "
-                f"--text-column (there are: {', '.join(map(quoted, inner[:_SHOWN_FIELDS]))})"
-            )
+            raise no_text(file, name, inner)
 
     def value(self, name: str) -> Any:
         return python(field(self.rows[0], name))
@@ -223,8 +218,9 @@ class JsonLines:
         results = self._encoded(self._results, _result_columns(answers))
         if taken := chunk.columns.keys() & set(self._results):
             raise DataError(
-                f"key {min(taken)!r}, near line {chunk.lines[0]}, is the name of a result too; "
-                "name the results otherwise (--result-prefix lmaas_), or choose columns with --keep"
+                f"key {quoted(min(taken))}, near line {chunk.lines[0]}, is the name of a result "
+                "too; name the results otherwise (--result-prefix lmaas_), or choose columns with "
+                "--keep"
             )
         if (objects := chunk.objects) is None:
             columns = [

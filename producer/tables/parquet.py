@@ -24,6 +24,8 @@ from lmaas.producer.tables.chunks import (
     Wanted,
     cell,
     kept_columns,
+    no_text,
+    quoted,
     well_formed,
 )
 from lmaas.producer.tables.places import Place, arrow, unusable
@@ -59,17 +61,22 @@ def read(place: Place, wanted: Wanted) -> Table:
             if name and name not in schema.names and arrow_types.path(schema, name)
         ]
         names = [*schema.names, *nested]
-        text = wanted.text_of(names if wanted.text else schema.names, place.path)
+        known = names if wanted.text else schema.names
+        inner = [name for name in arrow_types.nested_names(schema) if name not in known]
+        text = wanted.text_of(known, place.path, inner)
         kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)
         columns = {name: arrow_types.path(schema, name) for name in (*kept, text)}
         kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
+        fields = arrow_types.nested_names(kinds[text])
+        if fields and not wanted.any_text:
+            raise no_text(place.path, text, [f"{text}.{name}" for name in fields])
         for name, kind in kinds.items():
             if schema.names.count(columns[name][0]) > 1:
-                raise DataError(f"{place.path}: column {name!r} is there twice; rename one")
+                raise DataError(f"{place.path}: column {quoted(name)} is there twice; rename one")
             if why := arrow_types.unreadable(kind):
                 raise DataError(
-                    f"{place.path}: column {name!r} has the type {kind}, which cannot be read "
-                    f"({why}); choose other columns with --keep"
+                    f"{place.path}: column {quoted(name)} has the type {kind}, which cannot be "
+                    f"read ({why}); choose other columns with --keep"
                 )
     except DataError:
         file.close()
@@ -145,8 +152,8 @@ class Parquet:
         for name, kind in table.types.items():
             if why := arrow_types.unwritable(kind):
                 raise DataError(
-                    f"{table.name}: column {name!r} has the type {kind}, which cannot be written "
-                    f"to Parquet ({why}); leave it out with --keep, or write .jsonl"
+                    f"{table.name}: column {quoted(name)} has the type {kind}, which cannot be "
+                    f"written to Parquet ({why}); leave it out with --keep, or write .jsonl"
                 )
         kept = [(name, table.types.get(name, pa.string())) for name in table.columns]
         kinds = {0: pa.string(), 1: pa.float64()}

@@ -30,6 +30,7 @@ from lmaas.producer.tables.chunks import (
     cell,
     counted,
     distinct,
+    quoted,
 )
 from lmaas.producer.tables.places import Place, unusable
 
@@ -56,7 +57,7 @@ def read(place: Place, wanted: Wanted) -> Table:
         rows = _rows(sheet, place.path)
         header = next((row for _, row in rows if row), None)
         if header is None:
-            raise DataError(f"{place.path}: sheet {sheet.title!r} is empty")
+            raise DataError(f"{place.path}: sheet {quoted(sheet.title)} is empty")
         names = [cell(_value(title)) for title in header]
         text = names.index(wanted.text_of(names, place.path))
         keep = set(wanted.kept_of(names, place.path))
@@ -134,8 +135,10 @@ def _sheet(book: Any, place: Place) -> Any:
     else:
         found = [sheet for sheet in sheets if sheet.title == named]
     if not found:
-        there = ", ".join(repr(sheet.title) for sheet in sheets) or "none"
-        raise DataError(f"{place.path}: there is no sheet {named or ''!r} (there are: {there})")
+        there = ", ".join(quoted(sheet.title) for sheet in sheets) or "none"
+        raise DataError(
+            f"{place.path}: there is no sheet {quoted(named or '')} (there are: {there})"
+        )
     return found[0]
 
 

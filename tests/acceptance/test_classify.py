@@ -219,7 +219,7 @@ def test_pipes(lmaas: Command) -> None:
         "negative\t0.982014\t\tbad\n"
     )
     assert ended.returncode == Exit.SOME_FAILED
-    assert ended.stderr.splitlines()[1] == "1 rows failed: line 2: empty_text: the text is empty"
+    assert ended.stderr.splitlines()[1] == "1 row failed: line 2: empty_text: the text is empty"
     ended = lmaas("-", "--format", "csv", "--output-format", "jsonl", stdin="id,text\n7,good\n")
     assert json.loads(ended.stdout) == {
         "id": "7",
@@ -517,7 +517,7 @@ def test_another_input_than_that_of_the_job(run: Command, tmp_path: Path) -> Non
     job = run("submit", "in.csv", "--id-column", "id").stdout.strip()
     out = ("-o", "out.csv")
     for content, told in (
-        ("id,text\n7,good\n", f"1 rows, and job {job} has 2"),
+        ("id,text\n7,good\n", f"1 row, and job {job} has 2"),
         ("id,text\n7,good\n9,bad\n", f"near line 2 the rows have other ids than job {job}"),
         ("id,text,label\n7,good,x\n8,bad,y\n", "has a column 'label' already"),
     ):

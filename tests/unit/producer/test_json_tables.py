@@ -150,6 +150,19 @@ def test_a_text_that_is_an_object_names_its_fields(saved: Saved) -> None:
     assert mixed[0].texts == [{"body": "a"}, "b"]
 
 
+def test_a_text_that_is_a_struct_of_parquet_names_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = [{"body": "a", "by": {"age": 7}}]
+    pq.write_table(pa.table({"id": [1], "review": rows}), path)
+    fields = r"'review\.body', 'review\.by\.age'\)"
+    with pytest.raises(DataError, match=r"'review' is an object and no text.*there are: " + fields):
+        chunks(path, Wanted("review"))
+    with pytest.raises(DataError, match=r"no column 'text'.*there are: 'id', 'review', " + fields):
+        chunks(path)
+    assert chunks(path, Wanted("review.body"))[0].texts == ["a"]
+    assert len(chunks(path, Wanted(any_text=True))[0]) == 1
+
+
 def test_a_fault_has_one_line_number(saved: Saved) -> None:
     path = saved("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": "c" "d"}\n')
     assert chunks(path)[0].faults == {
