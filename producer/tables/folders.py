@@ -78,7 +78,11 @@ def _listed(path: str) -> _Listing:
         digest.update(repr(about).encode("utf-8", "backslashreplace"))
         found.append(name)
     if not found:
-        what = "there is no file in it" if pattern is None else "no file has such a name"
+        what = (
+            "is a folder, and there is no file in it"
+            if pattern is None
+            else "no file has such a name"
+        )
         raise DataError(f"{path}: {what}")
     _check_texts(path, found)
     return _Listing(root, found, digest.hexdigest())
@@ -124,8 +128,10 @@ def _check_texts(path: str, names: list[str]) -> None:
     """Raises DataError when all of them are tables: rows of those are wanted, and no texts."""
     tables = set(FORMATS) - {".txt"}
     if all(os.path.splitext(name)[1].lower() in tables for name in names):  # noqa: PTH122
+        what = "is a folder that " if Path(path).is_dir() else ""
         raise DataError(
-            f"{path}: has tables and no texts; name one of them, for example {quoted(names[0])}"
+            f"{path}: {what}has tables and no texts; name one of them, for example "
+            f"{quoted(names[0])}"
         )
 
 

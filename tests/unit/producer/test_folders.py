@@ -119,12 +119,14 @@ def test_many_files_are_read_a_chunk_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_texts(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file in it"):
+    with pytest.raises(DataError, match="is a folder, and there is no file in it"):
         opened(tmp_path)
     (tmp_path / "a.csv").write_text("text\n")
     (tmp_path / "b.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match=r"has tables and no texts.*'a\.csv'"):
+    with pytest.raises(DataError, match=r": is a folder that has tables and no texts.*'a\.csv'"):
         opened(tmp_path)
+    with pytest.raises(DataError, match=r"\*: has tables and no texts.*'a\.csv'"):
+        opened(tmp_path / "*")
     with pytest.raises(DataError, match="each file is one text"):
         Place.of(str(tmp_path), "csv")
     assert Place.of(str(tmp_path), "text").format == FILES
