@@ -182,6 +182,11 @@ class Pauses:
         return pause
 
 
+def check(settings: Settings) -> None:
+    """Raises SettingsError for what `connect` would raise it for, without a connection."""
+    _tls(settings, _hosts(settings, "check"))
+
+
 def _hosts(settings: Settings, name: str) -> list[URL]:
     """Where to connect to, in a random order: so clients spread over a cluster.
 

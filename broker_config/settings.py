@@ -88,7 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: with `os.pathsep` between them; none: the user's own. See `model_folders`.
     models: str | tuple[str, ...] = ()
     #: Worker processes; in-process bulk uses as many.
-    processes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    processes: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: Threads of an ONNX session.
     threads: _Count = 1
     #: ONNX Runtime's execution providers, best first.

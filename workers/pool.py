@@ -6,27 +6,23 @@ The same bytes go in and come out as on the queue, so that answers are the same.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import signal
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
-from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import cores
 from lmaas.workers.answering import Answerer, read
+from lmaas.workers.processes import Answering, Processes
 from lmaas.workers.repository import Manifest, silence
-from lmaas.workers.starting import end_with_parent, signals_held
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"
 
 
 class Pool:
-    """Runs packs of one model in `settings.processes` processes (0: one a core).
+    """Runs packs of one model in up to `settings.processes` processes (0: one a core).
 
     A single process is this one: a few texts are answered sooner than a process starts.
     """
@@ -35,24 +31,18 @@ class Pool:
         """Raises ModelNotFound or ModelDamaged before anything is started."""
         self.settings = settings
         self._version = version
-        self.processes = settings.processes or cores.usable()
+        # No more packs than `window` are on their way.
+        self.processes = min(settings.processes or cores.usable(), settings.window)
         self._answerer = Answerer(settings, NAME)
         self.manifest: Manifest = self._found(model)
-        self._executor: Executor | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._processes: Processes | None = None
 
     async def __aenter__(self) -> Self:
         if self.processes == 1:
-            self._executor = ThreadPoolExecutor(1, initializer=_use, initargs=(self._answerer,))
+            self._thread = ThreadPoolExecutor(1)
         else:
-            self._executor = ProcessPoolExecutor(
-                self.processes,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start,
-                initargs=(self.settings,),
-            )
-            with signals_held(signal.SIGINT):
-                for _ in range(self.processes):  # each starts a process, as none is idle yet
-                    self._executor.submit(_loaded, self.manifest.name, self._version)
+            self._processes = Processes(self.processes, _begin, self.settings)
         return self
 
     def _found(self, model: str) -> Manifest:
@@ -69,45 +59,29 @@ class Pool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._executor is not None:
-            await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        if self._processes is not None:
+            await self._processes.close()
 
     async def run(self, request: Request) -> Reply:
-        """The reply to a pack. Raises ModelError when a process died over it."""
-        assert self._executor is not None, "enter the pool first"
+        """The reply to a pack. Raises ModelError when a process has ended."""
+        body = encode(request)
+        if self._processes is not None:
+            return decode_reply(await self._processes.run(body), MSGPACK)
+        assert self._thread is not None, "enter the pool first"
         loop = asyncio.get_running_loop()
-        try:
-            body = await loop.run_in_executor(self._executor, _answer, encode(request))
-        except BrokenProcessPool as error:
-            raise ModelError(
-                f"a process died while it ran model {request.model!r}: out of memory, or killed; "
-                "try fewer --processes"
-            ) from error
-        return decode_reply(body, MSGPACK)
+        answer = await loop.run_in_executor(self._thread, _answer, self._answerer, body)
+        return decode_reply(answer, MSGPACK)
 
 
-_answerer: Answerer | None = None
-
-
-def _use(answerer: Answerer) -> None:
-    global _answerer  # noqa: PLW0603 - an executor's initializer has no other place
-    _answerer = answerer
-
-
-def _start(settings: Settings) -> None:
-    """Begin a process of the pool, which ends with its parent."""
-    end_with_parent(signal.SIGKILL)
+def _begin(settings: Settings) -> Answering:
+    """Begin a process of the pool."""
     silence()
-    _use(Answerer(settings, NAME))
+    answerer = Answerer(settings, NAME)
+    return lambda body: _answer(answerer, body)
 
 
-def _loaded(model: str, version: str | None) -> None:
-    """Load the model before the first pack comes."""
-    assert _answerer is not None
-    _answerer.load(model, version)
-
-
-def _answer(body: bytes) -> bytes:
-    assert _answerer is not None
-    pack = read(body, MSGPACK, _answerer.settings)
-    return encode(_answerer.answer([pack])[0])
+def _answer(answerer: Answerer, body: bytes) -> bytes:
+    pack = read(body, MSGPACK, answerer.settings)
+    return encode(answerer.answer([pack])[0])

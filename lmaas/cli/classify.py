@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
@@ -80,8 +81,10 @@ def command(
     lmaas classify - < lines.txt > labelled.txt
     lmaas classify --text "What a film!"
     """
-    if bool(texts) == bool(sources):
-        raise click.UsageError("give INPUT (a file, or - for standard input) or --text, not both")
+    if not texts and not sources:
+        raise click.UsageError("give INPUT (a file, or - for standard input) or --text")
+    if texts:
+        _check_texts_alone(sources)
     source = only(sources) if sources else None
     settings = Settings.load(broker_url=broker_url, models=models, processes=processes)
     through_queue = queue or broker_url is not None
@@ -90,21 +93,45 @@ def command(
     return _classify_file(source, settings, through_queue=through_queue, **options)
 
 
+#: Of the command's parameters, those that texts have as well.
+_OF_TEXTS: Final = {
+    *("texts", "model", "model_version", "top_k", "as_json"),
+    *("broker_url", "queue", "models", "processes"),
+}
+
+
+def _check_texts_alone(sources: tuple[str, ...]) -> None:
+    """Raises UsageError for what is said of files beside --text."""
+    if sources:
+        raise click.UsageError("give INPUT or --text, not both")
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is ParameterSource.COMMANDLINE and parameter.name not in _OF_TEXTS:
+            flag = max(parameter.opts, key=len)
+            raise click.UsageError(f"{flag} is for files; what --text gives is printed")
+
+
 class _Way:
     """A way to the model: this machine's processes, or the queue."""
 
     def __init__(
         self, settings: Settings, model: str, version: str | None, *, through_queue: bool
     ) -> None:
-        """Raises ModelNotFound or ModelDamaged where the model is this machine's."""
+        """Raises ModelNotFound or ModelDamaged where the model is this machine's.
+
+        Raises SettingsError where the broker's URL, or what belongs to it, is wrong.
+        """
         self.classifier: AbstractAsyncContextManager[Classifier]
         #: The same for a file, whose packs are known again when they are sent again.
         self.of_file: Callable[[uuid.UUID], Classifier] | None = None
         self.version = version
         self.manifest_sha256: str | None = None
         if through_queue:
+            from lmaas.broker_config.hosts import check
             from lmaas.producer.client import Client
 
+            check(settings)  # before anything is written
             client = Client(settings)
             self.classifier, self.of_file = client, client.of_file
         else:

@@ -44,9 +44,14 @@ class Wanted:
     #: Whether nobody wants the texts, so that any column will do for them.
     any_text: bool = False
 
+    @property
+    def column(self) -> str:
+        """The name of the text column where there are several; one may be called ""."""
+        return "text" if self.text is None else self.text
+
     def names(self) -> set[str]:
         """The columns that must be there, when there is more than one."""
-        text = () if self.any_text else (self.text or "text",)
+        text = () if self.any_text else (self.column,)
         return {shown(name) for name in (*text, *(self.keep or ()))}
 
     def text_of(self, columns: Sequence[str], name: str, inner: Sequence[str] = ()) -> str:
@@ -56,7 +61,7 @@ class Wanted:
         """
         if self.any_text or (self.text is None and len(columns) == 1):
             return columns[0]
-        text = shown(self.text or "text")
+        text = shown(self.column)
         if text not in columns:
             raise DataError(
                 f"{name}: there is no column {quoted(text)}; name the one with the texts with "

@@ -51,7 +51,7 @@ def read(source: Input, wanted: Wanted) -> Table:
     """The columns are the keys of the first chunk. Raises DataError when a wanted one is not."""
     line = _skip_blank(source)
     start = source.file.peek(1)  # type: ignore[attr-defined]
-    groups = _groups(source, line, wanted.text or "text", is_array=start.startswith(b"["))
+    groups = _groups(source, line, wanted.column, is_array=start.startswith(b"["))
     first = next(groups, None)
     if first is None:
         return Table(source.name, wanted.keep or (), iter(()), source.close, source.size)
@@ -93,7 +93,7 @@ def _check_rows(source: Input, start: bytes, first: _Group, wanted: Wanted) -> N
     broken = 0 in first.faults and len(first.faults) * 2 > len(first.rows)
     over_lines = broken and line.startswith(b"{") and not line.endswith(b"}")
     found = _LIST.search(start)
-    is_one = len(first.rows) == 1 and not isinstance(first.value(wanted.text or "text"), str)
+    is_one = len(first.rows) == 1 and not isinstance(first.value(wanted.column), str)
     if over_lines and _NEXT_OBJECT.search(start):
         raise DataError(
             f"{source.name}: its objects go over several lines; write each of them on one, for "
@@ -110,11 +110,13 @@ def _check_rows(source: Input, start: bytes, first: _Group, wanted: Wanted) -> N
 def _columns(first: _Group, wanted: Wanted, name: str) -> tuple[str, tuple[str, ...]]:
     """The text column and those to keep; both can be nested, as `review.body`."""
     # Only faults: there is nothing to compare the wanted columns with.
-    names = first.names() or [wanted.text or "text", *(wanted.keep or ())]
-    nested = [one for one in (wanted.text, *(wanted.keep or ())) if one and first.has(one)]
+    names = first.names() or [wanted.column, *(wanted.keep or ())]
+    nested = [
+        one for one in (wanted.text, *(wanted.keep or ())) if one is not None and first.has(one)
+    ]
     known = list(dict.fromkeys((*names, *nested)))
     inner = [one for one in nested_names(first.rows[0]) if one not in known]
-    text = wanted.text_of(known if wanted.text else names, name, inner)
+    text = wanted.text_of(names if wanted.text is None else known, name, inner)
     return text, wanted.kept_of(names if wanted.keep is None else known, name)
 
 

@@ -61,7 +61,7 @@ def read(place: Place, wanted: Wanted) -> Table:
             if name and name not in schema.names and arrow_types.path(schema, name)
         ]
         names = [*schema.names, *nested]
-        known = names if wanted.text else schema.names
+        known = schema.names if wanted.text is None else names
         inner = [name for name in arrow_types.nested_names(schema) if name not in known]
         text = wanted.text_of(known, place.path, inner)
         kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)

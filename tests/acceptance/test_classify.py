@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import onnx
 import openpyxl
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -93,6 +94,8 @@ Pool.run = run_and_stop
 cli.main()
 """
 ROWS = 2 * CHECKPOINT_ROWS + 5000
+#: Of the output, when a run is on its way, with rows that are saved.
+FIRST_BYTES = 30 * CHECKPOINT_ROWS
 
 
 @pytest.fixture(scope="session")
@@ -211,6 +214,77 @@ def test_interrupted(lmaas: Command, reviews: Path, tmp_path: Path, number: int)
     assert last == "interrupted"
 
 
+@pytest.fixture
+def by_processes(
+    environment: dict[str, str], reviews: Path, tmp_path: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """`lmaas classify` with two processes, in a group of its own, with the first rows written."""
+    command = "classify reviews.csv --text-column review -o out.csv --processes 2"
+    with reviews.open("a") as file:  # more than is done before somebody kills
+        file.writelines(f"{n},a good film\n" for n in range(6 * ROWS))
+    with subprocess.Popen(
+        [sys.executable, "-m", "lmaas", *command.split()],
+        cwd=tmp_path,
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        partial = tmp_path / "out.csv.partial"
+        while not (partial.exists() and partial.stat().st_size > FIRST_BYTES):
+            assert process.poll() is None
+            os.sched_yield()
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def classifying(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that it has started for packs."""
+    children = psutil.Process(process.pid).children()
+    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_a_signal_to_the_whole_group(by_processes: subprocess.Popen[str]) -> None:
+    children = classifying(by_processes)
+    assert len(children) == 2
+    os.killpg(by_processes.pid, signal.SIGTERM)
+    _, told = by_processes.communicate(timeout=60)
+    first, _, last = told.splitlines()
+    assert "rows are done; continue with: lmaas classify reviews.csv" in first
+    assert first.endswith(" --resume")
+    assert last == "interrupted"
+    assert by_processes.returncode == Exit.INTERRUPTED
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_process_that_is_killed(
+    by_processes: subprocess.Popen[str], lmaas: Command, tmp_path: Path
+) -> None:
+    children = classifying(by_processes)
+    children[0].kill()
+    _, told = by_processes.communicate(timeout=60)
+    first, last = told.splitlines()
+    assert first.endswith(" --resume")
+    assert last == (
+        "error: a process that classifies ended (signal SIGKILL; out of memory? "
+        "try fewer --processes)"
+    )
+    assert by_processes.returncode == Exit.FAILED
+    assert not any(child.is_running() for child in children)
+    arguments = ("reviews.csv", "--text-column", "review", "--processes", "2", "-o")
+    assert lmaas(*arguments, "out.csv", "--resume").returncode == Exit.SOME_FAILED
+    assert lmaas(*arguments, "whole.csv").returncode == Exit.SOME_FAILED
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_column_without_a_name(lmaas: Command) -> None:
+    ended = lmaas("-", "--format", "csv", "--text-column", "", stdin="text,\nbad,good\n")
+    assert ended.stdout.splitlines()[1].startswith("bad,good,positive")
+    ended = lmaas("-", "--text-column", "", "--format", "csv", stdin="text,id\na,1\n")
+    assert "there is no column ''" in ended.stderr
+
+
 def test_pipes(lmaas: Command) -> None:
     ended = lmaas("-", stdin="good\n\nbad\n")
     assert ended.stdout == (
@@ -304,7 +378,16 @@ def test_texts(lmaas: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        ((), Exit.USAGE, "give INPUT"),
+        ((), Exit.USAGE, "give INPUT (a file, or - for standard input) or --text"),
+        (("a.txt", "--text", "a"), Exit.USAGE, "give INPUT or --text, not both"),
+        (("--text", "a", "-o", "no/x.csv"), Exit.USAGE, "--output is for files"),
+        (("--text", "a", "--resume"), Exit.USAGE, "--resume is for files"),
+        (("--text", "a", "--keep", "a"), Exit.USAGE, "--keep is for files"),
+        (("reviews.csv", "--processes", "1000000"), Exit.USAGE, "<= 1024"),
+        (
+            ("reviews.csv", "--text-column", "review", "--broker", "http://x"),
+            *(Exit.USAGE, "broker_url 'http://x' should look like amqp://"),
+        ),
         (("missing.csv",), Exit.FAILED, "missing.csv: no such file or directory; check the path"),
         ((".", "--format", "csv"), Exit.FAILED, "each file is one text"),
         (("a.txt", "b.txt"), Exit.USAGE, "one input, and not 2"),
