@@ -92,6 +92,7 @@ class _Process:
         except BaseException:
             ours.close()
             process.kill()
+            process.join()
             raise
 
     @property
