@@ -16,7 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
@@ -50,8 +50,12 @@ def read(place: Place, wanted: Wanted) -> Table:
     """Raises DataError when it is no workbook, or has no such sheet or columns."""
     if place.piped:
         raise DataError(".xlsx cannot be read from a pipe; name a file")
-    book = _open(place.path)
     try:
+        file = Path(place.path).open("rb")  # noqa: SIM115 - the table closes it
+    except OSError as error:
+        raise unusable(place.path, error) from error
+    try:
+        book = _open(file, place.path)
         sheet = _sheet(book, place)
         size = sheet.max_row
         rows = _rows(sheet, place.path)
@@ -62,14 +66,14 @@ def read(place: Place, wanted: Wanted) -> Table:
         text = names.index(wanted.text_of(names, place.path))
         keep = set(wanted.kept_of(names, place.path))
     except BaseException:
-        book.close()
+        file.close()
         raise
     kept = {key: at for at, key in enumerate(distinct(names)) if names[at] in keep}
     return Table(
         place.path,
         tuple(kept),
         _chunks(rows, len(names), text, kept),
-        book.close,
+        file.close,
         # Some writers say nothing, or that there is one row.
         size=size if size and size > 1 else None,
         unit="row",
@@ -77,32 +81,32 @@ def read(place: Place, wanted: Wanted) -> Table:
     )
 
 
-def _open(path: str) -> Any:
+def _open(file: BinaryIO, path: str) -> Any:
+    """The workbook; what is opened stays open, also when it is none. Raises DataError."""
     try:
         import openpyxl
     except ImportError as error:
         raise DataError(f".xlsx needs openpyxl: {extras.command('files')}") from error
     # It warns of what it does not need: styles, validations, dates before 1900.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"openpyxl\.")
-    _check_parts(path)
+    _check_parts(file, path)
     try:
-        return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        return openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except MemoryError:
         raise
     except Exception as error:  # whatever its parsers make of what is no workbook
         raise _damaged(path, error) from error
 
 
-def _check_parts(path: str) -> None:
+def _check_parts(file: BinaryIO, path: str) -> None:
     """Raises DataError when it is no zip file, or unpacks to much more than a workbook does."""
     try:
-        with Path(path).open("rb") as file:
-            start = file.read(8)
+        start = file.read(8)
         if not start:
             raise DataError(f"{path}: the file is empty")
         if not start.startswith(b"PK") and (why := advice.of_start(path, start, encoded=True)):
             raise DataError(why)
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
     except OSError as error:
         raise unusable(path, error) from error

@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,20 @@ def saved(path: Path, *sheets: list[list[Any]]) -> Path:
     return path
 
 
+_opened: list[Table] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 def opened(path: Path, wanted: Wanted | None = None, **said: Any) -> Table:
-    return open_table(Place.of(str(path), dialect=Dialect(**said)), wanted or Wanted())
+    table = open_table(Place.of(str(path), dialect=Dialect(**said)), wanted or Wanted())
+    _opened.append(table)
+    return table
 
 
 def read(path: Path, wanted: Wanted | None = None, **said: Any) -> list[Chunk]:
