@@ -61,7 +61,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     for process in started:
         if process.returncode is None:
             process.kill()
-        await process.communicate()  # which closes its pipes
+        assert process.stdin is not None
+        process.stdin.close()  # which children wait for; before Python 3.12 communicate does not
+        await process.communicate()
 
 
 async def told(process: asyncio.subprocess.Process) -> str:

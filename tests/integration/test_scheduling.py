@@ -163,13 +163,13 @@ async def test_packs_that_come_while_others_wait_are_answered_once_each(
 async def endless(stage: Stage, sender: Sender, name: str, most: int) -> dict[str, int]:
     """Short packs, of which one always waits, until `name` is begun, or `most`.
 
-    Gives the milliseconds of each one's publishing.
+    Gives the milliseconds just before each one's publishing.
     """
     published: dict[str, int] = {}
     while name not in stage.packs and len(published) < most:
         short = f"short {len(published)}"
-        await sender.send(short, 0.006)
         published[short] = now_ms()
+        await sender.send(short, 0.006)
         await stage.has(3)
         begun = len(stage.packs)
         stage.step()
