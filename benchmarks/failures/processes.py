@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -33,6 +34,8 @@ class Process:
         self._log = log
         self.pid = process.pid
         self.lines: list[str] = []
+        #: time.monotonic() when each of them was heard.
+        self.moments: list[float] = []
         self._told = asyncio.Condition()
         self._reader = asyncio.create_task(self._read())
 
@@ -58,6 +61,7 @@ class Process:
             self._log.note(f"{self._command.split()[2]} {self.pid}", line)
             async with self._told:
                 self.lines.append(line)
+                self.moments.append(time.monotonic())
                 self._told.notify_all()
         async with self._told:
             self._told.notify_all()

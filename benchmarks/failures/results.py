@@ -8,12 +8,9 @@ from statistics import median
 from typing import Final
 
 from benchmarks.failures.faults import Kind
-from benchmarks.failures.poison import Poison
 from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WORKERS, Happened
 from benchmarks.failures.suite import Outcome
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
-from lmaas.broker_config.topology import RETRY_DELAYS
-from lmaas.workers.apart import SHARE
 
 #: Names of figures by which others find them.
 LOST: Final = "rows lost"
@@ -29,15 +26,6 @@ RATIO_WITHOUT_WAITS: Final = "the same, without these waits"
 PAUSE: Final = "longest pause in the output after a fault"
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
-#: Seconds that poison makes its pack wait, by the rules: an endless item is run until the time
-#: limit in its pack, for a part of it in its pack apart, and until the limit apart alone; the first
-#: of these lasts half as long again when Python's lock is held. What memory was refused to is
-#: put off, here once.
-_WAITS: Final = {
-    Poison.SLEEP: (2 + SHARE) * PACK_TIMEOUT,
-    Poison.HOLD: (2.5 + SHARE) * PACK_TIMEOUT,
-    Poison.MEMORY_ERROR: RETRY_DELAYS["5s"] / 1000,
-}
 
 
 def report(outcome: Outcome) -> Report:
@@ -77,17 +65,16 @@ def _times(outcome: Outcome) -> list[Figure]:
         for h in outcome.happened
         if h.fault.kind in _OF_BROKER and h.consuming is not None
     ]
-    waits = sum(_WAITS.get(kind, 0.0) for kind in outcome.poison.values())
     under_faults = outcome.seconds - outcome.outages
     figures = [
         Figure(name=CALM, value=outcome.calm_seconds, unit="s"),
         Figure(name="run under faults", value=outcome.seconds, unit="s"),
         Figure(name="outages in it", value=outcome.outages, unit="s"),
         Figure(name=RATIO, value=under_faults / outcome.calm_seconds, unit=""),
-        Figure(name="time limits and retries that the poison rows wait for, at most",
-               value=waits, unit="s"),
+        Figure(name="time limits and retries that poison rows waited for", value=outcome.waits,
+               unit="s"),
         Figure(name=RATIO_WITHOUT_WAITS,
-               value=(under_faults - waits) / outcome.calm_seconds, unit="", at_most=1.5),
+               value=(under_faults - outcome.waits) / outcome.calm_seconds, unit="", at_most=1.5),
         Figure(name=PAUSE, value=max((h.pause for h in outcome.happened), default=0.0), unit="s"),
     ]  # fmt: skip
     if killed:

@@ -27,6 +27,7 @@ from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
 from benchmarks.failures.proxy import Proxy
+from benchmarks.failures.waits import Span
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
@@ -67,6 +68,8 @@ class Happened:
     rows: int
     #: Until the broker could be reached again; of half-open connections, until both ends knew.
     outage: float = 0.0
+    #: When the outage ended, on the monotonic clock.
+    whole: float = 0.0
     #: Until the packs that a killed worker held were with others, and how many there were.
     redelivered: float | None = None
     held: int = 0
@@ -74,6 +77,11 @@ class Happened:
     consuming: float | None = None
     #: The longest time without a row that had not been done before.
     pause: float = 0.0
+
+    @property
+    def span(self) -> Span:
+        """Of the outage."""
+        return Span(self.whole - self.outage, self.whole)
 
 
 @dataclass(slots=True)
@@ -193,7 +201,8 @@ class Stage:
     async def _outage(self, happened: Happened, outage: Coroutine[Any, Any, None]) -> None:
         began = time.monotonic()
         await outage
-        happened.outage = time.monotonic() - began
+        happened.whole = time.monotonic()
+        happened.outage = happened.whole - began
 
     async def _crash(self) -> None:
         self.node.kill()

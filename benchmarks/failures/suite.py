@@ -20,8 +20,16 @@ from benchmarks.failures.log import Log
 from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
-from benchmarks.failures.stage import CALM, POISONED, Happened, Stage, check_alive
+from benchmarks.failures.stage import (
+    CALM,
+    POISONED,
+    Happened,
+    Stage,
+    check_alive,
+)
+from benchmarks.failures.waits import Span, seconds, waits
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.execution import grace
 
 #: Seconds that the queues may take to come to rest after the last row.
 REST: Final = 30.0
@@ -53,6 +61,8 @@ class Outcome:
     calm_seconds: float = 0.0
     #: Under faults, and to the last row.
     seconds: float = 0.0
+    #: Of these, how long some poison row waited for a time limit or a retry, outages aside.
+    waits: float = 0.0
     happened: list[Happened] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     poison: dict[int, Poison] = field(default_factory=dict)
@@ -168,7 +178,13 @@ async def _stormy(
                 outcome.happened.append(happened)
                 tell(_line(happened))
                 stage.log.note("fault", _line(happened))
-        outcome.seconds = time.monotonic() - began
+        ended = time.monotonic()
+        outcome.seconds = ended - began
+        outcome.waits = seconds(
+            waits(zip(workers.moments, workers.lines, strict=True), _alarm(stage.settings)),
+            without=[one.span for one in outcome.happened],
+            within=Span(began, ended),
+        )
         outcome.gave_up = producer.gave_up
         await _rest(stage)
         await workers.drained()
@@ -176,6 +192,11 @@ async def _stormy(
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
     outcome.parked = await parked(stage.direct)
+
+
+def _alarm(settings: Settings) -> float:
+    """Seconds of a run after which the system ends its process."""
+    return settings.pack_timeout + grace(settings)
 
 
 async def _rest(stage: Stage) -> None:

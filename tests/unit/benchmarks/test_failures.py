@@ -23,6 +23,7 @@ from benchmarks.failures.malformed import malformed, number_of
 from benchmarks.failures.parking import Parked
 from benchmarks.failures.poison import Poison, poison_of
 from benchmarks.failures.suite import Outcome
+from benchmarks.failures.waits import Span, seconds, waits
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import read
 
@@ -215,9 +216,9 @@ def test_what_is_parked_is_judged_row_by_row(
 @pytest.mark.parametrize(
     ("code", "parked", "seconds", "ending"),
     [
-        (0, [ASLEEP], 16.0, "ok"),
+        (0, [ASLEEP], 14.0, "ok"),
         (0, [ASLEEP], 40.0, "missed"),
-        (1, [], 16.0, "missed"),
+        (1, [], 14.0, "missed"),
         (1, None, 0.0, "broken"),
         (4, None, 0.0, "hang"),
         (None, None, 0.0, "hang"),
@@ -238,10 +239,33 @@ def test_a_soak_says_how_each_run_ended_and_keeps_what_failed(
 def test_the_ratio_that_is_held_has_no_waits_of_poison() -> None:
     ratios = {
         figure.name: (round(figure.value, 3), figure.at_most)
-        for figure in results.report(outcome([ASLEEP], seconds=16.0)).figures
+        for figure in results.report(outcome([ASLEEP], seconds=16.0, waits=2.25)).figures
     }
     assert ratios[results.RATIO] == (1.6, None)
     assert ratios[results.RATIO_WITHOUT_WAITS] == (1.375, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("put off for 5s after try 1: out_of_memory: MemoryError", [Span(100, 105)]),
+        ("put off for 1s after try 1: results_gone: no queue", []),
+        ("error: a run did not end within 1 s (setting pack_timeout); ...", [Span(99, 100)]),
+        ("a pack run apart, item 7: time_limit: it ran longer than 0.25 s", [Span(99.75, 100)]),
+        ("1 items parked as 3d: time_limit: it ran longer than 1 s", []),
+        ("worker process 0 ended with signal SIGALRM, ready for 9 s", [Span(98.5, 100)]),
+        ("worker process 0 ended with signal SIGKILL, ready for 9 s", []),
+    ],
+)
+def test_what_workers_say_of_waits(line: str, expected: list[Span]) -> None:
+    assert waits([(100.0, line)], alarm=1.5) == expected
+
+
+def test_waits_are_counted_once_and_not_in_outages_or_after_the_run() -> None:
+    waiting = [Span(1, 6), Span(5, 7), Span(9, 14)]
+    assert seconds(waiting, without=[Span(2, 3), Span(6.5, 9.5)], within=Span(0, 12)) == 7.0
+    assert seconds(waiting, without=[], within=Span(0, 12)) == 9.0
+    assert seconds([], without=[], within=Span(0, 12)) == 0.0
 
 
 @pytest.mark.parametrize(
