@@ -42,15 +42,18 @@ class Fake:
         self.requests.append(request)
         self.running += 1
         self.most = max(self.most, self.running)
-        # Packs of odd rows wait for a few turns of the loop: replies come out of order.
-        for _ in range(int(request.items[0].id) // 256 % 2 * 5):
-            await asyncio.sleep(0)
+        await self.takes(request)
         self.running -= 1
         results = [
             Result(id=item.id, label="long" if len(item.text or "") > 5 else "short", score=0.75)
             for item in request.items
         ]
         return Reply(model=request.model, version=self.version, results=results)
+
+    async def takes(self, request: Request) -> None:
+        """Packs of odd rows wait for a few turns of the loop: replies come out of order."""
+        for _ in range(int(request.items[0].id) // 256 % 2 * 5):
+            await asyncio.sleep(0)
 
 
 def test_a_file_is_known_again_as_long_as_it_and_the_task_are_the_same(tmp_path: Path) -> None:
@@ -183,29 +186,34 @@ async def test_rows_that_are_not_sent_take_room_too(tmp_path: Path) -> None:
 
 
 class Stuck(Fake):
-    """Does not answer the first pack before it is let go."""
+    """Does not answer the first pack before it is let go, and none before `together` are there."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: int = 1) -> None:
         super().__init__()
         self.free = asyncio.Event()
+        self._together = together
+        self._full = asyncio.Event()
         #: Packs that were answered while the first one was not.
         self.passed = asyncio.Queue[int]()
 
-    async def run(self, request: Request) -> Reply:
+    async def takes(self, request: Request) -> None:
+        if self.running >= self._together:
+            self._full.set()
+        await self._full.wait()
         if request.items[0].id == "0":
             await self.free.wait()
-        reply = await super().run(request)
-        self.passed.put_nowait(len(self.requests))
-        return reply
+        await super().takes(request)
+        self.passed.put_nowait(len(self.requests) - 1)
 
 
 async def test_a_pack_that_takes_long_does_not_keep_others_from_being_sent(
     lines: Path, tmp_path: Path
 ) -> None:
-    fake, out = Stuck(), tmp_path / "out.csv"
+    fake, out = Stuck(together=4), tmp_path / "out.csv"
     running = asyncio.create_task(classify(task(lines, out), fake, Settings(window=4)))
-    while await fake.passed.get() < 16:
-        assert not running.done()
+    async with asyncio.timeout(60):
+        while await fake.passed.get() < 16:
+            assert not running.done()
     fake.free.set()
     await running
     assert fake.most == 4
