@@ -27,7 +27,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
 from lmaas.producer.rows import answers_of, packs_of
 from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, footer, open_table
-from lmaas.producer.tables.chunks import check_names, shown, well_formed
+from lmaas.producer.tables.chunks import check_names, clipped, shown
 from lmaas.producer.tables.folders import covers
 from lmaas.producer.tables.places import FILES, check_output
 from lmaas.producer.threads import beside, settled
@@ -43,8 +43,6 @@ CHECKPOINT_SECONDS: Final = 0.5
 HELD_WINDOWS: Final = 8
 #: Failures that are shown at the end.
 SHOWN_FAILURES: Final = 3
-#: Of each, so much.
-FAILURE_CHARACTERS: Final = 300
 
 _VERSION: Final = "the model's version"
 #: Of the names that files have.
@@ -152,6 +150,7 @@ class Run:
             "the delimiter of the input": self.table.delimiter,
             "quotes in the input": self.table.quotes,
             "the format of the output": task.target.format,
+            "the encoding of the output": task.target.dialect.encoding or "",
             "the text column": task.wanted.text or "",
             "the kept columns": list(self.table.columns),
             "the model": task.model,
@@ -380,11 +379,9 @@ async def _ask(classifier: Classifier, request: Request) -> Reply:
 
 
 def _failure(unit: str, line: int | str, error: str) -> str:
-    """One line of bounded length. An unreadable row says its line itself."""
+    """One short line; all of it is in the output. An unreadable row says its line itself."""
     where = f"{unit} {line}: "
-    words = well_formed(error[:FAILURE_CHARACTERS].replace(where, "", 1))
-    more = "…" if len(error) > FAILURE_CHARACTERS else ""
-    return shown(where) + " ".join(words.split()) + more
+    return shown(where) + clipped(error.replace(where, "", 1))
 
 
 def _check_places(task: Task, *, resume: bool) -> None:

@@ -19,7 +19,7 @@ from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
-from lmaas.cli.options import dialect, names, only, setting
+from lmaas.cli.options import dialect, encoding, names, only, setting
 from lmaas.cli.options import models as models_option
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
@@ -30,6 +30,7 @@ from lmaas.producer.bulk import (
     Task,
     classify_texts,
 )
+from lmaas.producer.finished import finished_rows
 from lmaas.producer.tables import FILES, PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
 from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.json_lines import JsonLines
@@ -48,6 +49,12 @@ _SHOWN_CHARACTERS: Final = 60
 @dialect
 @click.option(
     "--output-format", type=click.Choice(WRITTEN), help="Else by the suffix; - takes that of INPUT."
+)
+@click.option(
+    "--output-encoding",
+    default="utf-8",
+    callback=encoding,
+    help="Of CSV, TSV and text; utf-8-sig, utf-16: for Excel.",
 )
 @click.option("--text-column", help="The column to classify; else `text`, or the only one.")
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
@@ -152,6 +159,7 @@ def _classify_file(
     source_format: str | None,
     dialect: Dialect,
     output_format: str | None,
+    output_encoding: str,
     text_column: str | None,
     keep: str | None,
     result_prefix: str,
@@ -163,10 +171,11 @@ def _classify_file(
     through_queue: bool,
 ) -> Exit:
     place = Place.of(source, source_format, dialect)
+    target = Place.to(output, output_format or _piped_format(output, place), output_encoding)
     way = _Way(settings, model, model_version, through_queue=through_queue)
     task = Task(
         source=place,
-        target=Place.to(output, output_format or _piped_format(output, place)),
+        target=target,
         model=model,
         version=way.version,
         model_sha256=way.manifest_sha256,
@@ -174,6 +183,9 @@ def _classify_file(
         top_k=top_k,
         result_prefix=result_prefix,
     )
+    if resume and (rows := finished_rows(task)) is not None:
+        _tell_finished(task, rows, as_json=as_json)
+        return Exit.OK
     with Run(task, settings, resume=resume) as run:
         _tell_start(run, resume=resume)
         try:
@@ -197,6 +209,24 @@ def _piped_format(output: str, source: Place) -> str | None:
     if output != PIPE:
         return None
     return {"parquet": "jsonl", "xlsx": "csv", FILES: "csv"}.get(source.format, source.format)
+
+
+def _tell_finished(task: Task, rows: int, *, as_json: bool) -> None:
+    target = task.target.path
+    if as_json:
+        told = {
+            "input": well_formed(task.source.path),
+            "output": well_formed(target),
+            "rows": rows,
+            "resumed_at": rows,
+            "finished_before": True,
+        }
+        click.echo(msgspec.json.encode(told).decode())
+    click.echo(
+        f"{target}: is finished, with {counted(rows, 'row')}; nothing was done. To classify "
+        f"{task.source.path} again, leave out --resume",
+        err=True,
+    )
 
 
 def _tell_start(run: Run, *, resume: bool) -> None:
@@ -311,8 +341,8 @@ def _classify_texts(
     else:
         results = ("label", "score", "scores", "error") if top_k else ("label", "score", "error")
         table = Table("--text", ("text",), iter(()), lambda: None)
-        encoding = JsonLines(results) if as_json else Plain(table)
-        click.echo(encoding.rows(chunk, answers), nl=False)
+        written = JsonLines(results) if as_json else Plain(table)
+        click.echo(written.rows(chunk, answers), nl=False)
     return of_items(len(chunk), sum(error is not None for error in answers.errors))
 
 

@@ -71,6 +71,17 @@ def names(listed: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
+def encoding(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    """The callback of an option that names an encoding; raises UsageError when there is none."""
+    from lmaas.producer.tables import Dialect  # what reads no file does without
+
+    try:
+        Dialect(encoding=name)
+    except DataError as error:
+        raise click.UsageError(str(error)) from error
+    return name
+
+
 def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say how an input file is written; the command gets a Dialect, `dialect`."""
 

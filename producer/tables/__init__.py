@@ -12,6 +12,7 @@ from lmaas.producer.tables import delimited, folders, json_lines, parquet, plain
 from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
 from lmaas.producer.tables.dialect import Dialect
 from lmaas.producer.tables.places import FILES, PIPE, Place, damaged, open_input
+from lmaas.producer.tables.recoded import Recoded
 from lmaas.producer.tables.unicode import with_line_feeds
 
 __all__ = [
@@ -62,6 +63,12 @@ def open_table(place: Place, wanted: Wanted) -> Table:
 
 def encoding(place: Place, table: Table, results: tuple[str, ...]) -> Encoding:
     """How rows of `table`, with columns of these names for the results, become bytes."""
+    rows = _in_utf8(place, table, results)
+    codec = place.dialect.encoding
+    return rows if codec is None else Recoded(rows, codec, place.path)
+
+
+def _in_utf8(place: Place, table: Table, results: tuple[str, ...]) -> Encoding:
     match place.format:
         case "csv":
             # Who has semicolons reads them too; what has tabs is called .tsv.

@@ -6,6 +6,7 @@ it makes, and most of the first rows must have as many columns as that header.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import re
@@ -49,6 +50,11 @@ class Dialect:
             object.__setattr__(self, "delimiter", _delimiter(self.delimiter))
         if self.encoding is not None:
             _check_encoding(self.encoding)
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the encoding that is named is UTF-8, without a byte order mark."""
+        return self.encoding is not None and codecs.lookup(self.encoding).name == "utf-8"
 
     def check(self, path: str, form: str) -> None:
         """Raises DataError when this says what a file of the format cannot have."""

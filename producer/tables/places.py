@@ -15,7 +15,7 @@ import sys
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, cast
@@ -49,6 +49,8 @@ FILES: Final = "files"
 _READ_ONLY: Final = {"xlsx", FILES}
 #: The formats of outputs.
 WRITTEN: Final = tuple(sorted({*FORMATS.values()} - _READ_ONLY))
+#: Of these, those that may have another encoding than UTF-8.
+ENCODED: Final = {"csv", "tsv", "text"}
 COMPRESSIONS: Final = (".gz", ".bz2", ".xz", ".zst")
 #: Standard input by other names. It is not opened again: it may be a socket, or another user's.
 _STANDARD_INPUT: Final = {PIPE, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
@@ -70,7 +72,7 @@ class Place:
     format: str
     #: One of COMPRESSIONS, or "".
     compression: str = ""
-    #: Of an input: what its user says about it.
+    #: Of an input: what its user says about it; of an output: its encoding.
     dialect: Dialect = FOUND
 
     @property
@@ -100,15 +102,29 @@ class Place:
         return cls._by_suffix(path, format, dialect, FORMATS, "--format")
 
     @classmethod
-    def to(cls, path: str, format: str | None = None) -> Self:  # noqa: A002
-        """An output, by the suffixes of the path unless a format is given.
+    def to(
+        cls,
+        path: str,
+        format: str | None = None,  # noqa: A002
+        encoding: str | None = None,
+    ) -> Self:
+        """An output, by the suffixes of the path unless a format is given, in UTF-8 unless an
+        encoding is.
 
-        Raises DataError when there is none that can be written.
+        Raises DataError when there is none that can be written, or the encoding cannot be.
         """
         _check_no_folder(path)
         if not format and FORMATS.get(Path(path).suffix.lower()) in _READ_ONLY:
             raise DataError(f"{path}: is read and not written; write .csv, which Excel opens too")
-        return cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS, "--output-format")
+        place = cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS, "--output-format")
+        if encoding is None or (dialect := Dialect(encoding=encoding)).is_utf8:
+            return place
+        if place.format not in ENCODED:
+            raise DataError(
+                f"{path}: --output-encoding is for CSV, TSV and plain text; JSON is UTF-8, and "
+                "Parquet has an encoding of its own"
+            )
+        return replace(place, dialect=dialect)
 
     @classmethod
     def _of_files(cls, path: str, format: str | None, dialect: Dialect) -> Self:  # noqa: A002

@@ -199,6 +199,25 @@ def test_killed_and_resumed(lmaas: Command, reviews: Path, tmp_path: Path, suffi
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_resumed_when_it_is_finished(lmaas: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a good film\na bad film\n\n")
+    arguments = ("in.txt", "-o", "out.csv", "--output-encoding", "utf-8-sig", "--resume")
+    first = lmaas(*arguments)
+    assert first.returncode == Exit.SOME_FAILED
+    assert "nothing to resume; starting" in first.stderr
+    out = tmp_path / "out.csv"
+    before = out.stat().st_ino, out.stat().st_mtime_ns
+    again = lmaas(*arguments, "--json")
+    assert again.returncode == Exit.OK
+    assert again.stderr == (
+        "out.csv: is finished, with 3 rows; nothing was done. To classify in.txt again, leave out "
+        "--resume\n"
+    )
+    assert json.loads(again.stdout)["rows"] == 3
+    assert (out.stat().st_ino, out.stat().st_mtime_ns) == before
+    assert out.read_bytes().startswith(b"\xef\xbb\xbftext,label,")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(lmaas: Command, reviews: Path, tmp_path: Path, number: int) -> None:
     arguments = ("reviews.csv", "--text-column", "review", "-o", "out.csv")

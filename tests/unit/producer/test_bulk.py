@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import os
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from lmaas.broker_config.messages import Code, ItemError, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.bulk import Run, Summary, Task, classify_texts
 from lmaas.producer.checkpoint import partial_path
+from lmaas.producer.finished import finished_rows
 from lmaas.producer.tables import Chunk, Place, Wanted
 
 SETTINGS = Settings(pack_items=256, window=8)
@@ -377,6 +380,79 @@ async def test_without_resume_it_starts_over(lines: Path, tmp_path: Path) -> Non
 async def test_resume_with_nothing_to_resume_starts(lines: Path, tmp_path: Path) -> None:
     summary = await classify(task(lines, tmp_path / "out.csv"), resume=True)
     assert (summary.rows, summary.resumed_at) == (20_000, 0)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "txt", "parquet", "csv.gz"])
+async def test_what_is_finished_is_known(lines: Path, tmp_path: Path, suffix: str) -> None:
+    work = task(lines, tmp_path / f"out.{suffix}")
+    assert finished_rows(work) is None
+    with pytest.raises(Gone):
+        await classify(work, Fake(stop=breaks_at(40)))
+    assert finished_rows(work) is None
+    await classify(work)
+    assert finished_rows(work) == 20_000
+    # A newer run that was killed at its beginning.
+    partial_path(work.target.path).touch()
+    assert finished_rows(work) is None
+
+
+async def test_an_output_that_is_not_of_this_input_is_not_finished(
+    lines: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    work = task(lines, out)
+    out.write_text("id,text\n1,of something else\n")
+    assert finished_rows(work) is None
+    await classify(work)
+    later = out.stat().st_mtime + 1
+    os.utime(lines, (later, later))
+    assert finished_rows(work) is None
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "csv.gz"])
+async def test_another_encoding_of_the_output(
+    tmp_path: Path, suffix: str, codec: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"Grüße {number}, {'€' * 3} 中" for number in range(20_000)]
+    lines = tmp_path / "in.txt"
+    lines.write_text("\n".join(texts))
+    usual, out = tmp_path / f"usual.{suffix}", tmp_path / f"out.{suffix}"
+    await classify(task(lines, usual))
+    work = replace(task(lines, out), target=Place.to(str(out), encoding=codec))
+    with pytest.raises(Gone):
+        await classify(work, Fake(stop=breaks_at(70)))
+    assert (await classify(work, resume=True)).resumed_at > 0
+    opened = gzip.open if suffix.endswith("gz") else open
+    with opened(usual, "rt", encoding="utf-8") as file:
+        expected = file.read()
+    with opened(out, "rb") as file:
+        content = file.read()
+    if codec == "cp1252":
+        expected = expected.replace("中", "\\u4e2d")
+        assert "cp1252 has no '\\u4e2d'" in caplog.text
+    assert content == expected.encode(codec)
+    assert finished_rows(work) == 20_000
+
+
+def test_json_has_one_encoding(tmp_path: Path) -> None:
+    for suffix in ("json", "jsonl", "parquet"):
+        with pytest.raises(DataError, match="--output-encoding is for CSV, TSV and plain text"):
+            Place.to(str(tmp_path / f"out.{suffix}"), encoding="utf-16")
+        Place.to(str(tmp_path / f"out.{suffix}"), encoding="UTF8")
+
+
+async def test_failures_are_told_short_and_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    row = "a,\x1b[31mred\x07," + "x" * 5000
+    source.write_text(f"id,text\n1,fine\n{row}\n")
+    summary = await classify(task(source, tmp_path / "out.csv"))
+    [told] = summary.failures
+    assert told.startswith("line 3: unreadable_row: ")
+    assert told.isprintable()
+    assert len(told) < 150
+    assert "x" * 5000 in (tmp_path / "out.csv").read_text()
 
 
 @pytest.mark.usefixtures("_often")
