@@ -43,6 +43,8 @@ GROWTH_AWAY: Final = 1.05
 HANDSHAKE_TIMEOUT: Final = 10.0
 #: Seconds that a host has for it before the next one is tried as well.
 HEAD_START: Final = 1.0
+#: The action in the log of who waits for a broker that was not there at the first try.
+_AWAITED: Final = "broker_awaited"
 
 #: AMQP codes of a broker that closes a connection because it is on its way down or up:
 #: CONNECTION_FORCED and INTERNAL_ERROR.
@@ -97,13 +99,22 @@ async def connect(
         ) from error
 
 
+def silence() -> None:
+    """For a process beside or after another one that says the same: that there is no broker yet."""
+    log.addFilter(_is_no_wait)
+
+
+def _is_no_wait(record: logging.LogRecord) -> bool:
+    return getattr(record, "action", None) != _AWAITED
+
+
 def _tell_wait(settings: Settings, error: BaseException) -> None:
     limit = isinstance(error, LimitReached)
     log.warning(
         "%s; trying for %g s",
         error if limit else f"no broker at {settings.broker} yet",
         settings.connect_timeout,
-        extra={"action": "limit_reached" if limit else "broker_awaited"},
+        extra={"action": "limit_reached" if limit else _AWAITED},
     )
 
 
@@ -125,7 +136,7 @@ async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> A
                 )
                 # A task that only `wait` stands for: aiormq may swallow a cancellation of its
                 # caller, who then would go on for ever.
-                trying[asyncio.create_task(connecting)] = urls.pop(0)
+                trying[asyncio.create_task(connecting, context=upstream.ours())] = urls.pop(0)
             done, _ = await asyncio.wait(
                 trying,
                 timeout=HEAD_START if urls else None,

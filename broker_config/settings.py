@@ -12,12 +12,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 
-from lmaas.broker_config import folders
+from lmaas.broker_config import environment, folders
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import Names, QueueType
-
-ENVIRONMENT_PREFIX: Final = "LMAAS_"
 
 #: host:port/vhost?query
 _PLACE: Final = re.compile(
@@ -176,6 +174,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def load(cls, **arguments: Any) -> Self:
         """All layers together; an argument that is None counts as not given.
 
+        Variables of the environment that nobody reads are told by a warning in the log.
         Raises SettingsError naming the setting and where it was set.
         """
         values: dict[str, Any] = {}
@@ -216,7 +215,7 @@ def _masked_one(url: str) -> str:
 
 
 def _config_file() -> Path | None:
-    named = os.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    named = os.environ.get(f"{environment.PREFIX}CONFIG")
     if named:
         if not Path(named).is_file():
             raise SettingsError(f"LMAAS_CONFIG names {named!r}, which is not a file")
@@ -236,9 +235,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment(cls: type[Settings]) -> dict[str, Any]:
+    environment.look(cls.__struct_fields__)
     values: dict[str, Any] = {}
     for name in cls.__struct_fields__:
-        value = os.environ.get(ENVIRONMENT_PREFIX + name.upper())
+        value = os.environ.get(environment.PREFIX + name.upper())
         if value:
             values[name] = tuple(value.split(",")) if name == "providers" else value
     return values

@@ -11,6 +11,7 @@ import functools
 import logging
 import struct
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -110,6 +111,34 @@ def _listen_for_alarms() -> None:
     aiormq.connection.log.addFilter(_Alarms(aiormq.connection.log))
 
 
+# --- what our own errors say ---------------------------------------------------------------------
+
+#: Whether the code that runs belongs to a connection of ours. Tasks that it starts inherit it.
+_is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
+
+#: How such lines of aiormq begin.
+_TOLD_BY_US: Final = (
+    "error when creating transport",
+    "Unexpected connection close from remote",
+    "Cancelling cause reader exited abnormally",
+)
+
+
+def ours() -> Context:
+    """The context for a task that makes a connection of ours."""
+    context = copy_context()
+    context.run(_is_ours.set, True)
+    return context
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (_is_ours.get() and str(record.msg).startswith(_TOLD_BY_US))
+
+
+def _say_it_once() -> None:
+    aiormq.connection.log.addFilter(_is_news)
+
+
 # --- the reason for a refusal --------------------------------------------------------------------
 
 
@@ -139,6 +168,16 @@ CHANGES: Final = (
             "to its log only."
         ),
         make=_listen_for_alarms,
+    ),
+    Change(
+        distribution="aiormq",
+        versions=">=7.2.4,<8",
+        reason=(
+            "aiormq writes a line for each try to connect and for each loss, which Python prints "
+            "to standard error where a script has set up no logging; our errors and our log say "
+            "the same once. Lines about connections that are not ours stay."
+        ),
+        make=_say_it_once,
     ),
     Change(
         distribution="pamqp",

@@ -14,7 +14,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+from lmaas.broker_config import hosts
 from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.repeats import Repeats
 from lmaas.broker_config.together import all_of
 from lmaas.workers.starting import context, end_with_parent, signals_held
 
@@ -31,7 +33,11 @@ PERMANENT: Final = 2
 #: So many starts in a row that were never ready are no accident.
 BAD_STARTS: Final = 3
 
-#: What a process runs: its arguments, then its number from 0 and what it calls when it is ready.
+#: Characters of a reason that a process sends.
+MOST_CHARACTERS: Final = 4000
+
+#: What a process runs: its arguments, then its number from 0 and what it calls when it is ready,
+#: or with the reason why it ends.
 Target = Callable[..., None]
 
 
@@ -43,6 +49,8 @@ class Ending:
     code: int | None
     #: Seconds that it was ready; None when it never was.
     ready: float | None
+    #: Why, in its own words.
+    reason: str = ""
 
     def __str__(self) -> str:
         if self.code is None or self.code >= 0:
@@ -114,6 +122,7 @@ class Supervisor:
         self._processes: set[BaseProcess] = set()
         #: Numbers of those that are ready.
         self._ready: set[int] = set()
+        self._reasons = Repeats()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -137,11 +146,13 @@ class Supervisor:
 
     async def _keep(self, index: int) -> None:
         restarts = Restarts()
+        is_first = index == 0
         while not self._stopping.is_set():
-            ending = await self._run_one(index)
+            ending = await self._run_one(index, is_first=is_first)
             if self._stopping.is_set():
                 return
-            _tell(index, ending)
+            self._tell(index, ending)
+            is_first = False
             pause = restarts.pause(ending, others=bool(self._ready))
             log.info(
                 "worker process %d is started again in %g s",
@@ -151,6 +162,20 @@ class Supervisor:
             )
             await self._pause(pause)
 
+    def _tell(self, index: int, ending: Ending) -> None:
+        why = ""
+        if ending.reason:
+            is_due = self._reasons.is_due(ending.reason)
+            why = f": {ending.reason}" if is_due else ", for a reason that was told"
+        log.warning(
+            "worker process %d ended with %s, %s%s",
+            index,
+            ending,
+            "never ready" if ending.ready is None else f"ready for {ending.ready:.1f} s",
+            why,
+            extra={"action": "worker_ended", "process_index": index, "code": ending.code},
+        )
+
     async def _pause(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
@@ -158,10 +183,10 @@ class Supervisor:
         except TimeoutError:
             pass
 
-    async def _run_one(self, index: int) -> Ending:
+    async def _run_one(self, index: int, *, is_first: bool) -> Ending:
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(
-            target=_begin, args=(self._target, self._arguments, index, theirs)
+            target=_begin, args=(self._target, self._arguments, index, theirs, is_first)
         )
         # The process that they are forked from must outlive a SIGTERM to the whole group.
         with signals_held(signal.SIGINT, signal.SIGTERM):
@@ -169,7 +194,7 @@ class Supervisor:
         theirs.close()
         self._processes.add(process)
         try:
-            ready = await _life(process, ours, functools.partial(self._ready.add, index))
+            ready, reason = await _life(process, ours, functools.partial(self._ready.add, index))
         finally:
             self._ready.discard(index)
             ours.close()
@@ -177,60 +202,60 @@ class Supervisor:
             if process.is_alive():  # we are being cancelled
                 process.kill()
             process.join()
-        return Ending(process.exitcode, ready)
+        return Ending(process.exitcode, ready, reason)
 
 
 async def _life(
-    process: BaseProcess, readiness: Connection, on_ready: Callable[[], None]
-) -> float | None:
-    """Waits for the end of the process; the seconds that it was ready, if it ever was."""
+    process: BaseProcess, told: Connection, on_ready: Callable[[], None]
+) -> tuple[float | None, str]:
+    """Waits for the end of the process; the seconds that it was ready, if it ever was, and why it
+    ended, if it has said so."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     since: float | None = None
+    reason = ""
 
-    def told() -> None:
-        nonlocal since
-        loop.remove_reader(readiness)
-        if _was_told(readiness):
+    def hear() -> None:
+        nonlocal since, reason
+        words = _heard(told)
+        if words == "":
             since = time.monotonic()
             on_ready()
+        elif words is None:  # nobody is there any more
+            loop.remove_reader(told)
+        else:
+            reason = words
 
-    loop.add_reader(readiness, told)
+    loop.add_reader(told, hear)
     loop.add_reader(process.sentinel, ended.set)
     try:
         await ended.wait()
     finally:
         loop.remove_reader(process.sentinel)
-        loop.remove_reader(readiness)
-    if since is None and _was_told(readiness):  # both came in the same turn of the loop
-        since = time.monotonic()
-    return None if since is None else time.monotonic() - since
+        loop.remove_reader(told)
+    while (words := _heard(told)) is not None:  # came in the same turn of the loop
+        since, reason = (since, words) if words else (time.monotonic(), reason)
+    return None if since is None else time.monotonic() - since, reason
 
 
-def _was_told(readiness: Connection) -> bool:
-    """Whether the process has said that it is ready; else the pipe is empty, or at its end."""
+def _heard(told: Connection) -> str | None:
+    """What the process has said: "" that it is ready. None when the pipe is empty or at its end."""
     try:
-        return readiness.poll() and readiness.recv_bytes() == b""
+        return told.recv_bytes().decode() if told.poll() else None
     except (EOFError, OSError):
-        return False
+        return None
 
 
-def _begin(target: Target, arguments: tuple[Any, ...], index: int, readiness: Connection) -> None:
+def _begin(
+    target: Target, arguments: tuple[Any, ...], index: int, to_us: Connection, is_first: bool
+) -> None:
     end_with_parent(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if not is_first:
+        hosts.silence()
 
-    def ready() -> None:
+    def tell(reason: str = "") -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone
-            readiness.send_bytes(b"")
+            to_us.send_bytes(reason[:MOST_CHARACTERS].encode(errors="backslashreplace"))
 
-    target(*arguments, index, ready)
-
-
-def _tell(index: int, ending: Ending) -> None:
-    log.warning(
-        "worker process %d ended with %s, %s",
-        index,
-        ending,
-        "never ready" if ending.ready is None else f"ready for {ending.ready:.1f} s",
-        extra={"action": "worker_ended", "process_index": index, "code": ending.code},
-    )
+    target(*arguments, index, tell)

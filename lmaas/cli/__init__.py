@@ -12,8 +12,10 @@ from typing import Final
 import click
 
 import lmaas
+from lmaas.broker_config import environment
 from lmaas.broker_config.errors import LmaasError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import descriptors, first_process, logs, streams
 from lmaas.cli.exits import Exit
 
@@ -64,6 +66,25 @@ def group(debug: bool) -> None:
     """AI classifiers as a service over RabbitMQ: short jobs first, nothing lost."""
     logs.configure()
     descriptors.ensure()
+    environment.look(Settings.__struct_fields__, _is_option)
+
+
+def _is_option(variable: str) -> bool:
+    """Whether an option of a command has this variable; imports that command."""
+    if not environment.may_be_an_option(variable):
+        return False
+    name = variable.removeprefix(environment.PREFIX).partition("_")[0].lower()
+    command = importlib.import_module(f"lmaas.cli.{name}").command
+    return variable in _variables(command, environment.PREFIX + name.upper())
+
+
+def _variables(command: click.Command, prefix: str) -> set[str]:
+    """Those that click reads for its options, and for those of its subcommands."""
+    names = {f"{prefix}_{(option.name or '').upper()}" for option in command.params}
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            names |= _variables(each, f"{prefix}_{name.replace('-', '_').upper()}")
+    return names
 
 
 def main() -> None:

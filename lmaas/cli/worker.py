@@ -115,9 +115,12 @@ async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> 
 
 
 def serve_in_child(
-    settings: Settings, served: tuple[str, ...], index: int, ready: Callable[[], object]
+    settings: Settings, served: tuple[str, ...], index: int, tell: Callable[..., object]
 ) -> None:
-    """What a supervised process runs, the `index`-th from 0."""
+    """What a supervised process runs, the `index`-th from 0.
+
+    `tell()` says that it is ready, `tell(words)` why it ends.
+    """
     streams.prepare()
     logs.configure(logging.INFO, settings.log_format)
     if index:
@@ -128,9 +131,9 @@ def serve_in_child(
     try:
         # It is the supervisor who forces. Here a second signal is the same one: what a whole group
         # of processes gets comes to us, and again from the supervisor.
-        run(serve(settings, served, ready, force=lambda: None))
+        run(serve(settings, served, tell, force=lambda: None))
     except LmaasError as error:
-        logs.complain(str(error))
+        tell(str(error))
         permanent = isinstance(error, ModelError | BrokerRefused | TopologyMismatch | SettingsError)
         sys.exit(PERMANENT if permanent else Exit.FAILED)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -171,6 +173,30 @@ def test_no_thread_is_left_when_there_is_no_broker(settings: Settings) -> None:
     with pytest.raises(BrokerUnavailable), SyncClient(nowhere):
         pass
     assert client_threads() == []
+
+
+SCRIPT = """
+import asyncio, aio_pika, lmaas
+try:
+    lmaas.SyncClient(lmaas.Settings(broker_url="amqp://127.0.0.1:1/", connect_timeout=0.7)).open()
+except lmaas.LmaasError as error:
+    print("got", error)
+try:
+    asyncio.run(aio_pika.connect("amqp://127.0.0.1:2/"))
+except aio_pika.exceptions.AMQPError:
+    pass
+"""
+
+
+def test_a_script_without_logging_hears_once_that_there_is_no_broker() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=LIMIT
+    )
+    assert ended.stdout.startswith("got no broker at amqp://127.0.0.1:1/ within 0.7 s")
+    ours, others = ended.stderr.splitlines()
+    assert ours == "no broker at amqp://127.0.0.1:1/ yet; trying for 0.7 s"
+    # Connections that are not ours keep their lines.
+    assert others.startswith("error when creating transport")
 
 
 def test_closing_ends_the_calls_of_other_threads(settings: Settings) -> None:

@@ -488,6 +488,20 @@ async def test_a_worker_without_a_broker_says_so_in_one_line(start_worker: Start
     assert "Traceback" not in told
 
 
+async def test_several_workers_without_a_broker_say_the_reason_once(
+    start_worker: StartWorker,
+) -> None:
+    supervisor = await start_worker(
+        "--processes", "2", until="error:",
+        LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="0.3",
+    )  # fmt: skip
+    assert await supervisor.ended() == 1
+    told = [line for line in supervisor.lines if "no broker at" in line]
+    assert len(told) == 2, supervisor.lines
+    assert "yet; trying for 0.3 s" in told[0]
+    assert "is it running" in told[1]
+
+
 # --------------------------------------------------------------- supervision
 
 
@@ -530,7 +544,7 @@ async def test_a_signal_before_they_are_ready_ends_all_workers(start_worker: Sta
         "--processes", "2", until=None,
         LMAAS_BROKER_URL="amqp://127.0.0.1:1/", LMAAS_CONNECT_TIMEOUT="600",
     )  # fmt: skip
-    await supervisor.says("no broker", times=2)
+    await supervisor.says("no broker")
     left = forked_by(supervisor.pid)
     supervisor.send(signal.SIGINT)
     assert await supervisor.ended() == 0

@@ -52,6 +52,13 @@ def fail(folder: str, index: int, ready: Ready) -> None:
     os._exit(7)
 
 
+def fail_with_a_reason(folder: str, index: int, tell: Callable[..., None]) -> None:
+    number = len(list(Path(folder).glob("*.up")))
+    Path(folder, f"{os.getpid()}.up").touch()
+    tell("no broker" if number < 2 else "no model")
+    os._exit(7)
+
+
 def fail_when_ready(folder: str, index: int, ready: Ready) -> None:
     """Five lives that end at once; the sixth one waits."""
     number = len(list(Path(folder).glob("*.up")))
@@ -147,6 +154,19 @@ async def test_bad_starts_in_a_row_end_everything_with_an_error(tmp_path: Path) 
         async with asyncio.timeout(LIMIT):
             await Supervisor(fail, (str(tmp_path),), 1).run()
     assert len(up(tmp_path)) == 3
+
+
+async def test_a_reason_is_told_once_and_again_when_it_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(LmaasError, match="3 times"):
+        async with asyncio.timeout(LIMIT):
+            await Supervisor(fail_with_a_reason, (str(tmp_path),), 1).run()
+    told = [r.getMessage() for r in caplog.records if getattr(r, "action", "") == "worker_ended"]
+    start = "worker process 0 ended with exit code 7, never ready"
+    assert told == [
+        f"{start}: no broker", f"{start}, for a reason that was told", f"{start}: no model"
+    ]  # fmt: skip
 
 
 async def test_a_process_that_was_ready_is_started_again_however_often_it_ends(
