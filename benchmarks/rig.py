@@ -29,7 +29,8 @@ def imdb() -> Path:
     path = Path(os.environ.get("LMAAS_DATASETS", "")) / "aclImdb_v1.tar.gz"
     if not path.is_file():
         raise click.ClickException(
-            "set LMAAS_DATASETS to the folder that has aclImdb_v1.tar.gz (see docs/benchmarks.md)"
+            "IMDB's reviews are missing: set LMAAS_DATASETS to the folder that has "
+            "aclImdb_v1.tar.gz; it is at https://ai.stanford.edu/~amaas/data/sentiment/ (80 MiB)"
         )
     return path
 

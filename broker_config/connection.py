@@ -31,18 +31,15 @@ from lmaas.broker_config.hosts import (
     Pauses,
     connect,
     is_gone,
+    said,
     words,
 )
 from lmaas.broker_config.limits import limit_reached
-from lmaas.broker_config.repeats import Repeats
 from lmaas.broker_config.settings import Settings
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-#: Of all sessions of the process: their broker is away for the same reason.
-_failures = Repeats()
 
 
 @contextlib.contextmanager
@@ -289,7 +286,7 @@ class Session:
                     if not mends or (isinstance(error, BrokerRefused) and lasts):
                         raise
                     self._trouble = error
-                    if _failures.is_due(str(error)):
+                    if said.is_due(str(error)):
                         told = {"action": "connect_failed", "link": self.name}
                         log.warning("%s", error, extra=told)
             log.warning("connection back", extra={"action": "connection_back", "link": self.name})

@@ -28,9 +28,13 @@ from lmaas.broker_config.errors import (
     SettingsError,
 )
 from lmaas.broker_config.limits import broker_sentence, limit_reached
+from lmaas.broker_config.repeats import Repeats
 from lmaas.broker_config.settings import Settings, hosts, masked
 
 log = logging.getLogger(__name__)
+
+#: Of all connections of the process: their broker is away for the same reason.
+said: Final = Repeats()
 
 #: Seconds between tries: growing from the first to the last, with jitter.
 FIRST_PAUSE: Final = 0.1
@@ -110,12 +114,10 @@ def _is_no_wait(record: logging.LogRecord) -> bool:
 
 def _tell_wait(settings: Settings, error: BaseException) -> None:
     limit = isinstance(error, LimitReached)
-    log.warning(
-        "%s; trying for %g s",
-        error if limit else f"no broker at {settings.broker} yet",
-        settings.connect_timeout,
-        extra={"action": "limit_reached" if limit else _AWAITED},
-    )
+    what = error if limit else f"no broker at {settings.broker} yet"
+    told = f"{what}; trying for {settings.connect_timeout:g} s"
+    if said.is_due(told):
+        log.warning("%s", told, extra={"action": "limit_reached" if limit else _AWAITED})
 
 
 async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> AbstractConnection:

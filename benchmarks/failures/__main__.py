@@ -115,6 +115,7 @@ def soak_command(
     page: Path | None,
 ) -> None:
     """The suite with one seed after the other."""
+    rig.imdb()  # what is missing is told before the first seed, and not in the log of each
     folder = logs or Path(tempfile.mkdtemp(prefix="lmaas-soak-"))
     arguments = ["--items", str(items), "--faults", str(faults)]
 

@@ -26,6 +26,8 @@ from benchmarks.report import Cell, Figure, Grid, Report
 
 #: Seconds for a run, to which the suite has limits of its own: it sets up, asks and ends besides.
 LIMIT: Final = 1_500.0
+#: The file of what a run printed.
+OUTPUT: Final = "suite.txt"
 #: Columns of the summary, and the figures that they show.
 _COLUMNS: Final = {
     "rows": (results.LOST, results.DOUBLED, results.WRONG),
@@ -97,6 +99,8 @@ async def measure(
         run = await _run(seed, arguments, folder, limit)
         runs.append(run)
         told = [f"{one.name}: {one.value:.2f}" for one in run.missed]
+        if run.ending == "broken":
+            told = [_last_words(folder / OUTPUT)]
         tell(f"seed {seed}: {', '.join([run.ending, *told])}, {run.seconds:.0f} s")
         if run.ending == "ok":
             shutil.rmtree(folder)
@@ -106,7 +110,7 @@ async def measure(
 async def _run(seed: int, arguments: Sequence[str], folder: Path, limit: float) -> Run:
     target = folder / "report.json"
     began = time.monotonic()
-    with (folder / "suite.txt").open("wb") as output:
+    with (folder / OUTPUT).open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.failures", "suite", "--seed", str(seed),
             "--logs", str(folder), "--json", str(target), *arguments,
@@ -128,6 +132,12 @@ async def _run(seed: int, arguments: Sequence[str], folder: Path, limit: float) 
     with contextlib.suppress(OSError):
         (report,) = msgspec.json.decode(target.read_bytes(), type=list[Report])
     return judged(seed, code, time.monotonic() - began, report)
+
+
+def _last_words(output: Path) -> str:
+    """The last line that was printed: most often the reason of the end."""
+    lines = output.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def _end(pid: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pamqp.frame
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, header
@@ -281,3 +282,22 @@ def test_other_seeds_are_refused(text: str) -> None:
     context = click.Context(soak_command)
     with pytest.raises(click.BadParameter, match="neither a number nor a range"):
         soak_command.get_params(context)[0].process_value(context, text)
+
+
+def test_a_soak_without_its_data_set_says_so_before_the_first_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMAAS_DATASETS", str(tmp_path))
+    logs = tmp_path / "logs"
+    ended = CliRunner().invoke(soak_command, ["--seeds", "1", "--logs", str(logs)])
+    assert ended.exit_code == 1
+    assert "IMDB's reviews are missing: set LMAAS_DATASETS" in ended.output
+    assert not logs.exists()
+
+
+async def test_a_run_that_breaks_off_says_its_last_words(tmp_path: Path) -> None:
+    told: list[str] = []
+    (run,) = await soak.measure([1], ["--items", "nonsense"], tmp_path, tell=told.append)
+    assert run.ending == "broken"
+    assert "nonsense" in told[0]
+    assert "nonsense" in (tmp_path / "seed-1" / soak.OUTPUT).read_text()
