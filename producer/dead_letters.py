@@ -158,7 +158,9 @@ async def export(
     """
 
     def write(page: list[Letter]) -> None:
-        output.write(b"".join(exported(message, parked) + b"\n" for parked, message in page))
+        output.write(
+            b"".join(exported(message, parked, settings) + b"\n" for parked, message in page)
+        )
 
     count = 0
     async with contextlib.aclosing(read(settings, wanted, report)) as pages:

@@ -22,6 +22,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Request
 from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.settings import Settings
 
 #: Items of a pack that are counted; a body of more is shown as none that could be read.
 _COUNTED: Final = 2**16
@@ -212,12 +213,15 @@ def _kind(content_type: str | None) -> str:
     return (content_type or JSON).partition(";")[0].strip().lower()
 
 
-def exported(message: AbstractIncomingMessage, parked: Parked) -> bytes:
+def exported(message: AbstractIncomingMessage, parked: Parked, settings: Settings) -> bytes:
     """All of a message as one line of JSON.
 
-    `body` is the request; what is none is in `body_base64` as it was sent.
+    `body` is the request; what is none, or more than a worker with these settings decodes, is in
+    `body_base64` as it was sent.
     """
-    request = request_of(message.body, message.content_type)
+    is_small = len(message.body) <= settings.largest_pack
+    few = parked.items is not None and parked.items <= settings.max_pack_items
+    request = request_of(message.body, message.content_type) if is_small and few else None
     encoded = base64.b64encode(message.body).decode()
     line = msgspec.to_builtins(parked) | {
         "routing_key": message.routing_key,

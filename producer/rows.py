@@ -8,13 +8,14 @@ from itertools import chain
 from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.tables import Answers, Chunk
-from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, ranking, shown
+from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, column_of, ranking, shown
 
 
 def ids_of(chunk: Chunk, column: str | None) -> list[str]:
     """What its rows are called in a job: as this column says, or by their numbers from 0."""
     numbers = range(chunk.start, chunk.start + len(chunk))
-    ids = numbers if column is None else chunk.columns.get(column, [None] * len(chunk))
+    found = numbers if column is None else column_of(chunk, column)
+    ids = [None] * len(chunk) if found is None else found
     # A row that could not be read has no id: its number stands for it.
     return [
         str(number) if one is None or one is ABSENT else shown(cell(one))

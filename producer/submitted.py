@@ -12,7 +12,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import counted
+from lmaas.producer.tables.chunks import column_of, counted, nested_names
 
 _NOT_IT: Final = (
     "this is not what was submitted, or it has changed; the results are still there: give the "
@@ -37,9 +37,15 @@ class Submitted:
         return open_table(self.place, Wanted(any_text=True))
 
     def kept(self, table: Table) -> Table:
-        """The columns to keep. Raises DataError when one of them is not there."""
-        names = Wanted(keep=self.keep).kept_of(table.columns, table.name)
-        return dataclasses.replace(table, columns=names)
+        """The table with the columns to keep, which can be nested; its chunks are not to be read.
+
+        Raises DataError when one of them is not there.
+        """
+        if self.keep is None:
+            return table
+        narrow = open_table(self.place, Wanted(keep=self.keep, any_text=True))
+        narrow.close()
+        return narrow
 
     def check_rows(self, job: str, items: int | None) -> None:
         """Raises DataError when there are not as many rows as the job has items."""
@@ -58,12 +64,15 @@ class Submitted:
     ) -> Iterator[tuple[Chunk, list[Result]]]:
         """Each chunk with the kept columns, and the results of its rows.
 
-        The ids of a job are the numbers of its rows, or a column: whichever fits all rows.
+        The ids of a job are the numbers of its rows, or a column, or a field inside one
+        (`review.id`): whichever fits all rows.
         Raises DataError when none does, or there are more of one than of the other.
         """
         columns = self.kept(table).columns
-        ways: list[str | None] = [None, *table.columns]
-        for chunk in table.chunks:
+        ways: list[str | None] = []
+        for number, chunk in enumerate(table.chunks):
+            if not number:
+                ways = [None, *table.columns, *nested_names(chunk)]
             found = list(islice(results, len(chunk)))
             ids = [result.id for result in found]
             ways = [way for way in ways if ids_of(chunk, way) == ids]
@@ -78,5 +87,6 @@ class Submitted:
 
 
 def _narrowed(chunk: Chunk, columns: tuple[str, ...]) -> Chunk:
-    there = {name: chunk.columns[name] for name in columns if name in chunk.columns}
+    found = {name: column_of(chunk, name) for name in columns}
+    there = {name: column for name, column in found.items() if column is not None}
     return dataclasses.replace(chunk, columns=there, objects=None)

@@ -191,9 +191,9 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
     """Show all of the message ID: its headers, and its items."""
     letter = run(_find(settings, name))
     if as_json:
-        click.echo(exported(letter.message, letter.parked))
+        click.echo(exported(letter.message, letter.parked, settings))
     else:
-        _print_letter(letter)
+        _print_letter(letter, settings)
 
 
 async def _find(settings: Settings, name: str) -> Letter:
@@ -207,7 +207,7 @@ async def _find(settings: Settings, name: str) -> Letter:
     raise LmaasError(f"no parked message {name!r} on {settings.broker} (see `lmaas dead list`)")
 
 
-def _print_letter(letter: Letter) -> None:
+def _print_letter(letter: Letter, settings: Settings) -> None:
     parked, message = letter
     fields = msgspec.to_builtins(parked) | {
         "parked_ms": _moment(parked.parked_ms),
@@ -225,17 +225,23 @@ def _print_letter(letter: Letter) -> None:
         table.add_row(Text(f"header {_readable(header)}"), _cell(value))
     console = _console()
     console.print(table)
-    console.print(_items_table(letter))
+    console.print(_items_table(letter, settings))
 
 
-def _items_table(letter: Letter) -> Table | Text:
-    message = letter.message
+def _items_table(letter: Letter, settings: Settings) -> Table | Text:
+    """Within the limits that workers have: what they did not decode is too much for us as well."""
+    body = letter.message.body
     try:
         request, faults = decode_request(
-            message.body, message.content_type, max_item_bytes=sys.maxsize, max_items=sys.maxsize
+            body,
+            letter.message.content_type,
+            max_item_bytes=sys.maxsize,
+            max_items=settings.max_pack_items,
+            max_bytes=settings.largest_pack,
         )
     except LmaasError as error:
-        return Text(f"{_shortened(str(error))}\nbody: {_shortened(repr(message.body))}")
+        start = repr(body[:SHOWN_CHARACTERS])
+        return Text(f"{_shortened(str(error))}\nbody: {_shortened(start)}")
     return _rows_of_items(request, faults)
 
 

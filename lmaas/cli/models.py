@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -19,6 +20,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
+from lmaas.producer.tables.chunks import clipped, counted
 from lmaas.workers.repository import (
     MANIFEST,
     Manifest,
@@ -28,6 +30,11 @@ from lmaas.workers.repository import (
     read_version,
     verify,
 )
+
+#: What nobody reads line by line: the picture of the evaluation shows it.
+_FOR_MACHINES: Final = {"confusion", "reliability"}
+#: Labels that are listed.
+_LISTED: Final = 20
 
 
 @click.group(invoke_without_command=True)
@@ -89,12 +96,48 @@ def _columns(manifest: Manifest) -> tuple[str, ...]:
 @command.command()
 @click.argument("model")
 @click.argument("version", required=False)
+@click.option("--json", "as_json", is_flag=True, help="All of its manifest, as a JSON object.")
 @click.pass_obj
-def show(settings: Settings, model: str, version: str | None) -> None:
-    """Print where MODEL is (the newest VERSION when none is given), and its manifest, as JSON."""
+def show(settings: Settings, model: str, version: str | None, as_json: bool) -> None:
+    """Print where MODEL is (the newest VERSION when none is given), and what is known of it."""
     found = opened(settings).find(model, version)
     shown = {"path": str(found.path), **msgspec.to_builtins(found.manifest)}
-    click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+    if as_json:
+        click.echo(msgspec.json.encode(shown))
+        return
+    lines = list(_described("", shown))
+    width = max(len(name) for name, _ in lines)
+    for name, words in lines:
+        click.echo(f"{name:{width}}  {words}")
+
+
+def _described(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """A line a fact: its name, with dots where it is inside another, and the fact in words."""
+    last = name.rpartition(".")[2]
+    if last in _FOR_MACHINES:
+        yield name, f"{counted(len(value), 'row')}; --json has them"
+    elif isinstance(value, dict) and (not name or any(map(_is_nested, value.values()))):
+        for key, inner in value.items():
+            yield from _described(f"{name}.{clipped(key)}" if name else key, inner)
+    elif isinstance(value, dict):
+        facts = value if last == "files" else (f"{k} {_words(v)}" for k, v in value.items())
+        yield name, ", ".join(facts)
+    elif isinstance(value, list) and any(map(_is_nested, value)):
+        for inner in value:
+            yield name, ", ".join(f"{key} {_words(one)}" for key, one in inner.items())
+    elif isinstance(value, list):
+        more = ", …" if len(value) > _LISTED else ""
+        yield name, f"{len(value)}: {', '.join(map(_words, value[:_LISTED]))}{more}"
+    else:
+        yield name, _words(value)
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _words(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else clipped(str(value))
 
 
 # --- verify --------------------------------------------------------------------------------------

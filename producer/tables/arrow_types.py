@@ -56,11 +56,15 @@ def kind_at(schema: Any, way: list[str]) -> Any:
 
 def array_at(batch: Any, way: list[str]) -> Any:
     """The array of a field, without dictionaries."""
+    return inside(batch.column(way[0]), way[1:])
+
+
+def inside(array: Any, way: list[str]) -> Any:
+    """The array of a field inside the values of this one, without dictionaries."""
     arrow("Parquet")
     import pyarrow.compute as pc
 
-    array = batch.column(way[0])
-    for name in way[1:]:
+    for name in way:
         array = pc.struct_field(array, [array.type.get_field_index(name)])
     return _cast(array, plain)
 

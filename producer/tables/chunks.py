@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -170,6 +170,39 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+def column_of(chunk: Chunk, name: str) -> Iterable[Any] | None:
+    """A column, or a field inside one as `review.body`; None when the chunk does not have it."""
+    column = chunk.columns.get(name)
+    if column is not None or "." not in name:
+        return column
+    outer, _, inner = name.partition(".")
+    column = chunk.columns.get(outer)
+    return column.inner(inner) if isinstance(column, Nested) else None
+
+
+def nested_names(chunk: Chunk) -> list[str]:
+    """The names of the fields inside columns of a chunk."""
+    return [
+        f"{outer}.{inner}"
+        for outer, column in chunk.columns.items()
+        if isinstance(column, Nested)
+        for inner in column.names()
+    ]
+
+
+@runtime_checkable
+class Nested(Protocol):
+    """A column whose values may have fields of their own."""
+
+    def inner(self, name: str) -> Iterable[Any] | None:
+        """The column of a field inside its values, as `body`, `author.name`."""
+        ...
+
+    def names(self) -> list[str]:
+        """Of the fields inside its values."""
+        ...
 
 
 @dataclass(slots=True)

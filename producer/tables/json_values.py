@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -135,6 +136,16 @@ class Field:
         self._rows = rows
         self._name = name
         self._values = values
+
+    def inner(self, name: str) -> Field:
+        """The column of a field inside the values, as `body`, `author.name`."""
+        return Field(self._rows, f"{self._name}.{name}")
+
+    def names(self) -> list[str]:
+        """Of the fields inside the values."""
+        rows = ({self._name: raw} for raw in self.raws() if raw is not ABSENT)
+        inner = dict.fromkeys(chain.from_iterable(map(nested_names, rows)))
+        return [name.removeprefix(f"{self._name}.") for name in inner]
 
     def raws(self) -> list[Any]:
         """Raw or ABSENT of each row."""

@@ -44,6 +44,15 @@ class Column:
     def __init__(self, array: Any) -> None:
         self.array = array
 
+    def inner(self, name: str) -> Column | None:
+        """The column of a field inside its values, as `body`, `author.name`."""
+        way = arrow_types.path(self.array.type, name) if self.names() else []
+        return Column(arrow_types.inside(self.array, way)) if way else None
+
+    def names(self) -> list[str]:
+        """Of the fields inside its values; [] when it has none."""
+        return arrow_types.nested_names(self.array.type)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(arrow_types.python(self.array))
 

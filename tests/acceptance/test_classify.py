@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import openpyxl
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -611,6 +612,29 @@ def test_a_job_is_collected_beside_its_input(
         collected = run(*collect, "-o", f"b.{suffix}")
         assert collected.returncode == Exit.SOME_FAILED, collected.stderr
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("keep", [(), ("--keep", "by.name,review.meta.id")])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_job_with_nested_ids_is_collected_beside_its_input(
+    lmaas: Command, run: Command, tmp_path: Path, suffix: str, keep: tuple[str, ...]
+) -> None:
+    rows = [
+        {"by": {"name": "Ada"}, "review": {"body": body, "meta": {"id": f"r{number}"}}}
+        for number, body in enumerate(["good", "bad", "", "bad good bad"])
+    ]
+    source = f"in.{suffix}"
+    if suffix == "jsonl":
+        (tmp_path / source).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / source)
+    text = ("--text-column", "review.body")
+    assert lmaas(source, *text, *keep, "-o", f"a.{suffix}").returncode == Exit.SOME_FAILED
+    job = run("submit", source, *text, "--id-column", "review.meta.id").stdout.strip()
+    collected = run("jobs", "collect", job, "--input", source, *keep, "-o", f"b.{suffix}")
+    assert collected.returncode == Exit.SOME_FAILED, collected.stderr
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
 @pytest.mark.usefixtures("worker")

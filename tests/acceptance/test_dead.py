@@ -141,6 +141,46 @@ def test_show_takes_what_is_no_request(lot: Settings) -> None:
     assert base64.b64decode(whole["body_base64"]) == b"\x00\x1b[2J"
 
 
+#: Runs the command with room for what it imports and some pages, and not for many items.
+BOUNDED = """
+import resource, sys
+from lmaas import cli
+from lmaas.cli import dead
+before = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (before + (600 << 20), -1))
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_letter_of_a_million_items_takes_no_gigabytes(
+    settings: Settings, flags: tuple[str, ...]
+) -> None:
+    body = b'{"model": "m", "items": [%b]}' % b",".join([b'{"id":""}'] * 3_000_000)
+
+    async def fill() -> None:
+        async with (
+            await aio_pika.connect(settings.broker_url) as connection,
+            connection.channel() as channel,
+        ):
+            await declare(channel, topology(settings.names))
+            dead = await channel.get_exchange(settings.names.dead)
+            message = aio_pika.Message(body, content_type=JSON, message_id="many")
+            await dead.publish(message, "elsewhere")
+
+    asyncio.run(fill())
+    shown = subprocess.run(
+        [sys.executable, "-c", BOUNDED, "dead", "show", "many", *flags],
+        env=environment(settings), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert shown.returncode == Exit.OK, shown.stderr
+    if flags:
+        assert base64.b64decode(json.loads(shown.stdout)["body_base64"]) == body
+    else:
+        assert "the limit is" in shown.stdout
+        assert len(shown.stdout) < 3000
+
+
 def test_an_id_that_is_not_parked_is_one_line(lot: Settings) -> None:
     shown = lmaas(lot, "show", "nope")
     assert shown.returncode == Exit.FAILED

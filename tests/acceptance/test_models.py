@@ -98,8 +98,33 @@ def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_pat
         [str(SHIPPED_MODELS)],
         ["sentiment", "1", "used"],
     ]
-    shown = json.loads(lmaas("models", "show", "tiny").stdout)
+    shown = json.loads(lmaas("models", "show", "tiny", "--json").stdout)
     assert (shown["path"], shown["version"]) == (str(own / "tiny" / "2"), "2")
+
+
+def test_what_is_shown_of_many_classes_is_for_people(lmaas: Command, own: Path) -> None:
+    networks.save(own / "tiny" / "1")
+    path = own / "tiny" / "1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    names = [f"class {number}" for number in range(77)]
+    manifest["metrics"] = {
+        "accuracy": 0.912345,
+        "classes": {name: {"precision": 0.9, "recall": 0.8, "examples": 40} for name in names},
+        "confused": [{"true": names[0], "predicted": names[1], "count": 7}],
+        "confusion": [[1] * 77] * 77,
+        "reliability": [{"count": 1, "confidence": 0.5, "accuracy": 0.5}] * 15,
+    }
+    path.write_text(json.dumps(manifest))
+    facts = [line.split("  ") for line in lmaas("models", "show", "tiny").stdout.splitlines()]
+    shown = {words[0]: words[-1].strip() for words in facts}
+    assert len(facts) < 110
+    assert shown["path"] == str(own / "tiny" / "1")
+    assert shown["metrics.accuracy"] == "0.9123"
+    assert shown["metrics.classes.class 76"] == "precision 0.9, recall 0.8, examples 40"
+    assert shown["metrics.confused"] == "true class 0, predicted class 1, count 7"
+    assert shown["metrics.confusion"] == "77 rows; --json has them"
+    everything = json.loads(lmaas("models", "show", "tiny", "--json").stdout)
+    assert everything["metrics"] == manifest["metrics"]
 
 
 def test_verify_says_what_is_wrong_with_each_version(lmaas: Command, own: Path) -> None:
@@ -133,7 +158,7 @@ def test_import_takes_the_next_number_of_all_folders_and_what_is_listed(
     assert len(ended.stderr.splitlines()) == 1
     copied = sorted(path.name for path in (own / "sentiment" / "2").iterdir())
     assert copied == ["evaluation.png", "manifest.json", "model.onnx", "vocabulary.txt"]
-    assert json.loads(lmaas("models", "show", "sentiment").stdout)["version"] == "2"
+    assert json.loads(lmaas("models", "show", "sentiment", "--json").stdout)["version"] == "2"
     named = lmaas("models", "--models", f"more{os.pathsep}{own}", "import", str(source))
     assert named.stdout == "more/sentiment/3\n"
 

@@ -53,7 +53,7 @@ def test_a_table_from_excel_becomes_a_model(lmaas: Command, tmp_path: Path) -> N
     assert told[2].startswith("fragen: 3 classes; ")
     assert told[-1].endswith("restart them to serve fragen 1 through the queue")
     assert "Traceback" not in ended.stderr
-    shown = json.loads(lmaas("models", "show", "fragen").stdout)
+    shown = json.loads(lmaas("models", "show", "fragen", "--json").stdout)
     assert shown["labels"] == ["Card", "pin", "rate"]
     confused = shown["metrics"]["confused"]
     assert sum(pair["count"] for pair in confused) == round(

@@ -29,6 +29,7 @@ from lmaas.broker_config.messages import (
     Request,
     encode,
 )
+from lmaas.broker_config.settings import Settings
 from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -142,8 +143,16 @@ def test_a_body_that_is_no_request_has_no_items(body: bytes, content_type: str |
     message = arrived(body, content_type=content_type)
     parked = describe(message)
     assert parked.items is None
-    line = json.loads(exported(message, parked))
+    line = json.loads(exported(message, parked, Settings()))
     assert base64.b64decode(line["body_base64"]) == body
+
+
+def test_more_than_a_worker_decodes_is_exported_as_it_was_sent() -> None:
+    for settings in (Settings(max_pack_items=1), Settings(max_pack_bytes=10)):
+        message = arrived(encode(PACK, JSON), content_type=JSON)
+        line = json.loads(exported(message, describe(message), settings))
+        assert base64.b64decode(line["body_base64"]) == message.body
+        assert "body" not in line
 
 
 # ----------------------------------------------------------------------------- ids
@@ -283,7 +292,7 @@ def test_nothing_that_anybody_sends_is_too_strange(
     message.headers = headers
     parked = describe(message)
     assert describe(message) == parked
-    assert json.loads(exported(message, parked))["id"] == parked.id
+    assert json.loads(exported(message, parked, Settings()))["id"] == parked.id
     fresh = again(message, NOW)
     assert fresh.body == body
     pamqp.encode.field_table(fresh.headers)
