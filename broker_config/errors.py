@@ -131,5 +131,9 @@ class DataError(LmaasError):
     """An input or output file cannot be used."""
 
 
+class OptionError(DataError):
+    """What was asked for cannot be, whatever the files hold, as options that exclude each other."""
+
+
 class TrainingError(LmaasError):
     """Training or export did not succeed."""

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
-from lmaas.broker_config.errors import DataError, LmaasError
+from lmaas.broker_config.errors import DataError, LmaasError, OptionError
 from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
@@ -388,9 +388,9 @@ def _check_places(task: Task, *, resume: bool) -> None:
     source, target = task.source, task.target
     check_output(target)
     if resume and (source.piped or target.piped):
-        raise DataError("a pipe cannot be resumed: name an input file and an output file")
+        raise OptionError("a pipe cannot be resumed: name an input file and an output file")
     if target.piped and target.format == "parquet":
-        raise DataError("Parquet cannot be written to a pipe; name a file with -o")
+        raise OptionError("Parquet cannot be written to a pipe; name a file with -o")
     if not (source.piped or target.piped) and _same_file(source.path, target.path):
         raise DataError(f"{target.path}: is the input; choose another output")
     if source.format == FILES and not target.piped and covers(source, target.path):

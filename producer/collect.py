@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import MSGPACK, Result, decode_reply, encode
 from lmaas.producer.answers import merged
 from lmaas.producer.batch import Jobs
@@ -41,7 +41,7 @@ async def collect(
     DataError when the file cannot be written, or `submitted` is not what was submitted.
     """
     if target.path == PIPE:
-        raise DataError("a job is collected into a file: name it with -o")
+        raise OptionError("a job is collected into a file: name it with -o")
     if submitted is not None:
         # Before anything is waited for, too.
         items = (await jobs.progress(job)).entry.items

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
@@ -33,7 +33,9 @@ class Submitted:
     def open(self) -> Table:
         """All of its columns. Raises DataError when it cannot be read twice, or at all."""
         if self.place.piped:
-            raise DataError("the input of a job is read twice, which a pipe cannot be; name a file")
+            raise OptionError(
+                "the input of a job is read twice, which a pipe cannot be; name a file"
+            )
         return open_table(self.place, Wanted(any_text=True))
 
     def kept(self, table: Table) -> Table:

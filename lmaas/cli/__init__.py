@@ -13,7 +13,7 @@ import click
 
 import lmaas
 from lmaas.broker_config import environment
-from lmaas.broker_config.errors import LmaasError, SettingsError
+from lmaas.broker_config.errors import LmaasError, OptionError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import descriptors, first_process, logs, streams
@@ -116,7 +116,8 @@ def _told(error: BaseException) -> int:
             return Exit.INTERRUPTED
         case LmaasError():
             logs.complain(str(error))
-            return Exit.USAGE if isinstance(error, SettingsError) else Exit.FAILED
+            wrong = isinstance(error, SettingsError | OptionError)
+            return Exit.USAGE if wrong else Exit.FAILED
         case BrokenPipeError():
             pass  # the reader of our output left, as `head` does
         case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in EXTRAS:

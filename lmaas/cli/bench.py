@@ -19,7 +19,7 @@ from rich.table import Table
 from lmaas.bench import texts
 from lmaas.bench.figures import Latency, Phase, Report, said
 from lmaas.bench.phases import Plan, Tell, measure
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit, of_items
@@ -102,7 +102,7 @@ def command(
 def _check(picture: Path) -> None:
     """Raises DataError when no picture can be written there; leaves the place as it is."""
     if picture.suffix.lower() not in _PICTURES:
-        raise DataError(f"{picture}: a picture's name ends with one of {' '.join(_PICTURES)}")
+        raise OptionError(f"{picture}: a picture's name ends with one of {' '.join(_PICTURES)}")
     if not picture.parent.is_dir():
         raise DataError(f"{picture}: there is no folder {str(picture.parent)!r}; create it first")
     existed = picture.exists()

@@ -6,9 +6,10 @@ from enum import IntEnum
 class Exit(IntEnum):
     #: Everything that was asked for succeeded.
     OK = 0
-    #: Nothing could be done; the reason is on standard error.
+    #: Nothing could be done, because of what is there and what is not: a file, a column, a model, a
+    #: broker. The reason is on standard error.
     FAILED = 1
-    #: The command line or a setting is wrong.
+    #: The command line or a setting is wrong by itself, whatever files and brokers hold.
     USAGE = 2
     #: Some items were answered with an error, the others with a label.
     SOME_FAILED = 3

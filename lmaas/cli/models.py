@@ -15,7 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lmaas.broker_config.errors import DataError, ModelDamaged, ModelError, ModelNotFound
+from lmaas.broker_config.errors import (
+    DataError,
+    ModelDamaged,
+    ModelError,
+    ModelNotFound,
+    OptionError,
+)
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
@@ -188,7 +194,7 @@ def _try(version: ModelVersion) -> None:
 
 
 @command.command("import")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="Name in this repository.  [the manifest's]")
 @click.pass_obj
 def import_(settings: Settings, folder: Path, name: str | None) -> None:
@@ -197,7 +203,7 @@ def import_(settings: Settings, folder: Path, name: str | None) -> None:
     _try(version)
     name = name or version.manifest.name
     if not is_model_name(name):
-        raise DataError(f"{name!r} cannot be a model's name; give a plain word with --name")
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
     number = Repository(*settings.model_folders).next_version(name)
     announce(_add(version, settings.new_models / name, number))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmaas.broker_config import folders
-from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.errors import LmaasError
 
 _HOME = "set HOME or XDG_STATE_HOME"
 
@@ -34,7 +34,7 @@ def published(path: Path, url: str) -> Iterator[None]:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(f'broker_url = "{url}"\n')
     except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+        raise LmaasError(f"cannot write {path}: {error.strerror}") from error
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmaas.broker_config import extras, folders
-from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.errors import OptionError, TrainingError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
@@ -79,7 +79,7 @@ def command(
     if problem := _lacking():
         raise TrainingError(problem)
     if not is_model_name(name):
-        raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
     if test_data and not data:
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
     target = _writable(settings.new_models)

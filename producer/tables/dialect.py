@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.errors import OptionError
 from lmaas.producer.tables.chunks import shown
 
 #: What may stand between the columns of a .csv file; anything else has to be named.
@@ -31,7 +31,7 @@ _TOLD: Final = re.compile(r'"?sep=([^"\r\n\0])"?\1*\r?\n?')
 class Dialect:
     """What a user says about a text file; None is for the reader to find out.
 
-    Raises DataError when that cannot be.
+    Raises OptionError when that cannot be.
     """
 
     #: One character between the columns of CSV or TSV, or its name (`tab`). Else a tab in TSV,
@@ -57,16 +57,16 @@ class Dialect:
         return self.encoding is not None and codecs.lookup(self.encoding).name == "utf-8"
 
     def check(self, path: str, form: str) -> None:
-        """Raises DataError when this says what a file of the format cannot have."""
+        """Raises OptionError when this says what a file of the format cannot have."""
         if form in CONTAINERS and self.encoding is not None:
-            raise DataError(
+            raise OptionError(
                 f"{path}: {CONTAINERS[form]} has an encoding of its own; leave out --encoding"
             )
         if form != "xlsx" and self.sheet is not None:
-            raise DataError(f"{path}: --sheet is for .xlsx")
+            raise OptionError(f"{path}: --sheet is for .xlsx")
         named = self.delimiter is not None or self.quotes is not None
         if named and form not in {"csv", "tsv"}:
-            raise DataError(
+            raise OptionError(
                 f"{path}: --delimiter and --quotes are for CSV and TSV; with --format csv the "
                 "file is read as such"
             )
@@ -79,7 +79,7 @@ FOUND: Final = Dialect()
 def _delimiter(name: str) -> str:
     character = _NAMED.get(name.lower(), name)
     if len(character) != 1 or character in '"\r\n\0':
-        raise DataError(f"a delimiter is one character or 'tab', not {name!r}")
+        raise OptionError(f"a delimiter is one character or 'tab', not {name!r}")
     return character
 
 
@@ -88,7 +88,7 @@ def _check_encoding(name: str) -> None:
         "".encode(name)
         b"".decode(name)
     except (LookupError, ValueError) as error:
-        raise DataError(
+        raise OptionError(
             f"there is no encoding {name!r} of texts; usual ones are utf-8, cp1252 (Western "
             "Europe, Windows), latin-1, utf-16"
         ) from error

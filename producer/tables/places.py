@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, cast
 
 from lmaas.broker_config import extras
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.producer.tables import advice
 from lmaas.producer.tables.chunks import ENCODING_HINT
 from lmaas.producer.tables.dialect import CONTAINERS, FOUND, Dialect
@@ -115,12 +115,12 @@ class Place:
         """
         _check_no_folder(path)
         if not format and FORMATS.get(Path(path).suffix.lower()) in _READ_ONLY:
-            raise DataError(f"{path}: is read and not written; write .csv, which Excel opens too")
+            raise OptionError(f"{path}: is read and not written; write .csv, which Excel opens too")
         place = cls._by_suffix(path, format, FOUND, _OUTPUT_FORMATS, "--output-format")
         if encoding is None or (dialect := Dialect(encoding=encoding)).is_utf8:
             return place
         if place.format not in ENCODED:
-            raise DataError(
+            raise OptionError(
                 f"{path}: --output-encoding is for CSV, TSV and plain text; JSON is UTF-8, and "
                 "Parquet has an encoding of its own"
             )
@@ -154,12 +154,12 @@ class Place:
         if found is None and stream:
             found = "text"
         if found is None:
-            raise DataError(
+            raise OptionError(
                 f"{path}: the suffix says no format; use one of {' '.join(formats)} "
                 f"(then {' '.join(COMPRESSIONS)}), or say it with {option}"
             )
         if found in CONTAINERS and compression:
-            raise DataError(
+            raise OptionError(
                 f"{path}: {CONTAINERS[found]} compresses itself; leave out {compression}"
             )
         dialect.check(path, found)

@@ -156,7 +156,7 @@ def test_a_table_of_the_texts_of_a_file(bench: Command, tmp_path: Path) -> None:
     ("arguments", "code", "told"),
     [
         (("--plot", "no/a.png"), Exit.FAILED, "no/a.png: there is no folder 'no'; create it first"),
-        (("--plot", "a.doc"), Exit.FAILED, "ends with one of .png"),
+        (("--plot", "a.doc"), Exit.USAGE, "ends with one of .png"),
         (("--plot", "folder.png"), Exit.FAILED, "folder.png: is a directory"),
         (("--plot", "/proc/a.png"), Exit.FAILED, "/proc/a.png: "),
         (("--texts", "no.csv"), Exit.FAILED, "no.csv: no such file or directory"),

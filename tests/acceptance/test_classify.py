@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -412,16 +414,20 @@ def test_texts(lmaas: Command) -> None:
         ((".", "--format", "csv"), Exit.FAILED, "each file is one text"),
         (("a.txt", "b.txt"), Exit.USAGE, "one input, and not 2"),
         (("https://host/a.csv",), Exit.FAILED, "only files are read; fetch it first"),
-        (("reviews.csv", "-o", "out.xlsx"), Exit.FAILED, "is read and not written"),
+        (("reviews.csv", "-o", "out.xlsx"), Exit.USAGE, "is read and not written"),
         (("reviews.csv",), Exit.FAILED, "(there are: 'id', 'review')"),
         (("reviews.csv", "-o", "no/out.csv", "--text-column", "review"), Exit.FAILED, "no folder"),
-        (("-", "-o", "out.txt", "--resume"), Exit.FAILED, "a pipe cannot be resumed"),
+        (("-", "-o", "out.txt", "--resume"), Exit.USAGE, "a pipe cannot be resumed"),
         (("reviews.csv", "--model", "other"), Exit.FAILED, "no model 'other'"),
         (("--text", "a", "--model-version", "9"), Exit.FAILED, "no version '9'"),
         (("--text", "a", "--processes", "-1"), Exit.USAGE, "processes"),
         (("reviews.csv", "--delimiter", "ab"), Exit.USAGE, "a delimiter is one character"),
         (("reviews.csv", "--encoding", "no"), Exit.USAGE, "there is no encoding 'no'"),
-        (("a.txt", "--no-quotes"), Exit.FAILED, "--delimiter and --quotes are for CSV and TSV"),
+        (("a.unknown",), Exit.USAGE, "the suffix says no format"),
+        (("a.txt", "-o", "a.json", "--output-encoding", "utf-16"), Exit.USAGE, "JSON is UTF-8"),
+        (("a.txt", "--output-encoding", "no"), Exit.USAGE, "there is no encoding 'no'"),
+        (("a.txt", "--output-format", "parquet"), Exit.USAGE, "cannot be written to a pipe"),
+        (("a.txt", "--no-quotes"), Exit.USAGE, "--delimiter and --quotes are for CSV and TSV"),
     ],
 )
 def test_bad_input_is_told_in_one_line(
@@ -661,8 +667,31 @@ def test_another_input_than_that_of_the_job(run: Command, tmp_path: Path) -> Non
     assert rows[2].startswith("8,y,negative,")
 
 
+def on_a_terminal(
+    words: list[str], answer: str, environment: dict[str, str], folder: Path
+) -> tuple[int, str]:
+    """The exit code of a command to whose question somebody types an answer, and what was shown."""
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "lmaas", *words],
+        cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, answered = b"", False
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(ours, 4096):
+            shown += part
+            if not answered and b"?" in shown:
+                answered = True
+                os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return command.wait(60), shown.decode()
+
+
 @pytest.mark.usefixtures("worker")
-def test_results_that_are_there_are_not_cancelled_unasked(run: Command, tmp_path: Path) -> None:
+def test_results_that_are_there_are_not_cancelled_unasked(
+    run: Command, environment: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "in.txt").write_text("good\nbad\n")
     job = run("submit", "in.txt").stdout.strip()
 
@@ -676,7 +705,12 @@ def test_results_that_are_there_are_not_cancelled_unasked(run: Command, tmp_path
     refused = run("jobs", "cancel", job)
     assert refused.returncode == Exit.USAGE
     assert f"all 2 results of job {job} are there and not collected; to drop" in refused.stderr
-    assert run("jobs", "cancel", job, "--yes").returncode == Exit.OK
+    code, told = on_a_terminal(["jobs", "cancel", job], "n", environment, tmp_path)
+    assert code == Exit.INTERRUPTED
+    assert f"all 2 results of job {job} are there and not collected; drop them for good?" in told
+    assert is_finished()
+    code, told = on_a_terminal(["jobs", "cancel", job], "y", environment, tmp_path)
+    assert (code, told.splitlines()[-1]) == (Exit.OK, f"job {job} is cancelled")
     assert json.loads(run("jobs", "show", job, "--json").stdout)["state"] == "cancelled"
     # Of one that has nothing yet, nothing is lost; and one that is gone says so.
     assert "was cancelled before" in run("jobs", "cancel", job).stderr

@@ -102,6 +102,29 @@ def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_pat
     assert (shown["path"], shown["version"]) == (str(own / "tiny" / "2"), "2")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("models", "import", "nowhere"), Exit.FAILED, "nowhere/manifest.json is missing"),
+        (("models", "show", "no"), Exit.FAILED, "no model 'no'"),
+        (("models", "verify", "no"), Exit.FAILED, "no model 'no'"),
+        (("models", "import", "own", "--name", "a/b"), Exit.USAGE, "cannot be a model's name"),
+        (("train", "a/b"), Exit.USAGE, "cannot be a model's name"),
+        (("jobs", "collect", "x"), Exit.USAGE, "--output"),
+        (("worker", "health"), Exit.USAGE, "no health_port is set"),
+        (("dead", "replay"), Exit.USAGE, "or else --all"),
+        (("submit", "in.unknown"), Exit.USAGE, "the suffix says no format"),
+    ],
+)
+def test_what_is_wrong_by_itself_is_2_and_what_is_not_there_is_1(
+    lmaas: Command, own: Path, tmp_path: Path, arguments: tuple[str, ...], code: Exit, told: str
+) -> None:
+    shutil.copytree(SHIPPED_MODELS / "sentiment" / "1", tmp_path / "own")
+    ended = lmaas(*arguments)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert told in ended.stderr
+
+
 def test_what_is_shown_of_many_classes_is_for_people(lmaas: Command, own: Path) -> None:
     networks.save(own / "tiny" / "1")
     path = own / "tiny" / "1" / "manifest.json"
