@@ -287,8 +287,9 @@ class Session:
                         raise
                     self._trouble = error
                     if said.is_due(str(error)):
-                        told = {"action": "connect_failed", "link": self.name}
-                        log.warning("%s", error, extra=told)
+                        log.warning(
+                            "%s", error, extra={"action": "connect_failed", "link": self.name}
+                        )
             log.warning("connection back", extra={"action": "connection_back", "link": self.name})
             metrics.reconnected(self.name)
 
