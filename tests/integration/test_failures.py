@@ -29,10 +29,15 @@ QUICK = (Poison.SEGFAULT, Poison.EXCEPTION)
 LIMIT = 180
 
 
+@pytest.fixture(scope="module")
+def of_imdb() -> list[str]:
+    return rig.reviews() if os.environ.get("LMAAS_DATASETS") else []
+
+
 @pytest.fixture
-def reviews(texts: list[str]) -> list[str]:
+def reviews(of_imdb: list[str], texts: list[str]) -> list[str]:
     """Those of IMDB where they are."""
-    return rig.reviews() if os.environ.get("LMAAS_DATASETS") else texts
+    return of_imdb or texts
 
 
 @pytest.mark.usefixtures("rabbitmq")
