@@ -24,22 +24,29 @@ MODELS = Path(__file__).parents[2] / "models"
 #: As long as a test needs to see every phase.
 SHORT = ("--seconds", "1.5", "--callers", "8")
 
-#: Runs the real command in a process that sends a signal in the middle of its work, and says on
-#: standard error which clients it had.
+#: Runs the real command in a process that sends a signal in the middle of its work, at the call
+#: `left` of those that are made while `together`, itself included, run; and says on standard error
+#: which clients it had.
 SIGNALLING = """
 import os, sys
 from lmaas import cli
 from lmaas.producer.client import Client
 
-name, left, number, pid = sys.argv.pop(1), *(int(sys.argv.pop(1)) for _ in range(3))
+name, together, left, number, pid = sys.argv.pop(1), *(int(sys.argv.pop(1)) for _ in range(4))
+running = 0
 original, enter = getattr(Client, name), Client.__aenter__
 
 async def signalling(*arguments, **more):
-    global left
-    left -= 1
+    global left, running
+    running += 1
+    left -= running >= together
     if left == 0:
+        left -= 1
         os.kill(pid or os.getpid(), number)
-    return await original(*arguments, **more)
+    try:
+        return await original(*arguments, **more)
+    finally:
+        running -= 1
 
 async def telling(client):
     print("client", client.id, file=sys.stderr)
@@ -207,11 +214,14 @@ def test_a_model_that_nobody_serves(bench: Command) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize(("method", "calls"), [("classify", 30), ("classify", 100), ("run", 30)])
+@pytest.mark.parametrize(
+    ("method", "together", "calls"), [("classify", 1, 3), ("classify", 8, 1), ("run", 1, 5)]
+)
 async def test_interrupted_it_leaves_nothing_behind(
-    bench: Command, settings: Settings, method: str, calls: int
+    bench: Command, settings: Settings, method: str, together: int, calls: int
 ) -> None:
-    start = ("-c", SIGNALLING, method, str(calls), str(int(signal.SIGINT)), "0")
+    """Among single calls, among those of 8 callers, and among packs: however few are made."""
+    start = ("-c", SIGNALLING, method, str(together), str(calls), str(int(signal.SIGINT)), "0")
     ended = bench(*SHORT, "--json", start=start)
     assert (ended.returncode, ended.stdout) == (Exit.INTERRUPTED, "")
     *clients, _, last = ended.stderr.splitlines()
@@ -232,14 +242,14 @@ async def _exists(settings: Settings, client: str) -> bool:
 
 
 def test_a_worker_that_dies_early_ends_it(bench: Command, worker: int) -> None:
-    start = ("-c", SIGNALLING, "classify", "20", str(int(signal.SIGKILL)), str(worker))
+    start = ("-c", SIGNALLING, "classify", "1", "3", str(int(signal.SIGKILL)), str(worker))
     ended = bench(*SHORT, start=start, LMAAS_TIMEOUT="0.5")
     assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
     assert "the workers stopped answering (TimeLimitExceeded: 8)" in ended.stderr.splitlines()[-1]
 
 
 def test_a_worker_that_dies_late_is_counted(bench: Command, worker: int) -> None:
-    start = ("-c", SIGNALLING, "run", "20", str(int(signal.SIGKILL)), str(worker))
+    start = ("-c", SIGNALLING, "run", "1", "20", str(int(signal.SIGKILL)), str(worker))
     ended = bench(*SHORT, "--json", start=start, LMAAS_TIMEOUT="0.5")
     assert ended.returncode == Exit.SOME_FAILED
     report = json.loads(ended.stdout)
