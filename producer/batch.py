@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 LOOK: Final = 5.0
 #: States in which nothing of a job is left.
 ENDED: Final = ("cancelled", "collected")
+#: What to do where a job is not in the list: the list is on the broker, too.
+IF_MISSED: Final = (
+    "if there should be one, see with `lmaas broker doctor` whether messages are deleted"
+)
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -261,8 +265,8 @@ class Jobs:
         entries = await self._entries()
         if job not in entries:
             raise JobError(
-                f"no job {job!r} of the last week on {self.settings.broker} (see `lmaas jobs`); if "
-                "there should be one, see with `lmaas broker doctor` whether messages are deleted"
+                f"no job {job!r} of the last week on {self.settings.broker} (see `lmaas jobs`); "
+                + IF_MISSED
             )
         return entries[job]
 

@@ -178,6 +178,8 @@ def _print(jobs: list[batch.Progress], as_json: bool) -> None:
         table.add_row(*_row(job))
     width = None if sys.stdout.isatty() else 120
     Console(width=width).print(table if jobs else "no jobs")
+    if not jobs:
+        click.echo(batch.IF_MISSED, err=True)
     for job in jobs:
         if job.note:
             click.echo(job.note, err=True)

@@ -347,8 +347,8 @@ class Lines:
     def _tell(self, number: int) -> None:
         self._told = True
         log.warning(
-            "%s: line %d is not UTF-8; its bytes are kept as they are (in JSON and Parquet they "
-            "become U+FFFD); %s",
+            "%s: line %d is not UTF-8; its bytes are kept as they are (JSON and Parquet cannot "
+            "hold them); %s",
             self.source.name,
             number,
             ENCODING_HINT,

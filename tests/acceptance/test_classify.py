@@ -693,6 +693,9 @@ def test_results_that_are_there_are_not_cancelled_unasked(
     run: Command, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "in.txt").write_text("good\nbad\n")
+    none = run("jobs")
+    assert none.stdout == "no jobs\n"
+    assert "lmaas broker doctor" in none.stderr, "a policy may have deleted the list, too"
     job = run("submit", "in.txt").stdout.strip()
 
     def is_finished() -> bool:
