@@ -82,6 +82,8 @@ async def hostile(
         queues.connected(settings) as connection,
         connection.channel() as channel,
         Client(settings) as client,
+        RawChannel(settings.broker_url) as answered,
+        RawChannel(settings.broker_url) as parked,
         observed(worker, settings.health_port) as seen,
     ):
         await channel.declare_queue(answers, durable=True)
@@ -89,8 +91,8 @@ async def hostile(
         seen.begin()
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_read(settings, answers, found.answered)),
-                group.create_task(_read(settings, settings.names.dead, found.parked)),
+                group.create_task(_read(answered, answers, found.answered)),
+                group.create_task(_read(parked, settings.names.dead, found.parked)),
                 group.create_task(_call_until(client, found.attacked, float("inf"))),
             ]
             await _attack(settings, chosen, answers, between, found)
@@ -138,10 +140,9 @@ async def _call_until(client: Client, seconds: list[float], end: float) -> None:
         await asyncio.sleep(PAUSE)
 
 
-async def _read(settings: Settings, queue: str, numbers: Counter[int | None]) -> None:
-    async with RawChannel(settings.broker_url) as raw:
-        async for properties, _ in raw.consume(queue):
-            numbers[number_of(properties)] += 1
+async def _read(raw: RawChannel, queue: str, numbers: Counter[int | None]) -> None:
+    async for properties, _ in raw.consume(queue):
+        numbers[number_of(properties)] += 1
 
 
 async def measure(settings: Settings) -> Found:

@@ -57,8 +57,16 @@ class RawChannel:
         self._published = 0
 
     async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(self._url.host, self._url.port)
+        try:
+            await self._open()
+        except BaseException:
+            self._writer.transport.abort()
+            raise
+        return self
+
+    async def _open(self) -> None:
         url = self._url
-        self._reader, self._writer = await asyncio.open_connection(url.host, url.port)
         self._writer.write(b"AMQP\x00\x00\x09\x01")
         await self._method("Connection.Start")
         login = f"\0{url.user}\0{url.password}"
@@ -71,7 +79,6 @@ class RawChannel:
         await self._method("Channel.OpenOk")
         self._send(1, commands.Confirm.Select())
         await self._method("Confirm.SelectOk")
-        return self
 
     async def __aexit__(
         self,
