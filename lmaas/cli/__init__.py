@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import sys
-import warnings
 from typing import Final
 
 import click
@@ -92,8 +91,6 @@ def main() -> None:
     streams.prepare()
     first_process.stand_in()
     debug = "--debug" in sys.argv or bool(os.environ.get("LMAAS_DEBUG"))
-    # aio-pika's own, when a connection is lost while it is being made; nobody can do anything.
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning, "aio_pika")
     try:
         code = group.main(standalone_mode=False)
         sys.stdout.flush()
