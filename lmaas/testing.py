@@ -172,7 +172,18 @@ def result_of(item_id: str, answer: Answer, top_k: int) -> Result:
     return Result(id=item_id, label=label, score=score, scores=scores)
 
 
-class Client(real.Client):
+class _OfService:
+    """What both clients have beside the real ones."""
+
+    service: Service
+
+    @property
+    def calls(self) -> list[Call]:
+        """The texts that have reached the service."""
+        return self.service.calls
+
+
+class Client(_OfService, real.Client):
     """`lmaas.Client` on a service in this process."""
 
     def __init__(
@@ -190,16 +201,11 @@ class Client(real.Client):
             answers = Service(answers, serves=serves, delay=delay)
         self.service = answers
 
-    @property
-    def calls(self) -> list[Call]:
-        """The texts that have reached the service."""
-        return self.service.calls
-
     def _ends(self) -> tuple[PackPublisher, Replies]:
         return self.service.ends(self.settings, self.id)
 
 
-class SyncClient(real_sync.SyncClient):
+class SyncClient(_OfService, real_sync.SyncClient):
     """`lmaas.SyncClient` on a service in this process."""
 
     def __init__(
@@ -216,11 +222,6 @@ class SyncClient(real_sync.SyncClient):
         client = Client(answers, serves=serves, delay=delay, settings=self._client.settings)
         self._client = client
         self.service = client.service
-
-    @property
-    def calls(self) -> list[Call]:
-        """The texts that have reached the service."""
-        return self.service.calls
 
 
 class _Unconnected(Session):

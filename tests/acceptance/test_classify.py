@@ -280,6 +280,17 @@ def test_a_signal_to_the_whole_group(by_processes: subprocess.Popen[str]) -> Non
     assert not any(child.is_running() for child in children)
 
 
+def test_what_is_killed_leaves_no_process_and_no_words(
+    by_processes: subprocess.Popen[str],
+) -> None:
+    """As of Python's resource tracker, on semaphores that nobody gave back."""
+    left = psutil.Process(by_processes.pid).children(recursive=True)
+    by_processes.kill()
+    _, told = by_processes.communicate(timeout=60)  # the end of all who could write there
+    assert told == ""
+    assert psutil.wait_procs(left, 30)[1] == []
+
+
 def test_a_process_that_is_killed(
     by_processes: subprocess.Popen[str], lmaas: Command, tmp_path: Path
 ) -> None:

@@ -29,12 +29,13 @@ from lmaas.broker_config.hosts import Pauses
 from lmaas.broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, Result, encode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.producer import dead_letters
+from lmaas.producer import parking_lot
 from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
 from lmaas.producer.collect import collect
-from lmaas.producer.dead_letters import LARGEST_PAGE, Letter, export, purge, read, replay
+from lmaas.producer.dead_letters import Letter, export, purge, read, replay
 from lmaas.producer.parked import Filter, Parked
+from lmaas.producer.parking_lot import LARGEST_PAGE
 from lmaas.producer.tables import Place
 from tests.integration.conftest import (
     LIMIT,
@@ -196,7 +197,7 @@ def messages_in_memory() -> int:
 async def test_three_thousand_large_messages_are_read_in_little_memory(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "PAGE_BYTES", 2_000_000)
+    monkeypatch.setattr(parking_lot, "PAGE_BYTES", 2_000_000)
     body = pack("x" * 20_000)
     await park(settings, (parked(number, body) for number in range(3_000)))
     before = messages_in_memory()
@@ -252,7 +253,7 @@ async def test_a_reader_that_leaves_at_this_moment_is_not_told_of(
             refused.set()
             return super().next()
 
-    monkeypatch.setattr(dead_letters, "Pauses", Told)
+    monkeypatch.setattr(parking_lot, "Pauses", Told)
     await park(settings, map(parked, range(3)))
     async with channel_to(settings) as channel:
         await channel.declare_queue(f"{settings.names.dead}.reader", exclusive=True)
@@ -282,7 +283,7 @@ async def has(settings: Settings, queue: str, count: int) -> bool:
 async def test_what_is_purged_by_somebody_else_meanwhile_is_not_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dead_letters, "SILENCE", 0.1)
+    monkeypatch.setattr(parking_lot, "SILENCE", 0.1)
     await park(settings, map(parked, range(300)))
     async with asyncio.timeout(LIMIT), contextlib.aclosing(read(settings, ALL)) as pages:
         await anext(pages)
@@ -467,7 +468,7 @@ async def test_what_was_confirmed_before_its_ack_was_lost_is_not_published_again
 ) -> None:
     """The line breaks when all of the second page is in the lanes."""
     pages = 0
-    ack = dead_letters._Lot.ack
+    ack = parking_lot.Lot.ack
 
     async def cut(lot: Any, messages: list[AbstractIncomingMessage]) -> None:
         nonlocal pages
@@ -476,7 +477,7 @@ async def test_what_was_confirmed_before_its_ack_was_lost_is_not_published_again
             proxy.cut()
         await ack(lot, messages)
 
-    monkeypatch.setattr(dead_letters._Lot, "ack", cut)
+    monkeypatch.setattr(parking_lot.Lot, "ack", cut)
     await park(settings, map(parked, range(1_000)))
     async with asyncio.timeout(LIMIT):
         assert (await replay(having(settings, broker_url=proxy.url), ALL)).done == 1_000
