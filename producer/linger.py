@@ -26,6 +26,12 @@ class _Gathering:
     size: int = 0
     timer: asyncio.Handle | None = None
 
+    def tell(self, results: list[Result]) -> None:
+        """In the pack an item's id is its place; its caller gets the one that he gave."""
+        for caller, item, result in zip(self.callers, self.items, results, strict=True):
+            if not caller.done():
+                caller.set_result(msgspec.structs.replace(result, id=item.id))
+
     def fail(self, error: Exception) -> None:
         """Tell every caller that still waits."""
         for caller in self.callers:
@@ -38,7 +44,8 @@ class Linger:
 
     With nothing on its way a pack leaves at the end of the loop's current turn, so that a lone
     call waits for nobody and a burst is one pack. While a pack is on its way the next one waits
-    until it is full or `linger` seconds old.
+    until it is full, `linger` seconds old, or until nothing is on its way any more: the callers
+    that have an answer call again in the turn before, so that they share the next pack.
     """
 
     def __init__(
@@ -83,9 +90,33 @@ class Linger:
             gathering.timer.cancel()
         task = asyncio.create_task(self._deliver(kind, gathering))
         self._on_their_way[task] = gathering
-        task.add_done_callback(self._on_their_way.pop)
 
     async def _deliver(self, kind: Kind, gathering: _Gathering) -> None:
+        """Forgotten before its callers are told: what they ask next waits for no pack."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            try:
+                results = await self._results(kind, gathering)
+            finally:
+                del self._on_their_way[task]
+        except Exception as error:
+            gathering.fail(error)
+        else:
+            gathering.tell(results)
+        if not self._on_their_way:
+            self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        """What waited for a pack that was on its way."""
+        loop = asyncio.get_running_loop()
+        for kind, gathering in self._gatherings.items():
+            if gathering.timer:
+                gathering.timer.cancel()
+            gathering.timer = loop.call_soon(self._leave, kind)
+
+    async def _results(self, kind: Kind, gathering: _Gathering) -> list[Result]:
+        """In the order of its items. Raises what its callers are told."""
         model, version, top_k, limit = kind
         items = [
             Item(id=str(place), text=item.text, error=item.error)
@@ -95,22 +126,11 @@ class Linger:
         try:
             async with asyncio.timeout(limit):
                 reply = await self._send(request, limit)
-        except TimeoutError:
-            gathering.fail(
-                TimeLimitExceeded(
-                    f"no answer from model {model!r} within {limit:g} s; {self._why_silent()}"
-                )
-            )
-            return
-        except Exception as error:
-            gathering.fail(error)
-            return
-        # In the pack an item's id is its place; its caller gets the one that he gave.
-        for caller, item, result in zip(
-            gathering.callers, gathering.items, reply.results, strict=True
-        ):
-            if not caller.done():
-                caller.set_result(msgspec.structs.replace(result, id=item.id))
+        except TimeoutError as error:
+            raise TimeLimitExceeded(
+                f"no answer from model {model!r} within {limit:g} s; {self._why_silent()}"
+            ) from error
+        return reply.results
 
     async def close(self) -> None:
         """Gives up what waits and what is on its way; the callers get BrokerUnavailable."""

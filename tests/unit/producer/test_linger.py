@@ -67,6 +67,41 @@ async def test_a_lone_call_leaves_at_once(linger: Linger, sender: Sender) -> Non
     assert await sender.next_texts() == ["a"]
 
 
+async def test_a_call_after_a_call_waits_for_nothing(linger: Linger, sender: Sender) -> None:
+    assert await answered(ask(linger, "a")) == ["a"]
+    assert await answered(ask(linger, "b")) == ["b"]
+
+
+async def test_callers_in_a_loop_share_each_pack(linger: Linger, sender: Sender) -> None:
+    async def caller(name: str) -> None:
+        for _ in range(3):
+            assert await answered(ask(linger, name)) == [name]
+
+    await asyncio.gather(*map(caller, "abc"))
+    for _ in range(3):
+        assert sorted(map(str, await sender.next_texts())) == ["a", "b", "c"]
+    assert sender.requests.empty()
+
+
+async def test_what_waits_leaves_with_the_next_calls_of_those_who_are_answered(
+    linger: Linger, sender: Sender
+) -> None:
+    async def twice() -> None:
+        (first,) = ask(linger, "a")
+        assert (await first).label == "a"
+        (second,) = ask(linger, "b")
+        assert (await second).label == "b"
+
+    sender.answering.clear()
+    calling = asyncio.create_task(twice())
+    assert await sender.next_texts() == ["a"]
+    waiting = ask(linger, "c")
+    sender.answering.set()
+    assert await sender.next_texts() == ["c", "b"]
+    assert await answered(waiting) == ["c"]
+    await calling
+
+
 async def test_a_burst_is_one_pack_and_each_caller_gets_his_own_result(
     linger: Linger, sender: Sender
 ) -> None:
