@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config import messages
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import (
     CLOCK,
     JSON,
     MSGPACK,
     REPLY,
     REQUEST,
-    Code,
     Headers,
     Item,
     ItemError,

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import (
     JSON,
     MAX_NAME,
     MSGPACK,
-    Code,
     Item,
     ItemError,
     Options,

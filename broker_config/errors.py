@@ -98,7 +98,7 @@ class TimeLimitExceeded(LmaasError):
 class ItemFailed(LmaasError):
     """One item could not be classified.
 
-    `item_id` and `code` say which one and why; codes are in `lmaas.broker_config.messages.Code`.
+    `item_id` and `code` say which one and why; codes are in `lmaas.broker_config.codes.Code`.
     """
 
     def __init__(self, item_id: str, code: str, message: str) -> None:

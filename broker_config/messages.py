@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import msgspec
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import MessageError, ModelNotFound
 
 JSON: Final = "application/json"
@@ -38,32 +38,6 @@ MAX_BAGGAGE: Final = 1_024
 MAX_SECONDS: Final = 1e9
 #: Header of a reply: what the worker's clock showed when it was sent, in Unix milliseconds.
 CLOCK: Final = "lmaas-clock-ms"
-
-
-class Code(StrEnum):
-    """Why an item or a pack was not classified."""
-
-    EMPTY_TEXT = "empty_text"
-    NOT_TEXT = "not_text"
-    INVALID_UTF8 = "invalid_utf8"
-    TOO_LARGE = "too_large"
-    INVALID_ITEM = "invalid_item"
-    MALFORMED = "malformed"
-    UNKNOWN_MODEL = "unknown_model"
-    UNKNOWN_VERSION = "unknown_version"
-    MODEL_DAMAGED = "model_damaged"
-    DEADLINE_EXCEEDED = "deadline_exceeded"
-    #: The item, and nothing beside it, ended the process that ran it; or took too long.
-    POISON = "poison"
-    TIME_LIMIT = "time_limit"
-    OUT_OF_MEMORY = "out_of_memory"
-    #: The worker's machine failed: a file that cannot be read, a process that does not start.
-    UNAVAILABLE = "unavailable"
-    #: Nobody takes the answer, for now or for ever.
-    RESULTS_GONE = "results_gone"
-    INTERNAL = "internal"
-    #: Not from a worker: a row of a file that could not be read.
-    UNREADABLE_ROW = "unreadable_row"
 
 
 def asked(model: object, version: object, top_k: object) -> tuple[str, str | None, int]:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, ParamSpec
 
-from lmaas.broker_config.messages import Code, Reply
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Reply
 
 P = ParamSpec("P")
 

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lmaas.broker_config.messages import Code
+from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.topology import RETRY_DELAYS
 
-#: What may be gone the next time, perhaps on another worker. Everything else stays as it is.
-TRANSIENT: Final = frozenset({Code.OUT_OF_MEMORY, Code.UNAVAILABLE, Code.RESULTS_GONE})
-#: What is not the sender's to mend: an item that fails so is parked, for people to look at. A pack
-#: that is refused as a whole is parked too; items that are no good texts are only answered.
-PARKED: Final = TRANSIENT | {Code.POISON, Code.TIME_LIMIT, Code.INTERNAL}
 #: Tries in all for callers that take no answer: they have most often left for good.
 MAX_ATTEMPTS_UNCLAIMED: Final = 2
 #: Seconds since it was published after which a pack is not put off any more.
@@ -34,7 +29,7 @@ def delay(
     the ladder.
     """
     limit = min(most, MAX_ATTEMPTS_UNCLAIMED) if code == Code.RESULTS_GONE else most
-    if code not in TRANSIENT or attempt >= limit or age >= MAX_AGE:
+    if not meaning(code).transient or attempt >= limit or age >= MAX_AGE:
         return None
     step = min(attempt - 1 + (roll >= 0.5), len(_LADDER) - 1)
     chosen = _LADDER[max(step, 0)]

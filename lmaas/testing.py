@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 import aio_pika
 import msgspec
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
 from lmaas.broker_config.messages import (
     MSGPACK,
-    Code,
     Item,
     ItemError,
     Reply,

@@ -14,18 +14,17 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from lmaas.broker_config import metrics
+from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.connection import check_process
 from lmaas.broker_config.errors import (
     BrokerUnavailable,
     ItemFailed,
     LmaasError,
     MessageError,
-    ModelDamaged,
-    ModelNotFound,
+    ModelError,
     TimeLimitExceeded,
 )
 from lmaas.broker_config.messages import (
-    Code,
     Headers,
     Item,
     ItemError,
@@ -311,8 +310,6 @@ def _or_raise(result: Result, errors: Errors) -> Result:
 
 def refusal(error: ItemError) -> LmaasError:
     """The exception for a pack that was refused as a whole."""
-    if error.code in {Code.UNKNOWN_MODEL, Code.UNKNOWN_VERSION}:
-        return ModelNotFound(error.message)
-    if error.code == Code.MODEL_DAMAGED:
-        return ModelDamaged(error.message)
-    return LmaasError(f"the worker refused the pack: {error.message}")
+    kind = meaning(error.code).error
+    by_itself = issubclass(kind, ModelError)
+    return kind(error.message if by_itself else f"the worker refused the pack: {error.message}")

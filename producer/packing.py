@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from lmaas.broker_config.messages import Code, Item, ItemError, plain, text_item
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, ItemError, plain, text_item
 from lmaas.broker_config.settings import Settings
 
 #: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.

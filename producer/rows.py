@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from lmaas.broker_config.messages import Code, Item, ItemError, Result, text_item
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, ItemError, Result, text_item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.tables import Answers, Chunk
 from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, column_of, ranking, shown

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Final
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import Code, text_error
+from lmaas.broker_config.messages import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
 from lmaas.producer.tables.chunks import cell, quoted, shown
 

@@ -11,18 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import Decoded, check_size, decode_at_once, decode_request
 from lmaas.broker_config.errors import MessageError, ModelDamaged, ModelNotFound
-from lmaas.broker_config.messages import (
-    Code,
-    Item,
-    ItemError,
-    Reply,
-    Request,
-    Result,
-    Timings,
-    failed,
-)
+from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result, Timings, failed
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.repository import ModelVersion, opened
 from lmaas.workers.runtime import Runtime

@@ -27,15 +27,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelError
-from lmaas.broker_config.messages import (
-    Code,
-    Item,
-    ItemError,
-    Reply,
-    Request,
-    Result,
-)
+from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer, Pack, failed_reply, read
 from lmaas.workers.repository import silence

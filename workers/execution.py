@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from lmaas.broker_config import tracing
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import Code, ItemError
+from lmaas.broker_config.messages import ItemError
 from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of

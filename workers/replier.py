@@ -19,6 +19,7 @@ import msgspec
 from aio_pika import DeliveryMode
 
 from lmaas.broker_config import tracing
+from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
 from lmaas.broker_config.letters import letter_id
@@ -27,7 +28,6 @@ from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
     REPLY,
-    Code,
     ItemError,
     Reply,
     encode,
@@ -35,7 +35,7 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.metrics import outcomes
 from lmaas.broker_config.publisher import Publisher
-from lmaas.broker_config.retry import PARKED, TRANSIENT, delay
+from lmaas.broker_config.retry import delay
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
 from lmaas.workers.consumer import Consumer, Delivery, published
@@ -65,7 +65,7 @@ class Answer:
         failures = {
             place: result.error
             for place, result in enumerate(reply.results)
-            if result.error is not None and result.error.code in PARKED
+            if result.error is not None and meaning(result.error.code).parked
         }
         delivery.outcomes = outcomes(reply)
         for place in failures.keys() & delivery.pack.faults.keys():  # the sender's own words
@@ -91,7 +91,7 @@ class Answer:
     def transient(self) -> ItemError | None:
         """One that may be gone at the next try."""
         errors = [*self.failures.values(), *([self.refusal] if self.refusal else [])]
-        return next((error for error in errors if error.code in TRANSIENT), None)
+        return next((error for error in errors if meaning(error.code).transient), None)
 
 
 class Replier:

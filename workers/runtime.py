@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, ModelDamaged
-from lmaas.broker_config.messages import Code, Item, ItemError, Result
+from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.workers.batcher import batches
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.text import FIRST_WORD, WordTokenizer

@@ -7,7 +7,7 @@ from enum import StrEnum
 from random import Random
 from typing import Final
 
-from lmaas.broker_config.messages import Code
+from lmaas.broker_config.codes import Code
 
 
 class Poison(StrEnum):

@@ -8,7 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from lmaas.broker_config.messages import Code, Item, ItemError
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, ItemError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.loop import run

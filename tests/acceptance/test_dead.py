@@ -17,7 +17,8 @@ from typing import Any
 import aio_pika
 import pytest
 
-from lmaas.broker_config.messages import JSON, MSGPACK, Code, Headers, Item, Request, encode
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import declare, topology
 from lmaas.cli.exits import Exit

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lmaas import testing
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import (
     BrokerUnavailable,
     Busy,
@@ -25,7 +26,7 @@ from lmaas.broker_config.errors import (
     ModelNotFound,
     TimeLimitExceeded,
 )
-from lmaas.broker_config.messages import Code, Item, Request
+from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     LmaasError,
 )
-from lmaas.broker_config.messages import Code
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from tests.integration.conftest import depth, in_process, serving, until, waiting_packs

@@ -9,7 +9,8 @@ from typing import Any
 import aio_pika
 import pytest
 
-from lmaas.broker_config.messages import Code, Headers, Item, Request
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Headers, Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client

@@ -12,8 +12,9 @@ import pytest
 from benchmarks.failures.attacks import Attack, attacks
 from benchmarks.failures.hostile import Found, hostile
 from benchmarks.poisoned import DECODER_BUG
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.copies import copied
-from lmaas.broker_config.messages import JSON, Code, Headers
+from lmaas.broker_config.messages import JSON, Headers
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letters
 from lmaas.producer.client import Client

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, JobError, MessageError, ModelNotFound
-from lmaas.broker_config.messages import Code, Result
+from lmaas.broker_config.messages import Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelNotFound
-from lmaas.broker_config.messages import Code
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 from lmaas.producer.client import Client

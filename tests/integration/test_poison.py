@@ -16,7 +16,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import forked_by
-from lmaas.broker_config.messages import Code, Item, Request, Result
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letters import read

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import Code, Item, Request
+from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.scheduling import LANES, Cost
 from lmaas.broker_config.scheduling import lane as lane_of
 from lmaas.broker_config.settings import Settings

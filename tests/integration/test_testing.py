@@ -14,7 +14,7 @@ import pytest
 
 import lmaas
 from lmaas import testing
-from lmaas.broker_config.messages import Code
+from lmaas.broker_config.codes import Code
 from tests.integration.conftest import LIMIT, MODELS
 
 FORMS: list[tuple[Any, str, float, dict[str, float]]] = [

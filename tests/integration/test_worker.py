@@ -20,8 +20,9 @@ import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from benchmarks.failures.processes import forked_by
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Code, Item, Result
+from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Item, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.producer.client import Client

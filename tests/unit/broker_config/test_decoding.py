@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import (
     COUNTED,
     SMALL,
@@ -17,16 +18,7 @@ from lmaas.broker_config.decoding import (
     decode_request,
 )
 from lmaas.broker_config.errors import MessageError
-from lmaas.broker_config.messages import (
-    JSON,
-    MSGPACK,
-    Code,
-    Item,
-    Options,
-    Request,
-    Tensor,
-    encode,
-)
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Options, Request, Tensor, encode
 
 MAX_ITEMS = 4_096
 MIB = 2**20

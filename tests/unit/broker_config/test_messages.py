@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaas.broker_config import messages
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import (
     JSON,
     MSGPACK,
-    Code,
     Headers,
     Item,
     ItemError,

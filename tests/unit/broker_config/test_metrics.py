@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from lmaas.broker_config.messages import Code, ItemError, Reply, Result
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import ItemError, Reply, Result
 from lmaas.broker_config.metrics import counted, known, outcomes
 
 BAD = Result(id="1", error=ItemError(code=Code.EMPTY_TEXT, message="the text is empty"))

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas.broker_config.messages import Code
-from lmaas.broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, TRANSIENT, delay
+from lmaas.broker_config.codes import MEANINGS, Code
+from lmaas.broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, delay
 from lmaas.broker_config.topology import RETRY_DELAYS
 
 LADDER = list(RETRY_DELAYS)
+TRANSIENT = {code for code in Code if MEANINGS[code].transient}
 
 
 @pytest.mark.parametrize("code", sorted(set(Code) - TRANSIENT))

@@ -19,8 +19,9 @@ from lmaas.bench.figures import (
     said,
     size_classes,
 )
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
-from lmaas.broker_config.messages import Code, ItemError, Result
+from lmaas.broker_config.messages import ItemError, Result
 
 GOOD = Result(id="0", label="positive", score=0.9)
 BAD = Result(id="0", error=ItemError(code=Code.INTERNAL, message="no memory"))

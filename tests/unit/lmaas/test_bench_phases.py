@@ -11,8 +11,9 @@ import pytest
 from lmaas.bench import phases
 from lmaas.bench.phases import Plan, measure
 from lmaas.bench.texts import Texts
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, TimeLimitExceeded
-from lmaas.broker_config.messages import Code, ItemError, Reply, Request, Result
+from lmaas.broker_config.messages import ItemError, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 
 TOO_LATE = TimeLimitExceeded("no answer")

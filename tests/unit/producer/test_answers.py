@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas.broker_config.messages import Code, ItemError, Reply, Result
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import ItemError, Reply, Result
 from lmaas.producer.answers import Answers, Chunk, merged
 
 

@@ -19,8 +19,9 @@ import msgspec
 import openpyxl
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, LmaasError, ModelNotFound
-from lmaas.broker_config.messages import Code, ItemError, Reply, Request, Result
+from lmaas.broker_config.messages import ItemError, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.bulk import Run, Summary, Task, classify_texts
 from lmaas.producer.checkpoint import partial_path

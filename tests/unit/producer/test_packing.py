@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmaas.broker_config.messages import Code, Item, Request, encode
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packing import Entries, packs
 

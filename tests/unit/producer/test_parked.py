@@ -19,16 +19,8 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from lmaas.broker_config.messages import (
-    JSON,
-    MSGPACK,
-    REQUEST,
-    Code,
-    Headers,
-    Item,
-    Request,
-    encode,
-)
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import JSON, MSGPACK, REQUEST, Headers, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
 

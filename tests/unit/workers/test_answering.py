@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelNotFound
-from lmaas.broker_config.messages import JSON, MSGPACK, Code, Item, Options, Request, encode
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Options, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import answering
 from lmaas.workers.answering import Answerer, Pack, read

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lmaas.broker_config.messages import Code, Item, ItemError, Reply, Request, Result
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
 from lmaas.workers.apart import PART, _Ended, _joined, _step, _Task, _units
 
 BAD = ItemError(code=Code.POISON, message="it ended the process")

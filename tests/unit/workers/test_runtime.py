@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
-from lmaas.broker_config.messages import Code, Item, ItemError, Result
+from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
