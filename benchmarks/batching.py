@@ -24,7 +24,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.workers.answering import Answerer, Pack
 from lmaas.workers.batcher import Batch, batches
+from lmaas.workers.manifest import WORD_BATCHING
 from lmaas.workers.preprocess.text import Ids, WordTokenizer
+from lmaas.workers.preprocess.words import Words
 from lmaas.workers.ready_queue import JOIN_ITEMS
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
@@ -37,7 +39,7 @@ TEXTS = 8 * GROUP
 ROUNDS = 5
 ROWS = (1, 8, 16, 32, 64, 128, 256)
 TOKENS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536)
-DEFAULT_TOKENS = Settings().batch_tokens
+DEFAULT_TOKENS = WORD_BATCHING.most
 
 #: Words of a text that travels alone, and packs that are in hand together.
 WORDS = 60
@@ -57,7 +59,7 @@ Way = tuple[str, int]
 async def measure() -> Report:
     texts = rig.reviews()
     version = Repository(rig.MODELS).find(rig.MODEL)
-    how = version.manifest.preprocessing
+    how = msgspec.convert(version.manifest.preprocessing, Words)
     ids = WordTokenizer.load(version.file(how.file), how.max_tokens)(texts)
     padding = _padding([len(row) for row in ids])
     model = _model(version, ids[:TEXTS])
@@ -98,7 +100,7 @@ def _cut(lengths: Sequence[int], way: Way) -> list[Batch]:
 def _cut_group(lengths: Sequence[int], way: Way) -> list[Batch]:
     kind, size = way
     if kind == OURS:
-        return batches(lengths, size)
+        return batches(lengths, msgspec.structs.replace(WORD_BATCHING, most=size))
     order = list(range(len(lengths)))
     if kind == SORTED:
         order.sort(key=lengths.__getitem__)
@@ -113,7 +115,7 @@ def _padding(lengths: Sequence[int]) -> dict[Way, float]:
     """Padded tokens / tokens."""
     ways = [(OURS, DEFAULT_TOKENS), *((UNSORTED, rows) for rows in (32, 64, 256))]
     real = sum(lengths)
-    return {way: sum(batch.tokens for batch in _cut(lengths, way)) / real for way in ways}
+    return {way: sum(batch.size for batch in _cut(lengths, way)) / real for way in ways}
 
 
 def _padding_figures(padding: Mapping[Way, float]) -> list[Figure]:

@@ -141,7 +141,7 @@ def _loops(texts: Sequence[str]) -> dict[str, float]:
 
     def packs() -> None:
         for begin in range(0, len(texts), PACK):
-            ours.labelled(texts[begin : begin + PACK])
+            ours.labelled(rig.items(texts[begin : begin + PACK]))
 
     return {
         LOOP: _rate(packs, len(texts)),

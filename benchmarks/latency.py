@@ -25,7 +25,7 @@ async def measure() -> Report:
     runtime = Runtime(Repository(rig.MODELS).find(rig.MODEL))
 
     async def model(text: str) -> object:
-        return runtime.labelled([text])
+        return runtime.labelled(rig.items([text]))
 
     async with (
         rig.broker() as settings,

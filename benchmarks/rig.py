@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 
 MODEL = "sentiment"
@@ -137,6 +138,11 @@ async def _started(settings: Settings, *command: str) -> asyncio.subprocess.Proc
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def items(texts: Iterable[str]) -> list[Item]:
+    """Texts as a model takes them."""
+    return [Item(id="", text=text) for text in texts]
 
 
 def workers(

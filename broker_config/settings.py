@@ -106,8 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prefetch: Annotated[int, msgspec.Meta(ge=0, le=_MOST_AHEAD)] = 0
     #: Packs that may wait in a lane, about; clients publish no more, and their callers get Busy.
     max_waiting: _Count = 1_000_000
-    #: Padded tokens of one batch.
-    batch_tokens: _Count = 16_384
+    #: Padded units of one batch at most (tokens, for texts); 0: as the model's manifest says.
+    batch_units: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Seconds that one run of a model may take; who takes longer is ended, with its process.
     pack_timeout: _Positive = 60.0
     #: Tries of a pack whose failure may pass, as when memory was short; see broker_config.retry.

@@ -307,17 +307,19 @@ def _run(body: bytes, settings: Settings) -> Reply:
         ) from error
     with _running:
         answerer = _answerer(
-            settings.models, settings.providers, settings.threads, settings.batch_tokens
+            settings.models, settings.providers, settings.threads, settings.batch_units
         )
         return answerer.answer([read(body, MSGPACK, settings)])[0]
 
 
 @functools.lru_cache(maxsize=4)
 def _answerer(
-    models: str | tuple[str, ...], providers: tuple[str, ...], threads: int, tokens: int
+    models: str | tuple[str, ...], providers: tuple[str, ...], threads: int, batch_units: int
 ) -> Answerer:
     """Loaded once for all tests."""
     from lmaas.workers.answering import Answerer
 
-    settings = Settings(models=models, providers=providers, threads=threads, batch_tokens=tokens)
+    settings = Settings(
+        models=models, providers=providers, threads=threads, batch_units=batch_units
+    )
     return Answerer(settings, WORKER)

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
+from lmaas.broker_config.messages import Item
 from lmaas.training import evaluate, quietly
 from lmaas.training.architectures import (
     Architecture,
@@ -31,16 +32,17 @@ from lmaas.training.architectures import (
     probabilities,
 )
 from lmaas.training.datasets import Dataset
-from lmaas.workers.preprocess.text import PADDING, WordTokenizer
-from lmaas.workers.repository import (
-    MANIFEST,
+from lmaas.workers.manifest import (
     MODEL,
-    Calibration,
+    PROBABILITIES,
+    WORD_BATCHING,
+    WORD_INPUTS,
+    Cost,
     Manifest,
-    ModelVersion,
-    Preprocessing,
-    Repository,
 )
+from lmaas.workers.preprocess.text import PADDING, WordTokenizer
+from lmaas.workers.preprocess.words import Words
+from lmaas.workers.repository import MANIFEST, ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
 
 with quietly():
@@ -100,8 +102,8 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     manifest = _manifest(trained, folder, number)
     texts = trained.dataset.test.texts[:: max(1, len(trained.dataset.test) // SAMPLE)][:SAMPLE]
     runtime = _runtime(folder, manifest)
-    _compare(runtime.scores(texts), trained, texts)
-    manifest = msgspec.structs.replace(manifest, calibration=_calibration(runtime, texts))
+    _compare(runtime.scores(_items(texts)), trained, texts)
+    manifest = msgspec.structs.replace(manifest, cost=_cost(runtime, texts))
     written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(written + b"\n")
 
@@ -168,35 +170,42 @@ def _compare(served: evaluate.Scores, trained: Trained, texts: Sequence[str]) ->
             )
 
 
-def _calibration(runtime: Runtime, texts: Sequence[str]) -> Calibration:
+def _cost(runtime: Runtime, texts: Sequence[str]) -> Cost:
     """A line through the service times of a pack of one short text and of a pack of all."""
     shortest = min(texts, key=len)
     small, large = len(shortest.encode()), sum(len(text.encode()) for text in texts)
     fixed, whole = _seconds(runtime, [shortest]), _seconds(runtime, texts)
     per_byte = max(whole - fixed, 0) / max(large - small, 1)
-    return Calibration(fixed_seconds=max(fixed - per_byte * small, 0), seconds_per_byte=per_byte)
+    return Cost(fixed_seconds=max(fixed - per_byte * small, 0), seconds_per_unit=per_byte)
+
+
+def _items(texts: Sequence[str]) -> list[Item]:
+    return [Item(id="", text=text) for text in texts]
 
 
 def _seconds(runtime: Runtime, texts: Sequence[str]) -> float:
     """The fastest of a few runs: what else the machine does is not the model's."""
-    times = []
+    items, times = _items(texts), []
     for _ in range(_REPEATS):
         start = time.perf_counter()
-        runtime.scores(texts)
+        runtime.scores(items)
         times.append(time.perf_counter() - start)
     return min(times)
 
 
 def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
-    """Without the calibration, which needs the manifest to run."""
+    """Without the cost, which needs the manifest to be measured."""
     dataset = trained.dataset
     return Manifest(
         name=trained.name,
         version=number,
         labels=list(dataset.labels),
-        preprocessing=Preprocessing(
-            kind="words", file=VOCABULARY, max_tokens=trained.tokenizer.max_tokens
+        inputs=WORD_INPUTS,
+        preprocessing=msgspec.to_builtins(
+            Words(file=VOCABULARY, max_tokens=trained.tokenizer.max_tokens)
         ),
+        head=PROBABILITIES,
+        batching=WORD_BATCHING,
         architecture=trained.architecture,
         dataset={
             "name": dataset.name,
@@ -206,7 +215,6 @@ def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
             "test": len(dataset.test),
         },
         metrics=trained.evaluation.as_dict(),
-        calibration=Calibration(fixed_seconds=0, seconds_per_byte=0),
         code_version=version("lmaas"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files={path.name: _sha256(path) for path in sorted(folder.iterdir())},

@@ -128,7 +128,7 @@ class Answerer:
             found,
             providers=self.settings.providers,
             threads=self.settings.threads,
-            batch_tokens=self.settings.batch_tokens,
+            batch_units=self.settings.batch_units,
         )
 
     def answer(self, packs: Sequence[Pack]) -> list[Reply]:

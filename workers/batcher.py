@@ -9,70 +9,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Lengths and numbers of rows are rounded up to these. A sum over a padded row is then made in
-#: the same order whatever the row's neighbours are, and the answer is the same to the last bit.
-LENGTH_STEP: Final = 16
-ROW_STEP: Final = 8
-#: What running a batch costs, whatever is in it, in tokens; `python -m benchmarks batching`.
-OVERHEAD: Final = 512
-#: Rows of a batch are at most ROW_STEP times this, which bounds the work of choosing the cuts.
+from lmaas.workers.manifest import Batching
+
+#: Rows of a batch are at most `row_step` times this, which bounds the work of choosing the cuts.
 MAX_STEPS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Positions that run together, as a matrix of `rows` x `length` tokens."""
+    """Positions that run together, as `rows` x `length` units."""
 
     positions: list[int]
     rows: int
     length: int
 
     @property
-    def tokens(self) -> int:
-        """Padded size."""
+    def size(self) -> int:
+        """Padded, in units."""
         return self.rows * self.length
 
 
-def batches(lengths: Sequence[int], max_tokens: int) -> list[Batch]:
-    """Every position once, shortest first, each batch at most `max_tokens` padded tokens.
+def batches(lengths: Sequence[int], how: Batching) -> list[Batch]:
+    """Every position once, shortest first, each batch at most `how.most` padded units.
 
-    Of all ways to cut the sorted positions, at multiples of ROW_STEP, the one that costs least:
-    padded tokens, and OVERHEAD for each batch. A batch has at least ROW_STEP rows, however long
-    they are.
+    Rows and lengths are rounded up to the steps of `how`: a sum over a padded row is then made in
+    the same order whatever the row's neighbours are, and the answer is the same to the last bit.
+    Of all ways to cut the sorted positions, at multiples of `row_step`, the one that costs least:
+    padded units, and `overhead` for each batch. A batch has at least `row_step` rows, however long
+    they are; one of a graph whose number of rows is fixed has that number.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    starts = range(0, len(order), ROW_STEP)
-    padded = [_up(lengths[order[min(start + ROW_STEP, len(order)) - 1]], LENGTH_STEP)
-              for start in starts]  # fmt: skip
+    step = how.rows or how.row_step
+    padded = [_up(lengths[order[min(start + step, len(order)) - 1]], how.length_step)
+              for start in range(0, len(order), step)]  # fmt: skip
+    first = range(len(padded)) if how.rows else _first_steps(padded, how)
     found = []
     stop = len(padded)
-    first = _first_steps(padded, max_tokens)
     while stop:
         start = first[stop - 1]
-        positions = order[start * ROW_STEP : stop * ROW_STEP]
-        found.append(Batch(positions, (stop - start) * ROW_STEP, padded[stop - 1]))
+        positions = order[start * step : stop * step]
+        found.append(Batch(positions, (stop - start) * step, padded[stop - 1]))
         stop = start
     return found[::-1]
 
 
-def _first_steps(padded: Sequence[int], max_tokens: int) -> list[int]:
+def _first_steps(padded: Sequence[int], how: Batching) -> list[int]:
     """Where the batch begins that ends with each step of rows, by dynamic programming.
 
-    `padded` has the length of each step of ROW_STEP rows, ascending.
+    `padded` has the length of each step of `row_step` rows, ascending.
     """
+    row_step, most, overhead = how.row_step, how.most, how.overhead
     costs = [0]
     first = []
     for last, length in enumerate(padded):
-        tokens = ROW_STEP * length
-        start, least = last, costs[last] + tokens
+        units = row_step * length
+        start, least = last, costs[last] + units
         for earlier in range(last - 1, max(-1, last - MAX_STEPS), -1):
-            tokens += ROW_STEP * length
+            units += row_step * length
             # Rows that waste more than a batch costs are better off in one of their own.
-            if tokens > max_tokens or ROW_STEP * (length - padded[earlier]) > OVERHEAD:
+            if units > most or row_step * (length - padded[earlier]) > overhead:
                 break
-            if costs[earlier] + tokens < least:
-                start, least = earlier, costs[earlier] + tokens
-        costs.append(least + OVERHEAD)
+            if costs[earlier] + units < least:
+                start, least = earlier, costs[earlier] + units
+        costs.append(least + overhead)
         first.append(start)
     return first
 

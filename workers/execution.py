@@ -85,18 +85,18 @@ class Execution:
         self.estimators = await loop.run_in_executor(self._executor, self._load)
 
     def _load(self) -> dict[str, Estimator]:
-        """Their calibration says what packs cost."""
+        """Their manifests say what packs cost."""
         repository = self._answerer.repository
         estimators = {}
         for model in self.models:
             try:
-                calibration = self._answerer.load(model).manifest.calibration
+                measured = self._answerer.load(model).manifest.cost
             except ModelDamaged as error:
                 if self._named:
                     raise
                 repository.tell(f"not served: {error}")
             else:
-                cost = Cost(calibration.fixed_seconds, calibration.seconds_per_byte)
+                cost = Cost(measured.fixed_seconds, measured.seconds_per_unit)
                 estimators[model] = Estimator(cost)
         if not estimators:
             raise ModelNotFound(

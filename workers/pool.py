@@ -14,8 +14,9 @@ from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, 
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import cores
 from lmaas.workers.answering import Answerer, read
+from lmaas.workers.manifest import Manifest
 from lmaas.workers.processes import Answering, Processes
-from lmaas.workers.repository import Manifest, silence
+from lmaas.workers.repository import silence
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"

@@ -15,73 +15,26 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
+from lmaas.workers.manifest import MODEL, Manifest, decoded
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MANIFEST: Final = "manifest.json"
-MODEL: Final = "model.onnx"
 _VERSION: Final = re.compile("[1-9][0-9]{0,8}")
 #: In an ONNX file, before the name of a file with weights: the entry `location` of a tensor's
 #: external_data (field 1 is the key, field 2 the value, each after its length).
 _LOCATION: Final = re.compile(rb"\n\x08location\x12")
 #: The machine's trouble, which says nothing about a version.
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
-
-_Count = Annotated[int, msgspec.Meta(ge=1)]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-
-
-class Preprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an item becomes the model's input."""
-
-    #: Which preprocessor: "words" is `lmaas.workers.preprocess.text.WordTokenizer`.
-    kind: str
-    #: The file in the version's folder that the preprocessor reads (a vocabulary).
-    file: str
-    #: Longer texts are cut to this many tokens.
-    max_tokens: _Count
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Service time of a pack on the machine that exported: fixed + per_byte * bytes of text."""
-
-    #: Seconds a pack, whatever is in it.
-    fixed_seconds: _Seconds
-    #: Seconds a byte of UTF-8 text.
-    seconds_per_byte: _Seconds
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model version is, and what was measured of it."""
-
-    name: str
-    version: str
-    #: Labels in the order of the model's outputs.
-    labels: Annotated[list[str], msgspec.Meta(min_length=1)]
-    preprocessing: Preprocessing
-    #: "gap" or "ngram": see `lmaas.training.architectures`.
-    architecture: str
-    #: The data set's name, its source's sha256, and how many examples each split has.
-    dataset: dict[str, Any]
-    #: Test accuracy, per-class precision and recall, confusion matrix, calibration error.
-    metrics: dict[str, Any]
-    calibration: Calibration
-    #: Version of this code that exported the model, and when (RFC 3339).
-    code_version: str
-    created: str
-    #: sha256 of every other file in the folder, by name.
-    files: dict[str, str]
-    #: Free: training's parameters, for the record.
-    training: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +46,12 @@ class ModelVersion:
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def listed(self, name: str) -> Path:
+        """A file that the manifest lists with its sha256. Raises ModelDamaged when it does not."""
+        if name not in self.manifest.files:
+            raise ModelDamaged(f"{self.file(MANIFEST)}: does not list {name}; export it again")
+        return self.file(name)
 
 
 class Repository:
@@ -213,15 +172,13 @@ def read_version(path: Path) -> ModelVersion:
     """The version in a folder, not verified. Raises ModelDamaged when it has no good manifest."""
     file = path / MANIFEST
     try:
-        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
+        manifest = decoded(file.read_bytes())
     except FileNotFoundError as error:
         raise ModelDamaged(f"{file} is missing; copy the version again, or remove it") from error
     except OSError as error:
         raise _damaged(error, file) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ModelDamaged(f"{file}: {error}; export or copy the version again") from error
-    if problem := _contradiction(manifest):
-        raise ModelDamaged(f"{file}: {problem}; export the version again")
+    except ValueError as error:
+        raise ModelDamaged(f"{file}: {error}") from error
     return ModelVersion(path, manifest)
 
 
@@ -239,19 +196,6 @@ def _damaged(error: OSError, path: Path) -> Exception:
     if isinstance(error, FileNotFoundError):
         return ModelDamaged(f"{place} is missing; copy the version again")
     return ModelDamaged(f"{place}: {error.strerror}; copy the version again")
-
-
-def _contradiction(manifest: Manifest) -> str | None:
-    """What is wrong with a manifest whose values are each of the right type."""
-    if len(set(manifest.labels)) < len(manifest.labels):
-        return "two labels are the same"
-    for name in (MODEL, manifest.preprocessing.file):
-        if name not in manifest.files:
-            return f"does not list {name}"
-    for name in manifest.files:
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
-            return f"{name!r} leads out of the folder"
-    return None
 
 
 def verify(version: ModelVersion) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from benchmarks.rig import MODEL
+from benchmarks.rig import MODEL, items
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
@@ -41,7 +41,7 @@ def runtime() -> Runtime:
 
 def classify(text: str) -> tuple[str, float]:
     """What every peer's worker does."""
-    ((label, score, _),) = runtime().labelled([text])
+    ((label, score, _),) = runtime().labelled(items([text]))
     return label, score
 
 

@@ -41,7 +41,7 @@ def application(broker_url: str) -> Celery:
 
 
 def _classify_pack(texts: list[str]) -> list[tuple[str, float]]:
-    return [(label, score) for label, score, _ in runtime().labelled(texts)]
+    return [(label, score) for label, score, _ in runtime().labelled(rig.items(texts))]
 
 
 #: What `celery --app` looks for.

@@ -17,14 +17,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from benchmarks.rig import MODEL
+from lmaas.workers.manifest import MODEL as GRAPH
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, UNKNOWN
-from lmaas.workers.repository import MODEL as GRAPH
+from lmaas.workers.preprocess.words import Words
 from lmaas.workers.repository import ModelVersion, Repository
 
 BATCH = 256
@@ -37,7 +39,7 @@ class Loop:
 
     def __init__(self, version: ModelVersion, threads: int) -> None:
         self._labels = version.manifest.labels
-        how = version.manifest.preprocessing
+        how = msgspec.convert(version.manifest.preprocessing, Words)
         words = version.file(how.file).read_text(encoding="utf-8").splitlines()
         ids = {word: place for place, word in enumerate(words, FIRST_WORD)}
         self._tokenizer = Tokenizer(WordLevel(ids | {_UNKNOWN: UNKNOWN}, unk_token=_UNKNOWN))

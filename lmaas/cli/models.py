@@ -27,9 +27,9 @@ from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
 from lmaas.producer.tables.chunks import clipped, counted
+from lmaas.workers.manifest import Manifest
 from lmaas.workers.repository import (
     MANIFEST,
-    Manifest,
     ModelVersion,
     Repository,
     opened,

@@ -28,7 +28,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lmaas.cli.exits import Exit
 from lmaas.producer.bulk import CHECKPOINT_ROWS
-from lmaas.workers.repository import MODEL, Calibration, Manifest, Preprocessing
+from lmaas.workers.manifest import (
+    MODEL,
+    PROBABILITIES,
+    WORD_BATCHING,
+    WORD_INPUTS,
+    Cost,
+    Manifest,
+)
 
 #: A good word speaks for "positive", a bad one against it, any other for neither.
 WORDS = ("good", "bad")
@@ -63,11 +70,14 @@ def save_tiny_model(root: Path, version: str = "1") -> None:
         name="sentiment",
         version=version,
         labels=["negative", "positive"],
-        preprocessing=Preprocessing(kind="words", file="vocabulary.txt", max_tokens=512),
+        inputs=WORD_INPUTS,
+        preprocessing={"kind": "words", "file": "vocabulary.txt", "max_tokens": 512},
+        head=PROBABILITIES,
+        batching=WORD_BATCHING,
         architecture="gap",
         dataset={},
         metrics={},
-        calibration=Calibration(fixed_seconds=0.001, seconds_per_byte=1e-8),
+        cost=Cost(fixed_seconds=0.001, seconds_per_unit=1e-8),
         code_version="0",
         created="2026-01-01T00:00:00Z",
         files={

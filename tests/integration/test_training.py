@@ -19,6 +19,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
     pytest.skip("there is no TensorFlow for this Python", allow_module_level=True)
 
 from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.messages import Item
 from lmaas.training import export, quietly
 from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes
 from lmaas.training.datasets import Dataset, Split, load_dataset
@@ -60,6 +61,10 @@ def dataset(table: Path) -> Dataset:
     return load_dataset(table)
 
 
+def items(texts: Sequence[str]) -> list[Item]:
+    return [Item(id="", text=text) for text in texts]
+
+
 def two_classes(dataset: Dataset, table: Path, folder: Path) -> Dataset:
     lines = [line for line in table.read_text().splitlines() if '"other"' not in line]
     path = folder / "two.jsonl"
@@ -82,7 +87,7 @@ def test_two_classes_are_learnt_and_served(
     two = two_classes(dataset, table, tmp_path)
     train(two, architecture, out_root=tmp_path, name="two", recipe=RECIPE)
     found = Repository(tmp_path).find("two")
-    scores = Runtime(found).scores(two.test.texts)
+    scores = Runtime(found).scores(items(two.test.texts))
     assert found.manifest.labels == ["bad", "good"]
     assert scores.sum(axis=1) == pytest.approx(np.ones(len(two.test)), abs=1e-6)
     accuracy = (scores.argmax(axis=1) == two.test.labels).mean()
@@ -91,7 +96,7 @@ def test_two_classes_are_learnt_and_served(
 
 def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dataset) -> None:
     manifest = version.manifest
-    scores = Runtime(version).scores(dataset.test.texts)
+    scores = Runtime(version).scores(items(dataset.test.texts))
     accuracy = (scores.argmax(axis=1) == dataset.test.labels).mean()
     assert manifest.metrics["accuracy"] == accuracy > 0.85
     assert manifest.labels == ["bad", "good", "other"]
@@ -103,7 +108,7 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
         "test": len(dataset.test),
     }
     assert sorted(manifest.files) == ["evaluation.png", "model.onnx", "vocabulary.txt"]
-    assert 0 < manifest.calibration.seconds_per_byte < 1e-4
+    assert 0 < manifest.cost.seconds_per_unit < 1e-4
     assert manifest.training["recipe"]["seed"] == RECIPE.seed
 
 
@@ -117,8 +122,8 @@ def test_nothing_but_the_version_is_left(version: ModelVersion) -> None:
 
 def test_answers_do_not_depend_on_the_batch(version: ModelVersion, dataset: Dataset) -> None:
     runtime = Runtime(version)
-    together = runtime.scores(dataset.test.texts)
-    alone = np.concatenate([runtime.scores([text]) for text in dataset.test.texts])
+    together = runtime.scores(items(dataset.test.texts))
+    alone = np.concatenate([runtime.scores(items([text])) for text in dataset.test.texts])
     assert np.array_equal(together, alone)
 
 
@@ -153,7 +158,9 @@ def test_training_again_gives_the_same_under_the_next_number(
     again = Repository(path.parents[1]).find("opinions")
     assert again.manifest.version == "2"
     texts = dataset.test.texts
-    assert np.array_equal(Runtime(again).scores(texts), Runtime(version).scores(texts))
+    assert np.array_equal(
+        Runtime(again).scores(items(texts)), Runtime(version).scores(items(texts))
+    )
     batches = -(-len(dataset.train) // RECIPE.batch)
     assert [call[:3] for call in seen[: batches + 1]] == [
         *((1, batch, batches) for batch in range(1, batches + 1)),
@@ -193,7 +200,7 @@ def test_short_texts_of_one_length_are_learnt_with_any_seed(
     )
     recipe = msgspec.structs.replace(RECIPE, seed=seed, batch=8, epochs=2)
     path = train(dataset, architecture, out_root=tmp_path, name="short", recipe=recipe)
-    scores = Runtime(read_version(path)).scores(split.texts)
+    scores = Runtime(read_version(path)).scores(items(split.texts))
     assert (scores.argmax(axis=1) == split.labels).mean() > 0.9
 
 

@@ -1,0 +1,58 @@
+"""How items become the inputs of a graph: one file a kind, chosen by the version's manifest.
+
+A new kind is a new file here, or the entry point of an installed package in the group
+`lmaas.preprocessors`: a function of the version and of what its manifest says under
+`preprocessing`, which returns a Preprocessor or raises ModelDamaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from lmaas.broker_config.messages import Item, ItemError
+from lmaas.workers.batcher import Batch
+from lmaas.workers.kinds import made
+from lmaas.workers.repository import ModelVersion
+
+
+class Encoded(Protocol):
+    """Items that are ready to be put into batches."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Of each item, at least 1, in the unit of the manifest's batching."""
+        ...
+
+    def arrays(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        """The graph's inputs by name, each of `batch.rows` rows: first those of its positions, and
+        then whatever the graph can bear."""
+        ...
+
+
+class Preprocessor(Protocol):
+    """Knows one kind of item. For one thread."""
+
+    @property
+    def examples(self) -> Sequence[Item]:
+        """A few items that it can encode, the simplest first; to try a model with."""
+        ...
+
+    def check(self, item: Item) -> ItemError | None:
+        """Why the model cannot take the item, or None."""
+        ...
+
+    def encode(self, items: Sequence[Item]) -> Encoded:
+        """Of items that `check` has found to be good."""
+        ...
+
+
+def preprocessor(version: ModelVersion) -> Preprocessor:
+    """Raises ModelDamaged when there is no such kind, or its part of the manifest is wrong."""
+    kinds = {"words": "lmaas.workers.preprocess.words:WordPreprocessor"}
+    found: Preprocessor = made(
+        "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing
+    )
+    return found

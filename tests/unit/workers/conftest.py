@@ -17,7 +17,7 @@ MODELS = Path(__file__).parents[3] / "models"
 @pytest.fixture(scope="session")
 def runtime() -> Runtime:
     """The shipped model, with batches so small that every pack needs several."""
-    return Runtime(Repository(MODELS).find("sentiment"), batch_tokens=2_048)
+    return Runtime(Repository(MODELS).find("sentiment"), batch_units=2_048)
 
 
 @pytest.fixture

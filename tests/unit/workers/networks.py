@@ -11,7 +11,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lmaas.workers.repository import MANIFEST, MODEL, Calibration, Manifest, Preprocessing
+from lmaas.workers.manifest import (
+    MODEL,
+    WORD_BATCHING,
+    WORD_INPUTS,
+    Manifest,
+)
+from lmaas.workers.manifest import (
+    PROBABILITIES as OUTPUT,
+)
+from lmaas.workers.repository import MANIFEST
 
 VOCABULARY = "vocabulary.txt"
 WORDS = ("good", "bad", "strange")
@@ -63,11 +72,13 @@ def describe(folder: Path, labels: Sequence[str], *more: str) -> None:
         name=folder.parent.name,
         version=folder.name,
         labels=list(labels),
-        preprocessing=Preprocessing(kind="words", file=VOCABULARY, max_tokens=8),
+        inputs=WORD_INPUTS,
+        preprocessing={"kind": "words", "file": VOCABULARY, "max_tokens": 8},
+        head=OUTPUT,
+        batching=WORD_BATCHING,
         architecture="gap",
         dataset={},
         metrics={},
-        calibration=Calibration(fixed_seconds=0, seconds_per_byte=0),
         code_version="0",
         created="2026-01-01T00:00:00Z",
         files={

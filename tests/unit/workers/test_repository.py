@@ -134,7 +134,7 @@ def test_a_manifest_that_does_not_list_a_file_it_needs_is_damaged(
     change_manifest(folder, files={listed: files[listed]})
     missing = ({"model.onnx", "vocabulary.txt"} - {listed}).pop()
     with pytest.raises(ModelDamaged, match=f"does not list {missing}"):
-        Repository(repository).find("sentiment", "10")
+        Repository(repository).load("sentiment", "10", Runtime)
 
 
 def test_damage_in_one_version_leaves_the_others_usable(repository: Path) -> None:

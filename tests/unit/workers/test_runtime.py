@@ -48,7 +48,7 @@ def items_of(texts: list[str] | tuple[str, ...]) -> list[Item]:
 @pytest.fixture(scope="module")
 def alone(runtime: Runtime) -> dict[str, bytes]:
     """The scores of each text by itself, bit by bit."""
-    return {text: runtime.scores([text])[0].tobytes() for text in TEXTS}
+    return {text: runtime.scores(items_of([text]))[0].tobytes() for text in TEXTS}
 
 
 @given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=60))
@@ -56,7 +56,9 @@ def alone(runtime: Runtime) -> dict[str, bytes]:
 def test_scores_are_the_same_bits_whatever_the_neighbours_and_the_order(
     runtime: Runtime, alone: dict[str, bytes], pack: list[str]
 ) -> None:
-    assert [row.tobytes() for row in runtime.scores(pack)] == [alone[text] for text in pack]
+    assert [row.tobytes() for row in runtime.scores(items_of(pack))] == [
+        alone[text] for text in pack
+    ]
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=20), st.randoms())
@@ -64,20 +66,22 @@ def test_scores_are_the_same_bits_whatever_the_neighbours_and_the_order(
 def test_any_text_at_all_has_its_answer_in_any_pack(
     runtime: Runtime, texts: list[str], source: random.Random
 ) -> None:
-    expected = {text: runtime.scores([text])[0].tobytes() for text in texts}
+    expected = {text: runtime.scores(items_of([text]))[0].tobytes() for text in texts}
     source.shuffle(texts)
-    assert [row.tobytes() for row in runtime.scores(texts)] == [expected[text] for text in texts]
+    assert [row.tobytes() for row in runtime.scores(items_of(texts))] == [
+        expected[text] for text in texts
+    ]
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 300, 16_384, 1_000_000])
-def test_the_size_of_batches_changes_no_bit(alone: dict[str, bytes], batch_tokens: int) -> None:
+@pytest.mark.parametrize("batch_units", [1, 300, 16_384, 1_000_000])
+def test_the_size_of_batches_changes_no_bit(alone: dict[str, bytes], batch_units: int) -> None:
     models = Path(__file__).parents[3] / "models"
-    other = Runtime(Repository(models).find("sentiment"), batch_tokens=batch_tokens)
-    assert [row.tobytes() for row in other.scores(TEXTS)] == list(alone.values())
+    other = Runtime(Repository(models).find("sentiment"), batch_units=batch_units)
+    assert [row.tobytes() for row in other.scores(items_of(TEXTS))] == list(alone.values())
 
 
 def test_scores_are_probabilities(runtime: Runtime) -> None:
-    scores = runtime.scores(TEXTS)
+    scores = runtime.scores(items_of(TEXTS))
     assert scores.shape == (len(TEXTS), len(runtime.labels))
     assert ((scores >= 0) & (scores <= 1)).all()
     assert scores.sum(axis=1) == pytest.approx(1, abs=1e-5)
@@ -158,7 +162,7 @@ def test_labels_that_do_not_fit_the_model_are_told_at_the_start(repository: Path
 
 def test_preprocessing_that_this_code_does_not_know_is_told(repository: Path) -> None:
     found = Repository(repository).find("sentiment")
-    other = msgspec.structs.replace(found.manifest.preprocessing, kind="pixels")
+    other = found.manifest.preprocessing | {"kind": "pixels"}
     with pytest.raises(ModelDamaged, match="pixels"):
         Runtime(spoiled(found, preprocessing=other))
 

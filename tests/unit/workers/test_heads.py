@@ -1,0 +1,105 @@
+"""Heads: logits, probabilities and maps become scores, and what is none is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from lmaas.broker_config.errors import ModelDamaged
+from lmaas.workers.heads import Head, head
+from lmaas.workers.repository import ModelVersion, read_version
+from tests.unit.workers import networks
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> ModelVersion:
+    return read_version(networks.save(tmp_path / "tiny" / "1"))
+
+
+def made(version: ModelVersion, **how: Any) -> Head:
+    manifest = msgspec.structs.replace(version.manifest, labels=["a", "b", "c"], head=how)
+    return head(ModelVersion(version.path, manifest))
+
+
+LOGITS = np.array([[1.0, 2.0, 3.0], [1000.0, 0.0, -1000.0], [0.0, 0.0, 0.0]], np.float32)
+
+
+def test_softmax_of_logits_of_any_size(version: ModelVersion) -> None:
+    found = made(version, kind="scores", activation="softmax")
+    scores = found.scores([LOGITS], 3)
+    powers = np.exp(LOGITS[0].astype(np.float64))
+    assert scores.dtype == np.float32
+    assert scores[0] == pytest.approx(powers / powers.sum(), abs=1e-6)
+    assert scores[1].tolist() == [1, 0, 0]
+    assert found.good(scores).all()
+
+
+def test_sigmoid_for_labels_that_do_not_exclude_each_other(version: ModelVersion) -> None:
+    how = {"kind": "scores", "activation": "sigmoid", "meaning": "independent"}
+    found = made(version, **how)
+    scores = found.scores([LOGITS], 3)
+    assert scores[0] == pytest.approx(1 / (1 + np.exp(-LOGITS[0])), abs=1e-6)
+    assert scores[1].tolist() == [1, 0.5, 0]
+    assert found.good(scores).all()  # together they are more than 1
+
+
+def test_values_may_be_any_numbers(version: ModelVersion) -> None:
+    found = made(version, kind="scores", activation="none", meaning="values")
+    scores = np.array([[7, -3, 0], [np.nan, 0, 0], [np.inf, 0, 0]], np.float32)
+    assert found.good(scores).tolist() == [True, False, False]
+    assert found.problem(scores[0]) is None
+    assert "nan, which is no number" in str(found.problem(scores[1]))
+
+
+def test_probabilities_are_from_0_to_1(version: ModelVersion) -> None:
+    found = made(version, kind="scores", activation="none", meaning="independent")
+    assert "end it with a sigmoid" in str(found.problem(np.array([2, 0, 0], np.float32)))
+    found = made(version, kind="scores", activation="none")
+    assert "3 in all" in str(found.problem(np.array([2, 1, 0], np.float32)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (3,), (3, 3, 1)])
+def test_an_output_of_another_shape_is_told(version: ModelVersion, shape: tuple[int, ...]) -> None:
+    found = made(version, kind="scores", activation="none")
+    with pytest.raises(ValueError, match="for 3 labels"):
+        found.scores([np.zeros(shape, np.float32)], 3)
+
+
+def test_maps_are_read_by_their_labels(version: ModelVersion) -> None:
+    found = made(version, kind="label_map", output="output_probability")
+    assert found.outputs == ["output_probability"]
+    scores = found.scores([[{"c": 0.5, "a": 0.2, "b": 0.3}, {"a": 1.0, "b": 0.0, "c": 0.0}]], 2)
+    assert scores == pytest.approx(np.array([[0.2, 0.3, 0.5], [1, 0, 0]]))
+    with pytest.raises(ValueError, match="1 maps for 2 rows"):
+        found.scores([[{}]], 2)
+    with pytest.raises(ValueError, match="no label 'b'"):
+        found.scores([[{"a": 1.0}]], 1)
+
+
+def test_numbers_as_labels_of_a_map_are_found(version: ModelVersion) -> None:
+    manifest = msgspec.structs.replace(
+        version.manifest, labels=["0", "1"], head={"kind": "label_map", "output": "p"}
+    )
+    found = head(ModelVersion(version.path, manifest))
+    assert found.scores([[{0: 0.25, 1: 0.75}]], 1).tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"kind": "magic"}, "no head 'magic' here; upgrade LMaaS"),
+        ({}, "no head 'None' here"),
+        ({"kind": "scores"}, r"manifest\.json: head: .*activation"),
+        ({"kind": "scores", "activation": "tanh"}, r"head: Invalid enum value 'tanh'"),
+        ({"kind": "label_map", "output": "p", "more": 1}, "unknown field `more`"),
+    ],
+)
+def test_a_head_that_is_none_is_named(
+    version: ModelVersion, how: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelDamaged, match=words):
+        made(version, **how)

@@ -1,0 +1,176 @@
+"""How the outputs of a graph become scores: one class a kind, chosen by the version's manifest.
+
+A new kind is a new class here, or the entry point of an installed package in the group
+`lmaas.heads`: a function of the version and of what its manifest says under `head`, which returns a
+Head or raises ModelDamaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lmaas.workers.kinds import made
+from lmaas.workers.repository import ModelVersion
+
+Scores = npt.NDArray[np.float32]
+
+#: Scores are rounded to this many decimals: more would be noise.
+DECIMALS: Final = 6
+#: What a score may lie outside of 0..1, and the sum of an item's scores beside 1.
+_SLACK: Final = 0.5 * 10.0**-DECIMALS
+_SUM_SLACK: Final = 0.01
+
+
+class Head(Protocol):
+    """Reads scores, [rows, labels]."""
+
+    @property
+    def outputs(self) -> Sequence[str] | None:
+        """The graph's outputs that it reads, in this order; None: all of them."""
+        ...
+
+    def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
+        """Of a run of so many rows. Raises ValueError when the outputs are of another shape."""
+        ...
+
+    def problem(self, scores: Scores) -> str | None:
+        """Why the scores of one item, [labels], are none, or None."""
+        ...
+
+    def good(self, scores: Scores) -> npt.NDArray[np.bool_]:
+        """Which items of [items, labels] have no problem."""
+        ...
+
+
+def head(version: ModelVersion) -> Head:
+    """Raises ModelDamaged when there is no such kind, or its part of the manifest is wrong."""
+    kinds = {"scores": f"{__name__}:ScoresHead", "label_map": f"{__name__}:LabelMapHead"}
+    found: Head = made("head", kinds, "lmaas.heads", version, version.manifest.head)
+    return found
+
+
+# ------------------------------------------------------------------- what scores mean
+
+#: Of the labels exactly one is right; each may be right or not; or they are numbers of any size.
+Meaning = Literal["exclusive", "independent", "values"]
+
+
+class _Checked:
+    """Scores that are checked by what they mean."""
+
+    meaning: Meaning
+
+    def good(self, scores: Scores) -> npt.NDArray[np.bool_]:
+        """Probabilities from 0 to 1, together 1 if they exclude each other; finite at least."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            if self.meaning == "values":
+                return np.asarray(np.isfinite(scores).all(axis=1))
+            inside = (scores.min(axis=1) >= -_SLACK) & (scores.max(axis=1) <= 1 + _SLACK)
+            one = np.abs(scores.sum(axis=1) - 1) <= _SUM_SLACK
+        return np.asarray(inside & one if self.meaning == "exclusive" else inside)
+
+    def problem(self, scores: Scores) -> str | None:
+        if self.good(scores[None]).all():
+            return None
+        worst = scores[np.argmax(np.abs(scores - 0.5))]  # NaN, if there is one
+        if self.meaning == "values":
+            return f"the model gives {worst:.6g}, which is no number"
+        with np.errstate(invalid="ignore", over="ignore"):
+            together = scores.sum()
+        told = f"the model gives {worst:.6g} where a probability is declared"
+        if self.meaning == "independent":
+            return f"{told}; its scores must be from 0 to 1 (end it with a sigmoid)"
+        return (
+            f"{told}, {together:.6g} in all; its scores must be from 0 to 1 and together 1 "
+            "(end it with a softmax, and export again)"
+        )
+
+
+# ------------------------------------------------------------------- kinds
+
+
+class ScoresOutput(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
+    tag="scores",
+):  # fmt: skip
+    """One output, [rows, labels]."""
+
+    #: Its name; None when the graph has no other.
+    output: str | None = None
+    #: What makes probabilities of it: "none" when it has them already.
+    activation: Literal["softmax", "sigmoid", "none"]
+    meaning: Meaning = "exclusive"
+
+
+class ScoresHead(_Checked):
+    """The kind "scores"."""
+
+    def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
+        settings = msgspec.convert(how, ScoresOutput)
+        self.outputs = None if settings.output is None else [settings.output]
+        self.meaning = settings.meaning
+        self._activate = _ACTIVATIONS[settings.activation]
+        self._labels = len(version.manifest.labels)
+
+    def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
+        (output,) = outputs
+        if output.shape != (rows, self._labels):
+            raise ValueError(f"its output is {output.shape} for {self._labels} labels")
+        found: Scores = self._activate(output).astype(np.float32, copy=False)
+        return found
+
+
+def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # The largest is taken off, so that no exponent overflows.
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: npt.NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+def _sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    # As tanh has it, which overflows nowhere.
+    found: npt.NDArray[Any] = 0.5 * (1 + np.tanh(0.5 * logits))
+    return found
+
+
+def _as_it_is(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return scores
+
+
+_ACTIVATIONS: Final = {"softmax": _softmax, "sigmoid": _sigmoid, "none": _as_it_is}
+
+
+class LabelMapOutput(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
+    tag="label_map",
+):  # fmt: skip
+    """An output with a map from label to score for each row, as skl2onnx writes with ZipMap."""
+
+    output: str
+    meaning: Meaning = "exclusive"
+
+
+class LabelMapHead(_Checked):
+    """The kind "label_map"."""
+
+    def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
+        settings = msgspec.convert(how, LabelMapOutput)
+        self.outputs = [settings.output]
+        self.meaning = settings.meaning
+        self._labels = version.manifest.labels
+
+    def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
+        (maps,) = outputs
+        if len(maps) != rows:
+            raise ValueError(f"it gives {len(maps)} maps for {rows} rows")
+        named = [{str(label): score for label, score in row.items()} for row in maps]
+        try:
+            values = [[row[label] for label in self._labels] for row in named]
+        except KeyError as error:
+            raise ValueError(f"its map has no label {error}") from error
+        return np.array(values, np.float32)
