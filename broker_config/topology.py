@@ -12,8 +12,8 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
 `lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
 `lmaas.v1.results.client.ID`           a client's replies, `lmaas.v1.results.job.ID` a
                                        job's (its id and a random part); workers reach
-                                       them, as every `reply_to`, through the default
-                                       exchange
+                                       them through the default exchange, and answer to
+                                       no other queue but RabbitMQ's direct reply-to
 `lmaas.v1.jobs`                        the journal of batch jobs
 =====================================  ==========================================
 """
@@ -34,6 +34,8 @@ from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
 
+#: How the names begin that RabbitMQ gives to the callers of its own RPC.
+DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
 #: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
 MAX_MODEL_NAME: Final = 200
 #: Delays of the retry ladder: name -> milliseconds.
@@ -123,6 +125,14 @@ class Names:
 
     def job_results(self, job: str) -> str:
         return f"{self.root}.results.job.{job}"
+
+    def take_replies(self, queue: str) -> bool:
+        """Whether a worker may answer there: results of a client or a job, direct reply-to."""
+        return queue.startswith((self.client_results(""), self.job_results(""), DIRECT_REPLY_TO))
+
+    def are_results_of(self, queue: str, job: str) -> bool:
+        """Whether a queue is one that a job has its results in: its id and a random part."""
+        return queue.rpartition(".")[0] == self.job_results(job)
 
 
 def is_model_name(name: str) -> bool:

@@ -258,8 +258,8 @@ class Jobs:
         return await self._progress(await self._entry(job))
 
     async def _entries(self) -> dict[str, JobEntry]:
-        queue, kind = self._names.jobs, self.settings.queue_type
-        return await self._session.ask(lambda connection: read(connection, queue, kind))
+        names, kind = self._names, self.settings.queue_type
+        return await self._session.ask(lambda connection: read(connection, names, kind))
 
     async def _entry(self, job: str) -> JobEntry:
         entries = await self._entries()

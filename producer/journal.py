@@ -9,9 +9,10 @@ told before the messages that were in it have come, over another node.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import aio_pika
 import msgspec
@@ -22,15 +23,21 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
 from lmaas.broker_config.errors import BrokerUnavailable
 from lmaas.broker_config.messages import JOB, JSON
 from lmaas.broker_config.publisher import Publisher
-from lmaas.broker_config.topology import MOST_HELD, QueueType
+from lmaas.broker_config.topology import MOST_HELD, Names, QueueType
+
+log = logging.getLogger(__name__)
 
 State = Literal["submitting", "submitted", "cancelled", "collected"]
 
 #: Seconds to wait while somebody else reads the journal, and between two tries.
 READ_TIMEOUT: Final = 10.0
 READ_PAUSE: Final = 0.05
+#: The end of the year 9999, in Unix seconds: there are no dates after it.
+LAST_MOMENT: Final = 253_402_300_799
 #: `type` property of a reader's mark. That of a reader that crashed is dropped after READ_TIMEOUT.
 MARK: Final = "lmaas.mark.v1"
+
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=LAST_MOMENT)]
 
 
 class JobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +53,7 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chunks: int | None = None
     items: int | None = None
     #: Unix seconds.
-    at: float = msgspec.field(default_factory=time.time)
+    at: _Moment = msgspec.field(default_factory=time.time)
 
     def now(self, state: State, **changes: int) -> JobEntry:
         """The next entry of the same job."""
@@ -65,10 +72,13 @@ async def record(publisher: Publisher, queue: str, entry: JobEntry) -> None:
 
 
 async def read(
-    connection: AbstractConnection, queue: str, queue_type: QueueType = "classic"
+    connection: AbstractConnection, names: Names, queue_type: QueueType = "classic"
 ) -> dict[str, JobEntry]:
-    """The newest entry of each job, oldest job first. Raises BrokerUnavailable."""
-    held = MOST_HELD[queue_type]
+    """The newest entry of each job, oldest job first; what is no entry is passed over.
+
+    Raises BrokerUnavailable.
+    """
+    queue, held = names.jobs, MOST_HELD[queue_type]
     try:
         async with asyncio.timeout(READ_TIMEOUT):
             while (bodies := await _bodies(connection, queue, held)) is None:  # noqa: ASYNC110
@@ -77,9 +87,24 @@ async def read(
         raise BrokerUnavailable(
             f"the journal {queue} is being read by others for {READ_TIMEOUT:g} s; try again"
         ) from error
-    return {
-        entry.job: entry for entry in (msgspec.json.decode(body, type=JobEntry) for body in bodies)
-    }
+    entries = (entry(body, names) for body in bodies)
+    return {found.job: found for found in entries if found is not None}
+
+
+def entry(body: bytes, names: Names) -> JobEntry | None:
+    """The entry of a body; None of what anybody else has written there.
+
+    Its queue is deleted when its job is cancelled, so that it has to be a results queue of that
+    job.
+    """
+    try:
+        found = msgspec.json.decode(body, type=JobEntry)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = None
+    if found is None or not names.are_results_of(found.queue, found.job):
+        log.warning("an entry of %s is none: %.200r", names.jobs, body, extra={"action": "journal"})
+        return None
+    return found
 
 
 async def _bodies(connection: AbstractConnection, name: str, held: int) -> list[bytes] | None:

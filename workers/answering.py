@@ -49,10 +49,18 @@ class Pack:
         return self.request is not None or self.error is not None
 
 
-def glanced(body: bytes, content_type: str | None, settings: Settings, *, suspect: bool) -> Pack:
+def glanced(
+    body: bytes,
+    content_type: str | None,
+    settings: Settings,
+    *,
+    model: str | None = None,
+    suspect: bool,
+) -> Pack:
     """What takes no time is read, unless it is suspect; else the pack is left unread. Never raises.
 
-    For an event loop, which cannot wait until a body of thousands of bad items is decoded.
+    For an event loop, which cannot wait until a body of thousands of bad items is decoded. `model`
+    is the one whose lane the pack came by, and the only one that it may ask for.
     """
 
     def decode() -> Decoded | None:
@@ -66,11 +74,13 @@ def glanced(body: bytes, content_type: str | None, settings: Settings, *, suspec
             max_items=settings.max_pack_items,
         )
 
-    return _pack(body, decode)
+    return _pack(body, decode, model)
 
 
-def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
-    """Never raises: what is wrong with the body becomes the pack's error."""
+def read(
+    body: bytes, content_type: str | None, settings: Settings, model: str | None = None
+) -> Pack:
+    """As `glanced`, but all of it: what is wrong with the body becomes the pack's error."""
 
     def decode() -> Decoded:
         return decode_request(
@@ -81,16 +91,21 @@ def read(body: bytes, content_type: str | None, settings: Settings) -> Pack:
             max_bytes=settings.largest_pack,
         )
 
-    return _pack(body, decode)
+    return _pack(body, decode, model)
 
 
-def _pack(body: bytes, decode: Callable[[], Decoded | None]) -> Pack:
+def _pack(body: bytes, decode: Callable[[], Decoded | None], model: str | None) -> Pack:
     try:
         decoded = decode()
     except MessageError as error:
         fault = ItemError(code=Code.MALFORMED, message=str(error))
         return Pack(None, error=fault, size=len(body))
     request, faults = decoded or (None, {})
+    if request is not None and model is not None and request.model != model:
+        # Who may write into one lane may not have another's model.
+        words = f"it asks for model {request.model!r} in a lane of {model!r}"
+        fault = ItemError(code=Code.MALFORMED, message=words)
+        return Pack(request, faults, fault, size=len(body))
     return Pack(request, faults, size=len(body))
 
 
@@ -138,6 +153,8 @@ class Answerer:
         for place, pack in enumerate(packs):
             if pack.request is None:
                 replies[place] = Reply(model="", results=[], worker=self._worker, error=pack.error)
+            elif pack.error is not None:
+                replies[place] = self._refusal(pack, pack.error)
             else:
                 request = pack.request
                 key = (request.model, request.version, request.options.top_k)

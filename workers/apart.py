@@ -63,6 +63,8 @@ class _Task(msgspec.Struct):
 
     body: bytes
     content_type: str | None
+    #: Whose lane it came by.
+    model: str | None
     #: Only decode; run the items; or just the one at `place`.
     action: Literal["read", "run", "one"]
     place: int = 0
@@ -124,8 +126,10 @@ class Apart:
         self._progress = _Progress()
         self._stopped = False
 
-    def answer(self, pack: Pack, body: bytes, content_type: str | None) -> tuple[Pack, Reply]:
-        """The pack of this body and its reply.
+    def answer(
+        self, pack: Pack, body: bytes, content_type: str | None, model: str | None = None
+    ) -> tuple[Pack, Reply]:
+        """The pack of this body and its reply. `model` is the one whose lane it came by.
 
         An item that ends the child, or takes too long, has that error; a body over which it ends
         while it is decoded is the pack's.
@@ -133,7 +137,7 @@ class Apart:
         if pack.error is not None:  # refused at sight
             return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._run(_Task(body, content_type, "run"))
+            return self._run(_Task(body, content_type, model, "run"))
         except _NotStarted as error:  # it may start at the next try
             pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -171,13 +175,14 @@ class Apart:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
-        ((_, reply),) = self._decoded(_Task(task.body, task.content_type, "one", place)).replies
+        alone = _Task(task.body, task.content_type, task.model, "one", place)
+        ((_, reply),) = self._decoded(alone).replies
         return reply
 
-    def read(self, body: bytes, content_type: str | None) -> Pack:
+    def read(self, body: bytes, content_type: str | None, model: str | None = None) -> Pack:
         """The pack of this body, which is only decoded."""
         try:
-            return _pack(self._decoded(_Task(body, content_type, "read")), len(body))
+            return _pack(self._decoded(_Task(body, content_type, model, "read")), len(body))
         except _NotStarted as error:
             return _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -388,8 +393,8 @@ def _serve(
 
 
 def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
-    pack = read(task.body, task.content_type, answerer.settings)
-    if pack.request is None:
+    pack = read(task.body, task.content_type, answerer.settings, task.model)
+    if pack.request is None or pack.error is not None:
         return _Outcome(None, {}, pack.error)
     # What is known to be wrong is not sent: it may be a text that nothing can carry.
     pack.request = request = _with_faults(pack.request, pack.faults)

@@ -14,9 +14,10 @@ import aiormq
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelInvalidStateError
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.messages import Headers, ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import declare, own_lanes, routing_key, topology
@@ -51,6 +52,8 @@ class Delivery:
     rank: float
     #: The model whose lane it is.
     model: str = ""
+    #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
+    reply_to: str | None = None
     #: time.monotonic() when its run began; 0 before.
     began: float = 0.0
     #: Its items by outcome, once it has an answer.
@@ -167,7 +170,7 @@ class Consumer:
         self, message: AbstractIncomingMessage, lane: Lane, estimator: Estimator
     ) -> Delivery:
         again = bool(message.redelivered)
-        pack = glanced(message.body, message.content_type, self._settings, suspect=again)
+        pack = self._pack(message, lane)
         headers = Headers.from_table(message.headers)
         # The publisher knew neither this machine nor, perhaps, the model.
         seconds = estimator.seconds(len(message.body))
@@ -176,7 +179,35 @@ class Consumer:
         stays = again or pack.error is not None
         better = None if stays else misplaced(lane.name, order)
         belongs = routing_key(lane.model, better) if better else None
-        return Delivery(message, headers, pack, lane.name, belongs, seconds, order, lane.model)
+        allowed = self._settings.names.take_replies(message.reply_to or "")
+        return Delivery(
+            message,
+            headers,
+            pack,
+            lane.name,
+            belongs,
+            seconds,
+            order,
+            lane.model,
+            message.reply_to if allowed else None,
+        )
+
+    def _pack(self, message: AbstractIncomingMessage, lane: Lane) -> Pack:
+        """Whose answer would go where no answers belong is refused, and the refusal told to nobody:
+        a worker may write where the sender may not.
+        """
+        reply_to = message.reply_to
+        if reply_to and not self._settings.names.take_replies(reply_to):
+            words = f"reply_to {reply_to!r} is no queue for results (see docs/asyncapi.yaml)"
+            fault = ItemError(code=Code.MALFORMED, message=words)
+            return Pack(None, error=fault, size=len(message.body))
+        return glanced(
+            message.body,
+            message.content_type,
+            self._settings,
+            model=lane.model,
+            suspect=bool(message.redelivered),
+        )
 
     def hold(self, delivery: Delivery) -> None:
         """Into its ready queue; what only has to be moved to another lane takes no time there."""

@@ -241,12 +241,18 @@ class Execution:
         """What the event loop has left unread."""
         if not delivery.pack.is_read:
             arrived = delivery.pack.arrived
-            delivery.pack = read(*_body(delivery), self._settings)
+            delivery.pack = read(
+                delivery.message.body,
+                delivery.message.content_type,
+                self._settings,
+                delivery.model,
+            )
             delivery.pack.arrived = arrived
 
 
-def _body(delivery: Delivery) -> tuple[bytes, str | None]:
-    return delivery.message.body, delivery.message.content_type
+def _body(delivery: Delivery) -> tuple[bytes, str | None, str]:
+    """With the model whose lane it came by."""
+    return delivery.message.body, delivery.message.content_type, delivery.model
 
 
 def _late(deadline_ms: int) -> ItemError:

@@ -110,7 +110,7 @@ class Replier:
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """Whether nobody waits any more for the job that this pack belongs to."""
-        return delivery.message.reply_to in self._cancelled
+        return delivery.reply_to in self._cancelled
 
     async def finish(self, delivery: Delivery, answer: Answer) -> None:
         """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
@@ -198,17 +198,17 @@ class Replier:
 
     async def _reply(self, delivery: Delivery, body: bytes) -> bool:
         """Whether somebody takes the reply, or nobody asked for one."""
-        if not delivery.message.reply_to:
+        if not delivery.reply_to:
             return True
         try:
-            return await self._send(delivery, delivery.message.reply_to, body)
+            return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:
             request = delivery.pack.request
             fault = ItemError(code=Code.TOO_LARGE, message=f"the answer cannot be sent: {error}")
             reply = Reply(model=request.model if request else "", results=[], error=fault)
             body = encode(reply, language(delivery))
         try:
-            return await self._send(delivery, delivery.message.reply_to, body)
+            return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:
             log.warning(
                 "the broker takes no answer: %s", error,
@@ -242,7 +242,7 @@ class Replier:
 
         Who cancels a job deletes its queue; that of a client may be made anew when it is back.
         """
-        reply_to = delivery.message.reply_to
+        reply_to = delivery.reply_to
         if delivery.headers.job is None:
             words = f"no queue {reply_to!r} for the answer"
             return await self._put_off(delivery, ItemError(code=Code.RESULTS_GONE, message=words))

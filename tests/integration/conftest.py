@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -412,9 +413,11 @@ class Stage:
             time.sleep(PER_BYTE * sum(pack.size for pack in packs))
         return [self._reply(pack) for pack in packs]
 
-    def _apart(self, _: Pack, body: bytes, content_type: str | None) -> tuple[Pack, Reply]:
+    def _apart(
+        self, _: Pack, body: bytes, content_type: str | None, model: str
+    ) -> tuple[Pack, Reply]:
         """In the place of Apart.answer."""
-        pack = read(body, content_type, self.worker.settings)
+        pack = read(body, content_type, self.worker.settings, model)
         return pack, self.answer([pack])[0]
 
     def _reply(self, pack: Pack) -> Reply:
@@ -539,7 +542,8 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.asynccontextmanager
 async def sending(settings: Settings) -> AsyncIterator[Sender]:
     async with PackPublisher(settings, "sender") as publisher, channel_to(settings) as channel:
-        queue = await channel.declare_queue(exclusive=True)
+        name = settings.names.client_results(uuid.uuid4().hex)
+        queue = await channel.declare_queue(name, exclusive=True)
         sender = Sender(publisher, channel, queue.name)
         await queue.consume(sender.heard, no_ack=True)
         yield sender

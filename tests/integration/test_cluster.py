@@ -163,7 +163,7 @@ async def test_the_journal_is_read_whole_over_any_node_and_keeps_what_was_read(
             await record(publisher, own.names.jobs, entry)
             for url in cluster.urls:
                 async with await connect(having(own, broker_url=url), name="t") as connection:
-                    entries = await read(connection, own.names.jobs, "quorum")
+                    entries = await read(connection, own.names, "quorum")
                 assert list(entries) == [f"j{n}" for n in range(number + 1)]
     assert await depth(over_one(own, cluster), own.names.jobs) == 30
 

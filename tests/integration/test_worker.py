@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
 from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Item, Result
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import routing_key
+from lmaas.broker_config.topology import Names, routing_key
 from lmaas.producer.client import Client
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
@@ -54,8 +55,9 @@ class Foreign:
         self.reply_to = "amq.rabbitmq.reply-to"
 
     async def listen(self) -> None:
-        """On a queue that goes with the connection, named by the broker."""
-        queue = await self.channel.declare_queue(exclusive=True)
+        """On a queue that goes with the connection."""
+        name = self._names.client_results(uuid.uuid4().hex)
+        queue = await self.channel.declare_queue(name, exclusive=True)
         await queue.consume(self.replies.put, no_ack=True)
         self.reply_to = queue.name
 
@@ -213,8 +215,8 @@ async def test_a_bad_item_gets_its_error_and_its_neighbours_their_labels(
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"model": "nope"}, Code.UNKNOWN_MODEL),
-        ({"model": "../sentiment"}, Code.UNKNOWN_MODEL),
+        ({"model": "nope"}, Code.MALFORMED),
+        ({"model": "../sentiment"}, Code.MALFORMED),
         ({"version": "99"}, Code.UNKNOWN_VERSION),
     ],
 )
@@ -227,12 +229,50 @@ async def test_what_is_not_there_is_the_error_of_each_item(
     assert [result["error"]["code"] for result in reply["results"]] == [code, code]
 
 
-async def test_a_reply_for_a_queue_that_is_gone_stops_nobody(foreign: Foreign) -> None:
-    await foreign.send(request(GOOD), reply_to="gone-long-ago")
+async def test_a_reply_for_a_queue_that_is_gone_stops_nobody(
+    settings: Settings, foreign: Foreign
+) -> None:
+    await foreign.send(request(GOOD), reply_to=settings.names.client_results("gone"))
     await foreign.send(request(GOOD), reply_to="amq.rabbitmq.reply-to.g1h2AnU")
     await foreign.send(request(BAD))
     _, reply = await foreign.reply()
     assert reply["results"][0]["label"] == "negative"
+
+
+OTHERS = ("mine", "another's")
+
+
+@pytest.mark.parametrize("victim", [*OTHERS, "lane", "journal", "dead letters"])
+async def test_no_answer_goes_where_no_answers_belong(
+    settings: Settings, foreign: Foreign, victim: str
+) -> None:
+    names = settings.names
+    queue = {
+        "mine": f"{settings.prefix}.mine",
+        "another's": Names(f"{settings.prefix}2").client_results("c"),
+        "lane": names.work_queue("sentiment", "huge"),
+        "journal": names.jobs,
+        "dead letters": names.dead,
+    }[victim]
+    await foreign.channel.declare_queue(queue, durable=True, passive=victim not in OTHERS)
+    await foreign.send(request(GOOD), reply_to=queue, correlation_id="c")
+    await foreign.send(request(BAD))
+    _, reply = await foreign.reply()  # the worker goes on
+    assert reply["results"][0]["label"] == "negative"
+    letter = await foreign.parked()
+    assert (letter.headers["lmaas-error"], letter.reply_to) == ("malformed", queue)
+    assert f"reply_to '{queue}' is no queue for results" in str(letter.headers["lmaas-reason"])
+    assert await depth(settings, queue) == 0
+    if victim in OTHERS:
+        await foreign.channel.queue_delete(queue)
+
+
+async def test_a_pack_for_another_model_than_its_lane_s_is_refused(foreign: Foreign) -> None:
+    await foreign.send(request(GOOD) | {"model": "secret"})
+    _, reply = await foreign.reply()
+    assert reply["error"]["code"] == "malformed"
+    assert "model 'secret' in a lane of 'sentiment'" in reply["error"]["message"]
+    assert (await foreign.parked()).headers["lmaas-error"] == "malformed"
 
 
 async def test_a_request_without_reply_to_is_done_with(foreign: Foreign) -> None:
@@ -355,7 +395,7 @@ async def test_an_answer_that_is_too_large_is_told(settings: Settings) -> None:
 async def test_an_answer_waits_for_a_results_queue_that_comes_late(
     settings: Settings, worker: Worker, foreign: Foreign
 ) -> None:
-    late = f"{settings.prefix}.late"
+    late = settings.names.client_results("late")
     await foreign.send(request(GOOD), reply_to=late, correlation_id="c")
     put_off = settings.names.retry("1s"), settings.names.retry("5s")
 
