@@ -6,25 +6,27 @@ import asyncio
 import contextlib
 import csv
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import msgspec
 import numpy as np
 import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, JobError, MessageError, ModelNotFound
-from lmaas.broker_config.messages import Result
+from lmaas.broker_config.messages import JOB, Result
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import Names
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.collect import collect
 from lmaas.producer.journal import JobEntry
 from lmaas.producer.tables import Place
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, depth, serving, until, waiting_packs
+from tests.integration.conftest import LIMIT, channel_to, depth, serving, until, waiting_packs
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 
@@ -203,6 +205,38 @@ async def test_a_job_that_was_collected_cannot_be_cancelled(jobs: Jobs) -> None:
     with pytest.raises(JobError, match="was collected before"):
         await jobs.cancel("done")
     assert await state(jobs, "done") == "collected"
+
+
+FORGED: dict[str, Callable[[Names], dict[str, Any]]] = {
+    "a lane": lambda names: {"queue": names.work_queue("sentiment", "short")},
+    "dead letters": lambda names: {"queue": names.dead},
+    "a client's results": lambda names: {"queue": names.client_results("c")},
+    "another job's results": lambda names: {"queue": names.job_results("other.12345678")},
+    "no queue": lambda names: {"queue": None},
+    "a moment in no year": lambda names: {"at": 1e300},
+}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("forged", [*FORGED, "no entry", "no JSON"])
+async def test_what_others_write_into_the_journal_is_passed_over(
+    jobs: Jobs, settings: Settings, forged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = settings.names
+    await jobs.submit("sentiment", [GOOD], job="mine")
+    good = {"job": "forged", "state": "submitted", "model": "sentiment", "at": 1.0,
+            "queue": names.job_results("forged.12345678")}  # fmt: skip
+    body = {"no entry": b"{}", "no JSON": b"\xff{"}.get(forged)
+    if body is None:
+        body = msgspec.json.encode(good | FORGED[forged](names))
+    async with channel_to(settings) as channel:
+        message = aio_pika.Message(body, type=JOB)
+        await channel.default_exchange.publish(message, names.jobs)
+    with pytest.raises(JobError, match="no job 'forged'"):
+        await jobs.cancel("forged")
+    assert [progress.entry.job for progress in await jobs.list()] == ["mine"]
+    assert f"an entry of {names.jobs} is none: " in caplog.text
+    assert await depth(settings, names.work_queue("sentiment", "short")) == 0
 
 
 async def test_a_job_that_nobody_knows_is_told(jobs: Jobs) -> None:
