@@ -131,14 +131,18 @@ def _with_their_own(names: set[str]) -> set[str]:
 WITHOUT = """
 import json, sys
 
-class Missing:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name in missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+class Lacking:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name in missing else self.finder.find_spec(name, path, target)
 
 missing = set(json.loads(sys.argv[1]))
-sys.meta_path.insert(0, Missing)
+sys.meta_path[:] = map(Lacking, sys.meta_path)
 exec(sys.argv[2])
 """
 
