@@ -76,7 +76,7 @@ def document() -> dict[str, Any]:
         "servers": {
             "broker": {"host": "localhost:5672", "protocol": "amqp", "protocolVersion": "0.9.1"}
         },
-        "channels": {"work": _work(names), "results": _results()},
+        "channels": {"work": _work(names), "results": _results(names)},
         "operations": {"classify": _classify()},
         "components": {
             "messages": {"request": _request(), "reply": _reply()},
@@ -129,12 +129,14 @@ def _work(names: Names) -> dict[str, Any]:
     }
 
 
-def _results() -> dict[str, Any]:
+def _results(names: Names) -> dict[str, Any]:
     return {
         "address": None,
         "description": (
-            "A queue of the caller's own, named in the request's `reply_to`. Workers publish to "
-            "it through the default exchange."
+            "A queue of the caller's own, named in the request's `reply_to`: "
+            f"`{names.client_results('NAME')}` with any name, or RabbitMQ's direct reply-to. "
+            "Workers publish to it through the default exchange, and to no other queue: a request "
+            "that names one is refused, and parked as `malformed`."
         ),
         "messages": {"reply": {"$ref": "#/components/messages/reply"}},
     }
