@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: Seconds before a process is started again; doubled after each that did not live long.
 FIRST_PAUSE: Final = 0.5
 LAST_PAUSE: Final = 10.0
+#: Seconds in which a signal that has ended a worker is heard here, too, if it went to the group.
+SAME_SIGNAL: Final = 0.5
 #: A process that was ready for so many seconds lived well; the next one is started at once. It is
 #: a few times what a start costs: a process lost to each of many bad packs is no loss of capacity.
 LIVED_WELL: Final = 2.0
@@ -149,6 +151,8 @@ class Supervisor:
         is_first = index == 0
         while not self._stopping.is_set():
             ending = await self._run_one(index, is_first=is_first)
+            if ending.code == 0:  # by a signal: one to the whole group is heard here in a moment
+                await self._pause(SAME_SIGNAL)
             if self._stopping.is_set():
                 return
             self._tell(index, ending)

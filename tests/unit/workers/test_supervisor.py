@@ -123,6 +123,20 @@ async def test_stop_lets_every_process_drain(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in up(tmp_path))
 
 
+async def test_a_signal_to_the_group_that_the_workers_hear_first_starts_none_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "SAME_SIGNAL", LIMIT)
+    async with running(wait_for_the_end, tmp_path, 2) as keeper:
+        for pid in up(tmp_path):
+            os.kill(pid, signal.SIGTERM)
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in up(tmp_path)))
+        keeper.stop()
+    assert drained(tmp_path) == up(tmp_path)
+    assert len(up(tmp_path)) == 2
+    assert not [r for r in caplog.records if getattr(r, "action", "") == "worker_ended"]
+
+
 async def test_a_process_that_was_killed_is_started_again(tmp_path: Path) -> None:
     async with running(wait_for_the_end, tmp_path, 2) as keeper:
         first = up(tmp_path)
