@@ -11,9 +11,11 @@ endif
 # all that it imports: 9 s instead of 3 for TensorFlow, and half of a start of `lmaas`.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Processes that test: each waits for a third of its time.
+TESTERS := $(shell python3 -c "import os; print(min(6, os.cpu_count() + 1))")
 # Files are begun in the order of collection: those of many small tests come last, and fill what
 # the long ones leave.
-TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TOGETHER := --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-matrix wheel-test image-test coverage check bench chaos soak clean
 

@@ -155,8 +155,15 @@ def forked_by(pid: int) -> list[psutil.Process]:
         for server in psutil.Process(pid).children()
         if any("forkserver" in argument for argument in server.cmdline())
         for child in server.children()
-        if child.status() != psutil.STATUS_ZOMBIE
+        if _runs(child)
     ]
+
+
+def _runs(process: psutil.Process) -> bool:
+    """It may end at any moment."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextlib.asynccontextmanager

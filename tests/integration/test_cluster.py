@@ -159,7 +159,8 @@ async def test_the_journal_is_read_whole_over_any_node_and_keeps_what_was_read(
 ) -> None:
     async with PackPublisher(own, "test") as publisher:
         for number in range(30):
-            entry = JobEntry(job=f"j{number}", state="submitted", model="m", queue="q")
+            queue = own.names.job_results(f"j{number}.12345678")
+            entry = JobEntry(job=f"j{number}", state="submitted", model="m", queue=queue)
             await record(publisher, own.names.jobs, entry)
             for url in cluster.urls:
                 async with await connect(having(own, broker_url=url), name="t") as connection:
