@@ -1,10 +1,10 @@
 """A process beside the worker, for packs that may have ended one: it can be lost.
 
 A pack that comes back from the broker may be why it did. Its body is decoded in the child, and run
-there part by part; a part that ends the child, or takes too long, item by item. What the child was
-at when it ended, an item or the decoding, is done once more: the first time it may have been the
-kernel, for which the child is the first to go when memory is short, or an operator. So what ends
-processes costs its own items an error, and their neighbours nothing.
+there, all items together; if that ends the child, or takes too long, item by item. What the child
+was at when it ended, an item or the decoding, is done once more: the first time it may have been
+the kernel, for which the child is the first to go when memory is short, or an operator. So what
+ends processes costs its own items an error, and their neighbours nothing.
 
 The child is given the whole body each time and notes what it is at, in memory that both see: a
 message for each item would wait each time until the worker's other runs let go of Python's lock.
@@ -37,10 +37,8 @@ from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 
-#: Items that are run together: so few that a busy machine has done them in time, too.
-PART: Final = 32
-#: The share of `pack_timeout` that a part may take. Its items are not at fault for taking longer:
-#: item by item, each may take all of it.
+#: The share of `pack_timeout` that all items may take together. They are not at fault for taking
+#: longer: item by item, each may take all of it.
 SHARE: Final = 0.25
 #: Seconds for the child to load the models.
 START_TIMEOUT: Final = 60.0
@@ -48,14 +46,15 @@ START_TIMEOUT: Final = 60.0
 END_TIMEOUT: Final = 5.0
 
 
-#: What the child is at: the decoding, or the item at a place and, by a number of its own, the part
-#: that begins there.
+#: What the child is at: the decoding, several items together, or one, by its place after these.
 _READING: Final = 0
+_TOGETHER: Final = 1
+_ITEMS: Final = 2
 
 
 def _step(places: Sequence[int]) -> int:
-    """The number of these items."""
-    return 1 + 2 * places[0] + (len(places) > 1)
+    """The number of a run of these items."""
+    return _TOGETHER if len(places) > 1 else _ITEMS + places[0]
 
 
 class _Task(msgspec.Struct):
@@ -68,8 +67,8 @@ class _Task(msgspec.Struct):
     #: Only decode; run the items; or just the one at `place`.
     action: Literal["read", "run", "one"]
     place: int = 0
-    #: Where the parts begin that are run item by item, and the items that are not run.
-    suspects: list[int] = []
+    #: Whether items are run one by one, and which are not run.
+    singly: bool = False
     without: list[int] = []
 
 
@@ -96,15 +95,8 @@ class _Ended(Exception):
 
     @property
     def item(self) -> int | None:
-        """The place of the item that it was at; None when it was at several."""
-        place, several = divmod(self.step - 1, 2)
-        return None if several else place
-
-    @property
-    def part(self) -> int:
-        """The place where the part begins that it was at."""
-        place, _ = divmod(self.step - 1, 2)
-        return place // PART * PART
+        """The place of the item that it was at; None when it was at several, or decoded."""
+        return self.step - _ITEMS if self.step >= _ITEMS else None
 
 
 class _NotStarted(Exception):
@@ -157,13 +149,14 @@ class Apart:
                 if ended.step == _READING:
                     raise
                 if (place := ended.item) is None:
-                    task.suspects.append(ended.part)
+                    task.singly = True
                     continue
                 try:
                     answered[place] = self._again(task, place, ended)
                 except _Ended as again:
                     guilty[place] = again.error
                 task.without.append(place)
+                task.singly = False  # most often it was the only one
         pack = _pack(outcome, len(task.body))
         if pack.request is None:
             assert pack.error is not None
@@ -235,8 +228,7 @@ class Apart:
 
     def _limit(self, step: int) -> float:
         """Seconds for what the child is at."""
-        _, several = divmod(step - 1, 2)
-        return self._settings.pack_timeout * (SHARE if step != _READING and several else 1)
+        return self._settings.pack_timeout * (SHARE if step == _TOGETHER else 1)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
@@ -311,12 +303,11 @@ class _Progress:
 def _ended(error: ItemError, step: int, size: int) -> _Ended:
     """It is logged too."""
     ended = _Ended(error, step)
-    several = f"items from {ended.part + 1} on"
-    place = several if ended.item is None else f"item {ended.item + 1}"
+    what = "decoding" if step == _READING else "its items together"
     log.warning(
         "a pack of %d bytes run apart, %s: %s",
         size,
-        "decoding" if step == _READING else place,
+        what if ended.item is None else f"item {ended.item + 1}",
         error,
         extra={"action": "apart_ended", "code": error.code},
     )
@@ -408,17 +399,18 @@ def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
 
 def _units(task: _Task, items: int) -> Iterator[list[int]]:
     """The places of the items that are run, of those that are run together each time."""
-    if task.action == "one":
-        yield [task.place]
-    if task.action != "run":
-        return
-    for start in range(0, items, PART):
-        end = min(start + PART, items)
-        part = [place for place in range(start, end) if place not in task.without]
-        if start in task.suspects:
-            yield from ([place] for place in part)
-        elif part:
-            yield part
+    match task.action:
+        case "one":
+            places = [task.place]
+        case "run":
+            without = set(task.without)
+            places = [place for place in range(items) if place not in without]
+        case "read":
+            places = []
+    if task.singly:
+        yield from ([place] for place in places)
+    elif places:
+        yield places
 
 
 def _part(pack: Pack, places: Sequence[int]) -> Pack:

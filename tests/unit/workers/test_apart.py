@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
-from lmaas.workers.apart import PART, _Ended, _joined, _step, _Task, _units
+from lmaas.workers.apart import _Ended, _joined, _step, _Task, _units
 
 BAD = ItemError(code=Code.POISON, message="it ended the process")
 
@@ -18,27 +17,26 @@ def units(items: int, action: Any = "run", **changes: Any) -> list[list[int]]:
     return list(_units(_Task(b"", None, None, action, **changes), items))
 
 
-@pytest.mark.parametrize("items", [1, 2, PART, PART + 1, 5 * PART - 1])
-def test_every_item_is_run_once_whatever_is_suspect(items: int) -> None:
+@pytest.mark.parametrize("items", [1, 2, 300])
+def test_items_are_run_together_or_each_by_itself(items: int) -> None:
     places = list(range(items))
-    assert list(chain.from_iterable(units(items))) == places
-    assert all(len(unit) <= PART for unit in units(items))
-    assert list(chain.from_iterable(units(items, suspects=[0, PART]))) == places
-    assert list(chain.from_iterable(units(items, suspects=[0], without=[0]))) == places[1:]
+    assert units(items) == [places]
+    assert units(items, singly=True) == [[place] for place in places]
 
 
-def test_only_suspect_parts_are_run_item_by_item() -> None:
-    found = units(3 * PART, suspects=[PART], without=[PART + 3])
-    assert [len(unit) for unit in found] == [PART, *[1] * (PART - 1), PART]
-    assert units(3 * PART, "one", place=70) == [[70]]
-    assert units(3 * PART, "read") == []
+def test_what_is_known_to_be_guilty_is_not_run() -> None:
+    assert units(4, without=[1, 3]) == [[0, 2]]
+    assert units(4, singly=True, without=[1]) == [[0], [2], [3]]
+    assert units(1, without=[0]) == []
+    assert units(300, "one", place=70) == [[70]]
+    assert units(300, "read") == []
 
 
-@pytest.mark.parametrize("place", [0, 1, PART, 3 * PART + 5])
+@pytest.mark.parametrize("place", [0, 1, 4_095])
 def test_what_the_child_was_at_is_told_by_its_step(place: int) -> None:
-    one, several = _Ended(BAD, _step([place])), _Ended(BAD, _step([place, place + 1]))
-    assert (one.item, several.item) == (place, None)
-    assert several.part == place // PART * PART
+    assert _Ended(BAD, _step([place])).item == place
+    assert _Ended(BAD, _step([place, place + 1])).item is None
+    assert _Ended(BAD, 0).item is None
 
 
 def test_parts_make_one_reply_in_the_order_of_the_items() -> None:
