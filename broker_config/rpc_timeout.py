@@ -8,6 +8,7 @@ none by default; here every call has one.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
@@ -36,7 +37,7 @@ class _Channel(aio_pika.Channel):
     async def _answered(self, rpc: _Rpc, frame: Frame, timeout: float | None = None) -> Any:
         limit = RPC_TIMEOUT if timeout is None else timeout
         try:
-            return await rpc(frame, timeout=limit)
+            return await self._while_connected(rpc(frame, timeout=limit))
         except TimeoutError as error:
             named = getattr(frame, "queue", "") or getattr(frame, "exchange", "")
             about = f"{frame.name} {named!r}" if named else frame.name
@@ -47,6 +48,29 @@ class _Channel(aio_pika.Channel):
             metrics.unanswered(frame.name)
             await self.close_callbacks(silent)
             raise silent from error
+
+    async def _while_connected(self, answer: Awaitable[Any]) -> Any:
+        """The answer, or the error that the connection ends with.
+
+        What is asked in the moment in which the broker closes the connection gets neither from
+        aiormq: the last answer and the close came together, and it hands on the answer first.
+        """
+        underlay = cast(aiormq.Channel, await self.get_underlay_channel())
+        closing = underlay.connection.closing
+        answered = asyncio.ensure_future(answer)
+        answered.add_done_callback(_seen)
+        try:
+            await asyncio.wait([answered, closing], return_when=asyncio.FIRST_COMPLETED)
+            return answered.result() if answered.done() else closing.result()
+        finally:
+            answered.cancel()
+            closing.cancel()
+
+
+def _seen(answered: asyncio.Future[Any]) -> None:
+    """Its error counts as seen: whoever waited may have left with that of the connection."""
+    if not answered.cancelled():
+        answered.exception()
 
 
 class Connection(aio_pika.Connection):

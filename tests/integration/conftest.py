@@ -20,9 +20,11 @@ from typing import Any
 import aio_pika
 import msgspec
 import pamqp.encode
+import pamqp.frame
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Connection
 from yarl import URL
 
 from lmaas.broker_config.estimator import Estimator
@@ -252,6 +254,12 @@ async def start_worker(settings: Settings) -> AsyncIterator[StartWorker]:
         await process.kill()
 
 
+#: What a broker says that is being shut down.
+CLOSE = pamqp.frame.marshal(
+    Connection.Close(320, "CONNECTION_FORCED - broker forced connection closure", 0, 0), 0
+)
+
+
 class Proxy:
     """A TCP line to the broker that can be cut, go dead, or be slow."""
 
@@ -262,6 +270,8 @@ class Proxy:
         self._dead: set[asyncio.StreamWriter] = set()
         self._stalled = False
         self._delay = 0.0
+        #: The broker closes a connection together with this of its pieces; 0: with none.
+        self.closes_with = 0
         self.url = ""
         #: Connections so far.
         self.count = 0
@@ -273,7 +283,9 @@ class Proxy:
         if self._stalled:
             self._dead |= ours
         self.count += 1
-        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+        await asyncio.gather(
+            self._pump(reader, there[1]), self._pump(there[0], writer, self.closes_with)
+        )
         for each in ours:  # of a dead one, who knows that its own end was closed
             each.transport.abort()
         self._writers -= ours
@@ -297,9 +309,15 @@ class Proxy:
         """Each piece of up to 64 KiB takes so long, in each direction."""
         self._delay = seconds
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pieces: int = 0
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while content := await reader.read(1 << 16):
+                pieces -= 1
+                if pieces == 0:
+                    writer.write(content + CLOSE)
+                    break
                 if self._delay:
                     await asyncio.sleep(self._delay)
                 if writer not in self._dead:

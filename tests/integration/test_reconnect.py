@@ -14,9 +14,11 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import BrokerUnavailable
 from lmaas.broker_config.local_node import LocalNode, installed_server
+from lmaas.broker_config.rpc_timeout import RPC_TIMEOUT
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
+from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import Proxy, depth, serving, until, waiting_packs
 
@@ -34,6 +36,19 @@ async def _no_error_is_left_lying_about() -> AsyncIterator[None]:
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []
+
+
+@pytest.mark.parametrize("piece", range(4, 22))
+async def test_a_connection_that_is_closed_together_with_an_answer_is_lost_at_once(
+    settings: Settings, proxy: Proxy, piece: int
+) -> None:
+    proxy.closes_with = piece
+    through = msgspec.structs.replace(settings, broker_url=proxy.url)
+    async with asyncio.timeout(RPC_TIMEOUT / 2) as limit:
+        with pytest.raises(BrokerUnavailable, match="CONNECTION_FORCED"):
+            async with PackPublisher(through, "test"):
+                pass
+    assert not limit.expired()
 
 
 async def classified(
