@@ -21,10 +21,11 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from benchmarks import rig
 from benchmarks.report import Figure, Grid, Plot, Report, Series, bars
 from lmaas.broker_config.connection import Session
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import Headers, Item, Request, decode_reply
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import client_results, declare, topology
+from lmaas.broker_config.topology import client_results, topology
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.window import windowed
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -65,6 +64,8 @@ def command(extra: str) -> str:
 
 def _origin() -> str | None:
     """The file, folder or repository that was installed; None when it was found by its name."""
+    import importlib.metadata  # 40 ms, which nobody has to wait for who lacks nothing
+
     try:
         text = importlib.metadata.distribution("lmaas").read_text("direct_url.json")
         origin = msgspec.json.decode(text or "", type=_Origin)

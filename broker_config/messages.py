@@ -96,6 +96,17 @@ class Item(_Wire, frozen=True, gc=False):
     #: Set by a sender that could not read the item: it comes back as the item's result.
     error: ItemError | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its content."""
+        if self.text is not None:
+            text = self.text
+            # What UTF-8 does not have is told elsewhere.
+            return len(text) if text.isascii() else len(text.encode(errors="replace"))
+        if self.data is not None:
+            return len(self.data)
+        return len(self.tensor.data) if self.tensor is not None else 0
+
 
 class Options(_Wire, frozen=True):
     """What the caller wants beyond the label."""
@@ -310,8 +321,7 @@ def item_error(item: Item, max_bytes: int) -> ItemError | None:
         return ItemError(
             code=Code.INVALID_ITEM, message="an item needs exactly one of text, data, tensor"
         )
-    size = len(item.data if item.data is not None else item.tensor.data)  # type: ignore[union-attr]
-    return _too_large(size, max_bytes) if size > max_bytes else None
+    return _too_large(item.size, max_bytes) if item.size > max_bytes else None
 
 
 def text_item(item_id: str, text: object, max_bytes: int) -> Item:

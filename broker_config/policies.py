@@ -18,7 +18,8 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, PublishError
 
-from lmaas.broker_config.topology import Difference, QueueType
+from lmaas.broker_config.declaring import Difference
+from lmaas.broker_config.topology import QueueType
 
 #: Seconds of a trial, messages that each stand-in gets, and bytes of each.
 SECONDS: Final = 2.0

@@ -65,9 +65,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout: _Positive = 60.0
     #: Seconds that a single call waits for others to share its message.
     linger: Annotated[float, msgspec.Meta(ge=0)] = 0.002
-    #: A pack that the client makes holds at most this many items and bytes of text.
+    #: A pack that the client makes is full with this many items, bytes of their content, or seconds
+    #: that it is expected to take.
     pack_items: _Count = 256
     pack_bytes: _Bytes = 512 * 1024
+    pack_seconds: _Positive = 1.0
     #: Packs of one caller that are on their way at a time.
     window: _Count = 32
 

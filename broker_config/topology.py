@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings, as data; and the two things one does with them.
+"""Exchanges, queues and bindings, as data; `broker_config.declaring` makes them. Pure.
 
 Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 406. Names:
 
@@ -24,12 +24,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import aio_pika
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
-from aiormq.exceptions import ConnectionCommandInvalid
-
-from lmaas.broker_config.errors import BrokerSilent, TopologyMismatch
-from lmaas.broker_config.limits import broker_sentence, limit_reached
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
 QueueType = Literal["classic", "quorum"]
@@ -273,117 +267,3 @@ def _retry_arguments(names: Names, queue_type: QueueType, milliseconds: int) -> 
         "x-dead-letter-exchange": names.work,
     }
     return arguments | (_AT_LEAST_ONCE if queue_type == "quorum" else {})
-
-
-async def declare(channel: aio_pika.abc.AbstractChannel, wanted: Topology) -> None:
-    """Make it so; what is there already stays as it is.
-
-    Raises TopologyMismatch when the broker has something otherwise or lacks a plugin, LimitReached
-    when it may not have another queue; the channel is then closed.
-    """
-    try:
-        for exchange in wanted.exchanges:
-            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
-        for queue in wanted.queues:
-            await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-        for binding in wanted.bindings:
-            await _bind(channel, binding)
-    except (ChannelPreconditionFailed, ConnectionCommandInvalid) as error:
-        if told := limit_reached(error, "the broker"):
-            raise told from error
-        # "unknown exchange type" until 4.2, "invalid exchange type" since 4.3. 3.10 closes the
-        # connection over it (503), 4.x the channel (406).
-        if "exchange type 'x-random'" in str(error):
-            raise TopologyMismatch(
-                f"the broker lacks a plugin ({broker_sentence(error)}), which the balance 'random' "
-                "needs: `rabbitmq-plugins enable rabbitmq_random_exchange` there, or set another "
-                "LMAAS_BALANCE"
-            ) from error
-        raise TopologyMismatch(
-            f"{broker_sentence(error)}. See what differs with `lmaas broker doctor`; then set "
-            "LMAAS_QUEUE_TYPE as it was, delete the queue when it is empty, or use another "
-            "LMAAS_PREFIX"
-        ) from error
-
-
-async def _bind(channel: aio_pika.abc.AbstractChannel, binding: Binding) -> None:
-    if binding.kind == "queue":
-        queue = await channel.get_queue(binding.destination, ensure=False)
-        await queue.bind(binding.source, binding.key)
-    else:
-        exchange = await channel.get_exchange(binding.destination, ensure=False)
-        await exchange.bind(binding.source, binding.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One thing that a broker has otherwise."""
-
-    kind: Literal["exchange", "queue"]
-    name: str
-    #: "missing", or the broker's own words about the first argument that differs.
-    problem: str
-
-
-async def difference(
-    connection: aio_pika.abc.AbstractConnection, wanted: Topology
-) -> list[Difference]:
-    """What the broker lacks or has otherwise. Changes nothing that is there.
-
-    Each question has a channel of its own, because the broker closes the channel to say no.
-    """
-    found = []
-    for exchange in wanted.exchanges:
-        problem = await _exchange_problem(connection, exchange)
-        if problem:
-            found.append(Difference("exchange", exchange.name, problem))
-    for queue in wanted.queues:
-        problem = await _queue_problem(connection, queue)
-        if problem:
-            found.append(Difference("queue", queue.name, problem))
-    return found
-
-
-async def hanging(connection: aio_pika.abc.AbstractConnection, wanted: Topology) -> str | None:
-    """What is said of the first queue that does not answer; None when all do, or are missing."""
-    for queue in wanted.queues:
-        try:
-            async with connection.channel() as channel:
-                await channel.get_queue(queue.name)
-        except ChannelNotFoundEntity:
-            pass
-        except BrokerSilent as error:
-            return str(error)
-    return None
-
-
-async def _exchange_problem(
-    connection: aio_pika.abc.AbstractConnection, exchange: Exchange
-) -> str | None:
-    try:
-        async with connection.channel() as channel:
-            await channel.get_exchange(exchange.name)
-        async with connection.channel() as channel:
-            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
-    except ChannelNotFoundEntity:
-        return "missing"
-    except ChannelPreconditionFailed as error:
-        return broker_sentence(error)
-    except BrokerSilent as error:
-        return str(error)
-    return None
-
-
-async def _queue_problem(connection: aio_pika.abc.AbstractConnection, queue: Queue) -> str | None:
-    try:
-        async with connection.channel() as channel:
-            await channel.get_queue(queue.name)
-        async with connection.channel() as channel:
-            await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
-    except ChannelNotFoundEntity:
-        return "missing"
-    except ChannelPreconditionFailed as error:
-        return broker_sentence(error)
-    except BrokerSilent as error:
-        return str(error)
-    return None

@@ -4,7 +4,6 @@ The public interface; everything else may change between minor versions.
 """
 
 import importlib
-import importlib.metadata
 import typing as _typing
 
 from lmaas.broker_config.errors import (
@@ -33,6 +32,9 @@ from lmaas.broker_config.errors import (
 )
 
 if _typing.TYPE_CHECKING:
+    #: Of what is installed.
+    __version__: str
+
     from lmaas.broker_config.messages import (
         Item,
         ItemError,
@@ -72,8 +74,6 @@ _HOMES = {
     "Tensor": "lmaas.broker_config.messages",
     "Timings": "lmaas.broker_config.messages",
 }
-
-__version__ = importlib.metadata.version("lmaas")
 
 __all__ = [
     "BrokerError",
@@ -120,6 +120,8 @@ __all__ = [
 if not _typing.TYPE_CHECKING:  # a type checker knows all of them
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("lmaas")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

@@ -28,6 +28,7 @@ from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
 from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerError, JobError
 from lmaas.broker_config.messages import (
     Headers,
@@ -39,7 +40,7 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import MOST_HELD, declare, job_results
+from lmaas.broker_config.topology import MOST_HELD, job_results
 from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
 from lmaas.producer.journal import JobEntry, State, read, record
@@ -215,10 +216,9 @@ class Jobs:
         numbers = iter(range(2**31))
         # The seal has a place among them.
         most = MOST_HELD[self.settings.queue_type] - 1
+        estimate = functools.partial(self._publisher.seconds, entry.model)
         ranking = Remaining(
-            functools.partial(self._publisher.seconds, entry.model),
-            len(texts) if isinstance(texts, Sized) else None,
-            at_once=True,
+            estimate, len(texts) if isinstance(texts, Sized) else None, at_once=True
         )
 
         async def publish(items: list[Item]) -> int:
@@ -243,7 +243,7 @@ class Jobs:
             return len(items)
 
         async with (
-            contextlib.aclosing(packs(texts, self.settings)) as source,
+            contextlib.aclosing(packs(texts, self.settings, estimate)) as source,
             contextlib.aclosing(windowed(source, publish, self.settings.window)) as sent,
         ):
             sizes = [size async for size in sent]

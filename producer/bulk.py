@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 import uuid
@@ -53,6 +54,10 @@ class Classifier(Protocol):
     """What answers packs: the pool of this machine, or the queue's client."""
 
     async def run(self, request: Request) -> Reply: ...
+
+    def seconds(self, model: str, size: int) -> float:
+        """What a pack of `size` bytes is expected to take."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +244,8 @@ class Run:
         return unanswered < window and held < HELD_WINDOWS * window
 
     def _send(self, chunk: Chunk, classifier: Classifier) -> _Sent:
-        packs, errors = packs_of(chunk, self.settings)
+        estimate = functools.partial(classifier.seconds, self.task.model)
+        packs, errors = packs_of(chunk, self.settings, estimate)
         tasks = [asyncio.create_task(self._answer(pack, classifier)) for pack in packs]
         for task in tasks:
             task.add_done_callback(lambda _: self._answered.set())

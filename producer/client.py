@@ -75,7 +75,9 @@ class Client:
             await stack.enter_async_context(self._publisher)
             await stack.enter_async_context(self._replies.session)
             stack.push_async_callback(self._replies.close)
-            self._linger = Linger(self.settings, self._send, self._why_silent)
+            self._linger = Linger(
+                self.settings, self._send, self._publisher.seconds, self._why_silent
+            )
             stack.push_async_callback(self._linger.close)
             self._process = os.getpid()
             self._stack = stack.pop_all()
@@ -165,10 +167,8 @@ class Client:
         self._check_open()
         model, version, top_k = asked(model, version, top_k)
         patience = self._patience(timeout)
-        ranking = Remaining(
-            functools.partial(self._publisher.seconds, model),
-            len(texts) if isinstance(texts, Sized) else None,
-        )
+        estimate = functools.partial(self._publisher.seconds, model)
+        ranking = Remaining(estimate, len(texts) if isinstance(texts, Sized) else None)
 
         async def run(items: list[Item]) -> Reply:
             request = Request(
@@ -178,7 +178,7 @@ class Client:
             return await self._exchange(request, patience, headers, wait=True)
 
         async with (
-            contextlib.aclosing(packs(texts, self.settings)) as source,
+            contextlib.aclosing(packs(texts, self.settings, estimate)) as source,
             contextlib.aclosing(
                 windowed(source, run, self.settings.window, ordered=ordered)
             ) as replies,
@@ -196,6 +196,10 @@ class Client:
         """
         self._check_open()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
+
+    def seconds(self, model: str, size: int) -> float:
+        """What a pack of `size` bytes is expected to take, as was learnt from answers."""
+        return self._publisher.seconds(model, size)
 
     def of_file(self, file: uuid.UUID) -> FileClient:
         """This client's `run` for the packs of a file, by which the same pack is known again."""
@@ -294,6 +298,10 @@ class FileClient:
         name = uuid.uuid5(self._file, request.items[0].id)
         patience = client.settings.timeout
         return await client._exchange(request, patience, Headers(), wait=True, name=name)
+
+    def seconds(self, model: str, size: int) -> float:
+        """As `Client.seconds`."""
+        return self._client.seconds(model, size)
 
 
 def _is_late(reply: Reply) -> bool:

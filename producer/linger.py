@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ import msgspec
 from lmaas.broker_config.errors import BrokerUnavailable, TimeLimitExceeded
 from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.packer import Packer
 
 #: Calls that can share a pack: model, version, top_k, and the seconds that the caller waits. One
 #: timer a pack then does for all of them, and costs a call nothing.
@@ -21,9 +23,9 @@ Kind = tuple[str, str | None, int, float]
 class _Gathering:
     """Calls of one kind that wait to leave."""
 
+    packer: Packer
     items: list[Item] = field(default_factory=list)
     callers: list[asyncio.Future[Result]] = field(default_factory=list)
-    size: int = 0
     timer: asyncio.Handle | None = None
 
     def tell(self, results: list[Result]) -> None:
@@ -52,14 +54,17 @@ class Linger:
         self,
         settings: Settings,
         send: Callable[[Request, float], Awaitable[Reply]],
+        seconds: Callable[[str, int], float],
         why_silent: Callable[[], str] = lambda: "is a worker running?",
     ) -> None:
         """`send` takes a request and the seconds until its callers give up.
 
-        `why_silent` says why there may be no answer, for the words of a time limit.
+        `seconds` estimates the time that a model takes for so many bytes; `why_silent` says why
+        there may be no answer, for the words of a time limit.
         """
         self._settings = settings
         self._send = send
+        self._seconds = seconds
         self._why_silent = why_silent
         self._gatherings: dict[Kind, _Gathering] = {}
         self._on_their_way: dict[asyncio.Task[None], _Gathering] = {}
@@ -67,16 +72,11 @@ class Linger:
     def add(self, kind: Kind, item: Item) -> asyncio.Future[Result]:
         """A future of the item's result, which may also be TimeLimitExceeded."""
         loop = asyncio.get_running_loop()
-        gathering = self._gatherings.setdefault(kind, _Gathering())
+        gathering = self._gatherings.get(kind) or self._begun(kind)
         caller: asyncio.Future[Result] = loop.create_future()
-        gathering.items.append(item)
         gathering.callers.append(caller)
-        gathering.size += len(item.text or "")
-        if (
-            len(gathering.items) >= self._settings.pack_items
-            or gathering.size >= self._settings.pack_bytes
-        ):
-            self._leave(kind)
+        if full := gathering.packer.add(item):
+            self._leave(kind, full)
         elif gathering.timer is None:
             if self._on_their_way:
                 gathering.timer = loop.call_later(self._settings.linger, self._leave, kind)
@@ -84,8 +84,15 @@ class Linger:
                 gathering.timer = loop.call_soon(self._leave, kind)
         return caller
 
-    def _leave(self, kind: Kind) -> None:
+    def _begun(self, kind: Kind) -> _Gathering:
+        estimate = functools.partial(self._seconds, kind[0])
+        gathering = self._gatherings[kind] = _Gathering(Packer(self._settings, estimate))
+        return gathering
+
+    def _leave(self, kind: Kind, items: list[Item] | None = None) -> None:
+        """`items` of a pack that is full."""
         gathering = self._gatherings.pop(kind)
+        gathering.items = items or gathering.packer.rest()
         if gathering.timer:
             gathering.timer.cancel()
         task = asyncio.create_task(self._deliver(kind, gathering))
@@ -119,7 +126,7 @@ class Linger:
         """In the order of its items. Raises what its callers are told."""
         model, version, top_k, limit = kind
         items = [
-            Item(id=str(place), text=item.text, error=item.error)
+            msgspec.structs.replace(item, id=str(place))
             for place, item in enumerate(gathering.items)
         ]
         request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))

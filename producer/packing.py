@@ -12,14 +12,17 @@ import msgspec
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, plain, text_item
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.packer import Estimate, Packer
 
 #: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
 Entry = Any
 Entries = Iterable[Entry] | AsyncIterable[Entry]
 
 
-async def packs(entries: Entries, settings: Settings) -> AsyncGenerator[list[Item], None]:
-    """Items in packs of at most `pack_items` items and about `pack_bytes` bytes.
+async def packs(
+    entries: Entries, settings: Settings, estimate: Estimate | None = None
+) -> AsyncGenerator[list[Item], None]:
+    """Items in packs; see Packer.
 
     A text without an id gets its place in the stream, from 0. An asynchronous source that
     pauses has its pack closed after `linger` seconds; a plain one is read on the event loop, so
@@ -27,46 +30,38 @@ async def packs(entries: Entries, settings: Settings) -> AsyncGenerator[list[Ite
     """
     if isinstance(entries, str | bytes):
         raise TypeError("expected an iterable of texts, got one text: put it into a list")
-    cutter = _Cutter(settings)
+    reader, packer = _Reader(settings), Packer(settings, estimate)
     failure = None
     try:
         if isinstance(entries, AsyncIterable):
             async with contextlib.aclosing(_with_pauses(entries, settings)) as source:
                 async for entry in source:
-                    if pack := cutter.rest() if entry is _PAUSE else cutter.add(entry):
+                    pauses = entry is _PAUSE
+                    if pack := packer.rest() if pauses else packer.add(reader.read(entry)):
                         yield pack
         else:
             for entry in entries:
-                if pack := cutter.add(entry):
+                if pack := packer.add(reader.read(entry)):
                     yield pack
     except Exception as error:
         failure = error
-    if pack := cutter.rest():
+    if pack := packer.rest():
         yield pack
     if failure is not None:
         raise failure
 
 
-class _Cutter:
-    """Counts items and bytes, and numbers what has no id."""
+class _Reader:
+    """Makes items of entries, and numbers what has no id."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._place = 0
-        self._items: list[Item] = []
-        self._bytes = 0
 
-    def add(self, entry: Entry) -> list[Item]:
-        """The pack that is full with this entry; empty when there is still room."""
+    def read(self, entry: Entry) -> Item:
         item = self._checked(entry) if isinstance(entry, Item) else self._item(entry)
         self._place += 1
-        self._items.append(item)
-        self._bytes += len(item.text or "")
-        full = (
-            len(self._items) >= self._settings.pack_items
-            or self._bytes >= self._settings.pack_bytes
-        )
-        return self.rest() if full else []
+        return item
 
     def _item(self, entry: Entry) -> Item:
         is_pair = isinstance(entry, tuple) and len(entry) == 2
@@ -87,10 +82,6 @@ class _Cutter:
             fault = ItemError(code=Code.INVALID_ITEM, message=f"it cannot be sent: {error!r}")
             return Item(id=_readable(_name(item.id)), error=fault)
         return item
-
-    def rest(self) -> list[Item]:
-        items, self._items, self._bytes = self._items, [], 0
-        return items
 
 
 def _name(item_id: object) -> str:

@@ -18,6 +18,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, policies, tracing
 from lmaas.broker_config.connection import harmless_when_gone
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerSilent,
@@ -34,7 +35,6 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     RETRY_DELAYS,
     any_worker_key,
-    declare,
     is_model_name,
     routing_key,
     topology,

@@ -29,7 +29,7 @@ class Remaining:
 
     def next(self, pack: Sequence[Item]) -> float:
         """Of the pack that is about to be published; what remains includes it."""
-        seconds = self._seconds(sum(len(item.text or "") for item in pack))
+        seconds = self._seconds(sum(item.size for item in pack))
         self._sent_items += len(pack)
         self._sent_seconds += seconds
         if self._items is None:

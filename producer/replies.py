@@ -11,10 +11,11 @@ from typing import Any, Final
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerUnavailable, MessageError
 from lmaas.broker_config.messages import CLOCK, Reply, decode_reply
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import client_results, declare
+from lmaas.broker_config.topology import client_results
 from lmaas.producer.clocks import Clocks
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from itertools import chain
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, Result, text_item
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.packer import Estimate, Packer
 from lmaas.producer.tables import Answers, Chunk
 from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, column_of, ranking, shown
 
@@ -34,12 +35,13 @@ def item_of(chunk: Chunk, item_id: str, text: object, max_bytes: int) -> Item:
     return item
 
 
-def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[int, str]]:
-    """The rows that can be sent, in packs within the settings' limits, and why others cannot."""
+def packs_of(
+    chunk: Chunk, settings: Settings, estimate: Estimate | None = None
+) -> tuple[list[list[Item]], dict[int, str]]:
+    """The rows that can be sent, in packs (see Packer), and why others cannot."""
     packs: list[list[Item]] = []
     errors: dict[int, str] = {}
-    items: list[Item] = []
-    size = 0
+    packer = Packer(settings, estimate)
     for position, text in enumerate(chunk.texts):
         if fault := chunk.faults.get(position):
             errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
@@ -48,13 +50,11 @@ def packs_of(chunk: Chunk, settings: Settings) -> tuple[list[list[Item]], dict[i
         if item.error is not None:
             errors[position] = _told(item.error)
             continue
-        length = len(item.text or "")
-        if items and (len(items) >= settings.pack_items or size + length > settings.pack_bytes):
-            packs.append(items)
-            items, size = [], 0
-        items.append(item)
-        size += length
-    return ([*packs, items] if items else packs), errors
+        if pack := packer.add(item):
+            packs.append(pack)
+    if pack := packer.rest():
+        packs.append(pack)
+    return packs, errors
 
 
 def answers_of(

@@ -16,11 +16,12 @@ from aiormq.exceptions import ChannelInvalidStateError
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Headers, ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import declare, own_lanes, routing_key, topology
+from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
 from lmaas.workers.answering import Pack, glanced
 from lmaas.workers.prefetch import DEALT, Prefetch

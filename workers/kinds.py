@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,17 +21,28 @@ def made(
     take the place of one of ours. Raises ModelDamaged.
     """
     kind = str(how.get("kind"))
-    point = EntryPoint(kind, ours[kind], group) if kind in ours else _installed(kind, group)
-    if point is None:
+    load = _ours(ours[kind]) if kind in ours else _installed(kind, group)
+    if load is None:
         raise ModelDamaged(
             f"{version.path}: no {part} {kind!r} here; upgrade LMaaS, or install the package that "
             f"has it (entry points {group!r})"
         )
     try:
-        return point.load()(version, how)
+        return load()(version, how)
     except (msgspec.ValidationError, ImportError, AttributeError) as error:
         raise ModelDamaged(f"{version.file(MANIFEST)}: {part}: {error}") from error
 
 
-def _installed(kind: str, group: str) -> EntryPoint | None:
-    return next((point for point in entry_points(group=group) if point.name == kind), None)
+#: Loads what makes one.
+Load = Callable[[], Any]
+
+
+def _ours(place: str) -> Load:
+    module, _, name = place.partition(":")
+    return lambda: getattr(importlib.import_module(module), name)
+
+
+def _installed(kind: str, group: str) -> Load | None:
+    from importlib.metadata import entry_points  # it takes 40 ms, which our own kinds need not wait
+
+    return next((point.load for point in entry_points(group=group) if point.name == kind), None)

@@ -10,7 +10,6 @@ from typing import Final
 
 import click
 
-import lmaas
 from lmaas.broker_config import environment
 from lmaas.broker_config.errors import LmaasError, OptionError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
@@ -60,7 +59,7 @@ class _LazyGroup(click.Group):
     },
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.", show_envvar=True)
-@click.version_option(lmaas.__version__, prog_name="lmaas")
+@click.version_option(package_name="lmaas", prog_name="lmaas")
 def group(debug: bool) -> None:
     """AI classifiers as a service over RabbitMQ: short jobs first, nothing lost."""
     logs.configure()

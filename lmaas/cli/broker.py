@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lmaas.broker_config import policies
+from lmaas.broker_config.declaring import Difference, declare, difference
 from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.errors import BrokerError
 from lmaas.broker_config.hosts import connect
@@ -23,7 +24,7 @@ from lmaas.broker_config.limits import broker_sentence
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
-from lmaas.broker_config.topology import Difference, Topology, declare, difference, topology
+from lmaas.broker_config.topology import Topology, topology
 from lmaas.cli import logs, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run

@@ -11,12 +11,13 @@ import click
 import msgspec
 
 from lmaas.broker_config import extras
+from lmaas.broker_config.declaring import hanging
 from lmaas.broker_config.errors import BrokerUnavailable, LmaasError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import first_of
-from lmaas.broker_config.topology import Topology, hanging, topology
+from lmaas.broker_config.topology import Topology, topology
 from lmaas.cli import logs, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file

@@ -18,9 +18,10 @@ import aio_pika
 import pytest
 
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, encode
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import declare, topology
+from lmaas.broker_config.topology import topology
 from lmaas.cli.exits import Exit
 
 IDS = [f"{number:032x}" for number in range(6)]

@@ -27,12 +27,13 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Connection
 from yarl import URL
 
+from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
 from lmaas.broker_config.scheduling import LANES, Cost
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import declare, routing_key, topology
+from lmaas.broker_config.topology import routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher

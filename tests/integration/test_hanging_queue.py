@@ -8,11 +8,12 @@ import contextlib
 import pytest
 
 from lmaas.broker_config import rpc_timeout
+from lmaas.broker_config.declaring import difference
 from lmaas.broker_config.errors import BrokerSilent, TimeLimitExceeded
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import difference, topology
+from lmaas.broker_config.topology import topology
 from lmaas.cli import up
 from lmaas.producer.client import Client
 from lmaas.workers import watch

@@ -12,6 +12,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from pamqp.commands import Basic
 
+from lmaas.broker_config.declaring import declare, difference
 from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.errors import TopologyMismatch
 from lmaas.broker_config.local_node import LocalNode
@@ -22,8 +23,6 @@ from lmaas.broker_config.topology import (
     QueueType,
     Topology,
     client_results,
-    declare,
-    difference,
     job_results,
     routing_key,
     topology,

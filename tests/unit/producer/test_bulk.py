@@ -31,6 +31,11 @@ from lmaas.producer.tables import Chunk, Place, Wanted
 SETTINGS = Settings(pack_items=256, window=8)
 
 
+def quick(model: str, size: int) -> float:
+    """Seconds that a pack is expected to take."""
+    return 0.0
+
+
 class Fake:
     """Answers by the text alone; `stop` says at which pack it breaks, and how."""
 
@@ -39,6 +44,8 @@ class Fake:
         self.stop = stop
         self.requests: list[Request] = []
         self.running = self.most = 0
+
+    seconds = staticmethod(quick)
 
     async def run(self, request: Request) -> Reply:
         if self.stop:
@@ -163,7 +170,7 @@ async def test_packs_are_bounded_in_items_and_bytes(tmp_path: Path) -> None:
     fake = Fake()
     settings = Settings(pack_items=10, pack_bytes=100)
     await classify(task(source, tmp_path / "out.txt"), fake, settings)
-    assert [len(request.items) for request in fake.requests] == [10, 10, 5 + 1, 1, 1]
+    assert [len(request.items) for request in fake.requests] == [10, 10, 5 + 2, 1]
 
 
 async def test_the_window_bounds_what_is_on_its_way(lines: Path, tmp_path: Path) -> None:
@@ -263,6 +270,8 @@ async def test_bytes_do_not_depend_on_packs(lines: Path, tmp_path: Path, suffix:
 
 async def test_a_refused_pack_stops_the_run(lines: Path, tmp_path: Path) -> None:
     class Refusing(Fake):
+        seconds = staticmethod(quick)
+
         async def run(self, request: Request) -> Reply:
             error = ItemError(code=Code.UNKNOWN_MODEL, message="no model 'sentiment'")
             return Reply(model=request.model, results=[], error=error)
@@ -274,6 +283,8 @@ async def test_a_refused_pack_stops_the_run(lines: Path, tmp_path: Path) -> None
 
 async def test_answers_for_other_rows_stop_the_run(lines: Path, tmp_path: Path) -> None:
     class Confused(Fake):
+        seconds = staticmethod(quick)
+
         async def run(self, request: Request) -> Reply:
             reply = await super().run(request)
             return msgspec.structs.replace(reply, results=reply.results[1:])
@@ -284,6 +295,8 @@ async def test_answers_for_other_rows_stop_the_run(lines: Path, tmp_path: Path) 
 
 async def test_a_run_stays_with_one_version(lines: Path, tmp_path: Path) -> None:
     class Updated(Fake):
+        seconds = staticmethod(quick)
+
         async def run(self, request: Request) -> Reply:
             reply = await super().run(request)
             return msgspec.structs.replace(reply, version="2" if len(self.requests) > 2 else "1")

@@ -39,6 +39,11 @@ class Sender:
             return [item.text for item in (await self.requests.get()).items]
 
 
+def quick(model: str, size: int) -> float:
+    """Seconds that a model takes."""
+    return 0.0
+
+
 @pytest.fixture
 def sender() -> Sender:
     return Sender()
@@ -47,7 +52,7 @@ def sender() -> Sender:
 @pytest.fixture
 async def linger(sender: Sender) -> AsyncIterator[Linger]:
     """Lingers for ever: what leaves has another reason."""
-    made = Linger(Settings(linger=1_000, pack_items=5, pack_bytes=100), sender)
+    made = Linger(Settings(linger=1_000, pack_items=5, pack_bytes=100), sender, quick)
     yield made
     await made.close()
 
@@ -148,7 +153,7 @@ async def test_while_a_pack_is_on_its_way_the_next_one_waits_until_it_is_full(
 async def test_while_a_pack_is_on_its_way_the_next_one_waits_no_longer_than_linger(
     sender: Sender,
 ) -> None:
-    linger = Linger(Settings(linger=0.02), sender)
+    linger = Linger(Settings(linger=0.02), sender, quick)
     sender.answering.clear()
     calls = ask(linger, "first")
     assert await sender.next_texts() == ["first"]

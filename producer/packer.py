@@ -1,0 +1,48 @@
+"""When a pack is full: the one rule for single calls, streams, jobs and files. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lmaas.broker_config.messages import Item
+from lmaas.broker_config.settings import Settings
+
+#: The seconds that a pack of so many bytes is expected to take.
+Estimate = Callable[[int], float]
+
+
+class Packer:
+    """Takes items one after the other, and gives them back in packs.
+
+    A pack is full when it has `pack_items` items, `pack_bytes` bytes, or when it is expected to
+    take `pack_seconds`: 256 texts take a small model 5 ms, and a large one 12 s. The item that
+    fills it may be of any size.
+    """
+
+    def __init__(self, settings: Settings, estimate: Estimate | None = None) -> None:
+        """`estimate` is for the model of these items; without it their time is not counted."""
+        self._settings = settings
+        self._estimate = estimate
+        self._items: list[Item] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Items of the pack that is not full yet."""
+        return len(self._items)
+
+    def add(self, item: Item) -> list[Item]:
+        """The pack that is full with this item; empty when there is still room."""
+        self._items.append(item)
+        self._bytes += item.size
+        return self.rest() if self._is_full() else []
+
+    def _is_full(self) -> bool:
+        limits = self._settings
+        if len(self._items) >= limits.pack_items or self._bytes >= limits.pack_bytes:
+            return True
+        return self._estimate is not None and self._estimate(self._bytes) >= limits.pack_seconds
+
+    def rest(self) -> list[Item]:
+        """The pack as far as it is; empty when there is none."""
+        items, self._items, self._bytes = self._items, [], 0
+        return items

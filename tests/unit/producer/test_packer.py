@@ -1,0 +1,64 @@
+"""When a pack is full: by items, by bytes of any kind of content, by expected seconds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmaas.broker_config.messages import Item, Tensor
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.packer import Packer
+
+PICTURE = Item(id="p", data=b"x" * 70, media_type="image/png")
+VALUES = Item(id="v", tensor=Tensor(shape=[10], datatype="FP64", data=b"x" * 80))
+
+
+@pytest.mark.parametrize(
+    ("item", "size"),
+    [
+        (Item(id="a", text="abc"), 3),
+        (Item(id="a", text="\u00e4\U0001f3ac"), 6),
+        (Item(id="a", text="\ud800"), 1),
+        (PICTURE, 70),
+        (VALUES, 80),
+        (Item(id="a"), 0),
+    ],
+)
+def test_an_item_is_as_large_as_its_content(item: Item, size: int) -> None:
+    assert item.size == size
+
+
+def test_a_pack_is_full_by_bytes_whatever_they_are_of() -> None:
+    packer = Packer(Settings(pack_bytes=150))
+    text = Item(id="t", text="\u00e4" * 40)
+    assert packer.add(PICTURE) == []
+    assert packer.add(VALUES) == [PICTURE, VALUES]
+    assert packer.add(text) == []
+    assert packer.add(PICTURE) == [text, PICTURE]
+    assert (len(packer), packer.rest()) == (0, [])
+
+
+def test_a_pack_is_full_by_the_seconds_that_it_is_expected_to_take() -> None:
+    packer = Packer(Settings(pack_seconds=2.0), lambda size: 0.5 + 0.1 * size)
+    first, second = Item(id="1", text="x" * 10), Item(id="2", text="x" * 4)
+    assert packer.add(first) == []
+    assert packer.add(second) == []
+    assert packer.add(second) == [first, second, second]
+    assert packer.add(Item(id="3", text="x" * 15))  # alone, however long it takes
+
+
+@given(st.lists(st.integers(0, 300), max_size=60))
+def test_nothing_is_lost_doubled_or_moved_and_only_the_last_item_passes_a_limit(
+    sizes: list[int],
+) -> None:
+    limits = Settings(pack_items=7, pack_bytes=400, pack_seconds=5.0)
+    packer = Packer(limits, lambda size: size / 60)
+    items = [Item(id=str(place), data=b"x" * size) for place, size in enumerate(sizes)]
+    packs = [pack for item in items if (pack := packer.add(item))]
+    if rest := packer.rest():
+        packs.append(rest)
+    assert [item for pack in packs for item in pack] == items
+    for pack in packs:
+        assert len(pack) <= 7
+        assert sum(item.size for item in pack[:-1]) < 300
