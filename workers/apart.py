@@ -108,8 +108,9 @@ class Apart:
 
     def __init__(self, settings: Settings, worker: str) -> None:
         """`worker` is the name in the replies."""
-        #: Loaded at the start of the child.
-        self.models: list[str] = []
+        #: Models to load at the start of the child, each with the version that we serve: the child
+        #: answers with no newer one than we do.
+        self.versions: dict[str, str] = {}
         self._settings = settings
         self._worker = worker
         self._context = context(__name__)
@@ -232,7 +233,7 @@ class Apart:
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._progress, self._settings, self._worker, self.models)
+        arguments = (theirs, self._progress, self._settings, self._worker, self.versions)
         self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         assert self._process is not None
         try:
@@ -363,7 +364,11 @@ def _joined(
 
 
 def _serve(
-    connection: Connection, progress: _Progress, settings: Settings, worker: str, models: list[str]
+    connection: Connection,
+    progress: _Progress,
+    settings: Settings,
+    worker: str,
+    versions: dict[str, str],
 ) -> None:
     """Answer what comes through the pipe until its other end is closed."""
     end_with_parent(signal.SIGKILL)
@@ -371,25 +376,30 @@ def _serve(
     _be_first_to_go()
     answerer = Answerer(settings, worker)
     try:
-        for model in models:
-            answerer.load(model)
+        for model, version in versions.items():
+            answerer.load(model, version)
     except ModelError as error:
         connection.send_bytes(str(error).encode())
         return
     connection.send_bytes(b"")
     with contextlib.suppress(EOFError):
         while True:
-            outcome = _done(_tasks.decode(connection.recv_bytes()), progress, answerer)
+            task = _tasks.decode(connection.recv_bytes())
+            outcome = _done(task, progress, answerer, versions)
             connection.send_bytes(msgspec.msgpack.encode(outcome))
 
 
-def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
+def _done(
+    task: _Task, progress: _Progress, answerer: Answerer, versions: Mapping[str, str]
+) -> _Outcome:
     pack = read(task.body, task.content_type, answerer.settings, task.model)
     if pack.request is None or pack.error is not None:
         return _Outcome(None, {}, pack.error)
     # What is known to be wrong is not sent: it may be a text that nothing can carry.
-    pack.request = request = _with_faults(pack.request, pack.faults)
+    request = _with_faults(pack.request, pack.faults)
     outcome = _Outcome(request, pack.faults, None)
+    version = request.version or versions.get(request.model)
+    pack.request = msgspec.structs.replace(request, version=version)
     for places in _units(task, len(request.items)):
         progress.begin(_step(places))
         (reply,) = answerer.answer([_part(pack, places)])

@@ -24,7 +24,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
 from lmaas.workers.answering import Pack, glanced
-from lmaas.workers.prefetch import DEALT, Prefetch
+from lmaas.workers.prefetch import DEALT, Prefetch, first_confirms
 from lmaas.workers.ready_queue import JOIN_ITEMS, ReadyQueue
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,10 @@ class Consumer:
         self._tuned = time.monotonic()
         #: Held while a lane may be without its consumer for a moment.
         self._changing = asyncio.Lock()
-        #: What the worker measures.
-        self.prefetch = Prefetch()
+        # How long confirms take is the same for all models, how long packs run is not.
+        confirms = first_confirms()
+        self._prefetches = {model: Prefetch(confirms) for model in estimators}
+        self._confirms = confirms
         self.session = Session(settings, f"{name} consume", self._prepare)
 
     async def _prepare(self, channel: AbstractChannel) -> None:
@@ -145,14 +147,14 @@ class Consumer:
         self._channel, self._lanes = channel, []
         for model, name, queue in queues:
             found = await channel.get_queue(queue, ensure=False)
-            self._lanes.append(Lane(model, name, found, self._first_prefetch(name)))
+            self._lanes.append(Lane(model, name, found, self._first_prefetch(model, name)))
         for lane in self._lanes:
             await self._consume(channel, lane)
 
-    def _first_prefetch(self, lane: str) -> int:
+    def _first_prefetch(self, model: str, lane: str) -> int:
         if self._settings.balance == "round_robin":
             return DEALT
-        return self._settings.prefetch or self.prefetch.wanted(lane)
+        return self._settings.prefetch or self._prefetches[model].wanted(lane)
 
     async def _consume(self, channel: AbstractChannel, lane: Lane) -> None:
         # For the consumers that follow, each for itself.
@@ -217,11 +219,20 @@ class Consumer:
         queue = self._suspects if delivery.is_suspect else self._ready
         queue.put(
             delivery,
+            kind=delivery.model,
             rank=delivery.rank if stays else 0.0,
             seconds=delivery.seconds if stays else 0.0,
             size=size if stays else 0,
             arrival=published(delivery.headers),
         )
+
+    def ran(self, delivery: Delivery, seconds: float) -> None:
+        """A pack took so long."""
+        self._prefetches[delivery.model].ran(delivery.lane, seconds)
+
+    def confirmed(self, seconds: float) -> None:
+        """The broker confirmed a reply after `seconds`."""
+        self._confirms.append(seconds)
 
     def tune(self) -> None:
         """Give lanes another prefetch where what was measured asks for it; in the background.
@@ -247,7 +258,8 @@ class Consumer:
         async with self._changing:
             for lane in self._lanes:
                 alone = await self._consumers(channel, lane) <= 1
-                better = self.prefetch.better(lane.name, lane.prefetch, alone=alone)
+                tuned = self._prefetches[lane.model]
+                better = tuned.better(lane.name, lane.prefetch, alone=alone)
                 if better != lane.prefetch:
                     await lane.queue.cancel(lane.tag)
                     lane.prefetch = better

@@ -90,20 +90,22 @@ class Execution:
         estimators = {}
         for model in self.models:
             try:
-                measured = self._answerer.load(model).manifest.cost
+                manifest = self._answerer.load(model).manifest
             except ModelDamaged as error:
                 if self._named:
                     raise
                 repository.tell(f"not served: {error}")
             else:
+                measured = manifest.cost
                 cost = Cost(measured.fixed_seconds, measured.seconds_per_unit)
                 estimators[model] = Estimator(cost)
+                self._apart.versions[model] = manifest.version
         if not estimators:
             raise ModelNotFound(
                 f"no model can be served of those in {repository}; train one, or name its folder "
                 "with --models"
             )
-        self.models = self._apart.models = list(estimators)
+        self.models = list(estimators)
         return estimators
 
     async def run(self, replier: Replier, consumer: Consumer) -> None:
@@ -196,13 +198,13 @@ class Execution:
         await replier.finish(delivery, Answer.of(delivery, reply))
 
     def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
-        """Learn from packs that ran together, when they were of one model."""
-        models = {d.pack.request.model for d in deliveries if d.pack.request}
-        if len(models) != 1 or not (estimator := self.estimators.get(models.pop())):
+        """Learn from packs that ran together, which are of one model, if any of them was run."""
+        if all(d.pack.request is None for d in deliveries):
             return
+        estimator = self.estimators[deliveries[0].model]
         sizes = [d.pack.size for d in deliveries]
         for delivery, share in zip(deliveries, estimator.shares(sizes, seconds), strict=True):
-            consumer.prefetch.ran(delivery.lane, share)
+            consumer.ran(delivery, share)
         estimator.observe(sizes, seconds)
         consumer.tune()
 

@@ -37,6 +37,11 @@ RECENT: Final = 512
 WRONG: Final = 1.5
 
 
+def first_confirms() -> deque[float]:
+    """Seconds of the broker's confirms, before one was measured."""
+    return deque([0.001], RECENT)
+
+
 def prefetch(seconds: float, round_trip: float) -> int:
     """Packs of `seconds` that a worker is given ahead, the running one included.
 
@@ -48,13 +53,14 @@ def prefetch(seconds: float, round_trip: float) -> int:
 
 
 class Prefetch:
-    """The prefetch of each lane of one worker, from what it measures."""
+    """The prefetch of each lane of one model in one worker, from what it measures."""
 
-    def __init__(self) -> None:
+    def __init__(self, confirms: deque[float] | None = None) -> None:
+        """`confirms` are the seconds of late confirms, for all models of the worker."""
         # Until there is a measurement: packs of a quarter of what their lane takes.
         self._seconds = {lane: min(bound / 4, 1.0) for lane, bound in LANES.items()}
         self._packs = dict.fromkeys(LANES, 0)
-        self._confirms = deque([0.001], RECENT)
+        self._confirms = first_confirms() if confirms is None else confirms
 
     def ran(self, lane: str, seconds: float) -> None:
         """A pack of the lane took `seconds`."""

@@ -26,7 +26,7 @@ class ReadyQueue(Generic[T]):
 
     def __init__(self, ageing: float) -> None:
         self._ageing = ageing
-        self._heap: list[tuple[float, int, int, float, T]] = []
+        self._heap: list[tuple[float, int, str, int, float, T]] = []
         self._count = itertools.count()
         self._changed = asyncio.Event()
         self._closed = False
@@ -34,10 +34,15 @@ class ReadyQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, entry: T, *, rank: float, seconds: float, size: int, arrival: float) -> None:
-        """`rank` and `seconds` of service, `size` items, `arrival` in Unix seconds."""
+    def put(
+        self, entry: T, *, kind: str, rank: float, seconds: float, size: int, arrival: float
+    ) -> None:
+        """`rank` and `seconds` of service, `size` items, `arrival` in Unix seconds.
+
+        Only entries of one `kind` are taken together.
+        """
         place = key(rank, arrival, self._ageing)
-        heapq.heappush(self._heap, (place, next(self._count), size, seconds, entry))
+        heapq.heappush(self._heap, (place, next(self._count), kind, size, seconds, entry))
         self._changed.set()
 
     async def take(self) -> list[T]:
@@ -46,17 +51,22 @@ class ReadyQueue(Generic[T]):
             self._changed.clear()
             await self._changed.wait()
         taken: list[T] = []
-        items, seconds = 0, 0.0
-        while self._heap and (not taken or self._fits(items, seconds)):
-            _, _, more_items, more_seconds, entry = heapq.heappop(self._heap)
+        kind, items, seconds = "", 0, 0.0
+        while self._heap and (not taken or self._fits(kind, items, seconds)):
+            _, _, kind, more_items, more_seconds, entry = heapq.heappop(self._heap)
             taken.append(entry)
             items += more_items
             seconds += more_seconds
         return taken
 
-    def _fits(self, items: int, seconds: float) -> bool:
-        _, _, more_items, more_seconds, _ = self._heap[0]
-        return items + more_items <= JOIN_ITEMS and seconds + more_seconds <= JOIN_SECONDS
+    def _fits(self, kind: str, items: int, seconds: float) -> bool:
+        """The next one must not be passed: what is behind it waits, whatever its kind is."""
+        _, _, next_kind, more_items, more_seconds, _ = self._heap[0]
+        return (
+            next_kind == kind
+            and items + more_items <= JOIN_ITEMS
+            and seconds + more_seconds <= JOIN_SECONDS
+        )
 
     def empty(self) -> list[T]:
         """Takes everything out at once."""

@@ -234,7 +234,7 @@ class Replier:
             await self._publish(delivery, "", reply_to, message)
         except Unroutable:
             return False
-        self._consumer.prefetch.confirmed(time.monotonic() - began)
+        self._consumer.confirmed(time.monotonic() - began)
         return True
 
     async def _wait_for_caller(self, delivery: Delivery) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelNotFound
+from lmaas.broker_config.messages import MSGPACK, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 from lmaas.producer.client import Client
+from lmaas.workers.answering import Pack
 from tests.integration.conftest import StartWorker, serving
 from tests.unit.workers import networks
 
@@ -88,3 +91,22 @@ async def test_nan_fails_its_item_and_none_beside_it(settings: Settings, tmp_pat
     assert results[1].error is not None
     assert results[1].error.code == Code.INTERNAL
     json.loads(msgspec.json.encode(results), parse_constant=pytest.fail)
+
+
+async def test_what_is_run_apart_is_answered_by_the_version_that_the_worker_serves(
+    settings: Settings, folder: Path
+) -> None:
+    body = encode(Request(model="tiny", items=[Item(id="1", text="good")]))
+    named = encode(Request(model="tiny", items=[Item(id="1", text="good")], version="7"))
+    async with serving(settings) as worker:
+        networks.save(folder / "tiny" / "7", [(0.75, 0.25)] * 5)  # while it runs
+        apart = worker.execution._apart
+        found = [
+            await asyncio.to_thread(apart.answer, Pack(None), sent, MSGPACK, "tiny")
+            for sent in (body, named)
+        ]
+    assert [(reply.version, reply.results[0].score) for _, reply in found] == [
+        ("1", 0.9),
+        ("7", 0.75),
+    ]
+    assert [pack.request and pack.request.version for pack, _ in found] == [None, "7"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lmaas.broker_config.scheduling import LANES
-from lmaas.workers.prefetch import MOST, RECENT, Prefetch, prefetch
+from lmaas.workers.prefetch import MOST, RECENT, Prefetch, first_confirms, prefetch
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,14 @@ def test_the_first_measurement_counts_for_more_than_the_guess() -> None:
     assert tuned.wanted("short") == 5
     tuned.ran("short", 0.064)
     assert tuned.wanted("short") == 2
+
+
+def test_models_share_the_way_to_the_broker_and_not_the_times_of_their_packs() -> None:
+    confirms = first_confirms()
+    light, heavy = Prefetch(confirms), Prefetch(confirms)
+    for _ in range(RECENT):
+        light.ran("short", 0.001)
+        heavy.ran("short", 0.02)
+        light.confirmed(0.05)
+    assert light.wanted("short") == 101
+    assert heavy.wanted("short") == 6

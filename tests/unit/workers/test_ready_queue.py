@@ -12,9 +12,15 @@ AGEING = 0.1
 
 
 def put(
-    queue: ReadyQueue[str], name: str, *, seconds: float, size: int = JOIN_ITEMS, arrival: float = 0
+    queue: ReadyQueue[str],
+    name: str,
+    *,
+    seconds: float,
+    size: int = JOIN_ITEMS,
+    arrival: float = 0,
+    kind: str = "model",
 ) -> None:
-    queue.put(name, rank=seconds, seconds=seconds, size=size, arrival=arrival)
+    queue.put(name, kind=kind, rank=seconds, seconds=seconds, size=size, arrival=arrival)
 
 
 async def taken(queue: ReadyQueue[str]) -> list[str]:
@@ -53,6 +59,13 @@ async def test_packs_are_joined_up_to_a_number_of_items() -> None:
         put(queue, name, seconds=0.001, size=size)
     assert await taken(queue) == ["a", "b"]
     assert await taken(queue) == ["c", "d"]
+
+
+async def test_packs_of_different_models_are_not_joined_and_keep_their_order() -> None:
+    queue: ReadyQueue[str] = ReadyQueue(AGEING)
+    for name, kind in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a")):
+        put(queue, name, seconds=0.0001, size=1, kind=kind)
+    assert [await taken(queue) for _ in range(3)] == [["a1", "a2"], ["b1"], ["a3"]]
 
 
 async def test_packs_are_joined_up_to_some_seconds() -> None:
