@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import aio_pika
 import aiormq
+from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.base import Frame
 
 from lmaas.broker_config import metrics
@@ -61,7 +62,10 @@ class _Channel(aio_pika.Channel):
         answered.add_done_callback(_seen)
         try:
             await asyncio.wait([answered, closing], return_when=asyncio.FIRST_COMPLETED)
-            return answered.result() if answered.done() else closing.result()
+            if answered.done():
+                return answered.result()
+            closing.result()  # raises why, if there is a reason
+            raise ChannelInvalidStateError("the connection was closed")
         finally:
             answered.cancel()
             closing.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LONGEST_WAIT: Final = 24 * 3600.0
 #: Seconds for an ack to be written: it waits for no answer.
 TELL_TIMEOUT: Final = 10.0
+#: Messages of which a worker knows that they came to it first.
+REMEMBERED: Final = 4_096
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
 
@@ -55,15 +57,12 @@ class Delivery:
     model: str = ""
     #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
     reply_to: str | None = None
+    #: Whether somebody had it before and did not answer: it may have ended a worker.
+    is_suspect: bool = False
     #: time.monotonic() when its run began; 0 before.
     began: float = 0.0
     #: Its items by outcome, once it has an answer.
     outcomes: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether somebody had it before and did not answer: it may have ended a worker."""
-        return bool(self.message.redelivered)
 
     @property
     def is_ours(self) -> bool:
@@ -118,6 +117,8 @@ class Consumer:
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
         self._tuned = time.monotonic()
+        #: Ids of the last messages that came here first.
+        self._met: OrderedDict[str, None] = OrderedDict()
         #: Held while a lane may be without its consumer for a moment.
         self._changing = asyncio.Lock()
         # How long confirms take is the same for all models, how long packs run is not.
@@ -173,11 +174,14 @@ class Consumer:
         self, message: AbstractIncomingMessage, lane: Lane, estimator: Estimator
     ) -> Delivery:
         again = bool(message.redelivered)
-        pack = self._pack(message, lane)
+        suspect = again and not self._knows(message)
+        pack = self._pack(message, lane, suspect=suspect)
         headers = Headers.from_table(message.headers)
         # The publisher knew neither this machine nor, perhaps, the model.
         seconds = estimator.seconds(len(message.body))
         order = rank(self._settings.policy, seconds, headers.remaining)
+        if not again:
+            self._meet(message)
         # Another lane would get a copy of which nobody could tell that it came back.
         stays = again or pack.error is not None
         better = None if stays else misplaced(lane.name, order)
@@ -193,9 +197,22 @@ class Consumer:
             order,
             lane.model,
             message.reply_to if allowed else None,
+            suspect,
         )
 
-    def _pack(self, message: AbstractIncomingMessage, lane: Lane) -> Pack:
+    def _knows(self, message: AbstractIncomingMessage) -> bool:
+        """Whether it came to this process before: then it has not ended the one that had it, which
+        lost its connection. Who has met it when it was suspect does not know it.
+        """
+        return message.message_id in self._met
+
+    def _meet(self, message: AbstractIncomingMessage) -> None:
+        if message.message_id:
+            self._met[message.message_id] = None
+            if len(self._met) > REMEMBERED:
+                self._met.popitem(last=False)
+
+    def _pack(self, message: AbstractIncomingMessage, lane: Lane, *, suspect: bool) -> Pack:
         """Whose answer would go where no answers belong is refused, and the refusal told to nobody:
         a worker may write where the sender may not.
         """
@@ -209,7 +226,7 @@ class Consumer:
             message.content_type,
             self._settings,
             model=lane.model,
-            suspect=bool(message.redelivered),
+            suspect=suspect,
         )
 
     def hold(self, delivery: Delivery) -> None:

@@ -1,0 +1,64 @@
+"""Which packs that come back are suspect."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import JSON
+from lmaas.broker_config.settings import Settings
+from lmaas.workers import consumer as consuming
+from lmaas.workers.consumer import Consumer, Lane
+from lmaas.workers.ready_queue import ReadyQueue
+
+BODY = b'{"model": "m", "items": [{"id": "1", "text": "a"}]}'
+
+
+def message(message_id: str | None, *, again: bool) -> AbstractIncomingMessage:
+    return Mock(
+        message_id=message_id, redelivered=again, body=BODY, content_type=JSON, headers={},
+        reply_to=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def consumer() -> Consumer:
+    return Consumer(Settings(), "w", {"m": Estimator()}, ReadyQueue(0.1), ReadyQueue(0.1))
+
+
+def suspect(consumer: Consumer, message_id: str | None, *, again: bool) -> bool:
+    lane = Lane("m", "short", Mock(), 2)
+    sent = message(message_id, again=again)
+    return consumer._delivery(sent, lane, Estimator()).is_suspect
+
+
+async def test_what_a_worker_had_first_and_survived_is_not_suspect(consumer: Consumer) -> None:
+    assert not suspect(consumer, "mine", again=False)
+    assert not suspect(consumer, "mine", again=True)
+
+
+async def test_what_it_has_not_met_or_met_when_it_was_suspect_stays_so(consumer: Consumer) -> None:
+    for _ in range(2):
+        assert suspect(consumer, "another worker's", again=True)
+
+
+async def test_what_has_no_id_is_known_to_nobody(consumer: Consumer) -> None:
+    for message_id in (None, ""):
+        assert not suspect(consumer, message_id, again=False)
+        assert suspect(consumer, message_id, again=True)
+
+
+async def test_a_worker_remembers_so_many(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "REMEMBERED", 2)
+    for message_id in "abc":
+        suspect(consumer, message_id, again=False)
+    assert [suspect(consumer, message_id, again=True) for message_id in "abc"] == [
+        True,
+        False,
+        False,
+    ]
