@@ -9,6 +9,7 @@ none by default; here every call has one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
@@ -58,23 +59,22 @@ class _Channel(aio_pika.Channel):
         """
         underlay = cast(aiormq.Channel, await self.get_underlay_channel())
         closing = underlay.connection.closing
-        answered = asyncio.ensure_future(answer)
-        answered.add_done_callback(_seen)
         try:
-            await asyncio.wait([answered, closing], return_when=asyncio.FIRST_COMPLETED)
-            if answered.done():
-                return answered.result()
+            async with asyncio.timeout(None) as limit:
+                closing.add_done_callback(functools.partial(_at_once, limit))
+                return await answer
+        except TimeoutError:
+            if not closing.done():  # it was the limit of the method
+                raise
             closing.result()  # raises why, if there is a reason
-            raise ChannelInvalidStateError("the connection was closed")
+            raise ChannelInvalidStateError("the connection was closed") from None
         finally:
-            answered.cancel()
             closing.cancel()
 
 
-def _seen(answered: asyncio.Future[Any]) -> None:
-    """Its error counts as seen: whoever waited may have left with that of the connection."""
-    if not answered.cancelled():
-        answered.exception()
+def _at_once(limit: asyncio.Timeout, _: object) -> None:
+    with contextlib.suppress(RuntimeError):  # what it limits has ended
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 class Connection(aio_pika.Connection):

@@ -34,7 +34,7 @@ LONGEST_WAIT: Final = 24 * 3600.0
 #: Seconds for an ack to be written: it waits for no answer.
 TELL_TIMEOUT: Final = 10.0
 #: Messages of which a worker knows that they came to it first.
-REMEMBERED: Final = 4_096
+REMEMBERED: Final = 512
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
 
