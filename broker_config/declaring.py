@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +55,10 @@ async def _bind(channel: AbstractChannel, binding: Binding) -> None:
         await exchange.bind(binding.source, binding.key)
 
 
+#: What is asked of a broker over a channel, which it closes to say no.
+_Question = Callable[[AbstractChannel], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that a broker has otherwise."""
@@ -95,26 +100,27 @@ async def hanging(connection: AbstractConnection, wanted: Topology) -> str | Non
 
 
 async def _exchange_problem(connection: AbstractConnection, exchange: Exchange) -> str | None:
-    try:
-        async with connection.channel() as channel:
-            await channel.get_exchange(exchange.name)
-        async with connection.channel() as channel:
-            await channel.declare_exchange(exchange.name, exchange.type, durable=True)
-    except ChannelNotFoundEntity:
-        return "missing"
-    except ChannelPreconditionFailed as error:
-        return broker_sentence(error)
-    except BrokerSilent as error:
-        return str(error)
-    return None
+    return await _problem(
+        connection,
+        lambda channel: channel.get_exchange(exchange.name),
+        lambda channel: channel.declare_exchange(exchange.name, exchange.type, durable=True),
+    )
 
 
 async def _queue_problem(connection: AbstractConnection, queue: Queue) -> str | None:
+    return await _problem(
+        connection,
+        lambda channel: channel.get_queue(queue.name),
+        lambda channel: channel.declare_queue(queue.name, durable=True, arguments=queue.arguments),
+    )
+
+
+async def _problem(connection: AbstractConnection, *questions: _Question) -> str | None:
+    """The first that is answered with no; each has a channel of its own."""
     try:
-        async with connection.channel() as channel:
-            await channel.get_queue(queue.name)
-        async with connection.channel() as channel:
-            await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+        for question in questions:
+            async with connection.channel() as channel:
+                await question(channel)
     except ChannelNotFoundEntity:
         return "missing"
     except ChannelPreconditionFailed as error:

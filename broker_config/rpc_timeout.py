@@ -3,7 +3,7 @@
 A queue's process in the broker can hang while its connection lives and sends heartbeats (RabbitMQ
 3.10 has done so after restarts). Declaring, consuming or cancelling there then never returns, and
 neither does anything else on the same channel. aio-pika takes a time limit with each call and has
-none by default; here every call has one.
+none by default; here every call has one, and ends with its connection.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import aio_pika
 import aiormq
+from aiormq.abc import AbstractConnection
 from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.base import Frame
 
@@ -34,12 +35,20 @@ class _Channel(aio_pika.Channel):
     async def _on_open(self) -> None:
         await super()._on_open()
         underlay = cast(aiormq.Channel, await self.get_underlay_channel())
-        underlay.rpc = functools.partial(self._answered, underlay.rpc)  # type: ignore[method-assign]
+        underlay.rpc = functools.partial(  # type: ignore[method-assign]
+            self._answered, underlay.connection, underlay.rpc
+        )
 
-    async def _answered(self, rpc: _Rpc, frame: Frame, timeout: float | None = None) -> Any:
+    async def _answered(
+        self,
+        connection: AbstractConnection,
+        rpc: _Rpc,
+        frame: Frame,
+        timeout: float | None = None,
+    ) -> Any:
         limit = RPC_TIMEOUT if timeout is None else timeout
         try:
-            return await self._while_connected(rpc(frame, timeout=limit))
+            return await _while_connected(connection, rpc(frame, timeout=limit))
         except TimeoutError as error:
             named = getattr(frame, "queue", "") or getattr(frame, "exchange", "")
             about = f"{frame.name} {named!r}" if named else frame.name
@@ -51,25 +60,25 @@ class _Channel(aio_pika.Channel):
             await self.close_callbacks(silent)
             raise silent from error
 
-    async def _while_connected(self, answer: Awaitable[Any]) -> Any:
-        """The answer, or the error that the connection ends with.
 
-        What is asked in the moment in which the broker closes the connection gets neither from
-        aiormq: the last answer and the close came together, and it hands on the answer first.
-        """
-        underlay = cast(aiormq.Channel, await self.get_underlay_channel())
-        closing = underlay.connection.closing
-        try:
-            async with asyncio.timeout(None) as limit:
-                closing.add_done_callback(functools.partial(_at_once, limit))
-                return await answer
-        except TimeoutError:
-            if not closing.done():  # it was the limit of the method
-                raise
-            closing.result()  # raises why, if there is a reason
-            raise ChannelInvalidStateError("the connection was closed") from None
-        finally:
-            closing.cancel()
+async def _while_connected(connection: AbstractConnection, answer: Awaitable[Any]) -> Any:
+    """The answer, or the error that the connection ends with.
+
+    What is asked in the moment in which the broker closes the connection gets neither from aiormq:
+    the last answer and the close came together, and it hands on the answer first.
+    """
+    closing = connection.closing
+    try:
+        async with asyncio.timeout(None) as limit:
+            closing.add_done_callback(functools.partial(_at_once, limit))
+            return await answer
+    except TimeoutError:
+        if not closing.done():  # it was the limit of the method
+            raise
+        closing.result()  # raises why, if there is a reason
+        raise ChannelInvalidStateError("the connection was closed") from None
+    finally:
+        closing.cancel()
 
 
 def _at_once(limit: asyncio.Timeout, _: object) -> None:

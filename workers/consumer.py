@@ -175,7 +175,18 @@ class Consumer:
     ) -> Delivery:
         again = bool(message.redelivered)
         suspect = again and not self._knows(message)
-        pack = self._pack(message, lane, suspect=suspect)
+        answered = self._settings.names.take_replies(message.reply_to or "")
+        pack = (
+            glanced(
+                message.body,
+                message.content_type,
+                self._settings,
+                model=lane.model,
+                suspect=suspect,
+            )
+            if answered or not message.reply_to
+            else _misdirected(message)
+        )
         headers = Headers.from_table(message.headers)
         # The publisher knew neither this machine nor, perhaps, the model.
         seconds = estimator.seconds(len(message.body))
@@ -186,7 +197,6 @@ class Consumer:
         stays = again or pack.error is not None
         better = None if stays else misplaced(lane.name, order)
         belongs = routing_key(lane.model, better) if better else None
-        allowed = self._settings.names.take_replies(message.reply_to or "")
         return Delivery(
             message,
             headers,
@@ -196,7 +206,7 @@ class Consumer:
             seconds,
             order,
             lane.model,
-            message.reply_to if allowed else None,
+            message.reply_to if answered else None,
             suspect,
         )
 
@@ -211,23 +221,6 @@ class Consumer:
             self._met[message.message_id] = None
             if len(self._met) > REMEMBERED:
                 self._met.popitem(last=False)
-
-    def _pack(self, message: AbstractIncomingMessage, lane: Lane, *, suspect: bool) -> Pack:
-        """Whose answer would go where no answers belong is refused, and the refusal told to nobody:
-        a worker may write where the sender may not.
-        """
-        reply_to = message.reply_to
-        if reply_to and not self._settings.names.take_replies(reply_to):
-            words = f"reply_to {reply_to!r} is no queue for results (see docs/asyncapi.yaml)"
-            fault = ItemError(code=Code.MALFORMED, message=words)
-            return Pack(None, error=fault, size=len(message.body))
-        return glanced(
-            message.body,
-            message.content_type,
-            self._settings,
-            model=lane.model,
-            suspect=suspect,
-        )
 
     def hold(self, delivery: Delivery) -> None:
         """Into its ready queue; what only has to be moved to another lane takes no time there."""
@@ -330,6 +323,13 @@ class Consumer:
         """The reply is safe with the broker: the pack can go."""
         # Else it will be redelivered and answered again; the caller keeps the first answer.
         await _told("ack", delivery.message.ack())
+
+
+def _misdirected(message: AbstractIncomingMessage) -> Pack:
+    """Refused, and the refusal told to nobody: a worker may write where the sender may not."""
+    words = f"reply_to {message.reply_to!r} is no queue for results (see docs/asyncapi.yaml)"
+    fault = ItemError(code=Code.MALFORMED, message=words)
+    return Pack(None, error=fault, size=len(message.body))
 
 
 async def _told(action: str, telling: Awaitable[object]) -> None:

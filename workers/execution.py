@@ -17,7 +17,6 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import ItemError
-from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
@@ -96,9 +95,7 @@ class Execution:
                     raise
                 repository.tell(f"not served: {error}")
             else:
-                measured = manifest.cost
-                cost = Cost(measured.fixed_seconds, measured.seconds_per_unit)
-                estimators[model] = Estimator(cost)
+                estimators[model] = Estimator(manifest.cost.line)
                 self._apart.versions[model] = manifest.version
         if not estimators:
             raise ModelNotFound(

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from lmaas.broker_config import scheduling
+
 SCHEMA: Final = 2
 #: The graph; every version has it.
 MODEL: Final = "model.onnx"
@@ -52,14 +54,18 @@ class Batching(_Strict, frozen=True, kw_only=True):
 
 
 class Cost(_Strict, frozen=True, kw_only=True):
-    """Service time of a pack on the machine that measured it: fixed + per item + per unit."""
+    """Service time of a pack on the machine that measured it: fixed + per unit."""
 
     #: Seconds a pack, whatever is in it.
     fixed_seconds: _Seconds = 0.0
-    seconds_per_item: _Seconds = 0.0
     seconds_per_unit: _Seconds = 0.0
     #: What clients and workers can count before they prepare an item: bytes of its content.
     unit: Literal["bytes"] = "bytes"
+
+    @property
+    def line(self) -> scheduling.Cost:
+        """As both ends estimate with."""
+        return scheduling.Cost(self.fixed_seconds, self.seconds_per_unit)
 
 
 class Manifest(_Strict, frozen=True, kw_only=True):

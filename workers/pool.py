@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
-from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import cores
 from lmaas.workers.answering import Answerer, read
@@ -37,8 +36,6 @@ class Pool:
         self.processes = min(settings.processes or cores.usable(), settings.window)
         self._answerer = Answerer(settings, NAME)
         self.manifest: Manifest = self._found(model)
-        measured = self.manifest.cost
-        self._cost = Cost(measured.fixed_seconds, measured.seconds_per_unit)
         self._thread: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
 
@@ -70,7 +67,7 @@ class Pool:
 
     def seconds(self, model: str, size: int) -> float:
         """What a pack of `size` bytes is expected to take, by the model's manifest."""
-        return self._cost.estimate(size)
+        return self.manifest.cost.line.estimate(size)
 
     async def run(self, request: Request) -> Reply:
         """The reply to a pack. Raises ModelError when a process has ended."""
