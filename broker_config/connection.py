@@ -11,9 +11,10 @@ import contextlib
 import functools
 import logging
 import os
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPChannelError, AMQPError
@@ -38,6 +39,11 @@ from lmaas.broker_config.limits import limit_reached
 from lmaas.broker_config.settings import Settings
 
 T = TypeVar("T")
+
+#: Seconds that a connection was up whose loss is most often its own: the next try is then made ...
+STEADY: Final = 1.0
+#: ... within these, and not after a pause.
+AT_ONCE: Final = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +91,8 @@ class Session:
         self._lost = asyncio.Event()
         #: Why the connection was lost, or has not come back.
         self._trouble: BaseException | None = None
+        #: When it came, on the event loop's clock.
+        self._since = 0.0
         self._keeper: asyncio.Task[None] | None = None
         #: The process that it belongs to.
         self._process = os.getpid()
@@ -232,6 +240,7 @@ class Session:
             raise
         if not (channel.is_closed or self._lost.is_set()):
             self._trouble = None
+            self._since = asyncio.get_running_loop().time()
             self._channel = channel
             self._up.set()
 
@@ -272,11 +281,14 @@ class Session:
                 words(self._trouble) if self._trouble else "no reason was given",
                 extra={"action": "connection_lost", "link": self.name},
             )
+            lost = asyncio.get_running_loop().time()
             pauses = Pauses(GROWTH_AWAY)
-            patience = asyncio.get_running_loop().time() + self.settings.connect_timeout
+            patience = lost + self.settings.connect_timeout
+            pause = random.uniform(0, AT_ONCE) if lost - self._since >= STEADY else pauses.next()
             while not self.is_up:
                 await self._close()
-                await asyncio.sleep(pauses.next())
+                await asyncio.sleep(pause)
+                pause = pauses.next()
                 try:
                     await self._open()
                 except BaseException as error:

@@ -36,6 +36,8 @@ class State(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     failures: list[str] = []
     #: The version that answered; None before the first answer.
     version: str | None = None
+    #: The queue that its packs were answered to, on their way through a broker.
+    results: str | None = None
     #: Bytes of the partial file that belong to these rows.
     offset: int = 0
     #: Where the next row begins in the input, where that is known.

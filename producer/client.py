@@ -292,6 +292,20 @@ class FileClient:
         self._client = client
         self._file = file
 
+    @property
+    def results(self) -> str:
+        """The queue that its packs are answered to."""
+        return self._client._replies.queue_name
+
+    async def follow(self, results: str) -> None:
+        """Take the place of a client that is gone, and was answered to this queue.
+
+        The queue is deleted, so that workers do not run what it has sent. Where somebody still
+        takes from it, nothing is done. Raises BrokerUnavailable.
+        """
+        if self._client.settings.names.take_replies(results):
+            await self._client._publisher.delete_unused(results)
+
     async def run(self, request: Request) -> Reply:
         """As `Client.run`."""
         client = self._client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -14,6 +15,7 @@ import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelPreconditionFailed
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, policies, tracing
@@ -228,6 +230,16 @@ class PackPublisher(Publisher):
         retries = [await self._counts(names.retry(delay)) for delay in RETRY_DELAYS]
         packs = sum(ready for ready, _ in lanes + retries)
         return Waiting(packs, max(consumers for _, consumers in lanes))
+
+    async def delete_unused(self, queue: str) -> None:
+        """Delete a queue that nobody takes from, if there is one. Raises BrokerUnavailable."""
+
+        async def delete(connection: AbstractConnection) -> None:
+            async with connection.channel() as channel:
+                await channel.queue_delete(queue, if_unused=True)
+
+        with contextlib.suppress(ChannelPreconditionFailed):
+            await self.ask(delete)
 
     async def _exists(self, queue: str) -> bool:
         return await self._looked_up(queue) is not None

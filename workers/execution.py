@@ -168,6 +168,8 @@ class Execution:
         deadline = delivery.headers.deadline_ms
         if replier.is_cancelled(delivery):
             self._settle(replier.skip(delivery))
+        elif replier.is_away(delivery):
+            self._settle(replier.wait(delivery))
         elif delivery.belongs is not None:
             self._settle(replier.move(delivery, delivery.belongs))
         elif deadline and time.time() > deadline / 1000 + self._settings.clock_skew:

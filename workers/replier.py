@@ -11,8 +11,9 @@ import logging
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aio_pika
 import msgspec
@@ -42,8 +43,11 @@ from lmaas.workers.consumer import Consumer, Delivery, published
 
 log = logging.getLogger(__name__)
 
-#: Cancelled jobs that a worker remembers, by their results queues.
-REMEMBERED_JOBS: Final = 10_000
+#: Cancelled jobs, and clients that are away, that a worker remembers, by their results queues.
+REMEMBERED: Final = 10_000
+#: Seconds for which a results queue that was not there is taken to be away: what was put off comes
+#: back later than that, and is tried.
+AWAY: Final = 0.9
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
 #: Seconds before a broker that did not take a message is asked again.
@@ -106,20 +110,48 @@ class Replier:
         self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
-        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        #: Results queues of cancelled jobs, and of clients that are away, each with the moment at
+        #: which that was seen, on the clock of time.monotonic().
+        self._cancelled: OrderedDict[str, float] = OrderedDict()
+        self._away: OrderedDict[str, float] = OrderedDict()
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """Whether nobody waits any more for the job that this pack belongs to."""
         return delivery.reply_to in self._cancelled
 
+    def is_away(self, delivery: Delivery) -> bool:
+        """Whether there was no queue for its answer a moment ago, so that to run it is in vain."""
+        seen = self._away.get(delivery.reply_to or "")
+        return seen is not None and time.monotonic() - seen < AWAY
+
     async def finish(self, delivery: Delivery, answer: Answer) -> None:
         """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
+        await self._settle(delivery, self._told(delivery, answer))
+
+    async def wait(self, delivery: Delivery) -> None:
+        """The same without an answer, for one whose caller is away."""
+        await self._settle(delivery, self._kept_for_caller(delivery))
+
+    async def _told(self, delivery: Delivery, answer: Answer) -> tuple[bool, bool]:
+        """Whether it needs nobody's care any more, and whether it was put off."""
+        error = answer.transient
+        later = error is not None and await self._put_off(delivery, error)
+        # Parked first: who hears of an error finds it there.
+        kept = later or await self._keep(delivery, answer)
+        later = later or not await self._answer(delivery, answer)
+        return kept, later
+
+    async def _kept_for_caller(self, delivery: Delivery) -> tuple[bool, bool]:
+        later = await self._put_off(delivery, _results_gone(delivery))
+        if not later:
+            self._unclaimed(delivery)
+        return True, later
+
+    async def _settle(
+        self, delivery: Delivery, telling: Coroutine[Any, Any, tuple[bool, bool]]
+    ) -> None:
         try:
-            error = answer.transient
-            later = error is not None and await self._put_off(delivery, error)
-            # Parked first: who hears of an error finds it there.
-            kept = later or await self._keep(delivery, answer)
-            later = later or not await self._answer(delivery, answer)
+            kept, later = await telling
         except LmaasError as error:
             log.warning(
                 "not settled: %s",
@@ -162,12 +194,15 @@ class Replier:
             return True
         if answer.error is None and await self._wait_for_caller(delivery):
             return False
+        self._unclaimed(delivery)
+        return True
+
+    def _unclaimed(self, delivery: Delivery) -> None:
         metrics.unclaimed()
         log.info(
             "nobody waits for a reply",
             extra={"action": "reply_unclaimed", **tracing.context(delivery.headers)},
         )
-        return True
 
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
@@ -242,15 +277,14 @@ class Replier:
 
         Who cancels a job deletes its queue; that of a client may be made anew when it is back.
         """
-        reply_to = delivery.reply_to
-        if delivery.headers.job is None:
-            words = f"no queue {reply_to!r} for the answer"
-            return await self._put_off(delivery, ItemError(code=Code.RESULTS_GONE, message=words))
-        if reply_to:
-            self._cancelled[reply_to] = None
-            if len(self._cancelled) > REMEMBERED_JOBS:
-                self._cancelled.popitem(last=False)
-        return False
+        reply_to = delivery.reply_to or ""
+        gone = self._cancelled if delivery.headers.job is not None else self._away
+        gone[reply_to] = time.monotonic()
+        if len(gone) > REMEMBERED:
+            gone.popitem(last=False)
+        if gone is self._cancelled:
+            return False
+        return await self._put_off(delivery, _results_gone(delivery))
 
     async def _put_off(self, delivery: Delivery, error: ItemError) -> bool:
         """Into a retry queue, if a later try has any use."""
@@ -271,7 +305,7 @@ class Replier:
             headers,
             attempt=headers.attempt + 1,
             published_ms=int(born * 1000),
-            **self._told(delivery, error),
+            **self._reason(delivery, error),
         )
         log.warning(
             "put off for %s after try %d: %s", chosen, headers.attempt, error,
@@ -311,7 +345,7 @@ class Replier:
     async def _park(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
         """A copy of what failed for one reason."""
         headers = msgspec.structs.replace(
-            delivery.headers, parked_ms=int(time.time() * 1000), **self._told(delivery, error)
+            delivery.headers, parked_ms=int(time.time() * 1000), **self._reason(delivery, error)
         )
         pack = delivery.pack
         part, body = pack.request, None
@@ -335,7 +369,7 @@ class Replier:
         await self._publish(delivery, self._names.dead, delivery.message.routing_key or "", message)
         metrics.parked(error.code)
 
-    def _told(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
+    def _reason(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""
         return {
             "first_error": delivery.headers.first_error or shortened(str(error)),
@@ -362,6 +396,11 @@ class Replier:
                     extra={"action": "publish_again", **tracing.context(delivery.headers)},
                 )  # fmt: skip
                 await asyncio.sleep(PAUSE)
+
+
+def _results_gone(delivery: Delivery) -> ItemError:
+    words = f"no queue {delivery.reply_to!r} for the answer"
+    return ItemError(code=Code.RESULTS_GONE, message=words)
 
 
 def language(delivery: Delivery) -> str:

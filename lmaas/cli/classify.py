@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -36,6 +36,9 @@ from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
+
+if TYPE_CHECKING:
+    from lmaas.producer.client import FileClient
 
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
 _SHOWN_CHARACTERS: Final = 60
@@ -131,7 +134,7 @@ class _Way:
         """
         self.classifier: AbstractAsyncContextManager[Classifier]
         #: The same for a file, whose packs are known again when they are sent again.
-        self.of_file: Callable[[uuid.UUID], Classifier] | None = None
+        self.of_file: Callable[[uuid.UUID], FileClient] | None = None
         self.version = version
         self.manifest_sha256: str | None = None
         if through_queue:
@@ -200,8 +203,13 @@ def _classify_file(
 
 async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
     async with way.classifier as classifier:
-        named = way.of_file(run.identity) if way.of_file and run.identity else None
-        return await run.classify(named or classifier, report)
+        if way.of_file is None or run.identity is None:
+            return await run.classify(classifier, report)
+        of_file = way.of_file(run.identity)
+        if run.state.results:
+            await of_file.follow(run.state.results)
+        run.state.results = of_file.results
+        return await run.classify(of_file, report)
 
 
 def _piped_format(output: str, source: Place) -> str | None:

@@ -23,7 +23,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Item, Result
+from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Item, Request, Result, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names, routing_key
 from lmaas.producer.client import Client
@@ -31,6 +31,7 @@ from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
+    Stage,
     StartWorker,
     channel_to,
     consumers,
@@ -407,6 +408,49 @@ async def test_an_answer_waits_for_a_results_queue_that_comes_late(
     await queue.consume(foreign.replies.put, no_ack=True)
     message, reply = await foreign.reply()
     assert (message.correlation_id, reply["results"][0]["label"]) == ("c", "positive")
+
+
+async def test_what_a_client_that_is_gone_has_sent_is_not_run(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who resumes a file deletes the results queue of the one that was killed."""
+    once = msgspec.structs.replace(settings, max_attempts=1)
+    names, stage = settings.names, Stage()
+    async with stage.serving(once), channel_to(settings) as channel:
+        gone = await channel.declare_queue(names.client_results("gone"))
+        work = await channel.get_exchange(names.work, ensure=False)
+        stage.hold()
+        for number in range(8):
+            body = encode(Request(model="sentiment", items=[Item(id=str(number), text=GOOD)] * 256))
+            message = aio_pika.Message(body, content_type=MSGPACK, reply_to=gone.name)
+            await work.publish(message, routing_key("sentiment", "short"))
+        await stage.began()
+        async with Client(settings) as client:
+            await client.of_file(uuid.uuid4()).follow(gone.name)
+            caplog.set_level(logging.INFO)
+            stage.step()
+
+            async def known() -> bool:
+                return "nobody waits for a reply" in caplog.text
+
+            await until(known)
+            await stage.began(2)
+            stage.release()
+            assert (await client.classify("sentiment", GOOD)).label
+    assert await waiting_packs(settings) == 0
+    assert stage.packs == ["0", "1", "0"]
+
+
+async def test_a_client_that_is_still_there_is_not_followed(
+    settings: Settings, client: Client
+) -> None:
+    queue = settings.names.client_results(client.id)
+    async with Client(settings) as other:
+        await other.of_file(uuid.uuid4()).follow(queue)
+        await other.of_file(uuid.uuid4()).follow(settings.names.dead)
+        await other.of_file(uuid.uuid4()).follow(settings.names.client_results("never was"))
+    assert await depth(settings, queue) == 0
+    assert await depth(settings, settings.names.dead) == 0
 
 
 async def test_only_the_named_models_are_served(
