@@ -56,7 +56,15 @@ def harmless_when_gone(action: str) -> Iterator[None]:
     except BaseException as error:
         if not (is_gone(error) or isinstance(error, BrokerSilent)):
             raise
+        _end_if_cancelled()
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
+
+
+def _end_if_cancelled() -> None:
+    """aiormq may turn the cancellation of its caller into an error of its own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def check_process(process: int) -> None:
@@ -159,6 +167,7 @@ class Session:
                     try:
                         return await question(self._connection)
                     except BaseException as error:
+                        _end_if_cancelled()
                         reached = limit_reached(error, self.settings.broker)
                         if not reached and (
                             isinstance(error, AMQPChannelError) or not is_gone(error)
@@ -292,6 +301,7 @@ class Session:
                 try:
                     await self._open()
                 except BaseException as error:
+                    _end_if_cancelled()
                     mends = isinstance(error, BrokerUnavailable | BrokerRefused) or is_gone(error)
                     # A refusal is believed when it lasts: who goes down or comes up refuses too.
                     lasts = asyncio.get_running_loop().time() > patience

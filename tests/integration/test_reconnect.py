@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelInvalidStateError
 
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.connection import Session
@@ -241,6 +243,26 @@ async def test_a_collector_whose_line_breaks_gets_every_chunk_once(
                 proxy.cut()
         assert (await jobs.progress("j")).state == "collected"
     assert [label for number in sorted(chunks) for label in chunks[number]] == plain
+
+
+async def test_a_session_ends_while_it_comes_back_whatever_the_library_makes_of_that(
+    settings: Settings,
+) -> None:
+    """aiormq turns the cancellation of some calls into errors over which one tries again."""
+    opened, again = asyncio.Event(), asyncio.Event()
+
+    async def prepare(_: AbstractChannel) -> None:
+        if opened.is_set():
+            again.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ChannelInvalidStateError("closed meanwhile") from None
+
+    async with asyncio.timeout(LIMIT), Session(settings, "test", prepare) as session:
+        opened.set()
+        session.reset()
+        await again.wait()
 
 
 async def test_a_session_comes_back_as_often_as_its_line_breaks(
