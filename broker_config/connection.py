@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import AMQPChannelError, AMQPError
+from aiormq.exceptions import AMQPChannelError, AMQPError, ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, server, upstream
 from lmaas.broker_config.errors import (
@@ -181,6 +181,19 @@ class Session:
             if reached:
                 raise reached from error
             raise BrokerUnavailable(await self._told("answer", limit)) from error
+
+    async def counts(self, queue: str) -> tuple[int, int] | None:
+        """Ready messages and consumers of a queue; None without one. Raises as `ask` does."""
+
+        async def found(connection: AbstractConnection) -> tuple[int, int]:
+            async with connection.channel() as channel:
+                result = (await channel.get_queue(queue)).declaration_result
+                return result.message_count or 0, result.consumer_count or 0
+
+        try:
+            return await self.ask(found)
+        except ChannelNotFoundEntity:
+            return None
 
     async def _told(self, what: str, limit: float, reason: BaseException | None = None) -> str:
         """That the broker did not do it in time, and why, as far as we know."""

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from aio_pika.abc import (
     AbstractConnection,
 )
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
+from aiormq.exceptions import AMQPError
 
 from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
@@ -294,16 +294,7 @@ class Jobs:
 
     async def _count(self, entry: JobEntry) -> tuple[int, int] | None:
         """Messages and consumers of a job's results queue; None when there is no such queue."""
-
-        async def counts(connection: AbstractConnection) -> tuple[int, int]:
-            async with connection.channel() as channel:
-                result = (await channel.get_queue(entry.queue)).declaration_result
-                return result.message_count or 0, result.consumer_count or 0
-
-        try:
-            return await self._session.ask(counts)
-        except ChannelNotFoundEntity:
-            return None
+        return await self._session.counts(entry.queue)
 
     async def cancel(self, job: str) -> None:
         """Drop what is not done and all results. Raises JobError when there is nothing to drop."""

@@ -16,7 +16,6 @@ import msgspec
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
-from aiormq.exceptions import ChannelNotFoundEntity
 
 from lmaas.broker_config import metrics, policies, tracing
 from lmaas.broker_config.connection import harmless_when_gone
@@ -242,7 +241,7 @@ class PackPublisher(Publisher):
             await self.ask(delete)
 
     async def _exists(self, queue: str) -> bool:
-        return await self._looked_up(queue) is not None
+        return await self.counts(queue) is not None
 
     async def _depth(self, queue: str) -> int:
         """Ready messages of a queue; none when nobody can say."""
@@ -256,17 +255,4 @@ class PackPublisher(Publisher):
 
     async def _counts(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; none of one that is not there."""
-        return await self._looked_up(queue) or (0, 0)
-
-    async def _looked_up(self, queue: str) -> tuple[int, int] | None:
-        """Ready messages and consumers of a queue; None of one that is not there."""
-
-        async def counts(connection: AbstractConnection) -> tuple[int, int]:
-            async with connection.channel() as channel:
-                found = (await channel.get_queue(queue)).declaration_result
-                return found.message_count or 0, found.consumer_count or 0
-
-        try:
-            return await self.ask(counts)
-        except ChannelNotFoundEntity:
-            return None
+        return await self.counts(queue) or (0, 0)

@@ -143,6 +143,7 @@ class Execution:
         loop = asyncio.get_running_loop()
         while deliveries := await self._next_suspects():
             for delivery in deliveries:
+                await replier.look_for_caller(delivery)
                 if self._settled_unrun(delivery, replier):
                     continue
                 _begin([delivery])

@@ -114,6 +114,8 @@ class Replier:
         #: which that was seen, on the clock of time.monotonic().
         self._cancelled: OrderedDict[str, float] = OrderedDict()
         self._away: OrderedDict[str, float] = OrderedDict()
+        #: The same of queues that were found.
+        self._there: OrderedDict[str, float] = OrderedDict()
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """Whether nobody waits any more for the job that this pack belongs to."""
@@ -123,6 +125,25 @@ class Replier:
         """Whether there was no queue for its answer a moment ago, so that to run it is in vain."""
         seen = self._away.get(delivery.reply_to or "")
         return seen is not None and time.monotonic() - seen < AWAY
+
+    async def look_for_caller(self, delivery: Delivery) -> None:
+        """Ask the broker whether somebody takes its answer, unless that was known a moment ago.
+
+        For a pack that costs more than the question. `is_cancelled` or `is_away` say what came of
+        it.
+        """
+        queue = delivery.reply_to
+        seen = self._there.get(queue or "")
+        if not queue or (seen is not None and time.monotonic() - seen < AWAY):
+            return
+        try:
+            there = await self._publisher.counts(queue) is not None
+        except BrokerUnavailable:  # then the pack is not ours any more, too
+            return
+        if there:
+            _note(self._there, queue)
+        else:
+            self._miss(delivery)
 
     async def finish(self, delivery: Delivery, answer: Answer) -> None:
         """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
@@ -277,14 +298,15 @@ class Replier:
 
         Who cancels a job deletes its queue; that of a client may be made anew when it is back.
         """
-        reply_to = delivery.reply_to or ""
-        gone = self._cancelled if delivery.headers.job is not None else self._away
-        gone[reply_to] = time.monotonic()
-        if len(gone) > REMEMBERED:
-            gone.popitem(last=False)
-        if gone is self._cancelled:
+        self._miss(delivery)
+        if self.is_cancelled(delivery):
             return False
         return await self._put_off(delivery, _results_gone(delivery))
+
+    def _miss(self, delivery: Delivery) -> None:
+        """There is no queue for its answer."""
+        gone = self._cancelled if delivery.headers.job is not None else self._away
+        _note(gone, delivery.reply_to or "")
 
     async def _put_off(self, delivery: Delivery, error: ItemError) -> bool:
         """Into a retry queue, if a later try has any use."""
@@ -396,6 +418,14 @@ class Replier:
                     extra={"action": "publish_again", **tracing.context(delivery.headers)},
                 )  # fmt: skip
                 await asyncio.sleep(PAUSE)
+
+
+def _note(queues: OrderedDict[str, float], queue: str) -> None:
+    """That it was seen now."""
+    queues[queue] = time.monotonic()
+    queues.move_to_end(queue)
+    if len(queues) > REMEMBERED:
+        queues.popitem(last=False)
 
 
 def _results_gone(delivery: Delivery) -> ItemError:

@@ -217,15 +217,15 @@ async def test_the_process_apart_ends_with_its_worker(
             "endless", json.dumps({"model": "sentiment", "items": items}).encode(), "short"
         )
         await until(lambda: is_taken(settings))
-    await first.kill()
-    second = await start_worker(module=POISONED)
+        await first.kill()
+        second = await start_worker(module=POISONED)
 
-    async def has_a_child() -> bool:
-        return len(forked_by(second.pid)) == 1
+        async def has_a_child() -> bool:
+            return len(forked_by(second.pid)) == 1
 
-    await until(has_a_child)
-    children = forked_by(second.pid)
-    await second.kill()
+        await until(has_a_child)
+        children = forked_by(second.pid)
+        await second.kill()
 
     async def are_gone() -> bool:
         return not psutil.wait_procs(children, timeout=0)[1]

@@ -23,7 +23,16 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Item, Request, Result, encode
+from lmaas.broker_config.messages import (
+    CLOCK,
+    JSON,
+    MSGPACK,
+    Headers,
+    Item,
+    Request,
+    Result,
+    encode,
+)
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names, routing_key
 from lmaas.producer.client import Client
@@ -439,6 +448,31 @@ async def test_what_a_client_that_is_gone_has_sent_is_not_run(
             assert (await client.classify("sentiment", GOOD)).label
     assert await waiting_packs(settings) == 0
     assert stage.packs == ["0", "1", "0"]
+
+
+async def test_what_comes_back_for_nobody_is_not_run_apart(settings: Settings) -> None:
+    """It may be what ended a worker, and would end the next process."""
+    once = msgspec.structs.replace(settings, max_attempts=1)
+    names, stage = settings.names, Stage()
+    await make_lanes(settings)
+    async with channel_to(settings) as channel:
+        work = await channel.get_exchange(names.work, ensure=False)
+        queues = (names.client_results("gone"), names.job_results("gone.12345678"))
+        for reply_to, job in zip(queues, (None, "gone"), strict=True):
+            headers = Headers(job=job, chunk=0 if job else None).table()
+            body = encode(Request(model="sentiment", items=[Item(id="vain", text=GOOD)]))
+            message = aio_pika.Message(
+                body, content_type=MSGPACK, reply_to=reply_to, headers=headers
+            )
+            await work.publish(message, routing_key("sentiment", "short"))
+        lane = await channel.get_queue(names.work_queue("sentiment", "short"))
+        for _ in queues:
+            held = await lane.get()
+        await held.nack(requeue=True, multiple=True)
+    async with stage.serving(once), Client(settings) as client:
+        assert (await client.classify("sentiment", GOOD)).label
+        assert await waiting_packs(settings) == 0
+    assert stage.packs == ["0"]
 
 
 async def test_a_client_that_is_still_there_is_not_followed(
