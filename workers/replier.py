@@ -18,6 +18,7 @@ from typing import Any, Final
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
+from aiormq.exceptions import AMQPChannelError
 
 from lmaas.broker_config import tracing
 from lmaas.broker_config.codes import Code, meaning
@@ -140,6 +141,8 @@ class Replier:
             there = await self._publisher.counts(queue) is not None
         except BrokerUnavailable:  # then the pack is not ours any more, too
             return
+        except AMQPChannelError:  # one that only its owner may ask for
+            there = True
         if there:
             _note(self._there, queue)
         else:
