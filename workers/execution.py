@@ -169,8 +169,6 @@ class Execution:
         deadline = delivery.headers.deadline_ms
         if replier.is_cancelled(delivery):
             self._settle(replier.skip(delivery))
-        elif replier.is_away(delivery):
-            self._settle(replier.wait(delivery))
         elif delivery.belongs is not None:
             self._settle(replier.move(delivery, delivery.belongs))
         elif deadline and time.time() > deadline / 1000 + self._settings.clock_skew:
@@ -180,6 +178,8 @@ class Execution:
                 extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
             )
             self._settle(self._expire(delivery, deadline, replier))
+        elif replier.is_away(delivery):
+            self._settle(replier.wait(delivery))
         else:
             return False
         return True

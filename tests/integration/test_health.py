@@ -435,12 +435,14 @@ async def test_what_waits_and_what_comes_again_is_counted(
         holder = await channel.get_queue(queue)
         for _ in range(10):
             await holder.get()
-    await start_worker("--processes", "1", "--health-port", str(port))
 
     async def are_done() -> bool:
         return (await probe.metrics()).get("lmaas_packs_total{model=sentiment}") == 10
 
-    await until(are_done)
+    async with channel_to(settings) as channel:
+        await channel.declare_queue(settings.names.client_results("nobody"), exclusive=True)
+        await start_worker("--processes", "1", "--health-port", str(port))
+        await until(are_done)
     found = await probe.metrics()
     assert found["lmaas_redeliveries_total{model=sentiment}"] == 10
 
