@@ -22,9 +22,10 @@ from benchmarks.report import Figure, Grid, Plot, Report, bars, lines
 from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
-from lmaas.workers.answering import Answerer, Pack
+from lmaas.workers.answering import Answerer
 from lmaas.workers.batcher import Batch, batches
 from lmaas.workers.manifest import WORD_BATCHING
+from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess.text import Ids, WordTokenizer
 from lmaas.workers.preprocess.words import Words
 from lmaas.workers.ready_queue import JOIN_ITEMS

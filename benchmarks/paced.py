@@ -1,4 +1,4 @@
-"""A worker with a pace: the real one, whose inference thread sleeps after a run until its time is
+"""A worker with a pace: the real one, whose inference thread sleeps after a batch until its time is
 over. Service times are then what was asked for, and not what other processes leave of the cores.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from unittest import mock
@@ -14,42 +14,63 @@ from unittest import mock
 import click
 
 from benchmarks import rig
-from lmaas.broker_config.messages import Item, Result
+from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import logs
 from lmaas.cli.loop import run
 from lmaas.cli.worker import serve
+from lmaas.workers.batcher import Batch
+from lmaas.workers.heads import Scores
+from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 
 
 def worker(
-    settings: Settings, *, a_text: float = 0.0, a_byte: float = 0.0
+    settings: Settings, *, a_text: float = 0.0, a_byte: float = 0.0, a_batch: float = 0.0
 ) -> AbstractAsyncContextManager[Any]:
-    """One that takes at least so many seconds a text and a byte."""
-    return rig.process(settings, "-m", "benchmarks.paced", str(a_text), str(a_byte))
+    """One that takes at least so many seconds a text, a byte and a batch."""
+    pace = map(str, (a_text, a_byte, a_batch))
+    return rig.process(settings, "-m", "benchmarks.paced", *pace)
 
 
-def held_back(a_text: float, a_byte: float) -> Callable[..., list[Result]]:
-    """`Runtime.answer` with a pace."""
-    plain = Runtime.answer
+class _Sized:
+    """Encoded texts with their bytes."""
 
-    def answer(runtime: Runtime, items: Sequence[Item], *rest: Any, **options: Any) -> list[Result]:
-        size = sum(len((item.text or "").encode()) for item in items) if a_byte else 0
-        end = time.monotonic() + a_text * len(items) + a_byte * size
-        results = plain(runtime, items, *rest, **options)
+    def __init__(self, encoded: Encoded, items: Sequence[Item]) -> None:
+        self.lengths = encoded.lengths
+        self.arrays = encoded.arrays
+        self.sizes = [item.size for item in items]
+
+
+class Paced(Runtime):
+    """Each of its batches takes at least its time."""
+
+    a_text = a_byte = a_batch = 0.0
+
+    def encode(self, items: Sequence[Item]) -> Encoded:
+        return _Sized(super().encode(items), items)
+
+    def run(self, encoded: Encoded, batch: Batch) -> Scores:
+        assert isinstance(encoded, _Sized)
+        texts = len(batch.positions)
+        size = sum(encoded.sizes[position] for position in batch.positions)
+        end = time.monotonic() + self.a_batch + self.a_text * texts + self.a_byte * size
+        scores = super().run(encoded, batch)
         time.sleep(max(0.0, end - time.monotonic()))
-        return results
-
-    return answer
+        return scores
 
 
 @click.command()
 @click.argument("a_text", type=float)
 @click.argument("a_byte", type=float)
-def main(a_text: float, a_byte: float) -> None:
-    """Serve as `lmaas worker` does, at least A_TEXT seconds a text and A_BYTE a byte."""
+@click.argument("a_batch", type=float)
+def main(a_text: float, a_byte: float, a_batch: float) -> None:
+    """Serve as `lmaas worker` does, at least A_TEXT seconds a text, A_BYTE a byte and A_BATCH a
+    batch.
+    """
     logs.configure(logging.INFO)
-    with mock.patch.object(Runtime, "answer", held_back(a_text, a_byte)):
+    Paced.a_text, Paced.a_byte, Paced.a_batch = a_text, a_byte, a_batch
+    with mock.patch("lmaas.workers.answering.Runtime", Paced):
         run(serve(Settings.load(), ()))
 
 

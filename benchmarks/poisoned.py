@@ -14,26 +14,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from benchmarks.failures.poison import Poison, poison_of
-from lmaas.broker_config.messages import Item, Result
+from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
-from lmaas.workers import answering, apart, execution
-from lmaas.workers.answering import Pack
+from lmaas.workers import apart, execution, pack
+from lmaas.workers.pack import Pack
+from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 
 #: A body with this ends whoever decodes it with all care.
 DECODER_BUG: Final = "decoder-bug"
 
 
-def harmful(plain: Callable[..., list[Result]]) -> Callable[..., list[Result]]:
-    """`Runtime.answer` that the first poison among its texts does its harm to."""
+def harmful(plain: Callable[..., Encoded]) -> Callable[..., Encoded]:
+    """`Runtime.encode` that the first poison among its texts does its harm to."""
 
-    def answer(runtime: Runtime, items: Sequence[Item], *rest: Any, **options: Any) -> list[Result]:
+    def encode(runtime: Runtime, items: Sequence[Item]) -> Encoded:
         for item in items:
             if poison := poison_of(item.text or ""):
                 HARM[poison]()
-        return plain(runtime, items, *rest, **options)
+        return plain(runtime, items)
 
-    return answer
+    return encode
 
 
 def _die(number: signal.Signals) -> NoReturn:
@@ -73,7 +74,7 @@ HARM: dict[Poison, Callable[[], NoReturn]] = {
 
 
 def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
-    """`answering.read` that a body with DECODER_BUG ends the process of."""
+    """`pack.read` that a body with DECODER_BUG ends the process of."""
 
     def read(body: bytes, *rest: Any) -> Pack:
         if DECODER_BUG.encode() in body:
@@ -83,8 +84,8 @@ def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
     return read
 
 
-Runtime.answer = harmful(Runtime.answer)  # type: ignore[method-assign]
-execution.read = apart.read = deadly(answering.read)  # type: ignore[attr-defined]
+Runtime.encode = harmful(Runtime.encode)  # type: ignore[method-assign]
+execution.read = apart.read = deadly(pack.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()

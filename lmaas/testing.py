@@ -299,7 +299,7 @@ _running: Final = threading.Lock()
 def _run(body: bytes, settings: Settings) -> Reply:
     """The models' reply. Blocks; one at a time, as in a worker."""
     try:
-        from lmaas.workers.answering import read
+        from lmaas.workers.pack import read
     except ModuleNotFoundError as error:
         raise LmaasError(
             f"{error.name} is missing, which runs models: install lmaas with its extra `worker`, "

@@ -53,6 +53,13 @@ def batches(lengths: Sequence[int], how: Batching) -> list[Batch]:
     return found[::-1]
 
 
+def halves(batch: Batch, how: Batching) -> list[Batch]:
+    """The positions of a batch of several in two."""
+    middle = len(batch.positions) // 2
+    parts = (batch.positions[:middle], batch.positions[middle:])
+    return [Batch(part, how.rows or _up(len(part), how.row_step), batch.length) for part in parts]
+
+
 def _first_steps(padded: Sequence[int], how: Batching) -> list[int]:
     """Where the batch begins that ends with each step of rows, by dynamic programming.
 

@@ -23,7 +23,7 @@ from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
-from lmaas.workers.answering import Pack, glanced
+from lmaas.workers.pack import Pack, glanced
 from lmaas.workers.prefetch import DEALT, Prefetch, first_confirms
 from lmaas.workers.ready_queue import JOIN_ITEMS, ReadyQueue
 
@@ -59,6 +59,8 @@ class Delivery:
     reply_to: str | None = None
     #: Whether somebody had it before and did not answer: it may have ended a worker.
     is_suspect: bool = False
+    #: In the order of what is held, once it is.
+    place: float = 0.0
     #: time.monotonic() when its run began; 0 before.
     began: float = 0.0
     #: Its items by outcome, once it has an answer.
@@ -227,7 +229,7 @@ class Consumer:
         stays = delivery.belongs is None
         size = len(delivery.pack) if delivery.pack.is_read else JOIN_ITEMS
         queue = self._suspects if delivery.is_suspect else self._ready
-        queue.put(
+        delivery.place = queue.put(
             delivery,
             kind=delivery.model,
             rank=delivery.rank if stays else 0.0,

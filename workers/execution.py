@@ -1,14 +1,19 @@
-"""Runs what a worker holds: together in the inference thread, and apart what came back."""
+"""Runs what a worker holds: together in the inference thread, and apart what came back.
+
+What runs together is begun and left alone between two batches when something shorter has come.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,11 +25,13 @@ from lmaas.broker_config.messages import ItemError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
-from lmaas.workers.answering import Answerer, failed_reply, read
+from lmaas.workers.answering import Answerer
 from lmaas.workers.apart import Apart
 from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
 from lmaas.workers.replier import Answer, Replier
+from lmaas.workers.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,45 @@ def grace(settings: Settings) -> float:
     Then the system ends it: the run may keep Python's lock, so that nothing else of it runs.
     """
     return min(settings.pack_timeout / 2, LONGEST_GRACE)
+
+
+@dataclass(slots=True, eq=False)
+class Begun:
+    """Packs that run together, until they are answered."""
+
+    #: Those that are still wanted.
+    deliveries: list[Delivery]
+    #: Seconds in the inference thread so far.
+    spent: float = 0.0
+    run: Run | None = None
+    #: Of each delivery its place in the run.
+    _places: dict[Delivery, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._places = {delivery: place for place, delivery in enumerate(self.deliveries)}
+
+    @property
+    def place(self) -> float:
+        """In the order of what is held: what has been done of it counts for it."""
+        done = 1 - self.run.left if self.run else 0.0
+        seconds = sum(delivery.seconds for delivery in self.deliveries)
+        return min(delivery.place for delivery in self.deliveries) - done * seconds
+
+    def __lt__(self, other: Begun) -> bool:
+        return self.place < other.place
+
+    def drop(self, unwanted: Collection[Delivery]) -> None:
+        """These are settled already."""
+        self.deliveries = [one for one in self.deliveries if one not in unwanted]
+        if self.run is not None:
+            for delivery in unwanted:
+                self.run.drop(self._places[delivery])
+
+    def answers(self) -> list[Answer]:
+        """To those that are wanted, once all has run."""
+        assert self.run is not None
+        replies = self.run.replies()
+        return [Answer.of(one, replies[self._places[one]]) for one in self.deliveries]
 
 
 class Execution:
@@ -72,6 +118,8 @@ class Execution:
         self.estimators: dict[str, Estimator] = {}
         #: The packs that run.
         self.running: Sequence[Delivery] = ()
+        #: What was left alone for something shorter; a heap.
+        self._paused: list[Begun] = []
         #: Set when a run has passed its time limit.
         self.overdue = asyncio.Event()
 
@@ -122,21 +170,54 @@ class Execution:
 
     async def _work(self, replier: Replier, consumer: Consumer) -> None:
         """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
-        loop = asyncio.get_running_loop()
-        while deliveries := await self.ready.take():
-            wanted = [d for d in deliveries if not self._settled_unrun(d, replier)]
-            if not wanted:
+        while begun := await self._next(replier):
+            answers = await self._run_on(begun, replier)
+            if answers is None:
+                heapq.heappush(self._paused, begun)
                 continue
-            overdue = loop.call_later(self._settings.pack_timeout, self.overdue.set)
-            self.running = wanted
-            _begin(wanted)
-            answers, seconds = await loop.run_in_executor(self._executor, self._run, wanted)
+            metrics.ran(begun.deliveries, begun.spent)
+            self._observe(begun.deliveries, begun.spent, consumer)
+            for delivery, answer in zip(begun.deliveries, answers, strict=True):
+                self._settle(replier.finish(delivery, answer))
+
+    async def _next(self, replier: Replier) -> Begun | None:
+        """What is to run now: what was left alone, or what comes before it; None at the end."""
+        while True:
+            if self._paused and not self._comes_before(self._paused[0]):
+                begun = heapq.heappop(self._paused)
+            elif deliveries := await self.ready.take():
+                begun = Begun(deliveries)
+            else:
+                return None
+            begun.drop({one for one in begun.deliveries if self._settled_unrun(one, replier)})
+            if begun.deliveries:
+                return begun
+
+    async def _run_on(self, begun: Begun, replier: Replier) -> list[Answer] | None:
+        """The answers; None when it was left alone before its end."""
+        loop = asyncio.get_running_loop()
+        left = self._settings.pack_timeout - begun.spent
+        overdue = loop.call_later(left, self.overdue.set)
+        self.running = begun.deliveries
+        if begun.run is None:
+            _begin(begun.deliveries)
+        try:
+            return await loop.run_in_executor(self._executor, self._run, begun, replier)
+        finally:
             self.running = ()
             overdue.cancel()
-            metrics.ran(wanted, seconds)
-            self._observe(wanted, seconds, consumer)
-            for delivery, answer in zip(wanted, answers, strict=True):
-                self._settle(replier.finish(delivery, answer))
+
+    def _comes_before(self, begun: Begun) -> bool:
+        """Whether something that waits is shorter than what is left of what was begun.
+
+        The next pack of the same job never is: the job does not end sooner by it.
+        """
+        head = self.ready.head
+        if head is None:
+            return False
+        place, delivery = head
+        jobs = {one.headers.job for one in begun.deliveries} - {None}
+        return place < begun.place and delivery.headers.job not in jobs
 
     async def _work_apart(self, replier: Replier) -> None:
         """The same for packs that came back: each alone, in the process beside us."""
@@ -166,25 +247,28 @@ class Execution:
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
-        deadline = delivery.headers.deadline_ms
         if replier.is_cancelled(delivery):
             self._settle(replier.skip(delivery))
         elif delivery.belongs is not None:
             self._settle(replier.move(delivery, delivery.belongs))
-        elif deadline and time.time() > deadline / 1000 + self._settings.clock_skew:
+        elif self._is_late(delivery):
             metrics.deadline_missed()
             log.info(
                 "deadline passed",
                 extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
             )
-            self._settle(self._expire(delivery, deadline, replier))
+            self._settle(self._expire(delivery, replier))
         elif replier.is_away(delivery):
             self._settle(replier.wait(delivery))
         else:
             return False
         return True
 
-    async def _expire(self, delivery: Delivery, deadline_ms: int, replier: Replier) -> None:
+    def _is_late(self, delivery: Delivery) -> bool:
+        deadline = delivery.headers.deadline_ms
+        return deadline is not None and time.time() > deadline / 1000 + self._settings.clock_skew
+
+    async def _expire(self, delivery: Delivery, replier: Replier) -> None:
         """Each of its items has the error, so that they have to be known."""
         if not delivery.pack.is_read:
             loop = asyncio.get_running_loop()
@@ -194,7 +278,7 @@ class Execution:
                 )
             else:
                 await loop.run_in_executor(self._executor, self._read, delivery)
-        reply = failed_reply(delivery.pack, _late(deadline_ms), self._worker)
+        reply = failed_reply(delivery.pack, _late(delivery.headers.deadline_ms or 0), self._worker)
         await replier.finish(delivery, Answer.of(delivery, reply))
 
     def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
@@ -214,30 +298,39 @@ class Execution:
         task.add_done_callback(self._settling.discard)
 
     @contextlib.contextmanager
-    def _alarm(self) -> Iterator[None]:
+    def _alarm(self, seconds: float) -> Iterator[None]:
         """The system ends the process (SIGALRM) when a run goes on although it is overdue."""
         if not self._mortal:
             yield
             return
-        signal.setitimer(signal.ITIMER_REAL, self._settings.pack_timeout + grace(self._settings))
+        signal.setitimer(signal.ITIMER_REAL, seconds + grace(self._settings))
         try:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _run(self, deliveries: list[Delivery]) -> tuple[list[Answer], float]:
-        """In the inference thread: the answers, and the seconds they took."""
+    def _run(self, begun: Begun, replier: Replier) -> list[Answer] | None:
+        """In the inference thread, until all of it is answered or something else comes first."""
         began = time.perf_counter()
-        with self._alarm():
-            return self._answer(deliveries), time.perf_counter() - began
+        try:
+            with self._alarm(self._settings.pack_timeout - begun.spent):
+                if begun.run is None:
+                    begun.run = self._begun(begun.deliveries)
+                ended = begun.run.advance(lambda: self._is_left_alone(begun, replier))
+                return begun.answers() if ended else None
+        finally:
+            begun.spent += time.perf_counter() - began
 
-    def _answer(self, deliveries: list[Delivery]) -> list[Answer]:
+    def _begun(self, deliveries: Sequence[Delivery]) -> Run:
         for delivery in deliveries:
             self._read(delivery)
-        replies = self._answerer.answer([delivery.pack for delivery in deliveries])
-        return [
-            Answer.of(delivery, reply) for delivery, reply in zip(deliveries, replies, strict=True)
-        ]
+        return self._answerer.begin([delivery.pack for delivery in deliveries])
+
+    def _is_left_alone(self, begun: Begun, replier: Replier) -> bool:
+        """Whether the event loop has to look before the next batch."""
+        return self._comes_before(begun) or any(
+            replier.is_cancelled(one) or self._is_late(one) for one in begun.deliveries
+        )
 
     def _read(self, delivery: Delivery) -> None:
         """What the event loop has left unread."""

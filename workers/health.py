@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -73,8 +72,7 @@ def create_app(worker: Worker) -> web.Application:
 async def live(request: web.Request) -> web.Response:
     worker = request.app[_WORKER]
     limit = worker.settings.pack_timeout
-    running = worker.execution.running
-    stuck = bool(running) and time.monotonic() - running[0].began > limit
+    stuck = worker.execution.overdue.is_set()
     return _told(worker, f"a run takes longer than {limit:g} s" if stuck else None)
 
 

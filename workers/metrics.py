@@ -45,7 +45,8 @@ class Metrics:
         self.parked = _counters("parked", "Packs that went to the parking lot.", "code")
         self.unclaimed = Counter("lmaas_unclaimed_replies", "Replies that no queue took.")
         self.deadlines = Counter(
-            "lmaas_deadline_misses", "Packs whose deadline passed before they were begun."
+            "lmaas_deadline_misses",
+            "Packs whose deadline passed before all of them had run.",
         )
         self.service = _histograms("service", "A pack's part of the run that it was in.", "model")
         self.wait = _histograms("wait", "From a pack's publish to the start of its run.", "lane")
@@ -130,7 +131,7 @@ def unclaimed() -> None:
 
 @counted
 def deadline_missed() -> None:
-    """A pack's deadline passed before it was begun."""
+    """A pack's deadline passed before all of it had run."""
     _metrics().deadlines.inc()
 
 

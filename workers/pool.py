@@ -13,8 +13,9 @@ from typing import Final, Self
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import cores
-from lmaas.workers.answering import Answerer, read
+from lmaas.workers.answering import Answerer
 from lmaas.workers.manifest import Manifest
+from lmaas.workers.pack import read
 from lmaas.workers.processes import Answering, Processes
 from lmaas.workers.repository import silence
 

@@ -34,16 +34,26 @@ class ReadyQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._heap)
 
+    @property
+    def head(self) -> tuple[float, T] | None:
+        """What would be taken next, with its place in the order; from any thread."""
+        try:
+            place, _, _, _, _, entry = self._heap[0]
+        except IndexError:
+            return None
+        return place, entry
+
     def put(
         self, entry: T, *, kind: str, rank: float, seconds: float, size: int, arrival: float
-    ) -> None:
+    ) -> float:
         """`rank` and `seconds` of service, `size` items, `arrival` in Unix seconds.
 
-        Only entries of one `kind` are taken together.
+        Only entries of one `kind` are taken together. Returns its place in the order.
         """
         place = key(rank, arrival, self._ageing)
         heapq.heappush(self._heap, (place, next(self._count), kind, size, seconds, entry))
         self._changed.set()
+        return place
 
     async def take(self) -> list[T]:
         """The next entries that fit together, at least one; none when closed."""

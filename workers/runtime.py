@@ -1,4 +1,4 @@
-"""One model version, ready to run: items in, results out.
+"""One model version, ready to run: items in, scores out.
 
 It knows no kind of item and no kind of model: the version's preprocessor makes the inputs, and its
 head reads the scores.
@@ -6,19 +6,18 @@ head reads the scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
-from lmaas.broker_config.messages import Item, ItemError, Result
-from lmaas.workers.batcher import batches
+from lmaas.broker_config.messages import Item
+from lmaas.workers.batcher import Batch, batches, halves
 from lmaas.workers.heads import DECIMALS, Scores, head
 from lmaas.workers.manifest import MODEL
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.preprocess import preprocessor
+from lmaas.workers.preprocess import Encoded, preprocessor
 from lmaas.workers.repository import MANIFEST, ModelVersion
 
 
@@ -45,7 +44,7 @@ class Runtime:
         if batch_units:
             self._batching = msgspec.structs.replace(self._batching, most=batch_units)
         self.preprocessor = preprocessor(version)
-        self._head = head(version)
+        self.head = head(version)
         self._session = _session(version, providers, threads)
         self._try(version)
 
@@ -55,46 +54,17 @@ class Runtime:
             scores = self.scores(self.preprocessor.examples)
         except Exception as error:
             raise ModelDamaged(f"{path}: it fails its first run: {error}") from error
-        if not self._head.good(scores).any():
-            raise ModelDamaged(f"{path}: {self._head.problem(scores[0])}")
-
-    def answer(
-        self, items: Sequence[Item], faults: Mapping[int, ItemError], *, top_k: int = 0
-    ) -> list[Result]:
-        """A result for each item, in order; a position in `faults` gets that error.
-
-        An item whose scores are not what the head declares gets the error `internal`.
-        """
-        errors = dict(faults)
-        good = []
-        for position, item in enumerate(items):
-            if position not in errors:
-                if error := self.preprocessor.check(item):
-                    errors[position] = error
-                else:
-                    good.append(position)
-        results = {
-            position: Result(id=items[position].id, error=error)
-            for position, error in errors.items()
-        }
-        scores = self.scores([items[position] for position in good])
-        for position, (label, score, best) in zip(good, self._named(scores, top_k), strict=True):
-            results[position] = Result(id=items[position].id, label=label, score=score, scores=best)
-        for row in np.flatnonzero(~self._head.good(scores)).tolist():
-            words = self._head.problem(scores[row]) or "its scores are none"
-            error = ItemError(code=Code.INTERNAL, message=words)
-            results[good[row]] = Result(id=items[good[row]].id, error=error)
-        return [results[position] for position in range(len(items))]
+        if not self.head.good(scores).any():
+            raise ModelDamaged(f"{path}: {self.head.problem(scores[0])}")
 
     def labelled(
         self, items: Sequence[Item], top_k: int = 0
     ) -> list[tuple[str, float, dict[str, float] | None]]:
         """Label, score and the `top_k` scores of each item, unchecked."""
-        return self._named(self.scores(items), top_k)
+        return self.named(self.scores(items), top_k)
 
-    def _named(
-        self, scores: Scores, top_k: int
-    ) -> list[tuple[str, float, dict[str, float] | None]]:
+    def named(self, scores: Scores, top_k: int) -> list[tuple[str, float, dict[str, float] | None]]:
+        """Label, score and the `top_k` scores of each row."""
         winners = scores.argmax(axis=1)
         best = np.round(scores.max(axis=1).astype(np.float64), DECIMALS).tolist()
         names = [self.labels[winner] for winner in winners.tolist()]
@@ -116,12 +86,27 @@ class Runtime:
         scores = np.empty((len(items), len(self.labels)), np.float32)
         if not items:
             return scores
-        encoded = self.preprocessor.encode(items)
-        for batch in batches(encoded.lengths, self._batching):
-            outputs = self._session.run(self._head.outputs, encoded.arrays(batch))
-            found = self._head.scores(outputs, batch.rows)
-            scores[batch.positions] = found[: len(batch.positions)]
+        encoded = self.encode(items)
+        for batch in self.batches(encoded.lengths):
+            scores[batch.positions] = self.run(encoded, batch)
         return scores
+
+    def encode(self, items: Sequence[Item]) -> Encoded:
+        """Of items that the preprocessor has found to be good."""
+        return self.preprocessor.encode(items)
+
+    def batches(self, lengths: Sequence[int]) -> list[Batch]:
+        """How items of these lengths run together."""
+        return batches(lengths, self._batching)
+
+    def halves(self, batch: Batch) -> list[Batch]:
+        """Two batches of the items of one that has several."""
+        return halves(batch, self._batching)
+
+    def run(self, encoded: Encoded, batch: Batch) -> Scores:
+        """The scores of a batch, [positions, labels]."""
+        outputs = self._session.run(self.head.outputs, encoded.arrays(batch))
+        return self.head.scores(outputs, batch.rows)[: len(batch.positions)]
 
 
 def _session(

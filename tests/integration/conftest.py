@@ -37,10 +37,11 @@ from lmaas.broker_config.topology import routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
-from lmaas.workers.answering import Pack, read
 from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.execution import Begun
+from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
-from lmaas.workers.replier import Answer
+from lmaas.workers.replier import Answer, Replier
 from lmaas.workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -421,7 +422,7 @@ class Stage:
         await until(holds)
 
     def answer(self, packs: Sequence[Pack]) -> list[Reply]:
-        """In the place of Answerer.answer."""
+        """In the place of a run."""
         self.runs.append([pack.request.items[0].id for pack in packs if pack.request])
         with contextlib.suppress(RuntimeError):  # its worker, and with it the test, is gone
             self._loop.call_soon_threadsafe(self._changed.set)
@@ -452,18 +453,19 @@ class Stage:
         execution = worker.execution
         observe = execution._observe
 
-        def run(deliveries: list[Delivery]) -> tuple[list[Answer], float]:
-            for delivery in deliveries:
+        def run(begun: Begun, _: Replier) -> list[Answer]:
+            for delivery in begun.deliveries:
                 execution._read(delivery)
                 if delivery.pack.request:
                     self.lanes[delivery.pack.request.items[0].id] = delivery.lane
-            return execution._answer(deliveries), sum(delivery.seconds for delivery in deliveries)
+            begun.spent = sum(delivery.seconds for delivery in begun.deliveries)
+            replies = self.answer([delivery.pack for delivery in begun.deliveries])
+            return [Answer.of(*pair) for pair in zip(begun.deliveries, replies, strict=True)]
 
         def observed(deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
             self.consumer = consumer
             observe(deliveries, seconds, consumer)
 
-        execution._answerer.answer = self.answer  # type: ignore[method-assign]
         execution._apart.answer = self._apart  # type: ignore[method-assign]
         execution._run = run  # type: ignore[method-assign]
         execution._observe = observed  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from lmaas.broker_config.messages import MSGPACK, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 from lmaas.producer.client import Client
-from lmaas.workers.answering import Pack
+from lmaas.workers.pack import Pack
 from tests.integration.conftest import StartWorker, serving
 from tests.unit.workers import networks
 

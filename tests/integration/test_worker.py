@@ -23,19 +23,11 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import (
-    CLOCK,
-    JSON,
-    MSGPACK,
-    Headers,
-    Item,
-    Request,
-    Result,
-    encode,
-)
+from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Headers, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names, routing_key
 from lmaas.producer.client import Client
+from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
@@ -308,7 +300,7 @@ async def test_an_inference_that_fails_is_the_error_of_its_own_item(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # pytest-xdist breaks off over a log that no encoding takes.
-    caplog.set_level(logging.CRITICAL, "lmaas.workers.answering")
+    caplog.set_level(logging.CRITICAL, "lmaas.workers.plan")
     curse(monkeypatch, RuntimeError("cursed \ud800"))
     texts = [GOOD, "cursed", BAD, "", GOOD]
     async with Client(settings) as client:
@@ -326,15 +318,15 @@ async def test_an_inference_that_fails_is_the_error_of_its_own_item(
 
 def curse(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
     """Running the text "cursed" raises the first error, the next time the second and so on."""
-    answer, left = Runtime.answer, list(errors)
+    encode, left = Runtime.encode, list(errors)
 
-    def cursed(runtime: Runtime, items: list[Item], *rest: Any, **options: Any) -> list[Result]:
+    def cursed(runtime: Runtime, items: list[Item]) -> Encoded:
         if any(item.text == "cursed" for item in items) and left:
             # What is over several items is narrowed down to the one before it counts.
             raise left[0] if len(items) > 1 else left.pop(0)
-        return answer(runtime, items, *rest, **options)
+        return encode(runtime, items)
 
-    monkeypatch.setattr(Runtime, "answer", cursed)
+    monkeypatch.setattr(Runtime, "encode", cursed)
 
 
 async def test_memory_that_was_short_is_tried_for_again(

@@ -26,7 +26,7 @@ from benchmarks.failures.poison import Poison, poison_of
 from benchmarks.failures.suite import Outcome
 from benchmarks.failures.waits import Span, seconds, waits
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.answering import read
+from lmaas.workers.pack import read
 
 CALM = [Row(str(number), "positive", f"0.{number}", "") for number in range(5)]
 BAD = {2: Poison.SEGFAULT}

@@ -1,30 +1,48 @@
 """A worker with a pace."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from benchmarks import paced
 from lmaas.broker_config.messages import Item
+from lmaas.workers.batcher import Batch
+from lmaas.workers.heads import Scores
+from lmaas.workers.preprocess import Encoded
+from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
 
-def test_answer_is_held_back(monkeypatch):
+@pytest.mark.parametrize(
+    ("pace", "seconds"),
+    [({"a_text": 0.5}, 1.0), ({"a_byte": 0.3}, 1.5), ({"a_batch": 2.0}, 2.0), ({}, 0.4)],
+)
+def test_a_batch_is_held_back(
+    monkeypatch: pytest.MonkeyPatch, pace: dict[str, float], seconds: float
+) -> None:
     now = 0.0
 
-    def sleep(seconds):
+    def sleep(more: float) -> None:
         nonlocal now
-        now += seconds
+        now += more
 
-    def plain(runtime, items, faults, *, top_k=0):
-        sleep(0.4)
-        return [item.id for item in items]
+    version = Repository(Path(__file__).parents[3] / "models").find("sentiment")
+    plain, items = Runtime(version), [Item(id="a", text="x"), Item(id="b", text="four")]
+    model = paced.Paced(version)
+    for name, value in pace.items():
+        monkeypatch.setattr(model, name, value)
+    expected = plain.scores(items)
+    run = Runtime.run
 
-    monkeypatch.setattr(Runtime, "answer", plain)
+    def slow(runtime: Runtime, encoded: Encoded, batch: Batch) -> Scores:
+        sleep(0.4)  # it has a pace of its own
+        return run(runtime, encoded, batch)
+
+    monkeypatch.setattr(Runtime, "run", slow)
     monkeypatch.setattr(paced.time, "monotonic", lambda: now)
     monkeypatch.setattr(paced.time, "sleep", sleep)
-    items = [Item(id="a", text="x"), Item(id="b", text="y")]
-    assert paced.held_back(0.5, 0.0)(None, items, {}, top_k=1) == ["a", "b"]
-    assert now == pytest.approx(1.0)
-    paced.held_back(0.1, 0.0)(None, items, {})
-    assert now == pytest.approx(1.4)  # it took longer by itself
-    paced.held_back(0.0, 0.3)(None, [Item(id="c", text="four")], {})
-    assert now == pytest.approx(2.6)
+    assert np.array_equal(model.scores(items), expected)
+    assert now == pytest.approx(seconds)

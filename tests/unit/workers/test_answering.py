@@ -12,7 +12,8 @@ from lmaas.broker_config.errors import ModelNotFound
 from lmaas.broker_config.messages import JSON, MSGPACK, Item, Options, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import answering
-from lmaas.workers.answering import Answerer, Pack, read
+from lmaas.workers.answering import Answerer
+from lmaas.workers.pack import Pack, read
 
 TEXTS = ("a wonderful film", "dull and boring", "i loved every minute of it", "a waste of time")
 

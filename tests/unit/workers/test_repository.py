@@ -306,8 +306,9 @@ def test_weights_in_a_file_that_is_not_listed_are_damage(tmp_path: Path) -> None
 def test_weights_in_a_file_that_is_listed_are_compared(tmp_path: Path) -> None:
     folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
     networks.describe(folder, ["a", "b"], "model.onnx.data")
-    (result,) = Runtime(Repository(tmp_path).find("m")).answer([Item(id="1", text="good")], {})
-    assert (result.label, result.score) == ("b", 0.9)
+    runtime = Runtime(Repository(tmp_path).find("m"))
+    ((label, score, _),) = runtime.labelled([Item(id="1", text="good")])
+    assert (label, score) == ("b", 0.9)
     content = bytearray((folder / "model.onnx.data").read_bytes())
     content[0] ^= 1
     (folder / "model.onnx.data").write_bytes(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError, Result
+from lmaas.workers.plan import Plan
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
@@ -43,6 +44,19 @@ TEXTS = (
 
 def items_of(texts: list[str] | tuple[str, ...]) -> list[Item]:
     return [Item(id=str(place), text=text) for place, text in enumerate(texts)]
+
+
+def answer(
+    runtime: Runtime,
+    items: Sequence[Item],
+    faults: Mapping[int, ItemError] | None = None,
+    *,
+    top_k: int = 0,
+) -> list[Result]:
+    plan = Plan(runtime, items, faults or {})
+    while plan.left:
+        plan.step()
+    return plan.results(top_k)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +102,8 @@ def test_scores_are_probabilities(runtime: Runtime) -> None:
 
 
 def test_a_label_is_the_best_and_has_its_score(runtime: Runtime) -> None:
-    (good, bad) = runtime.answer(
-        items_of(["a wonderful, moving film", "an awful, boring waste of time"]), {}
+    (good, bad) = answer(
+        runtime, items_of(["a wonderful, moving film", "an awful, boring waste of time"])
     )
     assert (good.label, bad.label) == ("positive", "negative")
     assert good.score is not None
@@ -99,7 +113,7 @@ def test_a_label_is_the_best_and_has_its_score(runtime: Runtime) -> None:
 
 
 def test_top_k_ranks_the_labels_best_first(runtime: Runtime) -> None:
-    (result,) = runtime.answer(items_of(["a wonderful film"]), {}, top_k=2)
+    (result,) = answer(runtime, items_of(["a wonderful film"]), top_k=2)
     assert result.scores is not None
     ranked = list(result.scores.items())
     assert ranked[0] == (result.label, result.score)
@@ -109,22 +123,22 @@ def test_top_k_ranks_the_labels_best_first(runtime: Runtime) -> None:
 
 def test_top_k_gives_no_more_labels_than_asked_or_than_there_are(runtime: Runtime) -> None:
     items = items_of(["a wonderful film"])
-    (one,) = runtime.answer(items, {}, top_k=1)
-    (many,) = runtime.answer(items, {}, top_k=10**9)
+    (one,) = answer(runtime, items, top_k=1)
+    (many,) = answer(runtime, items, top_k=10**9)
     assert (len(one.scores or {}), len(many.scores or {})) == (1, len(runtime.labels))
 
 
 def test_faults_keep_their_positions_among_the_answers(runtime: Runtime) -> None:
     fault = ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
     items = [Item(id="a", text="a fine film"), Item(id="b", text=""), Item(id="c", text="dull")]
-    first, failed, last = runtime.answer(items, {1: fault})
+    first, failed, last = answer(runtime, items, {1: fault})
     assert failed == Result(id="b", error=fault)
-    assert (first, last) == tuple(runtime.answer([items[0], items[2]], {}))
+    assert (first, last) == tuple(answer(runtime, [items[0], items[2]]))
 
 
 def test_an_item_without_text_is_told_and_its_neighbours_go_on(runtime: Runtime) -> None:
     items = [Item(id="picture", data=b"png", media_type="image/png"), Item(id="t", text="fine")]
-    picture, text = runtime.answer(items, {})
+    picture, text = answer(runtime, items)
     assert picture.error is not None
     assert picture.error.code == Code.NOT_TEXT
     assert text.label is not None
@@ -132,8 +146,8 @@ def test_an_item_without_text_is_told_and_its_neighbours_go_on(runtime: Runtime)
 
 def test_a_pack_of_faults_alone_needs_no_model(runtime: Runtime) -> None:
     fault = ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
-    assert runtime.answer([Item(id="a", text="")], {0: fault}) == [Result(id="a", error=fault)]
-    assert runtime.answer([], {}) == []
+    assert answer(runtime, [Item(id="a", text="")], {0: fault}) == [Result(id="a", error=fault)]
+    assert answer(runtime, []) == []
 
 
 def test_a_file_that_is_no_model_is_named(repository: Path) -> None:
@@ -188,7 +202,7 @@ def test_scores_that_are_no_probabilities_are_an_error_of_their_item(
     tmp_path: Path, row: tuple[float, float], top_k: int
 ) -> None:
     runtime = served(tmp_path, [*networks.PROBABILITIES[:4], row])
-    results = runtime.answer(items_of(["good", "strange", "", "bad"]), {2: EMPTY}, top_k=top_k)
+    results = answer(runtime, items_of(["good", "strange", "", "bad"]), {2: EMPTY}, top_k=top_k)
     labels = [result.label for result in results]
     assert labels == ["label 1", None, None, "label 0"]
     assert [result.id for result in results] == ["0", "1", "2", "3"]
@@ -210,9 +224,8 @@ def test_a_model_without_probabilities_is_refused_at_the_start(
 
 def test_what_rounding_leaves_is_still_a_probability(tmp_path: Path) -> None:
     row = (float(np.nextafter(np.float32(1), np.float32(2))), -1e-8)
-    (result,) = served(tmp_path, [*networks.PROBABILITIES[:4], row]).answer(
-        items_of(["strange"]), {}
-    )
+    runtime = served(tmp_path, [*networks.PROBABILITIES[:4], row])
+    (result,) = answer(runtime, items_of(["strange"]))
     assert (result.label, result.score) == ("label 0", 1.0)
 
 

@@ -1,0 +1,191 @@
+"""Long work is cut at the batch: between two of them what is shorter goes first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+from aio_pika import Message
+from aio_pika.abc import AbstractIncomingMessage
+
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.messages import JSON, decode_reply
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import routing_key
+from lmaas.producer.client import Client
+from lmaas.workers.batcher import Batch
+from lmaas.workers.heads import Scores
+from lmaas.workers.preprocess import Encoded
+from lmaas.workers.replier import Replier
+from lmaas.workers.runtime import Runtime
+from lmaas.workers.worker import Worker
+from tests.integration.conftest import LIMIT, channel_to, serving, until, waiting_packs
+
+#: Eight batches of eight texts.
+LONG = [f"a truly {'very ' * size}good film" for size in range(64)]
+BATCHES = 8
+
+
+class Batches:
+    """Batches of the shipped model, each of which waits until it may end."""
+
+    def __init__(self) -> None:
+        #: Texts of each that was begun.
+        self.begun: list[int] = []
+        self._permits = threading.Semaphore(0)
+
+    def end(self, batches: int = 1) -> None:
+        self._permits.release(batches)
+
+    def run(self, runtime: Runtime, encoded: Encoded, batch: Batch) -> Scores:
+        """In the place of Runtime.run."""
+        self.begun.append(len(batch.positions))
+        assert self._permits.acquire(timeout=LIMIT), "held for ever"
+        return RUN(runtime, encoded, batch)
+
+    async def have_begun(self, batches: int) -> None:
+        async def begun() -> bool:
+            return len(self.begun) >= batches
+
+        await until(begun)
+
+
+RUN = Runtime.run
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """What comes late has no advantage, and eight texts are a batch."""
+    return msgspec.structs.replace(settings, ageing=0.0, batch_units=1, clock_skew=0.0)
+
+
+@pytest.fixture
+async def worker(settings: Settings) -> AsyncIterator[Worker]:
+    async with serving(settings) as worker:
+        yield worker
+    assert await waiting_packs(settings) == 0
+
+
+@pytest.fixture
+def held(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Batches:
+    """From now on; the first runs of a model are over."""
+    return hold(monkeypatch)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch) -> Batches:
+    held = Batches()
+
+    def run(runtime: Runtime, encoded: Encoded, batch: Batch) -> Scores:
+        return held.run(runtime, encoded, batch)
+
+    monkeypatch.setattr(Runtime, "run", run)
+    return held
+
+
+async def holds(worker: Worker, packs: int) -> None:
+    async def holding() -> bool:
+        return len(worker.execution.ready) == packs
+
+    await until(holding)
+
+
+async def test_a_single_call_waits_for_the_batch_that_runs_and_not_for_the_pack(
+    worker: Worker, client: Client, held: Batches
+) -> None:
+    async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
+        job = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        call = asyncio.create_task(other.classify("sentiment", "a wonderful film"))
+        await holds(worker, 1)
+        held.end()
+        await held.have_begun(2)
+        assert held.begun == [8, 1]
+        held.end()
+        assert (await call).label == "positive"
+        assert not job.done()
+        held.end(BATCHES)
+        assert all(await job)
+    assert held.begun == [8, 1] + [8] * (BATCHES - 1)
+
+
+async def test_what_is_as_long_or_longer_waits_for_the_end(
+    worker: Worker, client: Client, held: Batches
+) -> None:
+    async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
+        first = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        second = asyncio.create_task(_all(other, LONG[:-1]))
+        await holds(worker, 1)
+        held.end(BATCHES)
+        await first
+        assert not second.done()
+        held.end(BATCHES)
+        await second
+    assert held.begun == [8] * BATCHES + [8] * (BATCHES - 1) + [7]
+
+
+async def test_what_nobody_waits_for_any_more_is_not_run_to_its_end(
+    worker: Worker, client: Client, held: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(LIMIT):
+        job = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        monkeypatch.setattr(Replier, "is_cancelled", lambda *_: True)
+        held.end(BATCHES)
+
+        async def settled() -> bool:
+            return await waiting_packs(worker.settings) == 0 and not worker.execution.running
+
+        await until(settled)
+        monkeypatch.undo()
+        job.cancel()
+    assert held.begun == [8]
+
+
+async def test_what_is_late_meanwhile_is_not_run_to_its_end(worker: Worker, held: Batches) -> None:
+    items = [{"id": str(place), "text": text} for place, text in enumerate(LONG)]
+    body = json.dumps({"model": "sentiment", "items": items}).encode()
+    replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    async with asyncio.timeout(LIMIT), channel_to(worker.settings) as channel:
+        names, deadline = worker.settings.names, time.time() + 0.3
+        results = await channel.declare_queue(names.client_results("mine"), exclusive=True)
+        await results.consume(replies.put, no_ack=True)
+        message = Message(
+            body, reply_to=results.name, headers={"lmaas-deadline-ms": int(deadline * 1000)}
+        )
+        work = await channel.get_exchange(names.work, ensure=False)
+        await work.publish(message, routing_key("sentiment", "short"))
+        await held.have_begun(1)
+        await asyncio.sleep(deadline - time.time())
+        held.end(BATCHES)
+        reply = decode_reply((await replies.get()).body, JSON)
+    assert [item.error and item.error.code for item in reply.results] == [
+        Code.DEADLINE_EXCEEDED
+    ] * len(LONG)
+    assert held.begun == [8]
+
+
+async def test_a_worker_that_stops_ends_what_it_has_left_alone(
+    settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asyncio.timeout(LIMIT), Client(settings) as other, serving(settings) as worker:
+        held = hold(monkeypatch)
+        job = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        call = asyncio.create_task(other.classify("sentiment", "a wonderful film"))
+        await holds(worker, 1)
+        held.end()
+        await held.have_begun(2)
+        worker.stop()
+        held.end(BATCHES)
+        assert (await call).label == "positive"
+        assert all(await job)
+
+
+async def _all(client: Client, texts: list[str]) -> list[str | None]:
+    return [result.label async for result in client.classify_many("sentiment", texts)]
