@@ -44,6 +44,11 @@ class Estimator:
         #: By lane.
         self.errors = {name: Error() for name in LANES}
 
+    @property
+    def cost(self) -> Cost:
+        """The line as it is corrected now."""
+        return Cost(self._cost.fixed * self.correction, self._cost.per_byte * self.correction)
+
     def seconds(self, size: int) -> float:
         """Of a pack of `size` bytes."""
         return clamped(self._cost.estimate(size) * self.correction)

@@ -24,6 +24,7 @@ MSGPACK: Final = "application/msgpack"
 REQUEST: Final = "lmaas.request.v1"
 REPLY: Final = "lmaas.reply.v1"
 JOB: Final = "lmaas.job.v1"
+CARDS: Final = "lmaas.cards.v1"
 
 #: Dimensions of a tensor.
 MAX_RANK: Final = 32
@@ -158,6 +159,28 @@ class Reply(_Wire, frozen=True):
     timings: Timings | None = None
     #: Why the pack as a whole was refused: every item that could be read has this error too.
     error: ItemError | None = None
+
+
+class ModelCard(_Wire, frozen=True):
+    """What a worker says of a model that it serves."""
+
+    model: str
+    #: The version that answers who asks for no other, and all that there are, oldest first.
+    version: str
+    versions: list[str]
+    #: In the order of the scores.
+    labels: list[str]
+    #: The kind of preprocessing that the manifest names: "words" takes texts.
+    input: str
+    #: A few items that the model takes.
+    examples: list[Item]
+    #: Bytes of an item, items of a pack and bytes of its body at most.
+    max_item_bytes: int
+    max_pack_items: int
+    max_pack_bytes: int
+    #: Estimated seconds of a pack there: fixed, and for each byte of its body.
+    fixed_seconds: float
+    seconds_per_byte: float
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,6 +323,19 @@ def decode_reply(body: bytes, content_type: str | None) -> Reply:
         return _REPLY_DECODERS[known_language(content_type)].decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"not a reply: {error}") from error
+
+
+def encode_cards(cards: list[ModelCard], content_type: str = MSGPACK) -> bytes:
+    """The body of an answer to who asks for cards; `content_type` is JSON or MSGPACK."""
+    return _ENCODERS[content_type].encode(cards)
+
+
+def decode_cards(body: bytes) -> list[ModelCard]:
+    """Of MessagePack. Raises MessageError when the body is none of cards."""
+    try:
+        return msgspec.msgpack.decode(body, type=list[ModelCard])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"no cards of models: {error}") from error
 
 
 def known_language(content_type: str | None) -> str:

@@ -87,6 +87,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Folders with models, the one that new models are written to first: a list, or one text
     #: with `os.pathsep` between them; none: the user's own. See `model_folders`.
     models: str | tuple[str, ...] = ()
+    #: Bytes of the files of versions that stay loaded beside the one of each model that answers by
+    #: default: those that requests name, and those before a switch.
+    model_memory: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
     #: Worker processes; in-process bulk uses as many.
     processes: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: Threads of an ONNX session.

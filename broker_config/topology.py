@@ -15,6 +15,9 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
                                        them through the default exchange, and answer to
                                        no other queue but RabbitMQ's direct reply-to
 `lmaas.v1.jobs`                        the journal of batch jobs
+`lmaas.v1.cards` (direct)              questions for cards of models: routing key MODEL,
+                                       or nothing for all; a queue of its own for each
+                                       worker, which ends with its connection
 =====================================  ==========================================
 """
 
@@ -102,6 +105,10 @@ class Names:
     def jobs(self) -> str:
         return f"{self.root}.jobs"
 
+    @property
+    def cards(self) -> str:
+        return f"{self.root}.cards"
+
     def retry(self, delay: str) -> str:
         return f"{self.root}.retry.{delay}"
 
@@ -163,6 +170,7 @@ def topology(
     exchanges = [
         Exchange(names.work, "direct"),
         Exchange(names.dead, "fanout"),
+        Exchange(names.cards, "direct"),
         *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
     ]
     looked_at = _looked_at(queue_type)
@@ -184,6 +192,10 @@ def topology(
             queues.append(Queue(queue, _work_arguments(names, queue_type)))
             bindings.append(Binding(names.work, queue, routing_key(model, lane)))
     return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
+
+
+#: Routing key of a question for the cards of all models: none of them has an empty name.
+ALL_MODELS: Final = ""
 
 
 def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:

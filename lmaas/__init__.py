@@ -38,6 +38,7 @@ if _typing.TYPE_CHECKING:
     from lmaas.broker_config.messages import (
         Item,
         ItemError,
+        ModelCard,
         Options,
         Reply,
         Request,
@@ -63,6 +64,7 @@ _HOMES = {
     "ItemError": "lmaas.broker_config.messages",
     "JobEntry": "lmaas.producer.journal",
     "Jobs": "lmaas.producer.batch",
+    "ModelCard": "lmaas.broker_config.messages",
     "Names": "lmaas.broker_config.topology",
     "Options": "lmaas.broker_config.messages",
     "Progress": "lmaas.producer.batch",
@@ -95,6 +97,7 @@ __all__ = [
     "LmaasError",
     "LocalNodeError",
     "MessageError",
+    "ModelCard",
     "ModelDamaged",
     "ModelError",
     "ModelNotFound",

@@ -29,12 +29,14 @@ from lmaas.broker_config.messages import (
     MSGPACK,
     Item,
     ItemError,
+    ModelCard,
     Reply,
     Request,
     Result,
     encode,
     plain,
 )
+from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.server import LARGEST_MESSAGE
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import client as real
@@ -101,6 +103,16 @@ class Service:
         if served is not None and model not in served:
             known = ", ".join(sorted(served)) or "none"
             raise ModelNotFound(f"no worker has ever served model {model!r} (served here: {known})")
+
+    async def cards(self, settings: Settings, model: str | None) -> list[ModelCard]:
+        """Of the models that there are; of a service with answers those that it `serves`."""
+        served = self.serves
+        if served is None and self.answers is None:
+            served = Repository(*settings.model_folders).models()
+        names = [name for name in sorted(served or [model or ""]) if name and model in {None, name}]
+        if self.answers is None:
+            return await asyncio.to_thread(_cards, names, settings)
+        return [_canned_card(name, settings) for name in names]
 
     async def reply(self, body: bytes, settings: Settings) -> Reply:
         """The reply to the body of a request. Raises what an answer says or its function raises."""
@@ -285,6 +297,11 @@ class _Publisher(_Unconnected, PackPublisher):
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
+    async def cards(self, model: str | None = None, *, first: bool = False) -> list[ModelCard]:
+        if not self.is_up:
+            raise self._failure()
+        return await self._service.cards(self.settings, model)
+
     async def _counts(self, queue: str) -> tuple[int, int]:
         return 0, 1
 
@@ -306,10 +323,38 @@ def _run(body: bytes, settings: Settings) -> Reply:
             "or give lmaas.testing the answers"
         ) from error
     with _running:
-        answerer = _answerer(
-            settings.models, settings.providers, settings.threads, settings.batch_units
-        )
-        return answerer.answer([read(body, MSGPACK, settings)])[0]
+        return _loaded(settings).answer([read(body, MSGPACK, settings)])[0]
+
+
+def _cards(models: list[str], settings: Settings) -> list[ModelCard]:
+    from lmaas.workers.cards import card
+
+    with _running:
+        loaded = _loaded(settings).models
+        return [
+            card(settings, loaded, model, loaded.load(model).manifest.cost.line) for model in models
+        ]
+
+
+def _canned_card(model: str, settings: Settings) -> ModelCard:
+    cost = Cost()
+    return ModelCard(
+        model=model,
+        version="1",
+        versions=["1"],
+        labels=[],
+        input="words",
+        examples=[],
+        max_item_bytes=settings.max_item_bytes,
+        max_pack_items=settings.max_pack_items,
+        max_pack_bytes=settings.largest_pack,
+        fixed_seconds=cost.fixed,
+        seconds_per_byte=cost.per_byte,
+    )
+
+
+def _loaded(settings: Settings) -> Answerer:
+    return _answerer(settings.models, settings.providers, settings.threads, settings.batch_units)
 
 
 @functools.lru_cache(maxsize=4)

@@ -144,6 +144,9 @@ class Jobs:
     ) -> JobEntry:
         """Publish texts, or pairs of id and text; returns when the broker has them all.
 
+        All of them are answered by one version: the given one, or the one that is current for a
+        worker that serves the model. Without any worker each chunk has what is current later.
+
         While a lane is full it waits for room, however long that takes.
 
         A submission that is interrupted is cancelled. Raises JobError when the id is taken or
@@ -156,6 +159,9 @@ class Jobs:
         model, version, top_k = asked(model, version, top_k)
         if self._trial is None:
             self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
+        if version is None:
+            for card in await self._publisher.cards(model, first=True):
+                version = card.version
         job = str(plain(job)) if job else uuid.uuid4().hex[:12]
         queue = await self._claim(job)
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)

@@ -28,6 +28,7 @@ from lmaas.broker_config.messages import (
     Headers,
     Item,
     ItemError,
+    ModelCard,
     Options,
     Reply,
     Request,
@@ -167,6 +168,7 @@ class Client:
         self._check_open()
         model, version, top_k = asked(model, version, top_k)
         patience = self._patience(timeout)
+        await self._publisher.introduce(model)
         estimate = functools.partial(self._publisher.seconds, model)
         ranking = Remaining(estimate, len(texts) if isinstance(texts, Sized) else None)
 
@@ -204,6 +206,14 @@ class Client:
     def of_file(self, file: uuid.UUID) -> FileClient:
         """This client's `run` for the packs of a file, by which the same pack is known again."""
         return FileClient(self, file)
+
+    async def models(self, model: str | None = None) -> list[ModelCard]:
+        """A card of each version of each model (or of one) that answers at this moment.
+
+        None of a model that no worker serves now. Raises BrokerUnavailable.
+        """
+        self._check_open()
+        return await self._publisher.cards(model)
 
     async def workers(self, model: str) -> int:
         """How many workers serve the model at this moment. Raises BrokerUnavailable."""
@@ -312,6 +322,12 @@ class FileClient:
         name = uuid.uuid5(self._file, request.items[0].id)
         patience = client.settings.timeout
         return await client._exchange(request, patience, Headers(), wait=True, name=name)
+
+    async def version(self, model: str) -> str | None:
+        """The version that is current for a worker; None when nobody serves the model now."""
+        for card in await self._client._publisher.cards(model, first=True):
+            return card.version
+        return None
 
     def seconds(self, model: str, size: int) -> float:
         """As `Client.seconds`."""

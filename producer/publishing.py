@@ -29,9 +29,9 @@ from lmaas.broker_config.errors import (
     Unroutable,
 )
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import MSGPACK, REQUEST, Headers, Request, encode
+from lmaas.broker_config.messages import MSGPACK, REQUEST, Headers, ModelCard, Request, encode
 from lmaas.broker_config.publisher import Publisher
-from lmaas.broker_config.scheduling import LANES, place, rank
+from lmaas.broker_config.scheduling import LANES, Cost, place, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     RETRY_DELAYS,
@@ -41,6 +41,7 @@ from lmaas.broker_config.topology import (
     topology,
 )
 from lmaas.producer.admission import Admission
+from lmaas.producer.cards import cards
 from lmaas.producer.lost import Waiting
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class PackPublisher(Publisher):
         super().__init__(settings, name, self._declare)
         self._admission = Admission(settings.max_waiting, self._depth)
         self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
+        #: Models of which a worker was asked.
+        self._introduced: set[str] = set()
         #: Why the broker could not say the depth of a lane, when it was last asked; else None.
         self.silence: BrokerSilent | None = None
         #: Whether the broker takes what no queue takes, and says nothing; asked at each start.
@@ -103,6 +106,18 @@ class PackPublisher(Publisher):
         if not asking.done():
             await asyncio.wait([asking], timeout=DIVERSION_TIMEOUT)
         return asking.done() and not asking.cancelled() and asking.result()
+
+    async def cards(self, model: str | None = None, *, first: bool = False) -> list[ModelCard]:
+        """What workers say of a model, or of all; see `cards.cards`."""
+        return await cards(self, self.settings, model, first=first)
+
+    async def introduce(self, model: str) -> None:
+        """Estimate from now on as a worker does that serves the model, if there is one."""
+        if model in self._introduced:
+            return
+        self._introduced.add(model)
+        for card in await self.cards(model, first=True):
+            self._estimators[model] = Estimator(Cost(card.fixed_seconds, card.seconds_per_byte))
 
     def seconds(self, model: str, size: int) -> float:
         """Estimated service time of `size` bytes, better with every answer that was learnt from."""

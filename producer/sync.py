@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeVar
 
 from lmaas.broker_config.connection import check_process
 from lmaas.broker_config.errors import BrokerUnavailable
-from lmaas.broker_config.messages import Result
+from lmaas.broker_config.messages import ModelCard, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client, Errors
 from lmaas.producer.packing import Entry
@@ -182,6 +182,10 @@ class SyncClient:
                 model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
             )
         )
+
+    def models(self, model: str | None = None) -> list[ModelCard]:
+        """As `Client.models`."""
+        return self._call(self._client.models(model))
 
     def classify_many(
         self, model: str, texts: Iterable[Entry], **arguments: Any

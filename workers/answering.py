@@ -13,52 +13,32 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.messages import ItemError, Reply, failed
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.models import Models
 from lmaas.workers.pack import Pack, failed_reply
 from lmaas.workers.plan import failure
-from lmaas.workers.repository import ModelVersion, opened
 from lmaas.workers.run import Group, Run
 from lmaas.workers.runtime import Runtime
 
-#: Versions that stay loaded beside the newest ones.
-KEPT_VERSIONS = 8
-
 
 class Answerer:
-    """Runs packs on the models of a repository, which it loads when they are asked for."""
+    """Runs packs on models, which it loads when they are asked for."""
 
     def __init__(self, settings: Settings, worker: str) -> None:
         self.settings = settings
-        self.repository = opened(settings)
+        self.models = Models(settings)
         self._worker = worker
-        self._newest: dict[str, Runtime] = {}
-        self._asked: dict[tuple[str, str], Runtime] = {}
 
-    def load(self, model: str, version: str | None = None) -> Runtime:
-        """The runtime of a version, loaded once. Raises ModelNotFound or ModelDamaged."""
-        if version is None:
-            if model not in self._newest:
-                self._newest[model] = self._runtime(model, None)
-            return self._newest[model]
-        newest = self._newest.get(model)
-        if newest is not None and newest.manifest.version == version:
-            return newest
-        key = (model, version)
-        runtime = self._asked.pop(key, None) or self._runtime(model, version)
-        self._asked[key] = runtime
-        if len(self._asked) > KEPT_VERSIONS:  # the first one was not asked for the longest time
-            del self._asked[next(iter(self._asked))]
-        return runtime
+    def _runtime(self, model: str, version: str | None, packs: Sequence[Pack]) -> Runtime:
+        """Raises ModelNotFound or ModelDamaged for a version that was asked for.
 
-    def _runtime(self, model: str, version: str | None) -> Runtime:
-        return self.repository.load(model, version, self._run)
-
-    def _run(self, found: ModelVersion) -> Runtime:
-        return Runtime(
-            found,
-            providers=self.settings.providers,
-            threads=self.settings.threads,
-            batch_units=self.settings.batch_units,
-        )
+        One that was only current when they came may have been deleted since, and unloaded.
+        """
+        try:
+            return self.models.load(model, version)
+        except (ModelNotFound, ModelDamaged):
+            if version is None or any(pack.request and pack.request.version for pack in packs):
+                raise
+            return self.models.load(model)
 
     def begin(self, packs: Sequence[Pack]) -> Run:
         """Packs that run together, as far as they are for the same version; nothing is run yet."""
@@ -72,12 +52,12 @@ class Answerer:
                 replies[place] = self._refusal(pack, pack.error)
             else:
                 request = pack.request
-                key = (request.model, request.version, request.options.top_k)
+                key = (request.model, request.version or pack.version, request.options.top_k)
                 alike.setdefault(key, []).append(place)
         groups = []
         for (model, version, top_k), places in alike.items():
             try:
-                runtime = self.load(model, version)
+                runtime = self._runtime(model, version, [packs[place] for place in places])
             except (ModelNotFound, ModelDamaged) as error:
                 fault = ItemError(code=self._code(error, model), message=str(error))
                 replies |= {place: self._refusal(packs[place], fault) for place in places}
@@ -98,7 +78,8 @@ class Answerer:
     def _code(self, error: ModelNotFound | ModelDamaged, model: str) -> Code:
         if isinstance(error, ModelDamaged):
             return Code.MODEL_DAMAGED
-        return Code.UNKNOWN_VERSION if self.repository.versions(model) else Code.UNKNOWN_MODEL
+        is_known = self.models.repository.versions(model)
+        return Code.UNKNOWN_VERSION if is_known else Code.UNKNOWN_MODEL
 
     def _refusal(self, pack: Pack, error: ItemError) -> Reply:
         assert pack.request is not None

@@ -65,6 +65,8 @@ class _Task(msgspec.Struct):
     content_type: str | None
     #: Whose lane it came by.
     model: str | None
+    #: What answers if the request names no version.
+    version: str | None
     #: Only decode; run the items; or just the one at `place`.
     action: Literal["read", "run", "one"]
     place: int = 0
@@ -107,11 +109,11 @@ class _NotStarted(Exception):
 class Apart:
     """The child: started when it is needed, started again when it was lost. For one thread."""
 
-    def __init__(self, settings: Settings, worker: str) -> None:
-        """`worker` is the name in the replies."""
-        #: Models to load at the start of the child, each with the version that we serve: the child
-        #: answers with no newer one than we do.
-        self.versions: dict[str, str] = {}
+    def __init__(self, settings: Settings, worker: str, versions: Mapping[str, str]) -> None:
+        """`worker` is the name in the replies. `versions` are those that a child loads at its
+        start, by model: the ones that are current then.
+        """
+        self._versions = versions
         self._settings = settings
         self._worker = worker
         self._context = context(__name__)
@@ -131,7 +133,7 @@ class Apart:
         if pack.error is not None:  # refused at sight
             return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._run(_Task(body, content_type, model, "run"))
+            return self._run(_Task(body, content_type, model, pack.version, "run"))
         except _NotStarted as error:  # it may start at the next try
             pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -170,14 +172,15 @@ class Apart:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
-        alone = _Task(task.body, task.content_type, task.model, "one", place)
+        alone = _Task(task.body, task.content_type, task.model, task.version, "one", place)
         ((_, reply),) = self._decoded(alone).replies
         return reply
 
     def read(self, body: bytes, content_type: str | None, model: str | None = None) -> Pack:
         """The pack of this body, which is only decoded."""
         try:
-            return _pack(self._decoded(_Task(body, content_type, model, "read")), len(body))
+            task = _Task(body, content_type, model, None, "read")
+            return _pack(self._decoded(task), len(body))
         except _NotStarted as error:
             return _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -234,7 +237,7 @@ class Apart:
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._progress, self._settings, self._worker, self.versions)
+        arguments = (theirs, self._progress, self._settings, self._worker, {**self._versions})
         self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         assert self._process is not None
         try:
@@ -378,7 +381,7 @@ def _serve(
     answerer = Answerer(settings, worker)
     try:
         for model, version in versions.items():
-            answerer.load(model, version)
+            answerer.models.load(model, version)
     except ModelError as error:
         connection.send_bytes(str(error).encode())
         return
@@ -386,21 +389,18 @@ def _serve(
     with contextlib.suppress(EOFError):
         while True:
             task = _tasks.decode(connection.recv_bytes())
-            outcome = _done(task, progress, answerer, versions)
+            outcome = _done(task, progress, answerer)
             connection.send_bytes(msgspec.msgpack.encode(outcome))
 
 
-def _done(
-    task: _Task, progress: _Progress, answerer: Answerer, versions: Mapping[str, str]
-) -> _Outcome:
+def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
     pack = read(task.body, task.content_type, answerer.settings, task.model)
     if pack.request is None or pack.error is not None:
         return _Outcome(None, {}, pack.error)
     # What is known to be wrong is not sent: it may be a text that nothing can carry.
     request = _with_faults(pack.request, pack.faults)
     outcome = _Outcome(request, pack.faults, None)
-    version = request.version or versions.get(request.model)
-    pack.request = msgspec.structs.replace(request, version=version)
+    pack.request, pack.version = request, task.version
     for places in _units(task, len(request.items)):
         progress.begin(_step(places))
         (reply,) = answerer.answer([_part(pack, places)])
@@ -430,7 +430,8 @@ def _part(pack: Pack, places: Sequence[int]) -> Pack:
     items = [pack.request.items[place] for place in places]
     faults = {at: pack.faults[place] for at, place in enumerate(places) if place in pack.faults}
     request = msgspec.structs.replace(pack.request, items=items)
-    return Pack(request, faults, size=pack.size * len(places) // len(pack))
+    size = pack.size * len(places) // len(pack)
+    return Pack(request, faults, size=size, version=pack.version)
 
 
 def _be_first_to_go() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -103,18 +103,24 @@ class Consumer:
         settings: Settings,
         name: str,
         estimators: Mapping[str, Estimator],
+        versions: Mapping[str, str],
         ready: ReadyQueue[Delivery],
         suspects: ReadyQueue[Delivery],
+        listen: Callable[[AbstractChannel], Awaitable[None]],
     ) -> None:
-        """`estimators` has the models to serve, each with what says the seconds of a pack.
+        """`estimators` has the models to serve, each with what says the seconds of a pack, and
+        `versions` what answers now: a pack stays with what that was when it came.
 
-        Packs that come for the first time go to `ready`, the others to `suspects`.
+        Packs that come for the first time go to `ready`, the others to `suspects`. What else is
+        heard of over the same channel is for `listen` to consume.
         """
         self._settings = settings
         self._name = name
         self._estimators = estimators
+        self._versions = versions
         self._ready = ready
         self._suspects = suspects
+        self._listen = listen
         self._lanes: list[Lane] = []
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
@@ -151,6 +157,7 @@ class Consumer:
         for model, name, queue in queues:
             found = await channel.get_queue(queue, ensure=False)
             self._lanes.append(Lane(model, name, found, self._first_prefetch(model, name)))
+        await self._listen(channel)
         for lane in self._lanes:
             await self._consume(channel, lane)
 
@@ -162,19 +169,16 @@ class Consumer:
     async def _consume(self, channel: AbstractChannel, lane: Lane) -> None:
         # For the consumers that follow, each for itself.
         await channel.set_qos(prefetch_count=lane.prefetch)
-        estimator = self._estimators[lane.model]
 
         async def on_message(message: AbstractIncomingMessage) -> None:
-            delivery = self._delivery(message, lane, estimator)
+            delivery = self._delivery(message, lane)
             lane.waited = time.time() - published(delivery.headers)
             metrics.delivered(lane.model, again=bool(message.redelivered))
             self.hold(delivery)
 
         lane.tag = await lane.queue.consume(on_message)
 
-    def _delivery(
-        self, message: AbstractIncomingMessage, lane: Lane, estimator: Estimator
-    ) -> Delivery:
+    def _delivery(self, message: AbstractIncomingMessage, lane: Lane) -> Delivery:
         again = bool(message.redelivered)
         suspect = again and not self._knows(message)
         answered = self._settings.names.take_replies(message.reply_to or "")
@@ -189,9 +193,10 @@ class Consumer:
             if answered or not message.reply_to
             else _misdirected(message)
         )
+        pack.version = self._versions.get(lane.model)
         headers = Headers.from_table(message.headers)
         # The publisher knew neither this machine nor, perhaps, the model.
-        seconds = estimator.seconds(len(message.body))
+        seconds = self._estimators[lane.model].seconds(len(message.body))
         order = rank(self._settings.policy, seconds, headers.remaining)
         if not again:
             self._meet(message)

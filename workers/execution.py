@@ -28,6 +28,7 @@ from lmaas.workers import metrics
 from lmaas.workers.answering import Answerer
 from lmaas.workers.apart import Apart
 from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
 from lmaas.workers.replier import Answer, Replier
@@ -105,10 +106,10 @@ class Execution:
         self._mortal = mortal
         self._answerer = Answerer(settings, worker)
         #: What is served, as far as it can be loaded.
-        self.models = list(models) or self._answerer.repository.models()
+        self.models = list(models) or self.loaded.repository.models()
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._apart = Apart(settings, worker)
+        self._apart = Apart(settings, worker, self.loaded.current)
         self._apart_executor = ThreadPoolExecutor(1, thread_name_prefix="apart")
         self._settling: set[asyncio.Task[None]] = set()
         #: Packs that came for the first time, and those that came back.
@@ -123,8 +124,13 @@ class Execution:
         #: Set when a run has passed its time limit.
         self.overdue = asyncio.Event()
 
+    @property
+    def loaded(self) -> Models:
+        """The versions that are loaded, and which of them answer."""
+        return self._answerer.models
+
     async def load(self) -> None:
-        """Load the newest version of every model.
+        """Load the current version of every model.
 
         Raises ModelNotFound or ModelDamaged when a named one cannot be, or none can.
         """
@@ -133,22 +139,21 @@ class Execution:
 
     def _load(self) -> dict[str, Estimator]:
         """Their manifests say what packs cost."""
-        repository = self._answerer.repository
+        models = self.loaded
         estimators = {}
         for model in self.models:
             try:
-                manifest = self._answerer.load(model).manifest
+                manifest = models.load(model).manifest
             except ModelDamaged as error:
                 if self._named:
                     raise
-                repository.tell(f"not served: {error}")
+                models.repository.tell(f"not served: {error}")
             else:
                 estimators[model] = Estimator(manifest.cost.line)
-                self._apart.versions[model] = manifest.version
         if not estimators:
             raise ModelNotFound(
-                f"no model can be served of those in {repository}; train one, or name its folder "
-                "with --models"
+                f"no model can be served of those in {models.repository}; train one, or name its "
+                "folder with --models"
             )
         self.models = list(estimators)
         return estimators
@@ -335,14 +340,14 @@ class Execution:
     def _read(self, delivery: Delivery) -> None:
         """What the event loop has left unread."""
         if not delivery.pack.is_read:
-            arrived = delivery.pack.arrived
+            before = delivery.pack
             delivery.pack = read(
                 delivery.message.body,
                 delivery.message.content_type,
                 self._settings,
                 delivery.model,
             )
-            delivery.pack.arrived = arrived
+            delivery.pack.arrived, delivery.pack.version = before.arrived, before.version
 
 
 def _body(delivery: Delivery) -> tuple[bytes, str | None, str]:

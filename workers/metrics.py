@@ -163,8 +163,25 @@ class State:
             ("packs_running", "Packs that run.", len(worker.execution.running)),
         ):
             yield GaugeMetricFamily(f"lmaas_{name}", words, value=value)
+        yield from self._versions()
         yield from self._lanes()
         yield from self._estimates()
+
+    def _versions(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        models = self._worker.execution.loaded
+        answers = GaugeMetricFamily(
+            "lmaas_model_version", "1 of the version that answers now.", labels=["model", "version"]
+        )
+        for model, version in models.current.items():
+            answers.add_metric([model, version], 1)
+        yield answers
+        yield GaugeMetricFamily(
+            "lmaas_model_problems",
+            "Versions that could not be used, and other trouble with models, each told in the log.",
+            value=len(models.repository.told),
+        )
 
     def _lanes(self) -> Iterator[Metric]:
         """With queues of a worker's own, a lane has several: their sums, and the longest wait."""

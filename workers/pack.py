@@ -27,6 +27,8 @@ class Pack:
     error: ItemError | None = None
     #: Bytes of the body.
     size: int = 0
+    #: The version that answers if the request names none, where that was decided before it is run.
+    version: str | None = None
     #: time.monotonic() when the pack was read.
     arrived: float = field(default_factory=time.monotonic)
 

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
+
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import cores
@@ -49,10 +51,10 @@ class Pool:
 
     def _found(self, model: str) -> Manifest:
         """Of the version that answers: it is loaded here when one of several has to be chosen."""
-        repository = self._answerer.repository
+        repository = self._answerer.models.repository
         several = self._version is None and len(repository.paths(model)) > 1
         if several or self.processes == 1:
-            return self._answerer.load(model, self._version).manifest
+            return self._answerer.models.load(model, self._version).manifest
         return repository.find(model, self._version).manifest
 
     async def __aexit__(
@@ -71,7 +73,12 @@ class Pool:
         return self.manifest.cost.line.estimate(size)
 
     async def run(self, request: Request) -> Reply:
-        """The reply to a pack. Raises ModelError when a process has ended."""
+        """The reply to a pack, of one version whatever is added meanwhile.
+
+        Raises ModelError when a process has ended.
+        """
+        if request.version is None and request.model == self.manifest.name:
+            request = msgspec.structs.replace(request, version=self.manifest.version)
         body = encode(request)
         if self._processes is not None:
             return decode_reply(await self._processes.run(body), MSGPACK)

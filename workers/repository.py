@@ -7,11 +7,14 @@ the files that it refers to (ONNX's external data).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
 import mmap
+import os
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -19,7 +22,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
+from lmaas.broker_config.errors import DataError, ModelDamaged, ModelNotFound
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.workers.manifest import MODEL, Manifest, decoded
@@ -29,12 +32,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MANIFEST: Final = "manifest.json"
+#: Beside the versions of a model: the number of the one that answers, where that is not the newest.
+ACTIVE: Final = "active"
 _VERSION: Final = re.compile("[1-9][0-9]{0,8}")
 #: In an ONNX file, before the name of a file with weights: the entry `location` of a tensor's
 #: external_data (field 1 is the key, field 2 the value, each after its length).
 _LOCATION: Final = re.compile(rb"\n\x08location\x12")
+#: Characters of a strange file's content in a warning.
+_SHOWN: Final = 40
 #: The machine's trouble, which says nothing about a version.
 _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
+
+
+#: Name, size in bytes and time of the last change of each file.
+Signature = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ class Repository:
 
     Of equal versions the one in the first folder counts. One that cannot be used is left out, and
     told once. Nothing is cached: a version that is copied in while a worker runs is found at the
-    next look.
+    next look. The newest answers, or the one that was activated.
     """
 
     def __init__(self, *folders: Path | str) -> None:
@@ -91,21 +102,59 @@ class Repository:
         ]
         return sorted(found, key=lambda path: -int(path.name))
 
+    def active(self, model: str) -> str | None:
+        """The version that somebody has activated, if it is there; of the first folder with one."""
+        for root in self.folders if is_model_name(model) else ():
+            file = root / model / ACTIVE
+            try:
+                version = file.read_text(encoding="utf-8").strip()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                self.tell(f"{file}: {error}; the newest version of {model} answers")
+                return None
+            if version in self.versions(model):
+                return version
+            known = ", ".join(self.versions(model)) or "none"
+            self.tell(
+                f"{file} names version {version[:_SHOWN]!r}, which is not there (versions: "
+                f"{known}); the newest answers. See `lmaas models activate {model}`"
+            )
+            return None
+        return None
+
+    def in_turn(self, model: str) -> list[Path]:
+        """The folders of its versions: the first that can be used answers when none is named."""
+        active = self.active(model)
+        return sorted(self.paths(model), key=lambda path: path.name != active)
+
+    def signature(self, model: str) -> Signature:
+        """What there is of a model, unread: another one where anything has changed."""
+        paths = [root / model / ACTIVE for root in self.folders]
+        for version in self.paths(model):
+            paths += [Path(root, name) for root, _, names in os.walk(version) for name in names]
+        found = []
+        for path in paths:
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append((str(path), status.st_size, status.st_mtime_ns))
+        return tuple(sorted(found))
+
     def next_version(self, model: str) -> str:
         """The number after all that are taken, by whatever lies there."""
         names = (path.name for root in self.folders for path in self._inside(root / model))
         return str(max((int(name) for name in names if name.isdecimal()), default=0) + 1)
 
     def find(self, model: str, version: str | None = None) -> ModelVersion:
-        """The asked version, or the newest that can be used, with every file verified.
+        """The asked version, or the one that answers when none is, with every file verified.
 
         Raises ModelNotFound or ModelDamaged.
         """
         return self.load(model, version, lambda found: found)
 
     def load(self, model: str, version: str | None, use: Callable[[ModelVersion], T]) -> T:
-        """What `use` makes of the asked version, or of the newest; of an older one, with a warning,
-        when that is damaged or `use` raises ModelDamaged.
+        """What `use` makes of the asked version, or of the active one, or of the newest; of the
+        next one, with a warning, when that is damaged or `use` raises ModelDamaged.
 
         Raises ModelNotFound, or ModelDamaged when there is none that can be used.
         """
@@ -145,7 +194,9 @@ class Repository:
         if not paths:
             known = ", ".join(self.models()) or "none"
             raise ModelNotFound(f"no model {model!r} in {self} (models there: {known})")
-        asked = [path for path in paths if version in (None, path.name)]
+        if version is None:
+            return self.in_turn(model)
+        asked = [path for path in paths if path.name == version]
         if not asked:
             raise ModelNotFound(
                 f"model {model!r} has no version {version!r} in {self} "
@@ -161,6 +212,24 @@ def opened(settings: Settings) -> Repository:
         if not folder.is_dir():
             repository.tell(f"{folder} is no folder; no model is looked for there")
     return repository
+
+
+def activate(folder: Path, model: str, version: str | None) -> None:
+    """Let a version answer what names none; with None it is the newest again.
+
+    A worker that runs sees the old file or the new one, and nothing between. Raises DataError.
+    """
+    file = folder / model / ACTIVE
+    try:
+        if version is None:
+            file.unlink(missing_ok=True)
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{ACTIVE}-{uuid.uuid4().hex}")
+        fresh.write_text(f"{version}\n", encoding="utf-8")
+        fresh.replace(file)
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; name another folder with --models") from error
 
 
 def silence() -> None:

@@ -40,6 +40,8 @@ class Runtime:
         manifest = version.manifest
         self.manifest = manifest
         self.labels = manifest.labels
+        #: Bytes of its files, about what it takes of memory.
+        self.size = sum(version.file(name).stat().st_size for name in manifest.files)
         self._batching = manifest.batching
         if batch_units:
             self._batching = msgspec.structs.replace(self._batching, most=batch_units)

@@ -14,9 +14,11 @@ from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import LimitReached, WorkerStuck
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.cards import Cards
 from lmaas.workers.consumer import Consumer, Lane
 from lmaas.workers.execution import Execution, grace
 from lmaas.workers.replier import Replier
+from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -96,12 +98,16 @@ class Worker:
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[Publisher, Consumer]:
         await self.execution.load()
         publisher = Publisher(self.settings, f"{self.name} publish", outlasts_alarms=True)
+        execution = self.execution
+        cards = Cards(self.settings, execution.loaded, execution.estimators, publisher)
         consumer = Consumer(
             self.settings,
             self.name,
-            self.execution.estimators,
-            self.execution.ready,
-            self.execution.suspects,
+            execution.estimators,
+            execution.loaded.current,
+            execution.ready,
+            execution.suspects,
+            cards.listen,
         )
         for session in (publisher, consumer.session):
             await _entered(stack, session)
@@ -125,7 +131,9 @@ class Worker:
         sessions = (publisher, consumer.session)
         failing = [asyncio.create_task(session.failed()) for session in sessions]
         assert self.watch is not None
+        updates = Updates(self.execution.loaded, self.execution.estimators)
         failing.append(asyncio.create_task(self.watch.run(), name="watch"))
+        failing.append(asyncio.create_task(updates.run(), name="updates"))
         ending = [working, *failing]
         try:
             await asyncio.wait([stopping, overdue, *ending], return_when=asyncio.FIRST_COMPLETED)

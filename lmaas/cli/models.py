@@ -1,7 +1,8 @@
-"""`lmaas models`: list, show, import and verify what is in the repository."""
+"""`lmaas models`: list, show, import, verify and activate what is in the repository."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from lmaas.workers.repository import (
     MANIFEST,
     ModelVersion,
     Repository,
+    activate,
     opened,
     read_version,
     verify,
@@ -47,7 +49,7 @@ _LISTED: Final = 20
 @options.models
 @click.pass_context
 def command(context: click.Context, /, **arguments: Any) -> None:
-    """List the models of the repository; or show, import or verify one."""
+    """List the models of the repository; or show, import, verify or activate one."""
     context.obj = Settings.load(**arguments)
     if context.invoked_subcommand is None:
         _list(opened(context.obj))
@@ -57,7 +59,9 @@ def command(context: click.Context, /, **arguments: Any) -> None:
 
 
 def _list(repository: Repository) -> None:
-    """A table a folder. `used` is what answers when no version is asked for."""
+    """A table a folder. `used` is what answers when no version is asked for, `active` the same when
+    somebody has activated it.
+    """
     console = Console(highlight=False)
     rows: dict[Path, list[tuple[str, ...]]] = {root: [] for root in repository.folders}
     for model in repository.models():
@@ -73,19 +77,24 @@ def _list(repository: Repository) -> None:
 
 def _rows(repository: Repository, model: str) -> list[tuple[Path, tuple[str, ...]]]:
     """Its versions, oldest first."""
+    paths = repository.paths(model)
+    manifests: dict[Path, Manifest] = {}
+    for path in paths:
+        with contextlib.suppress(ModelDamaged):
+            manifests[path] = _verified(path).manifest
+    active = repository.active(model)
+    used = next((path for path in repository.in_turn(model) if path in manifests), None)
     rows: list[tuple[Path, tuple[str, ...]]] = []
-    usable: set[str] = set()
-    for path in repository.paths(model):
-        try:
-            manifest = _verified(path).manifest
-        except ModelDamaged:
+    for path in paths:
+        if path not in manifests:
             rows.append((path, (model, path.name, "damaged", "", "", "", "")))
             continue
-        state = "" if usable else "used"
-        if path.name in usable:
+        state = ""
+        if path == used:
+            state = "active" if path.name == active else "used"
+        elif any(path.name == other.name for other, _ in rows if other in manifests):
             state = "hidden"  # by the same number in a folder before
-        usable.add(path.name)
-        rows.append((path, (model, path.name, state, *_columns(manifest))))
+        rows.append((path, (model, path.name, state, *_columns(manifests[path]))))
     return rows[::-1]
 
 
@@ -190,6 +199,31 @@ def _try(version: ModelVersion) -> None:
     Runtime(version)
 
 
+# --- activate ------------------------------------------------------------------------------------
+
+
+@command.command("activate")
+@click.argument("model")
+@click.argument("version", required=False)
+@click.option("--newest", is_flag=True, help="The newest version answers again.")
+@click.pass_obj
+def activate_(settings: Settings, model: str, version: str | None, newest: bool) -> None:
+    """Let VERSION of MODEL answer whoever asks for no other; workers that run switch to it."""
+    if newest == (version is not None):
+        raise click.UsageError("give VERSION, or --newest")
+    repository = opened(settings)
+    if version is not None:
+        found = repository.find(model, version)
+        if importlib.util.find_spec("onnxruntime") is not None:
+            _try(found)
+        activate(settings.new_models, model, version)
+    else:
+        for folder in repository.folders:
+            activate(folder, model, None)
+    answers = repository.find(model).manifest.version
+    click.echo(f"{model}: version {answers} answers, in workers that run within seconds")
+
+
 # --- import --------------------------------------------------------------------------------------
 
 
@@ -226,10 +260,14 @@ def _add(version: ModelVersion, parent: Path, number: str) -> Path:
 
 
 def announce(path: Path) -> None:
-    """Say where a new version is, and who does not know of it."""
+    """Say where a new version is, and when it answers."""
     click.echo(path)
-    click.echo(
-        f"workers that are running go on with the models they started with; restart them to serve "
-        f"{path.parent.name} {path.name} through the queue",
-        err=True,
-    )
+    model, version = path.parent.name, path.name
+    repository = Repository(path.parents[1])
+    if (active := repository.active(model)) not in {None, version}:
+        words = f"version {active} stays active; see `lmaas models activate {model}`"
+    elif repository.versions(model) == [version]:
+        words = f"workers that run know no {model} yet: restart them to serve it"
+    else:
+        words = f"workers that serve {model} from this folder switch to it within seconds"
+    click.echo(words, err=True)

@@ -8,10 +8,8 @@ import msgspec
 import pytest
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import ModelNotFound
 from lmaas.broker_config.messages import JSON, MSGPACK, Item, Options, Request, encode
 from lmaas.broker_config.settings import Settings
-from lmaas.workers import answering
 from lmaas.workers.answering import Answerer
 from lmaas.workers.pack import Pack, read
 
@@ -24,9 +22,8 @@ def answerer() -> Answerer:
 
 
 @pytest.fixture
-def versions(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Answerer:
-    """Versions 1, 2 and 10 of a model, of which two beside the newest stay loaded."""
-    monkeypatch.setattr(answering, "KEPT_VERSIONS", 2)
+def versions(repository: Path) -> Answerer:
+    """Versions 1, 2 and 10 of a model."""
     return Answerer(Settings(models=str(repository)), "here")
 
 
@@ -136,34 +133,25 @@ def test_a_damaged_version_is_an_answer_and_the_newest_goes_on(
     assert good.error is None
 
 
-def test_the_newest_version_is_loaded_once_also_when_asked_by_its_number(
+def test_a_pack_stays_with_the_version_that_was_current_when_it_came(versions: Answerer) -> None:
+    came, asked = pack(TEXTS[0]), pack(TEXTS[0], version="1")
+    came.version = asked.version = "2"
+    assert [reply.version for reply in versions.answer([came, asked, pack(TEXTS[0])])] == [
+        "2",
+        "1",
+        "10",
+    ]
+
+
+def test_a_version_that_was_current_and_is_gone_is_answered_by_the_next(
     versions: Answerer,
 ) -> None:
-    assert versions.load("sentiment") is versions.load("sentiment")
-    assert versions.load("sentiment", "10") is versions.load("sentiment")
-
-
-def test_the_version_that_was_not_asked_for_the_longest_time_makes_room(
-    versions: Answerer, repository: Path
-) -> None:
-    newest = versions.load("sentiment")
-    (repository / "sentiment" / "10").rename(repository / "sentiment" / "3")
-    first, second = versions.load("sentiment", "1"), versions.load("sentiment", "2")
-    assert versions.load("sentiment", "1") is first
-    third = versions.load("sentiment", "3")
-    assert versions.load("sentiment", "1") is first
-    assert versions.load("sentiment", "3") is third
-    assert versions.load("sentiment", "2") is not second
-    assert versions.load("sentiment") is newest
-
-
-def test_a_version_that_does_not_load_takes_nobodys_place(versions: Answerer) -> None:
-    first, second = versions.load("sentiment", "1"), versions.load("sentiment", "2")
-    for version in ("7", "8", "9"):
-        with pytest.raises(ModelNotFound):
-            versions.load("sentiment", version)
-    assert versions.load("sentiment", "1") is first
-    assert versions.load("sentiment", "2") is second
+    came, asked = pack(TEXTS[0]), pack(TEXTS[0], version="7")
+    came.version = "8"
+    answered, refused = versions.answer([came, asked])
+    assert answered.version == "10"
+    assert refused.error is not None
+    assert refused.error.code == Code.UNKNOWN_VERSION
 
 
 def test_a_pack_over_the_limits_is_refused_or_told_item_by_item() -> None:

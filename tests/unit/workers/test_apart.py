@@ -14,7 +14,7 @@ BAD = ItemError(code=Code.POISON, message="it ended the process")
 
 
 def units(items: int, action: Any = "run", **changes: Any) -> list[list[int]]:
-    return list(_units(_Task(b"", None, None, action, **changes), items))
+    return list(_units(_Task(b"", None, None, None, action, **changes), items))
 
 
 @pytest.mark.parametrize("items", [1, 2, 300])

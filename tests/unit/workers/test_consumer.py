@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
@@ -26,13 +26,21 @@ def message(message_id: str | None, *, again: bool) -> AbstractIncomingMessage:
 
 @pytest.fixture
 async def consumer() -> Consumer:
-    return Consumer(Settings(), "w", {"m": Estimator()}, ReadyQueue(0.1), ReadyQueue(0.1))
+    return Consumer(
+        Settings(),
+        "w",
+        {"m": Estimator()},
+        {"m": "1"},
+        ReadyQueue(0.1),
+        ReadyQueue(0.1),
+        AsyncMock(),
+    )
 
 
 def suspect(consumer: Consumer, message_id: str | None, *, again: bool) -> bool:
     lane = Lane("m", "short", Mock(), 2)
     sent = message(message_id, again=again)
-    return consumer._delivery(sent, lane, Estimator()).is_suspect
+    return consumer._delivery(sent, lane).is_suspect
 
 
 async def test_what_a_worker_had_first_and_survived_is_not_suspect(consumer: Consumer) -> None:

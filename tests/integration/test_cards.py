@@ -1,0 +1,88 @@
+"""What workers say of the models that they serve."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import aio_pika
+import msgspec
+
+from lmaas.broker_config.messages import CARDS, JSON
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.workers.worker import Worker
+from tests.integration.conftest import MODELS, channel_to, serving, until
+
+
+async def test_a_client_learns_which_models_there_are(worker: Worker, client: Client) -> None:
+    (card,) = await client.models()
+    assert (card.model, card.version, card.versions) == ("sentiment", "1", ["1"])
+    assert card.labels == ["negative", "positive"]
+    assert card.max_item_bytes == worker.settings.max_item_bytes
+    assert card.fixed_seconds > 0
+    results = [await client.classify("sentiment", item.text or "") for item in card.examples]
+    assert all(result.label for result in results)
+    assert await client.models("sentiment") == [card]
+    assert await client.models("nope") == []
+
+
+async def test_without_a_worker_there_is_none(client: Client) -> None:
+    assert await client.models() == []
+
+
+async def test_workers_that_differ_are_all_heard(
+    settings: Settings, worker: Worker, client: Client, tmp_path: Path
+) -> None:
+    for version in ("2", "10"):
+        shutil.copytree(MODELS / "sentiment" / "1", tmp_path / "sentiment" / version)
+        shutil.copytree(MODELS / "sentiment" / "1", tmp_path / "mine" / version)
+    other = msgspec.structs.replace(settings, models=str(tmp_path))
+    async with serving(other):
+        cards = await client.models()
+        assert [(card.model, card.version) for card in cards] == [
+            ("mine", "10"),
+            ("sentiment", "1"),
+            ("sentiment", "10"),
+        ]
+    assert len(await client.models()) == 1
+
+
+async def test_whoever_knows_json_may_ask(settings: Settings, worker: Worker) -> None:
+    async with channel_to(settings) as channel:
+        direct = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
+        answers: list[aio_pika.abc.AbstractIncomingMessage] = []
+
+        async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            answers.append(message)
+
+        await direct.consume(take, no_ack=True)
+        asked = await channel.get_exchange(settings.names.cards, ensure=False)
+        await asked.publish(aio_pika.Message(b"", reply_to=direct.name), "sentiment")
+
+        async def answered() -> bool:
+            return bool(answers)
+
+        await until(answered)
+    assert (answers[0].content_type, answers[0].type) == (JSON, CARDS)
+    assert msgspec.json.decode(answers[0].body)[0]["model"] == "sentiment"
+
+
+async def test_cards_go_to_queues_for_answers_only(settings: Settings, worker: Worker) -> None:
+    async with channel_to(settings) as channel, Client(settings) as client:
+        asked = await channel.get_exchange(settings.names.cards, ensure=False)
+        for queue in (settings.names.dead, settings.names.work_queue("sentiment", "short"), ""):
+            await asked.publish(aio_pika.Message(b"", reply_to=queue), "sentiment")
+        assert await client.models()  # the questions before it have been heard
+        dead = await channel.get_queue(settings.names.dead)
+        assert dead.declaration_result.message_count == 0
+
+
+async def test_a_job_is_answered_by_the_version_that_was_current_when_it_was_submitted(
+    worker: Worker, jobs: Jobs
+) -> None:
+    entry = await jobs.submit("sentiment", ["a wonderful film"] * 3)
+    assert entry.version == "1"
+    async for chunk in jobs.results(entry.job):
+        assert chunk.reply.version == "1"
