@@ -160,8 +160,8 @@ class Jobs:
         if self._trial is None:
             self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
         if version is None:
-            for card in await self._publisher.cards(model, first=True):
-                version = card.version
+            card = await self._publisher.introduced(model)
+            version = card.version if card else None
         job = str(plain(job)) if job else uuid.uuid4().hex[:12]
         queue = await self._claim(job)
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)

@@ -168,7 +168,8 @@ class Client:
         self._check_open()
         model, version, top_k = asked(model, version, top_k)
         patience = self._patience(timeout)
-        await self._publisher.introduce(model)
+        if not self._publisher.knows(model):
+            await self._publisher.introduced(model)
         estimate = functools.partial(self._publisher.seconds, model)
         ranking = Remaining(estimate, len(texts) if isinstance(texts, Sized) else None)
 
@@ -214,6 +215,15 @@ class Client:
         """
         self._check_open()
         return await self._publisher.cards(model)
+
+    async def version(self, model: str) -> str | None:
+        """The version that is current for a worker; None when none serves the model now.
+
+        Raises BrokerUnavailable.
+        """
+        self._check_open()
+        card = await self._publisher.introduced(model)
+        return card.version if card else None
 
     async def workers(self, model: str) -> int:
         """How many workers serve the model at this moment. Raises BrokerUnavailable."""
@@ -322,12 +332,6 @@ class FileClient:
         name = uuid.uuid5(self._file, request.items[0].id)
         patience = client.settings.timeout
         return await client._exchange(request, patience, Headers(), wait=True, name=name)
-
-    async def version(self, model: str) -> str | None:
-        """The version that is current for a worker; None when nobody serves the model now."""
-        for card in await self._client._publisher.cards(model, first=True):
-            return card.version
-        return None
 
     def seconds(self, model: str, size: int) -> float:
         """As `Client.seconds`."""

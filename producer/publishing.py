@@ -61,8 +61,6 @@ class PackPublisher(Publisher):
         super().__init__(settings, name, self._declare)
         self._admission = Admission(settings.max_waiting, self._depth)
         self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
-        #: Models of which a worker was asked.
-        self._introduced: set[str] = set()
         #: Why the broker could not say the depth of a lane, when it was last asked; else None.
         self.silence: BrokerSilent | None = None
         #: Whether the broker takes what no queue takes, and says nothing; asked at each start.
@@ -111,13 +109,20 @@ class PackPublisher(Publisher):
         """What workers say of a model, or of all; see `cards.cards`."""
         return await cards(self, self.settings, model, first=first)
 
-    async def introduce(self, model: str) -> None:
-        """Estimate from now on as a worker does that serves the model, if there is one."""
-        if model in self._introduced:
-            return
-        self._introduced.add(model)
-        for card in await self.cards(model, first=True):
-            self._estimators[model] = Estimator(Cost(card.fixed_seconds, card.seconds_per_byte))
+    async def introduced(self, model: str) -> ModelCard | None:
+        """What a worker says of a model, as of now; None without one.
+
+        From the first time on what packs cost is estimated as it says. Raises BrokerUnavailable.
+        """
+        card = next(iter(await self.cards(model, first=True)), None)
+        if card is not None and model not in self._estimators:
+            cost = Cost(card.fixed_seconds, card.seconds_per_byte)
+            self._estimators[model] = Estimator(cost)
+        return card
+
+    def knows(self, model: str) -> bool:
+        """Whether anything is known of what packs of the model cost."""
+        return model in self._estimators
 
     def seconds(self, model: str, size: int) -> float:
         """Estimated service time of `size` bytes, better with every answer that was learnt from."""

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import shlex
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +37,7 @@ from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
 
 if TYPE_CHECKING:
-    from lmaas.producer.client import FileClient
+    from lmaas.producer.client import Client
 
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
 _SHOWN_CHARACTERS: Final = 60
@@ -133,8 +132,8 @@ class _Way:
         Raises SettingsError where the broker's URL, or what belongs to it, is wrong.
         """
         self.classifier: AbstractAsyncContextManager[Classifier]
-        #: The same for a file, whose packs are known again when they are sent again.
-        self.of_file: Callable[[uuid.UUID], FileClient] | None = None
+        #: The same, where it is the queue.
+        self.client: Client | None = None
         self.version = version
         self.manifest_sha256: str | None = None
         if through_queue:
@@ -142,8 +141,7 @@ class _Way:
             from lmaas.producer.client import Client
 
             check(settings)  # before anything is written
-            client = Client(settings)
-            self.classifier, self.of_file = client, client.of_file
+            self.classifier = self.client = Client(settings)
         else:
             from lmaas.workers.pool import Pool
 
@@ -203,9 +201,14 @@ def _classify_file(
 
 async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
     async with way.classifier as classifier:
-        if way.of_file is None or run.identity is None:
+        client = way.client
+        if client is None:
             return await run.classify(classifier, report)
-        of_file = way.of_file(run.identity)
+        # One version answers all of it, whatever is added meanwhile.
+        run.state.version = run.state.version or await client.version(run.task.model)
+        if run.identity is None:
+            return await run.classify(client, report)
+        of_file = client.of_file(run.identity)
         if run.state.results:
             await of_file.follow(run.state.results)
         run.state.results = of_file.results
