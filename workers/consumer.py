@@ -1,18 +1,16 @@
-"""Takes packs from the lanes and settles them: prefetch, acks, what a lost connection means."""
+"""Takes packs from the lanes: prefetch, redelivered packs, what a lost connection means."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, cast
 
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ChannelInvalidStateError
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session, harmless_when_gone
@@ -23,76 +21,18 @@ from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
+from lmaas.workers.delivery import Delivery
+from lmaas.workers.lane import Lane
 from lmaas.workers.pack import Pack, glanced
 from lmaas.workers.prefetch import DEALT, Prefetch, first_confirms
 from lmaas.workers.ready_queue import JOIN_ITEMS, ReadyQueue
 
 log = logging.getLogger(__name__)
 
-#: Seconds; who says to have waited longer is taken to have waited this long.
-LONGEST_WAIT: Final = 24 * 3600.0
-#: Seconds for an ack to be written: it waits for no answer.
-TELL_TIMEOUT: Final = 10.0
 #: Messages of which a worker knows that they came to it first.
 REMEMBERED: Final = 512
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A pack with the message it came in."""
-
-    message: AbstractIncomingMessage
-    headers: Headers
-    pack: Pack
-    #: The lane that it came by.
-    lane: str
-    #: Routing key of the lane where it belongs, if that is another one by far.
-    belongs: str | None
-    #: Our estimate of its service time, and what it is ordered by, in seconds.
-    seconds: float
-    rank: float
-    #: The model whose lane it is.
-    model: str = ""
-    #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
-    reply_to: str | None = None
-    #: Whether somebody had it before and did not answer: it may have ended a worker.
-    is_suspect: bool = False
-    #: In the order of what is held, once it is.
-    place: float = 0.0
-    #: time.monotonic() when its run began; 0 before.
-    began: float = 0.0
-    #: Its items by outcome, once it has an answer.
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it can still be settled; else the broker has taken it back."""
-        try:
-            return not self.message.channel.is_closed
-        except ChannelInvalidStateError:
-            return False
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """A queue of one model that is consumed."""
-
-    model: str
-    name: str
-    queue: AbstractQueue  # aio-pika holds queues weakly
-    prefetch: int
-    tag: str = ""
-    #: Packs that waited in it when the broker was last asked.
-    depth: int = 0
-    #: Seconds that the pack that came last had waited.
-    waited: float = 0.0
-
-    @property
-    def age(self) -> float:
-        """About how long those wait that wait, in seconds."""
-        return self.waited if self.depth else 0.0
 
 
 class Consumer:
@@ -172,7 +112,7 @@ class Consumer:
 
         async def on_message(message: AbstractIncomingMessage) -> None:
             delivery = self._delivery(message, lane)
-            lane.waited = time.time() - published(delivery.headers)
+            lane.waited = time.time() - delivery.published
             metrics.delivered(lane.model, again=bool(message.redelivered))
             self.hold(delivery)
 
@@ -240,7 +180,7 @@ class Consumer:
             rank=delivery.rank if stays else 0.0,
             seconds=delivery.seconds if stays else 0.0,
             size=size if stays else 0,
-            arrival=published(delivery.headers),
+            arrival=delivery.published,
         )
 
     def ran(self, delivery: Delivery, seconds: float) -> None:
@@ -314,22 +254,9 @@ class Consumer:
             for lane in lanes:
                 await lane.queue.cancel(lane.tag)
         for delivery in self._ready.empty() + self._suspects.empty():
-            await self.hand_back(delivery)
+            await delivery.hand_back()
         self._ready.close()
         self._suspects.close()
-
-    async def hand_back(self, delivery: Delivery) -> None:
-        """Somebody has to do this again."""
-        await _told("hand_back", delivery.message.nack(requeue=True))
-
-    async def refuse(self, delivery: Delivery) -> None:
-        """Nobody can do this: the broker moves it to the parking lot, as it is."""
-        await _told("refuse", delivery.message.reject(requeue=False))
-
-    async def ack(self, delivery: Delivery) -> None:
-        """The reply is safe with the broker: the pack can go."""
-        # Else it will be redelivered and answered again; the caller keeps the first answer.
-        await _told("ack", delivery.message.ack())
 
 
 def _misdirected(message: AbstractIncomingMessage) -> Pack:
@@ -337,18 +264,3 @@ def _misdirected(message: AbstractIncomingMessage) -> Pack:
     words = f"reply_to {message.reply_to!r} is no queue for results (see docs/asyncapi.yaml)"
     fault = ItemError(code=Code.MALFORMED, message=words)
     return Pack(None, error=fault, size=len(message.body))
-
-
-async def _told(action: str, telling: Awaitable[object]) -> None:
-    """Tell the broker, unless the connection is gone: then there is nothing to be told."""
-    with harmless_when_gone(action):
-        # aio-pika may wait for ever when the connection was lost an instant ago.
-        async with asyncio.timeout(TELL_TIMEOUT):
-            await telling
-
-
-def published(headers: Headers) -> float:
-    """When it was published, in Unix seconds: nobody gains by a clock that is wrong."""
-    now = time.time()
-    told = headers.published_ms / 1000 if headers.published_ms else now
-    return min(max(told, now - LONGEST_WAIT), now)

@@ -27,7 +27,8 @@ from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
 from lmaas.workers.answering import Answerer
 from lmaas.workers.apart import Apart
-from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.delivery import Delivery
 from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue

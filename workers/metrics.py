@@ -19,8 +19,7 @@ from lmaas.broker_config.scheduling import LANES
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram, Metric
 
-    from lmaas.workers.consumer import Delivery
-    from lmaas.workers.worker import Worker
+    from lmaas.workers.delivery import Delivery
 
 #: Seconds between two looks at how late the event loop is.
 LAG_INTERVAL: Final = 0.5

@@ -40,7 +40,8 @@ from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.retry import delay
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
-from lmaas.workers.consumer import Consumer, Delivery, published
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
@@ -183,11 +184,11 @@ class Replier:
                 extra={"action": "settle_failed", **tracing.context(delivery.headers)},
             )
             await asyncio.sleep(PAUSE)  # it comes back at once
-            await self._consumer.hand_back(delivery)
+            await delivery.hand_back()
         except Exception:
             await self._give_up(delivery)
         else:
-            await (self._consumer.ack(delivery) if kept else self._consumer.refuse(delivery))
+            await (delivery.ack() if kept else delivery.refuse())
             if not later:
                 self._tell(delivery)
 
@@ -197,7 +198,7 @@ class Replier:
             "not settled, and parked by the broker",
             extra={"action": "settle_failed", **tracing.context(delivery.headers)},
         )
-        await self._consumer.refuse(delivery)
+        await delivery.refuse()
 
     def _tell(self, delivery: Delivery) -> None:
         """For metrics and traces: it was answered."""
@@ -230,7 +231,7 @@ class Replier:
 
     async def move(self, delivery: Delivery, key: str) -> None:
         """To the lane where it belongs; if that does not take it, it is run where it is."""
-        born_ms = int(published(delivery.headers) * 1000)
+        born_ms = int(delivery.published * 1000)
         try:
             headers = msgspec.structs.replace(
                 delivery.headers, cost=delivery.seconds, published_ms=born_ms
@@ -249,11 +250,11 @@ class Replier:
         except Exception:
             await self._give_up(delivery)
         else:
-            await self._consumer.ack(delivery)
+            await delivery.ack()
 
     async def skip(self, delivery: Delivery) -> None:
         """Drop a pack of a cancelled job."""
-        await self._consumer.ack(delivery)
+        await delivery.ack()
 
     async def _reply(self, delivery: Delivery, body: bytes) -> bool:
         """Whether somebody takes the reply, or nobody asked for one."""
@@ -314,7 +315,7 @@ class Replier:
     async def _put_off(self, delivery: Delivery, error: ItemError) -> bool:
         """Into a retry queue, if a later try has any use."""
         headers, now = delivery.headers, time.time()
-        born = published(headers)
+        born = delivery.published
         left = headers.deadline_ms / 1000 - now if headers.deadline_ms else None
         chosen = delay(
             error.code,

@@ -14,7 +14,8 @@ from typing import Final
 from lmaas.broker_config.connection import harmless_when_gone
 from lmaas.broker_config.errors import BrokerUnavailable
 from lmaas.broker_config.publisher import Publisher
-from lmaas.workers.consumer import Consumer, Lane
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.lane import Lane
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from lmaas.broker_config.errors import LimitReached, WorkerStuck
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.cards import Cards
-from lmaas.workers.consumer import Consumer, Lane
+from lmaas.workers.consumer import Consumer
 from lmaas.workers.execution import Execution, grace
+from lmaas.workers.lane import Lane
 from lmaas.workers.replier import Replier
 from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch

@@ -1,0 +1,86 @@
+"""A pack with the message that it came in, and how that is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aio_pika.abc import AbstractIncomingMessage
+from aiormq.exceptions import ChannelInvalidStateError
+
+from lmaas.broker_config.connection import harmless_when_gone
+from lmaas.broker_config.messages import Headers
+from lmaas.workers.pack import Pack
+
+#: Seconds; who says to have waited longer is taken to have waited this long.
+LONGEST_WAIT: Final = 24 * 3600.0
+#: Seconds for an ack to be written: it waits for no answer.
+TELL_TIMEOUT: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """A pack with the message it came in."""
+
+    message: AbstractIncomingMessage
+    headers: Headers
+    pack: Pack
+    #: The lane that it came by.
+    lane: str
+    #: Routing key of the lane where it belongs, if that is another one by far.
+    belongs: str | None
+    #: Our estimate of its service time, and what it is ordered by, in seconds.
+    seconds: float
+    rank: float
+    #: The model whose lane it is.
+    model: str = ""
+    #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
+    reply_to: str | None = None
+    #: Whether somebody had it before and did not answer: it may have ended a worker.
+    is_suspect: bool = False
+    #: In the order of what is held, once it is.
+    place: float = 0.0
+    #: time.monotonic() when its run began; 0 before.
+    began: float = 0.0
+    #: Its items by outcome, once it has an answer.
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def published(self) -> float:
+        """When it was published, in Unix seconds: nobody gains by a clock that is wrong."""
+        now = time.time()
+        told = self.headers.published_ms / 1000 if self.headers.published_ms else now
+        return min(max(told, now - LONGEST_WAIT), now)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it can still be settled; else the broker has taken it back."""
+        try:
+            return not self.message.channel.is_closed
+        except ChannelInvalidStateError:
+            return False
+
+    async def ack(self) -> None:
+        """The reply is safe with the broker: the pack can go."""
+        # Else it will be redelivered and answered again; the caller keeps the first answer.
+        await _told("ack", self.message.ack())
+
+    async def hand_back(self) -> None:
+        """Somebody has to do this again."""
+        await _told("hand_back", self.message.nack(requeue=True))
+
+    async def refuse(self) -> None:
+        """Nobody can do this: the broker moves it to the parking lot, as it is."""
+        await _told("refuse", self.message.reject(requeue=False))
+
+
+async def _told(action: str, telling: Awaitable[object]) -> None:
+    """Tell the broker, unless the connection is gone: then there is nothing to be told."""
+    with harmless_when_gone(action):
+        # aio-pika may wait for ever when the connection was lost an instant ago.
+        async with asyncio.timeout(TELL_TIMEOUT):
+            await telling
