@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks import rig
 from benchmarks.report import Report
-from lmaas.cli import logs
+from lmaas.service import logs
 
 #: In the order of a whole run; each is a module here.
 NAMES = (

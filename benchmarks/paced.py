@@ -16,9 +16,9 @@ import click
 from benchmarks import rig
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
-from lmaas.cli import logs
 from lmaas.cli.loop import run
 from lmaas.cli.worker import serve
+from lmaas.service import logs
 from lmaas.workers.batcher import Batch
 from lmaas.workers.heads import Scores
 from lmaas.workers.preprocess import Encoded

@@ -14,6 +14,7 @@ import msgspec
 from lmaas.broker_config import messages
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import (
+    CARDS,
     CLOCK,
     JSON,
     MSGPACK,
@@ -22,6 +23,7 @@ from lmaas.broker_config.messages import (
     Headers,
     Item,
     ItemError,
+    ModelCard,
     Options,
     Reply,
     Request,
@@ -76,10 +78,19 @@ def document() -> dict[str, Any]:
         "servers": {
             "broker": {"host": "localhost:5672", "protocol": "amqp", "protocolVersion": "0.9.1"}
         },
-        "channels": {"work": _work(names), "results": _results(names)},
-        "operations": {"classify": _classify()},
+        "channels": {
+            "work": _work(names),
+            "results": _results(names),
+            "questions": _questions(names),
+        },
+        "operations": {"classify": _classify(), "describe": _describe()},
         "components": {
-            "messages": {"request": _request(), "reply": _reply()},
+            "messages": {
+                "request": _request(),
+                "reply": _reply(),
+                "question": _question(),
+                "cards": _cards(),
+            },
             "schemas": _schemas(),
             "correlationIds": {
                 "pack": {
@@ -138,7 +149,70 @@ def _results(names: Names) -> dict[str, Any]:
             "Workers publish to it through the default exchange, and to no other queue: a request "
             "that names one is refused, and parked as `malformed`."
         ),
-        "messages": {"reply": {"$ref": "#/components/messages/reply"}},
+        "messages": {
+            "reply": {"$ref": "#/components/messages/reply"},
+            "cards": {"$ref": "#/components/messages/cards"},
+        },
+    }
+
+
+def _questions(names: Names) -> dict[str, Any]:
+    return {
+        "address": "{model}",
+        "description": (
+            f"Published to the exchange `{names.cards}`, mandatory: a message that comes back asks "
+            "for a model that nobody serves now. Each worker answers for itself."
+        ),
+        "parameters": {"model": {"description": "Name of a model; empty for all models."}},
+        "messages": {"question": {"$ref": "#/components/messages/question"}},
+        "bindings": {
+            "amqp": {
+                "is": "routingKey",
+                "exchange": {
+                    "name": names.cards,
+                    "type": "direct",
+                    "durable": True,
+                    "autoDelete": False,
+                },
+                **_BINDING,
+            }
+        },
+    }
+
+
+def _describe() -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "summary": "A worker says which models it serves, and what is to be known of them.",
+        "channel": {"$ref": "#/channels/questions"},
+        "messages": [{"$ref": "#/channels/questions/messages/question"}],
+        "reply": {
+            "address": {
+                "description": "The AMQP property reply_to.",
+                "location": "$message.header#/replyTo",
+            },
+            "channel": {"$ref": "#/channels/results"},
+            "messages": [{"$ref": "#/channels/results/messages/cards"}],
+        },
+    }
+
+
+def _question() -> dict[str, Any]:
+    return {
+        "name": "question",
+        "title": "Which models there are; without a body",
+        "contentType": JSON,
+        "bindings": {"amqp": {"messageType": CARDS, **_BINDING}},
+    }
+
+
+def _cards() -> dict[str, Any]:
+    return {
+        "name": "cards",
+        "title": "A card of each model that the worker serves and was asked for",
+        "contentType": JSON,
+        "payload": {"type": "array", "items": {"$ref": "#/components/schemas/ModelCard"}},
+        "bindings": {"amqp": {"messageType": CARDS, **_BINDING}},
     }
 
 
@@ -206,7 +280,7 @@ def _reply() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
-        [Request, Reply, Headers], ref_template="#/components/schemas/{name}"
+        [Request, Reply, Headers, ModelCard], ref_template="#/components/schemas/{name}"
     )
     schemas["ItemError"]["properties"]["code"]["examples"] = [code.value for code in Code]
     headers = schemas["Headers"]

@@ -31,10 +31,10 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelError
 from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
+from lmaas.service.starting import context, end_with_parent, signals_held
 from lmaas.workers.answering import Answerer
 from lmaas.workers.pack import Pack, failed_reply, read
 from lmaas.workers.repository import silence
-from lmaas.workers.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
-from lmaas.workers import cores
+from lmaas.service import cores
 from lmaas.workers.answering import Answerer
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.pack import read

@@ -17,8 +17,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Self
 
 from lmaas.broker_config.errors import ModelError
-from lmaas.workers.starting import end_with_parent, signals_held
-from lmaas.workers.supervisor import Ending
+from lmaas.service.starting import end_with_parent, signals_held
+from lmaas.service.supervisor import Ending
 
 #: Packs that a process has at a time: the next one is there when the first is answered.
 AHEAD: Final = 2

@@ -7,11 +7,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import LimitReached, WorkerStuck
+from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.cards import Cards
@@ -53,6 +54,16 @@ class Worker:
         return self.execution.models
 
     @property
+    def identity(self) -> Mapping[str, object]:
+        return {"worker": self.name, "models": self.models}
+
+    @property
+    def not_alive(self) -> str | None:
+        """That a run has passed its time limit."""
+        limit = self.settings.pack_timeout
+        return f"a run takes longer than {limit:g} s" if self.execution.overdue.is_set() else None
+
+    @property
     def not_ready(self) -> str | None:
         """Why nothing is taken from the queues; None when it is."""
         if self._stop.is_set():
@@ -69,6 +80,26 @@ class Worker:
         """Packs that wait here to be run."""
         return len(self.execution.ready) + len(self.execution.suspects)
 
+    @property
+    def running(self) -> int:
+        """Packs that run."""
+        return len(self.execution.running)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What answers of each model now."""
+        return self.execution.loaded.current
+
+    @property
+    def model_problems(self) -> int:
+        """Versions that could not be used, and other trouble that was told of models."""
+        return len(self.execution.loaded.repository.told)
+
+    @property
+    def estimators(self) -> Mapping[str, Estimator]:
+        """What packs of each model cost."""
+        return self.execution.estimators
+
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Serve until `stop`; `started` is set when all lanes are consumed.
 
@@ -79,9 +110,11 @@ class Worker:
             async with contextlib.AsyncExitStack() as stack:
                 if self.settings.health_port:
                     # It costs a worker that tells nobody neither time nor memory.
-                    from lmaas.workers.health import serving
+                    from lmaas.service.health import serving
+                    from lmaas.workers.state import State
 
-                    await stack.enter_async_context(serving(self))
+                    host, port = self.settings.health_host, self.settings.health_port
+                    await stack.enter_async_context(serving(self, State(self), host, port))
                 starting = asyncio.create_task(self._start(stack), name="start")
                 if await self._ended_before_stop(starting):
                     links = starting.result()

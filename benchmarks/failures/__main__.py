@@ -23,7 +23,7 @@ from benchmarks.failures.faults import plan
 from benchmarks.failures.job import numbered
 from benchmarks.failures.poison import Poison
 from benchmarks.report import Report
-from lmaas.cli import logs
+from lmaas.service import logs
 
 
 def reported(command: Callable[..., None]) -> Callable[..., None]:

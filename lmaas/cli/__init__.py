@@ -14,8 +14,9 @@ from lmaas.broker_config import environment
 from lmaas.broker_config.errors import LmaasError, OptionError, SettingsError
 from lmaas.broker_config.extras import EXTRAS, missing
 from lmaas.broker_config.settings import Settings
-from lmaas.cli import descriptors, first_process, logs, streams
+from lmaas.cli import descriptors, first_process, streams
 from lmaas.cli.exits import Exit
+from lmaas.service import logs
 
 #: Subcommand -> the line that `lmaas --help` shows. Each is `lmaas.cli.NAME.command`.
 COMMANDS: Final = {

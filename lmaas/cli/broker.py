@@ -25,10 +25,11 @@ from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.topology import Topology, topology
-from lmaas.cli import logs, options
+from lmaas.cli import options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
+from lmaas.service import logs
 
 #: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.
 PATIENCE = 5.0

@@ -18,11 +18,11 @@ from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import first_of
 from lmaas.broker_config.topology import Topology, topology
-from lmaas.cli import logs, options
+from lmaas.cli import options
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
 from lmaas.cli.worker import supervise
-from lmaas.workers import cores
+from lmaas.service import cores, logs
 from lmaas.workers.repository import Repository
 
 log = logging.getLogger(__name__)

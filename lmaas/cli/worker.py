@@ -24,13 +24,13 @@ from lmaas.broker_config.errors import (
     WorkerStuck,
 )
 from lmaas.broker_config.settings import Settings
-from lmaas.cli import logs, options, streams
+from lmaas.cli import options, streams
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
-from lmaas.cli.signals import on_signal
-from lmaas.workers import cores
+from lmaas.service import cores, logs
+from lmaas.service.signals import on_signal
+from lmaas.service.supervisor import PERMANENT, Supervisor
 from lmaas.workers.repository import silence
-from lmaas.workers.supervisor import PERMANENT, Supervisor
 
 LAST_PORT: Final = 65_535
 

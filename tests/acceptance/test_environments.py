@@ -170,7 +170,7 @@ def test_few_descriptors_are_one_line(run: Run, command: str, files: int) -> Non
 
 def test_no_folder_for_temporary_files_is_one_line(run: Run) -> None:
     none = (
-        "from lmaas.workers import starting; from lmaas import cli; starting._FOLDERS = (); "
+        "from lmaas.service import starting; from lmaas import cli; starting._FOLDERS = (); "
         "cli.main()"
     )
     ended = run(f'{sys.executable} -c "{none}" worker --processes 2', TMPDIR="/nowhere")
@@ -305,7 +305,7 @@ def test_half_a_core_is_one_process() -> None:
         pytest.skip("no cgroup (of version 1) can be made here")
     try:
         (group / "cpu.cfs_quota_us").write_text("50000")
-        count = "from lmaas.workers import cores; print(cores.quota(), cores.usable())"
+        count = "from lmaas.service import cores; print(cores.quota(), cores.usable())"
         ended = subprocess.run(
             [sys.executable, "-c", count],
             capture_output=True,

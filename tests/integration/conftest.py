@@ -37,7 +37,8 @@ from lmaas.broker_config.topology import routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
-from lmaas.workers.consumer import Consumer, Delivery
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.delivery import Delivery
 from lmaas.workers.execution import Begun
 from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool

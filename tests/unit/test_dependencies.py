@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {
     "broker_config": ["tracing"],
     "producer": ["files"],
+    "service": ["worker"],
     "workers": ["worker"],
     "training": ["training"],
     "lmaas": ["worker", "bench"],

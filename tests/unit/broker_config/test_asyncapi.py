@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lmaas.broker_config import asyncapi
-from lmaas.broker_config.messages import Headers, Reply, Request
+from lmaas.broker_config.messages import Headers, ModelCard, Reply, Request
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 
@@ -60,7 +60,7 @@ def test_it_has_what_asyncapi_asks_for(document: Any) -> None:
 
 def test_every_field_on_the_wire_is_described(document: Any) -> None:
     schemas = document["components"]["schemas"]
-    for kind in (Request, Reply):
+    for kind in (Request, Reply, ModelCard):
         assert list(schemas[kind.__name__]["properties"]) == list(kind.__struct_fields__)
         assert schemas[kind.__name__]["additionalProperties"] is False
     full = Headers(

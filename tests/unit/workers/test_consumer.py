@@ -11,7 +11,8 @@ from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import JSON
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import consumer as consuming
-from lmaas.workers.consumer import Consumer, Lane
+from lmaas.workers.consumer import Consumer
+from lmaas.workers.lane import Lane
 from lmaas.workers.ready_queue import ReadyQueue
 
 BODY = b'{"model": "m", "items": [{"id": "1", "text": "a"}]}'

@@ -10,8 +10,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.consumer import Lane
-from lmaas.workers.health import create_app
+from lmaas.service.health import create_app
+from lmaas.workers.lane import Lane
+from lmaas.workers.state import State
 from lmaas.workers.worker import Worker
 
 Page = Callable[[str], Any]
@@ -24,7 +25,7 @@ async def worker(worker_settings: Settings) -> Worker:
 
 @pytest.fixture
 async def client(worker: Worker) -> AsyncIterator[TestClient[Any, Any]]:
-    async with TestClient(TestServer(create_app(worker))) as client:
+    async with TestClient(TestServer(create_app(worker, State(worker)))) as client:
         yield client
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmaas.workers import cores
+from lmaas.service import cores
 
 V1, V2 = "cgroup cgroup rw,cpu,cpuacct", "cgroup2 cgroup2 rw,nsdelegate"
 

@@ -18,7 +18,7 @@ from lmaas.broker_config import hosts
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.repeats import Repeats
 from lmaas.broker_config.together import all_of
-from lmaas.workers.starting import context, end_with_parent, signals_held
+from lmaas.service.starting import context, end_with_parent, signals_held
 
 log = logging.getLogger(__name__)
 

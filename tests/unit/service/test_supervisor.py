@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from lmaas.broker_config.errors import LmaasError
-from lmaas.workers import supervisor
-from lmaas.workers.supervisor import Ending, Restarts, Supervisor
+from lmaas.service import supervisor
+from lmaas.service.supervisor import Ending, Restarts, Supervisor
 
 LIMIT = 30
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from lmaas.cli.logs import JsonLines
+from lmaas.service.logs import JsonLines
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("broker_config", "producer", "workers", "training", "lmaas")
+PACKAGES = ("broker_config", "producer", "service", "workers", "training", "lmaas")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
