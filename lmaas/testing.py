@@ -315,22 +315,18 @@ _running: Final = threading.Lock()
 
 def _run(body: bytes, settings: Settings) -> Reply:
     """The models' reply. Blocks; one at a time, as in a worker."""
-    try:
-        from lmaas.workers.pack import read
-    except ModuleNotFoundError as error:
-        raise LmaasError(
-            f"{error.name} is missing, which runs models: install lmaas with its extra `worker`, "
-            "or give lmaas.testing the answers"
-        ) from error
     with _running:
-        return _loaded(settings).answer([read(body, MSGPACK, settings)])[0]
+        answerer = _loaded(settings)
+        from lmaas.workers.pack import read
+
+        return answerer.answer([read(body, MSGPACK, settings)])[0]
 
 
 def _cards(models: list[str], settings: Settings) -> list[ModelCard]:
-    from lmaas.workers.cards import card
-
     with _running:
         loaded = _loaded(settings).models
+        from lmaas.workers.cards import card
+
         return [
             card(settings, loaded, model, loaded.load(model).manifest.cost.line) for model in models
         ]
@@ -354,7 +350,15 @@ def _canned_card(model: str, settings: Settings) -> ModelCard:
 
 
 def _loaded(settings: Settings) -> Answerer:
-    return _answerer(settings.models, settings.providers, settings.threads, settings.batch_units)
+    try:
+        return _answerer(
+            settings.models, settings.providers, settings.threads, settings.batch_units
+        )
+    except ModuleNotFoundError as error:
+        raise LmaasError(
+            f"{error.name} is missing, which runs models: install lmaas with its extra `worker`, "
+            "or give lmaas.testing the answers"
+        ) from error
 
 
 @functools.lru_cache(maxsize=4)

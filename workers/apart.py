@@ -381,7 +381,7 @@ def _serve(
     answerer = Answerer(settings, worker)
     try:
         for model, version in versions.items():
-            answerer.models.load(model, version)
+            answerer.models.switch(answerer.models.load(model, version))
     except ModelError as error:
         connection.send_bytes(str(error).encode())
         return

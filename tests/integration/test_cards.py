@@ -24,7 +24,8 @@ async def test_a_client_learns_which_models_there_are(worker: Worker, client: Cl
     assert card.fixed_seconds > 0
     results = [await client.classify("sentiment", item.text or "") for item in card.examples]
     assert all(result.label for result in results)
-    assert await client.models("sentiment") == [card]
+    (again,) = await client.models("sentiment")
+    assert (again.model, again.version) == ("sentiment", "1")
     assert await client.models("nope") == []
 
 
