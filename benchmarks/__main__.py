@@ -30,6 +30,8 @@ NAMES = (
     "bulk",
     "requests",
     "latency",
+    "callers",
+    "preemption",
     "ordering",
     "balance",
     "backlog",

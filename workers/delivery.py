@@ -57,6 +57,11 @@ class Delivery:
         return min(max(told, now - LONGEST_WAIT), now)
 
     @property
+    def stream(self) -> str | None:
+        """Of which it is a part, as a job's chunk is; None for one by itself."""
+        return self.reply_to if self.headers.remaining is not None else None
+
+    @property
     def is_ours(self) -> bool:
         """Whether it can still be settled; else the broker has taken it back."""
         try:

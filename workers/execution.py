@@ -60,18 +60,23 @@ class Begun:
     #: Seconds in the inference thread so far.
     spent: float = 0.0
     run: Run | None = None
-    #: Of each delivery its place in the run.
+    #: Of each delivery of the run its place there.
     _places: dict[Delivery, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def begin(self, answerer: Answerer) -> Run:
+        """The run of those that are wanted now."""
         self._places = {delivery: place for place, delivery in enumerate(self.deliveries)}
+        self.run = answerer.begin([delivery.pack for delivery in self.deliveries])
+        return self.run
 
     @property
     def place(self) -> float:
-        """In the order of what is held: what has been done of it counts for it."""
-        done = 1 - self.run.left if self.run else 0.0
+        """In the order of what is held, by what is left of it."""
+        first = min(delivery.place for delivery in self.deliveries)
+        if self.run is None:
+            return first
         seconds = sum(delivery.seconds for delivery in self.deliveries)
-        return min(delivery.place for delivery in self.deliveries) - done * seconds
+        return first - seconds + self.run.remaining(seconds)
 
     def __lt__(self, other: Begun) -> bool:
         return self.place < other.place
@@ -216,14 +221,15 @@ class Execution:
     def _comes_before(self, begun: Begun) -> bool:
         """Whether something that waits is shorter than what is left of what was begun.
 
-        The next pack of the same job never is: the job does not end sooner by it.
+        The next pack of the same job or stream never is: that does not end sooner by it.
         """
         head = self.ready.head
         if head is None:
             return False
         place, delivery = head
-        jobs = {one.headers.job for one in begun.deliveries} - {None}
-        return place < begun.place and delivery.headers.job not in jobs
+        return place < begun.place and not (
+            delivery.stream and delivery.stream in {one.stream for one in begun.deliveries}
+        )
 
     async def _work_apart(self, replier: Replier) -> None:
         """The same for packs that came back: each alone, in the process beside us."""
@@ -309,7 +315,7 @@ class Execution:
         if not self._mortal:
             yield
             return
-        signal.setitimer(signal.ITIMER_REAL, seconds + grace(self._settings))
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.0) + grace(self._settings))
         try:
             yield
         finally:
@@ -320,17 +326,16 @@ class Execution:
         began = time.perf_counter()
         try:
             with self._alarm(self._settings.pack_timeout - begun.spent):
-                if begun.run is None:
-                    begun.run = self._begun(begun.deliveries)
-                ended = begun.run.advance(lambda: self._is_left_alone(begun, replier))
+                run = begun.run or self._begun(begun)
+                ended = run.advance(lambda: self._is_left_alone(begun, replier))
                 return begun.answers() if ended else None
         finally:
             begun.spent += time.perf_counter() - began
 
-    def _begun(self, deliveries: Sequence[Delivery]) -> Run:
-        for delivery in deliveries:
+    def _begun(self, begun: Begun) -> Run:
+        for delivery in begun.deliveries:
             self._read(delivery)
-        return self._answerer.begin([delivery.pack for delivery in deliveries])
+        return begun.begin(self._answerer)
 
     def _is_left_alone(self, begun: Begun, replier: Replier) -> bool:
         """Whether the event loop has to look before the next batch."""

@@ -76,16 +76,20 @@ class Run:
 
         Returns whether that is reached.
         """
-        began = time.monotonic()
-        try:
-            for plan in [group.plan for group in self._groups]:
-                while plan.left:
-                    plan.step()
-                    if self.left and enough():
-                        return False
-            return True
-        finally:
-            self._seconds += time.monotonic() - began
+        now = time.monotonic()
+        for plan in [group.plan for group in self._groups]:
+            while plan.left:
+                plan.step()
+                before, now = now, time.monotonic()
+                self._seconds += now - before
+                if self.left and enough():
+                    return False
+        return True
+
+    def remaining(self, estimated: float) -> float:
+        """Seconds that what is left takes, by those of what has run; at first those `estimated`."""
+        left = self.left
+        return estimated if left >= 1 else self._seconds * left / (1 - left)
 
     def drop(self, place: int) -> None:
         """Nobody wants the reply to the pack at this place: what is left of it is not run."""

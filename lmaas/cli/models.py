@@ -239,7 +239,7 @@ def import_(settings: Settings, folder: Path, name: str | None) -> None:
     if not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
     number = Repository(*settings.model_folders).next_version(name)
-    announce(_add(version, settings.new_models / name, number))
+    announce(_add(version, settings.new_models / name, number), settings)
 
 
 def _add(version: ModelVersion, parent: Path, number: str) -> Path:
@@ -259,15 +259,15 @@ def _add(version: ModelVersion, parent: Path, number: str) -> Path:
         raise DataError(f"{parent}: cannot import there: {error.strerror}") from error
 
 
-def announce(path: Path) -> None:
+def announce(path: Path, settings: Settings) -> None:
     """Say where a new version is, and when it answers."""
     click.echo(path)
     model, version = path.parent.name, path.name
-    repository = Repository(path.parents[1])
+    repository = Repository(*settings.model_folders)
     if (active := repository.active(model)) not in {None, version}:
         words = f"version {active} stays active; see `lmaas models activate {model}`"
     elif repository.versions(model) == [version]:
         words = f"workers that run know no {model} yet: restart them to serve it"
     else:
-        words = f"workers that serve {model} from this folder switch to it within seconds"
+        words = f"workers that serve {model} from these folders switch to it within seconds"
     click.echo(words, err=True)

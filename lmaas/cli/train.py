@@ -110,7 +110,7 @@ def command(
             recipe=_recipe(Recipe(), epochs=epochs, batch=batch, seed=seed),
             progress=report,
         )
-    _conclude(path)
+    _conclude(path, settings)
 
 
 def _lacking() -> str | None:
@@ -191,7 +191,7 @@ def _bar(console: Console) -> Iterator[Report]:
         yield report
 
 
-def _conclude(path: Path) -> None:
+def _conclude(path: Path, settings: Settings) -> None:
     from lmaas.training.evaluate import Evaluation
     from lmaas.workers.repository import read_version
 
@@ -200,4 +200,4 @@ def _conclude(path: Path) -> None:
     console.print(metrics.as_table())
     if len(metrics.classes) > 2 and metrics.confused:
         console.print(metrics.as_confused_table())
-    announce(path)
+    announce(path, settings)

@@ -177,7 +177,7 @@ def test_import_takes_the_next_number_of_all_folders_and_what_is_listed(
     (source / "notes.txt").write_text("not listed")
     ended = lmaas("models", "import", str(source))
     assert (ended.returncode, ended.stdout) == (Exit.OK, f"{own}/sentiment/2\n")
-    assert "restart them to serve sentiment 2 through the queue" in ended.stderr
+    assert "switch to it within seconds" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     copied = sorted(path.name for path in (own / "sentiment" / "2").iterdir())
     assert copied == ["evaluation.png", "manifest.json", "model.onnx", "vocabulary.txt"]

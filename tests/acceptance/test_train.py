@@ -51,7 +51,7 @@ def test_a_table_from_excel_becomes_a_model(lmaas: Command, tmp_path: Path) -> N
     assert "2 of 82 rows are left out: 1 without a text (line 82), 1 that cannot be" in told[0]
     assert told[1] == "note: fragen.csv: blanks at the ends of 20 labels were taken off"
     assert told[2].startswith("fragen: 3 classes; ")
-    assert told[-1].endswith("restart them to serve fragen 1 through the queue")
+    assert told[-1].endswith("restart them to serve it")
     assert "Traceback" not in ended.stderr
     shown = json.loads(lmaas("models", "show", "fragen", "--json").stdout)
     assert shown["labels"] == ["Card", "pin", "rate"]

@@ -11,33 +11,34 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import poisoned
-from lmaas.broker_config.messages import Item, Result
+from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
+from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 
 WORD: Final = "zzkilledzz"
 
 
-def mortal(plain: Callable[..., list[Result]]) -> Callable[..., list[Result]]:
-    """`Runtime.answer` that is ended over the texts that say so."""
+def mortal(plain: Callable[..., Encoded]) -> Callable[..., Encoded]:
+    """`Runtime.encode` that is ended over the texts that say so."""
 
-    def answer(runtime: Runtime, items: Sequence[Item], *rest: Any, **options: Any) -> list[Result]:
+    def encode(runtime: Runtime, items: Sequence[Item]) -> Encoded:
         for item in items:
             _, found, name = (item.text or "").partition(f"{WORD} ")
             if found and (left := Path(name).stat().st_size):
                 os.truncate(name, left - 1)
                 os.kill(os.getpid(), signal.SIGKILL)
                 signal.pause()  # until it is delivered
-        return plain(runtime, items, *rest, **options)
+        return plain(runtime, items)
 
-    return answer
+    return encode
 
 
 assert poisoned  # its harm is there too
-Runtime.answer = mortal(Runtime.answer)  # type: ignore[method-assign]
+Runtime.encode = mortal(Runtime.encode)  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     worker.command()

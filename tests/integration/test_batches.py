@@ -24,7 +24,7 @@ from lmaas.workers.preprocess import Encoded
 from lmaas.workers.replier import Replier
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, channel_to, serving, until, waiting_packs
+from tests.integration.conftest import LIMIT, channel_to, make_lanes, serving, until, waiting_packs
 
 #: Eight batches of eight texts.
 LONG = [f"a truly {'very ' * size}good film" for size in range(64)]
@@ -189,3 +189,36 @@ async def test_a_worker_that_stops_ends_what_it_has_left_alone(
 
 async def _all(client: Client, texts: list[str]) -> list[str | None]:
     return [result.label async for result in client.classify_many("sentiment", texts)]
+
+
+async def test_each_has_its_own_answer_where_others_that_came_with_it_are_not_run(
+    settings: Settings,
+) -> None:
+    """What is late, or is moved to another lane, takes nobody's place."""
+    names = settings.names
+    replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    await make_lanes(settings)
+    async with asyncio.timeout(LIMIT), channel_to(settings) as channel:
+        results = await channel.declare_queue(names.client_results("mine"), exclusive=True)
+        await results.consume(replies.put, no_ack=True)
+        work = await channel.get_exchange(names.work, ensure=False)
+        for number in range(12):
+            late = {"lmaas-deadline-ms": 1_000_000_000_000} if number % 3 == 0 else {}
+            far = {"lmaas-remaining": 100} if number % 4 == 0 else {}
+            words = "a wonderful film" if number % 2 else "a dull and boring film"
+            body = json.dumps({"model": "sentiment", "items": [{"id": str(number), "text": words}]})
+            message = Message(
+                body.encode(), reply_to=results.name, correlation_id=str(number), headers=late | far
+            )
+            await work.publish(message, routing_key("sentiment", "instant"))
+        async with serving(settings):
+            for _ in range(12):
+                message_in = await replies.get()
+                (result,) = decode_reply(message_in.body, JSON).results
+                number = int(message_in.correlation_id or "")
+                assert result.id == str(number)
+                if result.error is None:
+                    assert result.label == ("positive" if number % 2 else "negative")
+                else:
+                    assert result.error.code == Code.DEADLINE_EXCEEDED
+                assert (result.error is not None) == (number % 3 == 0)
