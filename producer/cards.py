@@ -16,7 +16,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import ALL_MODELS
 
 #: Seconds for the first answer: a worker gives it beside its work.
-FIRST: Final = 5.0
+FIRST: Final = 2.0
 #: Seconds after an answer in which those of other workers come.
 OTHERS: Final = 0.1
 
@@ -46,7 +46,10 @@ async def _answers(
     answers: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     direct = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
     await direct.consume(answers.put, no_ack=True)
-    question = aio_pika.Message(b"", reply_to=direct.name, content_type=MSGPACK, type=CARDS)
+    # It expires where a policy diverts it to some queue.
+    question = aio_pika.Message(
+        b"", reply_to=direct.name, content_type=MSGPACK, type=CARDS, expiration=FIRST
+    )
     asked = await channel.get_exchange(exchange, ensure=False)
     try:
         await asked.publish(question, key)

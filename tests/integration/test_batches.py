@@ -22,6 +22,7 @@ from lmaas.workers.batcher import Batch
 from lmaas.workers.heads import Scores
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.replier import Replier
+from lmaas.workers.run import Run
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, channel_to, make_lanes, serving, until, waiting_packs
@@ -114,8 +115,10 @@ async def test_a_single_call_waits_for_the_batch_that_runs_and_not_for_the_pack(
 
 
 async def test_what_is_as_long_or_longer_waits_for_the_end(
-    worker: Worker, client: Client, held: Batches
+    worker: Worker, client: Client, held: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is held takes longer than what it was estimated to.
+    monkeypatch.setattr(Run, "remaining", lambda run, estimated: estimated * run.left)
     async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
         first = asyncio.create_task(_all(client, LONG))
         await held.have_begun(1)

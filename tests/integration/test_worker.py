@@ -554,9 +554,12 @@ async def test_sigterm_finishes_what_was_begun_and_hands_back_the_rest(
         assert await first.ended() == 0
         assert "draining" in "".join(first.lines)
         assert not answers.done()
+
+        async def are_in_the_lanes() -> bool:
+            return await waiting_packs(small_packs) == len(client._replies._waiting)
+
         # No worker now: all that is not answered is in the lanes, and nothing comes twice.
-        waiting = len(client._replies._waiting)
-        await until(lambda: has_waiting(small_packs, waiting))
+        await until(are_in_the_lanes)
         await start_worker()
         assert len(await labels_of(answers)) == len(texts)
 
