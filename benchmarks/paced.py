@@ -70,7 +70,7 @@ def main(a_text: float, a_byte: float, a_batch: float) -> None:
     """
     logs.configure(logging.INFO)
     Paced.a_text, Paced.a_byte, Paced.a_batch = a_text, a_byte, a_batch
-    with mock.patch("lmaas.workers.answering.Runtime", Paced):
+    with mock.patch("lmaas.workers.models.Runtime", Paced):
         run(serve(Settings.load(), ()))
 
 

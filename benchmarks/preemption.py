@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -14,11 +13,14 @@ import numpy as np
 
 from benchmarks import paced, rig
 from benchmarks.report import Figure, Report
+from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 
 #: Seconds of a batch, which has eight texts, and batches of a pack: two seconds.
 BATCH: Final = 0.02
 TEXTS, BATCHES = 8, 100
+#: Of the job.
+PACKS: Final = 25
 WORDS: Final = 10
 CALLS: Final = 200
 #: Seconds from one call to the next.
@@ -32,16 +34,17 @@ async def measure() -> Report:
             settings, batch_units=1, pack_items=TEXTS * BATCHES, pack_seconds=60.0, window=4
         )
         async with (
-            paced.worker(small, a_batch=BATCH) as _,
+            paced.worker(small, a_batch=BATCH),
             Client(small) as client,
-            Client(small) as job,
+            Jobs(small) as jobs,
         ):
             alone = await _calls(client, texts)
-            running = asyncio.create_task(_job(job, texts))
-            await asyncio.sleep(2 * BATCH * BATCHES)  # until what packs take is known
+            # The job is estimated by what the worker has learnt of its pace.
+            job = await jobs.submit(rig.MODEL, texts[: TEXTS * BATCHES * PACKS])
             beside = await _calls(client, texts)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            progress = await jobs.progress(job.job)
+            assert not progress.finished, "the job has to last longer than the calls"
+            await jobs.cancel(job.job)
     trip = float(np.median(alone)) - BATCH
     worst = float(np.percentile(beside, 99))
     return Report(
@@ -68,13 +71,3 @@ async def _calls(client: Client, texts: list[str]) -> np.ndarray:
         took.append(time.perf_counter() - began)
         await asyncio.sleep(max(0.0, PAUSE - took[-1]))
     return np.array(took)
-
-
-async def _job(client: Client, texts: list[str]) -> None:
-    async def endless() -> AsyncIterator[str]:
-        while True:
-            for text in texts:
-                yield text
-
-    async for _ in client.classify_many(rig.MODEL, endless()):
-        pass
