@@ -75,11 +75,17 @@ class Foreign:
         return message, json.loads(message.body)
 
     async def parked(self) -> AbstractIncomingMessage:
-        """What is in the parking lot."""
+        """What is, or comes, in the parking lot."""
         lot = await self.channel.get_queue(self._names.dead, ensure=False)
-        message = await lot.get(no_ack=True, timeout=LIMIT)
-        assert message is not None
-        return message
+        found: list[AbstractIncomingMessage | None] = []
+
+        async def is_there() -> bool:
+            found.append(await lot.get(no_ack=True, fail=False))
+            return found[-1] is not None
+
+        await until(is_there)
+        assert found[-1] is not None
+        return found[-1]
 
 
 @pytest.fixture
