@@ -214,7 +214,10 @@ class Consumer:
     async def _tune_lanes(self, channel: AbstractChannel) -> None:
         async with self._changing:
             for lane in self._lanes:
-                alone = await self._consumers(channel, lane) <= 1
+                # Who is back first is alone for a moment, and would hoard what waits.
+                before = lane.was_alone
+                lane.was_alone = await self._consumers(channel, lane) <= 1
+                alone = before and lane.was_alone
                 tuned = self._prefetches[lane.model]
                 better = tuned.better(lane.name, lane.prefetch, alone=alone)
                 if better != lane.prefetch:

@@ -18,6 +18,8 @@ class Lane:
     tag: str = ""
     #: Packs that waited in it when the broker was last asked.
     depth: int = 0
+    #: Whether nobody else took from it then.
+    was_alone: bool = False
     #: Seconds that the pack that came last had waited.
     waited: float = 0.0
 

@@ -71,3 +71,19 @@ async def test_a_worker_remembers_so_many(
         False,
         False,
     ]
+
+
+async def test_who_is_alone_with_a_lane_for_a_moment_is_not_given_more(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is back first after a restart of the broker would hoard what waits."""
+    lane = Lane("m", "short", Mock(cancel=AsyncMock()), 5)
+    consumer._lanes = [lane]
+    monkeypatch.setattr(consumer, "_consume", AsyncMock())
+    seen = []
+    for others in (0, 1, 0, 0):
+        monkeypatch.setattr(consumer, "_consumers", AsyncMock(return_value=1 + others))
+        await consumer._tune_lanes(Mock())
+        seen.append(lane.prefetch)
+    assert seen[:3] == [5, 5, 5]
+    assert seen[3] > 5
