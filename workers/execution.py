@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds after the last pack that came back until the process for such packs is ended.
 APART_IDLE: Final = 30.0
+#: What runs is left alone for what takes less than this share of what is left of it. Packs of about
+#: the same size, each estimated a little too short, would else all be begun, and none be ended.
+SHORTER: Final = 0.5
 #: See `grace`.
 LONGEST_GRACE: Final = 5.0
 
@@ -70,13 +73,20 @@ class Begun:
         return self.run
 
     @property
+    def seconds(self) -> float:
+        """Estimated for all of it."""
+        return sum(delivery.seconds for delivery in self.deliveries)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that what is left of it takes."""
+        return self.run.remaining(self.seconds) if self.run else self.seconds
+
+    @property
     def place(self) -> float:
         """In the order of what is held, by what is left of it."""
         first = min(delivery.place for delivery in self.deliveries)
-        if self.run is None:
-            return first
-        seconds = sum(delivery.seconds for delivery in self.deliveries)
-        return first - seconds + self.run.remaining(seconds)
+        return first - self.seconds + self.remaining
 
     def __lt__(self, other: Begun) -> bool:
         return self.place < other.place
@@ -219,7 +229,7 @@ class Execution:
             overdue.cancel()
 
     def _comes_before(self, begun: Begun) -> bool:
-        """Whether something that waits is shorter than what is left of what was begun.
+        """Whether something that waits is far shorter than what is left of what was begun.
 
         The next pack of the same job or stream never is: that does not end sooner by it.
         """
@@ -227,9 +237,11 @@ class Execution:
         if head is None:
             return False
         place, delivery = head
-        return place < begun.place and not (
-            delivery.stream and delivery.stream in {one.stream for one in begun.deliveries}
-        )
+        if place >= begun.place or delivery.seconds >= SHORTER * begun.remaining:
+            return False
+        return not delivery.stream or delivery.stream not in {
+            one.stream for one in begun.deliveries
+        }
 
     async def _work_apart(self, replier: Replier) -> None:
         """The same for packs that came back: each alone, in the process beside us."""

@@ -132,6 +132,23 @@ async def test_what_is_as_long_or_longer_waits_for_the_end(
     assert held.begun == [8] * BATCHES + [8] * (BATCHES - 1) + [7]
 
 
+async def test_packs_of_one_size_do_not_leave_each_other_alone(
+    worker: Worker, client: Client, held: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much longer than they were estimated they take."""
+    monkeypatch.setattr(Run, "remaining", lambda run, estimated: 1.5 * estimated * run.left)
+    async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
+        first = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        second = asyncio.create_task(_all(other, LONG))
+        await holds(worker, 1)
+        held.end(BATCHES)
+        await first
+        assert not second.done()
+        held.end(BATCHES)
+        await second
+
+
 async def test_what_nobody_waits_for_any_more_is_not_run_to_its_end(
     worker: Worker, client: Client, held: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
