@@ -121,7 +121,7 @@ class PackPublisher(Publisher):
         return card
 
     def knows(self, model: str) -> bool:
-        """Whether anything is known of what packs of the model cost."""
+        """Whether packs of the model are estimated already, by a worker's words or by a guess."""
         return model in self._estimators
 
     def seconds(self, model: str, size: int) -> float:

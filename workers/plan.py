@@ -41,13 +41,14 @@ class Plan:
         self._errors = dict(faults)
         self._scores = np.zeros((len(items), len(runtime.labels)), np.float32)
         self._batches: deque[tuple[Encoded, _Places, Batch]] = deque()
-        #: Padded units of the batches that are left, and that there were.
+        #: Padded units of the batches that are left.
         self.left = 0
         check = runtime.preprocessor.check
         for place, item in enumerate(items):
             if place not in self._errors and (error := check(item)):
                 self._errors[place] = error
         self._encode([place for place in range(len(items)) if place not in self._errors])
+        #: The same of all that there were at first.
         self.units = self.left
 
     def _encode(self, places: list[int]) -> None:

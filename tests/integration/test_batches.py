@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -14,7 +13,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import JSON, decode_reply
+from lmaas.broker_config.messages import JSON, Result, decode_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.producer.client import Client
@@ -66,13 +65,6 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def worker(settings: Settings) -> AsyncIterator[Worker]:
-    async with serving(settings) as worker:
-        yield worker
-    assert await waiting_packs(settings) == 0
-
-
-@pytest.fixture
 def held(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> Batches:
     """From now on; the first runs of a model are over."""
     return hold(monkeypatch)
@@ -99,12 +91,7 @@ async def test_a_single_call_waits_for_the_batch_that_runs_and_not_for_the_pack(
     worker: Worker, client: Client, held: Batches
 ) -> None:
     async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
-        job = asyncio.create_task(_all(client, LONG))
-        await held.have_begun(1)
-        call = asyncio.create_task(other.classify("sentiment", "a wonderful film"))
-        await holds(worker, 1)
-        held.end()
-        await held.have_begun(2)
+        job, call = await _a_job_and_a_call(worker, held, client, other)
         assert held.begun == [8, 1]
         held.end()
         assert (await call).label == "positive"
@@ -195,16 +182,24 @@ async def test_a_worker_that_stops_ends_what_it_has_left_alone(
 ) -> None:
     async with asyncio.timeout(LIMIT), Client(settings) as other, serving(settings) as worker:
         held = hold(monkeypatch)
-        job = asyncio.create_task(_all(client, LONG))
-        await held.have_begun(1)
-        call = asyncio.create_task(other.classify("sentiment", "a wonderful film"))
-        await holds(worker, 1)
-        held.end()
-        await held.have_begun(2)
+        job, call = await _a_job_and_a_call(worker, held, client, other)
         worker.stop()
         held.end(BATCHES)
         assert (await call).label == "positive"
         assert all(await job)
+
+
+async def _a_job_and_a_call(
+    worker: Worker, held: Batches, client: Client, other: Client
+) -> tuple[asyncio.Task[list[str | None]], asyncio.Task[Result]]:
+    """The job has one batch behind it, and the call's is the one that runs."""
+    job = asyncio.create_task(_all(client, LONG))
+    await held.have_begun(1)
+    call = asyncio.create_task(other.classify("sentiment", "a wonderful film"))
+    await holds(worker, 1)
+    held.end()
+    await held.have_begun(2)
+    return job, call
 
 
 async def _all(client: Client, texts: list[str]) -> list[str | None]:
