@@ -31,7 +31,8 @@ OTHERS: Final = frozenset(
 #: Commands of `lmaas`: the options of each can be variables (`LMAAS_SUBMIT_MODEL`), which only the
 #: command line knows.
 COMMANDS: Final = (
-    "classify", "submit", "jobs", "dead", "worker", "up", "train", "models", "bench", "broker"
+    "classify", "submit", "jobs", "dead", "worker", "gateway", "up", "train", "models", "bench",
+    "broker",
 )  # fmt: skip
 #: How much like another name one must be to be taken for it.
 _NEAR: Final = 0.8

@@ -12,6 +12,12 @@ import msgspec
 #: Package -> the extra of ours that brings it.
 EXTRAS: Final = {
     "aiohttp": "worker",
+    "aiosqlite": "gateway",
+    "alembic": "gateway",
+    "asyncpg": "postgresql",
+    "cryptography": "gateway",
+    "jmespath": "gateway",
+    "sqlalchemy": "gateway",
     "numpy": "worker",
     "onnxruntime": "worker",
     "openpyxl": "files",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
-import typing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 
-from lmaas.broker_config import environment, folders
-from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config import folders, layers
 from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import Names, QueueType
 
@@ -30,13 +26,6 @@ _Bytes = Annotated[int, msgspec.Meta(ge=1)]
 #: Bytes of UTF-8, at most, and those of an item beside its text, at most and on average.
 BYTES_A_CHARACTER: Final = 4
 BESIDE_THE_TEXT: Final = 1024
-#: Types by msgspec's names, in words.
-_TYPES: Final = {
-    "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
-    "array": "a list", "object": "a table",
-}  # fmt: skip
-#: Settings that are one of a few words.
-_CHOICES: Final = ("queue_type", "policy", "balance", "log_format")
 #: AMQP has 16 bits for a prefetch.
 _MOST_AHEAD: Final = 65_535
 
@@ -182,15 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Variables of the environment that nobody reads are told by a warning in the log.
         Raises SettingsError naming the setting and where it was set.
         """
-        values: dict[str, Any] = {}
-        for path in (folders.up_file(), _config_file()):
-            if path is not None:
-                values |= _checked(cls, _read_toml(path), str(path))
-        values |= _checked(cls, _environment(cls), "environment")
-        values |= _checked(
-            cls, {name: value for name, value in arguments.items() if value is not None}, "argument"
-        )
-        return cls(**values)
+        return cls(**layers.together(cls, arguments))
 
 
 def hosts(broker_url: str) -> list[str]:
@@ -217,76 +198,3 @@ def _masked_one(url: str) -> str:
         return f"{scheme}://{user}:***@{place}" if has_password else url
     # Without a login there is no password, unless what follows the host is no port.
     return url if _PLACE.fullmatch(rest) else f"{scheme}://***"
-
-
-def _config_file() -> Path | None:
-    named = os.environ.get(f"{environment.PREFIX}CONFIG")
-    if named:
-        if not Path(named).is_file():
-            raise SettingsError(f"LMAAS_CONFIG names {named!r}, which is not a file")
-        return Path(named)
-    of_user = folders.config()
-    candidates = [Path("lmaas.toml"), *([of_user / "lmaas.toml"] if of_user else [])]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-
-
-def _environment(cls: type[Settings]) -> dict[str, Any]:
-    environment.look(cls.__struct_fields__)
-    values: dict[str, Any] = {}
-    for name in cls.__struct_fields__:
-        value = os.environ.get(environment.PREFIX + name.upper())
-        if value:
-            values[name] = tuple(value.split(",")) if name == "providers" else value
-    return values
-
-
-def _checked(cls: type[Settings], values: dict[str, Any], source: str) -> dict[str, Any]:
-    """The values with their types; text becomes numbers, as the environment has only text."""
-    for name, value in values.items():
-        if name not in cls.__struct_fields__:
-            raise SettingsError(f"{source}: {_unknown(cls, name, value)}")
-    try:
-        settings = msgspec.convert(values, cls, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(_complaint(cls, values, source, str(error))) from error
-    return {name: getattr(settings, name) for name in values}
-
-
-def _unknown(cls: type[Settings], name: str, value: Any) -> str:
-    """What to say of a name that no setting has."""
-    if isinstance(value, dict):
-        return f"[{name}]: settings have no sections; write them at the top of the file"
-    close = difflib.get_close_matches(name.lower(), cls.__struct_fields__, 1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return f"there is no setting {name!r}{meant}"
-
-
-def _in_words(error: str) -> str:
-    """msgspec's words with the names of types that people know."""
-    return re.sub(
-        r"`([a-z]+(?: \| [a-z]+)*)`",
-        lambda found: " or ".join(_TYPES.get(kind, kind) for kind in found[1].split(" | ")),
-        error,
-    )
-
-
-def _complaint(cls: type[Settings], values: dict[str, Any], source: str, error: str) -> str:
-    """What is wrong with which setting, and what it may be."""
-    words, _, path = error.partition(" - at `$.")
-    name = path.rstrip("`").partition("[")[0]
-    if name not in values:
-        return f"setting from {source}: {error}"
-    value = values[name] if name != "broker_url" else "***"
-    choices = typing.get_args(typing.get_type_hints(cls)[name])
-    expected = f"Expected one of {', '.join(choices)}" if name in _CHOICES else _in_words(words)
-    told = f"LMAAS_{name.upper()}" if source == "environment" else f"{name} ({source})"
-    return f"{told} is {value!r}: {expected[:1].lower()}{expected[1:]}"

@@ -79,17 +79,20 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
 
 def create_app(status: Status, state: Collector) -> web.Application:
     app = web.Application()
+    app.add_routes(routes(app, status, state))
+    return app
+
+
+def routes(app: web.Application, status: Status, state: Collector) -> list[web.RouteDef]:
+    """For an application, which then tells `status` and counts together with `state`."""
     app[_STATUS] = status
     app[_STATE] = CollectorRegistry()
     app[_STATE].register(state)
-    app.add_routes(
-        [
-            web.get("/health/live", live),
-            web.get("/health/ready", ready),
-            web.get("/metrics", metrics),
-        ]
-    )
-    return app
+    return [
+        web.get("/health/live", live),
+        web.get("/health/ready", ready),
+        web.get("/metrics", metrics),
+    ]
 
 
 async def live(request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from lmaas.broker_config.extras import EXTRAS, missing
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import descriptors, first_process, streams
 from lmaas.cli.exits import Exit
+from lmaas.producer.gateway.settings import SECTION, GatewaySettings
 from lmaas.service import logs
 
 #: Subcommand -> the line that `lmaas --help` shows. Each is `lmaas.cli.NAME.command`.
@@ -25,6 +26,7 @@ COMMANDS: Final = {
     "jobs": "List, show, collect and cancel batch jobs.",
     "dead": "List, show, replay, export and purge what could not be answered.",
     "worker": "Serve models from the queue.",
+    "gateway": "Serve HTTP: calls, jobs, webhooks.",
     "up": "Run a private broker and workers on this machine.",
     "train": "Train a model and export it to the repository.",
     "models": "List, show, import and verify models.",
@@ -65,7 +67,8 @@ def group(debug: bool) -> None:
     """AI classifiers as a service over RabbitMQ: short jobs first, nothing lost."""
     logs.configure()
     descriptors.ensure()
-    environment.look(Settings.__struct_fields__, _is_option)
+    of_gateway = (f"{SECTION}_{name}" for name in GatewaySettings.__struct_fields__)
+    environment.look((*Settings.__struct_fields__, *of_gateway), _is_option)
 
 
 def _is_option(variable: str) -> bool:

@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[2]
 #: Room -> the extras without which parts of it cannot be imported. The base is everybody's.
 ROOMS = {
     "broker_config": ["tracing"],
-    "producer": ["files"],
+    "producer": ["files", "gateway", "postgresql"],
     "service": ["worker"],
     "workers": ["worker"],
     "training": ["training"],
-    "lmaas": ["worker", "bench"],
+    "lmaas": ["worker", "gateway", "bench"],
 }
 
 

@@ -1,0 +1,110 @@
+"""The HTTP gateway as one aiohttp application, to be run by `lmaas gateway` or mounted in another.
+
+app = web.Application()
+app.add_subapp("/ai", create_app(GatewaySettings(access="open")))
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Final
+
+from aiohttp import hdrs, web
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.producer.gateway import classify, models, openapi
+from lmaas.producer.gateway.access import admit
+from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.routes import OURS, Handler, Route, answering, refused
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.service import health
+
+#: All that the gateway answers, besides health and metrics.
+ROUTES: Final[tuple[Route, ...]] = (*classify.ROUTES, *models.ROUTES)
+
+#: For every answer: what a browser should not do with it.
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(
+    settings: GatewaySettings | None = None, engine: Settings | None = None
+) -> web.Application:
+    """`settings` of HTTP, `engine` of the broker; None: from the environment and `lmaas.toml`.
+
+    Run it with `handler_cancellation=True`, or callers that hang up are answered all the same.
+    Raises SettingsError.
+    """
+    settings = settings or GatewaySettings.load()
+    settings.check()
+    app = web.Application(middlewares=[_unmatched], client_max_size=settings.max_body_bytes)
+    app[SETTINGS] = settings
+    app[CLIENT] = Client(engine or Settings.load())
+    app.cleanup_ctx.append(_connected)
+    app.on_response_prepare.append(_secure)
+    for route in (*ROUTES, *openapi.routes(ROUTES)):
+        app.router.add_route(route.method, route.path, answering(route, admit))
+    status = _Status(app[CLIENT])
+    app.add_routes(health.routes(app, status, _State(status)))
+    return app
+
+
+async def _connected(app: web.Application) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        client = app[CLIENT]
+        await stack.enter_async_context(client)
+        yield
+
+
+@web.middleware
+async def _unmatched(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A path or method that there is not is told as every other error."""
+    if request.match_info.http_exception is None:
+        return await handler(request)
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return refused(request, OURS, error)
+
+
+async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    headers.pop(hdrs.SERVER, None)
+
+
+class _Status:
+    """For health: the gateway does its work while its connections are up."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        return {"gateway": self._client.id}
+
+    @property
+    def not_alive(self) -> str | None:
+        return None
+
+    @property
+    def not_ready(self) -> str | None:
+        return None if self._client.is_ready else "the connection to the broker is lost"
+
+
+class _State(Collector):
+    def __init__(self, status: health.Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(())

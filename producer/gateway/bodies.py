@@ -1,0 +1,62 @@
+"""Reading what callers send: its type, its size, its structure."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.routes import JSON
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Decoder(Protocol[T_co]):
+    """A decoder of msgspec, or what raises the same errors."""
+
+    def decode(self, body: bytes, /) -> T_co: ...
+
+
+#: What `curl -d` sends, unless it is told otherwise.
+FORM: Final = "application/x-www-form-urlencoded"
+UNNAMED: Final = "application/octet-stream"
+
+
+async def json_body(request: web.Request, decoder: Decoder[T]) -> T:
+    """The body as a structure. Raises HttpError: 400, 413, 415 or 422."""
+    if request.content_type not in {JSON, FORM, UNNAMED}:
+        raise unsupported(request, JSON)
+    body = await read(request)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no JSON: {error}") from error
+
+
+async def read(request: web.Request) -> bytes:
+    """The whole body, up to the limit of the application. Raises HttpError: 413."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_large",
+            f"the body is larger than {request.app._client_max_size:,} bytes (setting "
+            "gateway.max_body_bytes); send a job (POST /v1/jobs), which has no limit",
+        ) from error
+
+
+def unsupported(request: web.Request, *known: str) -> HttpError:
+    """415 with what would be understood."""
+    given = request.content_type
+    return HttpError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        f"the body is {given}; send {' or '.join(known)}",
+    )

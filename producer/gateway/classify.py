@@ -1,0 +1,175 @@
+"""`POST /v1/classify`: one or many items, answered in the same request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.errors import TimeLimitExceeded
+from lmaas.broker_config.messages import Item, ItemError, Result
+from lmaas.producer.client import Client
+from lmaas.producer.gateway.access import CLASSIFY
+from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.bodies import json_body
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.routes import Route, json_response
+
+#: So many items at most share messages with those of other callers; more have messages of their
+#: own, which are ordered by what remains of the call.
+SHARED: Final = 32
+
+
+class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
+    """One thing to classify, as callers write it: exactly one of `text`, `data` or `tensors`."""
+
+    #: Without one, its place in the list, from 0.
+    id: str | None = None
+    text: str | None = None
+    #: Bytes in base64, as of a picture.
+    data: bytes | None = None
+    media_type: str | None = None
+
+
+class Call(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of `POST /v1/classify`."""
+
+    model: str
+    #: Texts, or items with an id and a kind.
+    items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
+    #: The one that is active when left out.
+    version: str | None = None
+    #: The scores of so many labels, best first.
+    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: Seconds that the caller waits; at most what the gateway's setting `wait` says.
+    timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class _Loose(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A call of which some items are wrong: each is looked at by itself."""
+
+    model: str
+    items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+    version: str | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class Answers(msgspec.Struct):
+    """The answer to a call: a result for each item, in their order."""
+
+    model: str
+    results: list[Result]
+
+
+class _Body:
+    """Decodes a call at once; only if that fails, item by item."""
+
+    def __init__(self) -> None:
+        self._strict = msgspec.json.Decoder(Call)
+        self._loose = msgspec.json.Decoder(_Loose)
+        self._item = msgspec.json.Decoder(str | GivenItem)
+
+    def decode(self, body: bytes) -> tuple[Call | _Loose, list[Item]]:
+        try:
+            call = self._strict.decode(body)
+            return call, [_item(place, given) for place, given in enumerate(call.items)]
+        except msgspec.ValidationError:
+            loose = self._loose.decode(body)
+            return loose, [self._one(place, raw) for place, raw in enumerate(loose.items)]
+
+    def _one(self, place: int, raw: msgspec.Raw) -> Item:
+        try:
+            return _item(place, self._item.decode(raw))
+        except msgspec.DecodeError as error:
+            fault = ItemError(code=Code.INVALID_ITEM, message=str(error))
+            return Item(id=_name(raw) or str(place), error=fault)
+
+
+class _Named(msgspec.Struct):
+    """What else an item has does not matter."""
+
+    id: str | None = None
+
+
+def _name(raw: msgspec.Raw) -> str | None:
+    """The id of an item that is wrong, where that can be read."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(raw, type=_Named).id
+    return None
+
+
+_body: Final = _Body()
+
+
+def _item(place: int, given: str | GivenItem) -> Item:
+    if isinstance(given, str):
+        return Item(id=str(place), text=given)
+    name = str(place) if given.id is None else given.id
+    return Item(id=name, text=given.text, data=given.data, media_type=given.media_type)
+
+
+async def classify(request: web.Request) -> web.Response:
+    """A caller that hangs up cancels this, and with it what has not been sent."""
+    settings = request.app[SETTINGS]
+    call, items = await json_body(request, _body)
+    if len(items) > settings.max_call_items:
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_items",
+            f"{len(items):,} items; one call may have {settings.max_call_items:,} (setting "
+            "gateway.max_call_items): send a job (POST /v1/jobs)",
+        )
+    seconds = min(call.timeout or settings.wait, settings.wait)
+    results = await _answered(request.app[CLIENT], call, items, seconds)
+    return json_response(Answers(call.model, results))
+
+
+async def _answered(
+    client: Client, call: Call | _Loose, items: Sequence[Item], seconds: float
+) -> list[Result]:
+    options: dict[str, Any] = {"version": call.version, "top_k": call.top_k, "timeout": seconds}
+    texts = [item.text for item in items if item.text is not None]
+    if len(texts) == len(items) <= SHARED:
+        calls = [client.classify(call.model, one, errors="return", **options) for one in texts]
+        found = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
+        return [
+            msgspec.structs.replace(result, id=item.id)
+            for result, item in zip(found, items, strict=True)
+        ]
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            contextlib.aclosing(client.classify_many(call.model, items, **options)) as results,
+        ):
+            return [result async for result in results]
+    except TimeoutError as error:
+        raise TimeLimitExceeded(f"not answered within {seconds:g} s") from error
+
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/v1/classify",
+        classify,
+        "Classify one or many items",
+        scope=CLASSIFY,
+        takes=Call,
+        gives=Answers,
+        others={
+            404: "no worker has ever served the model",
+            413: "too many bytes or items",
+            422: "the body has another structure",
+            429: "too much work waits; see Retry-After",
+            503: "the broker is away",
+            504: "no answer in time",
+        },
+        notes="An item that cannot be classified has an error as its result; the others go on.",
+    ),
+)

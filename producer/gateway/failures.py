@@ -1,0 +1,105 @@
+"""What HTTP says of an error: one table from exceptions to a status, a code and words. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from lmaas.broker_config.codes import Code, meaning
+from lmaas.broker_config.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    Busy,
+    DataError,
+    ItemFailed,
+    JobError,
+    LmaasError,
+    MessageError,
+    ModelDamaged,
+    ModelNotFound,
+    TimeLimitExceeded,
+)
+
+#: Seconds after which a caller may try again where nobody knows better.
+RETRY_AFTER: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request was not done."""
+
+    status: int
+    #: One of `Code`, or a word of the gateway's own, for programs.
+    code: str
+    #: What was wrong, where, and what to do, for people.
+    message: str
+    #: Seconds, where it may be worth to try again.
+    retry_after: float | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """`Retry-After` in whole seconds, at least one (RFC 9110, 10.2.3)."""
+        if self.retry_after is None:
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+
+
+class HttpError(LmaasError):
+    """A request that is refused; each protocol tells it in its own shape."""
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(status, code, message, retry_after)
+
+
+#: Exception -> status and code, the more special ones first.
+_KINDS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
+    (ModelNotFound, HTTPStatus.NOT_FOUND, Code.UNKNOWN_MODEL),
+    (ModelDamaged, HTTPStatus.SERVICE_UNAVAILABLE, Code.MODEL_DAMAGED),
+    (TimeLimitExceeded, HTTPStatus.GATEWAY_TIMEOUT, Code.TIME_LIMIT),
+    (BrokerUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "broker_unavailable"),
+    (BrokerError, HTTPStatus.SERVICE_UNAVAILABLE, "broker_error"),
+    (JobError, HTTPStatus.CONFLICT, "job_error"),
+    (DataError, HTTPStatus.BAD_REQUEST, "unreadable"),
+    (MessageError, HTTPStatus.BAD_REQUEST, "bad_request"),
+)
+
+
+def failure(error: Exception) -> Failure | None:
+    """Of any exception that a handler may raise; None of a bug, which is for the log."""
+    match error:
+        case HttpError():
+            return error.failure
+        case Busy():
+            return Failure(
+                HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), retry_after=error.retry_after
+            )
+        case ItemFailed():
+            return Failure(meaning(error.code).status, error.code, str(error))
+        case web.HTTPException():
+            return Failure(error.status, _slug(error.reason), error.text or error.reason)
+        case LmaasError():
+            return _of_table(error)
+        case asyncio.IncompleteReadError() | ConnectionError():
+            return Failure(HTTPStatus.BAD_REQUEST, "incomplete", "the body ended too early")
+        case _:
+            return None
+
+
+def _of_table(error: LmaasError) -> Failure:
+    for kind, status, code in _KINDS:
+        if isinstance(error, kind):
+            again = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            return Failure(status, code, str(error), again)
+    return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, Code.INTERNAL, str(error))
+
+
+def _slug(reason: str) -> str:
+    return reason.lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,95 @@
+"""What a route is, and what surrounds each handler: access, and errors in the protocol's shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from lmaas.broker_config.codes import Code
+from lmaas.producer.gateway.failures import Failure, failure
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JSON: Final = "application/json"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one family of routes tells an error."""
+
+    name: str
+    #: The JSON of an error.
+    error: Callable[[Failure], Any]
+
+
+OURS: Final = Protocol(
+    "lmaas", lambda failed: {"error": {"code": failed.code, "message": failed.message}}
+)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of the table; the OpenAPI document is made of them."""
+
+    method: str
+    path: str
+    handler: Handler
+    #: For people, one line.
+    summary: str
+    #: What a key must allow; None: nothing is asked for.
+    scope: str | None
+    protocol: Protocol = OURS
+    #: Structures of the JSON bodies: msgspec types. None: no body, or one that `notes` describes.
+    takes: Any = None
+    gives: Any = None
+    status: int = HTTPStatus.OK
+    #: Other statuses -> when.
+    others: dict[int, str] = field(default_factory=dict)
+    notes: str = ""
+
+
+def json_response(
+    value: object, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A structure or plain value as JSON."""
+    return web.Response(body=_encode(value), status=status, content_type=JSON, headers=headers)
+
+
+def answering(route: Route, admit: Callable[[web.Request, str], None]) -> Handler:
+    """The handler of a route, which raises nothing but what aiohttp itself wants to see.
+
+    `admit` raises HttpError when the caller may not do what has this scope.
+    """
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            if route.scope is not None:
+                admit(request, route.scope)
+            return await route.handler(request)
+        except Exception as error:
+            return refused(request, route.protocol, error)
+
+    return answer
+
+
+def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.Response:
+    """The answer to a request that has failed."""
+    failed = failure(error)
+    if failed is None:
+        log.error("%s %s", request.method, request.path, exc_info=error)
+        failed = Failure(
+            HTTPStatus.INTERNAL_SERVER_ERROR, Code.INTERNAL, "a bug of the gateway; see its log"
+        )
+    headers = failed.headers
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+    return json_response(protocol.error(failed), failed.status, headers)

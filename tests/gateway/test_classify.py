@@ -1,0 +1,155 @@
+"""`POST /v1/classify` and `GET /v1/models`, over HTTP, through a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.client import Client
+from lmaas.producer.gateway.settings import GatewaySettings
+from tests.gateway.conftest import Gateway, listening
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+GOOD = "a wonderful, moving film"
+BAD = "dull and awful, a waste of time"
+
+
+async def test_a_text_gets_its_label(gateway: Gateway) -> None:
+    status, answer = await gateway.post(
+        "/v1/classify", json={"model": "sentiment", "items": [GOOD]}
+    )
+    assert status == 200
+    assert answer["model"] == "sentiment"
+    assert answer["results"][0]["id"] == "0"
+    assert answer["results"][0]["label"] == "positive"
+
+
+async def test_curl_needs_no_content_type(gateway: Gateway) -> None:
+    status, answer = await gateway.post(
+        "/v1/classify",
+        data=b'{"model": "sentiment", "items": ["%s"]}' % GOOD.encode(),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert (status, answer["results"][0]["label"]) == (200, "positive")
+
+
+async def test_items_have_ids_and_errors_of_their_own(gateway: Gateway) -> None:
+    items = [
+        {"id": "a", "text": GOOD},
+        "",
+        {"text": BAD},
+        {"id": "n", "text": 5},
+        {"id": "u", "txt": "x"},
+        7,
+    ]
+    status, answer = await gateway.post("/v1/classify", json={"model": "sentiment", "items": items})
+    assert status == 200
+    found = [(one["id"], one.get("label") or one["error"]["code"]) for one in answer["results"]]
+    assert found == [
+        ("a", "positive"),
+        ("1", "empty_text"),
+        ("2", "negative"),
+        ("n", "invalid_item"),
+        ("u", "invalid_item"),
+        ("5", "invalid_item"),
+    ]
+
+
+async def test_many_items_are_answered_as_in_the_queue(
+    gateway: Gateway, client: Client, texts: list[str]
+) -> None:
+    some = texts[:1000]
+    status, answer = await gateway.post(
+        "/v1/classify", json={"model": "sentiment", "items": some, "top_k": 2}
+    )
+    expected = [result async for result in client.classify_many("sentiment", some, top_k=2)]
+    assert status == 200
+    assert answer["results"] == msgspec.to_builtins(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed"),
+        (b"{", 400, "malformed"),
+        (b"\xff", 400, "malformed"),
+        (b"[" * 100_000, 422, "invalid"),
+        (b"{}", 422, "invalid"),
+        (b'{"model": "sentiment"}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": []}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": "x"}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": ["x"], "top": 1}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": ["x"], "top_k": -1}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": ["x"], "timeout": 0}', 422, "invalid"),
+        (b'{"model": "nobody", "items": ["x"]}', 404, "unknown_model"),
+        (b'{"model": "a/b", "items": ["x"]}', 404, "unknown_model"),
+        (b'{"model": "sentiment", "version": "9", "items": ["x"]}', 404, "unknown_model"),
+    ],
+)
+async def test_a_bad_call_is_told(gateway: Gateway, body: bytes, status: int, code: str) -> None:
+    found, answer = await gateway.post("/v1/classify", data=body)
+    assert (found, answer["error"]["code"]) == (status, code)
+    assert answer["error"]["message"]
+
+
+async def test_limits_are_told(gateway_settings: GatewaySettings, settings: Settings) -> None:
+    small = msgspec.structs.replace(gateway_settings, max_body_bytes=1000, max_call_items=3)
+    async with listening(small, settings) as gateway:
+        call = {"model": "sentiment", "items": ["x" * 1000]}
+        status, answer = await gateway.post("/v1/classify", json=call)
+        assert (status, answer["error"]["code"]) == (413, "too_large")
+        call["items"] = ["x"] * 4
+        status, answer = await gateway.post("/v1/classify", json=call)
+        assert (status, answer["error"]["code"]) == (413, "too_many_items")
+        status, answer = await gateway.post(
+            "/v1/classify", data=b"x", headers={"Content-Type": "image/png"}
+        )
+        assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+
+
+async def test_what_is_not_there_is_json_too(gateway: Gateway) -> None:
+    status, answer = await gateway.get("/v2/nothing")
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+    async with gateway.http.delete(gateway.url + "/v1/classify") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
+        assert (await response.json())["error"]["code"] == "method_not_allowed"
+
+
+async def test_pages_of_others_may_not_call(gateway: Gateway) -> None:
+    call = {"model": "sentiment", "items": [GOOD]}
+    for headers in (
+        {"Host": "evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ):
+        status, answer = await gateway.post("/v1/classify", json=call, headers=headers)
+        assert status == 403, headers
+        assert answer["error"]["code"].endswith("_not_allowed")
+    status, _ = await gateway.post("/v1/classify", json=call, headers={"Origin": gateway.url})
+    assert status == 200
+
+
+async def test_the_models_are_told(gateway: Gateway) -> None:
+    status, answer = await gateway.get("/v1/models")
+    assert status == 200
+    assert [card["model"] for card in answer["models"]] == ["sentiment"]
+    status, card = await gateway.get("/v1/models/sentiment")
+    assert (status, card["labels"]) == (200, ["negative", "positive"])
+    status, answer = await gateway.get("/v1/models/nobody")
+    assert (status, answer["error"]["code"]) == (404, "unknown_model")
+
+
+async def test_health_and_metrics(gateway: Gateway) -> None:
+    assert (await gateway.get("/health/ready"))[0] == 200
+    async with gateway.http.get(gateway.url + "/metrics") as answer:
+        assert "lmaas_" in await answer.text()
+
+
+async def test_many_callers_share_messages(gateway: Gateway) -> None:
+    call = {"model": "sentiment", "items": [GOOD]}
+    answers = await asyncio.gather(*(gateway.post("/v1/classify", json=call) for _ in range(200)))
+    assert {status for status, _ in answers} == {200}
