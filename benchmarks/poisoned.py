@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 from benchmarks.failures.poison import Poison, poison_of
 from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
-from lmaas.workers import apart, execution, pack
+from lmaas.workers import execution, isolated, pack
 from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
@@ -85,7 +85,7 @@ def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
 
 
 Runtime.encode = harmful(Runtime.encode)  # type: ignore[method-assign]
-execution.read = apart.read = deadly(pack.read)  # type: ignore[attr-defined]
+execution.read = isolated.read = deadly(pack.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()

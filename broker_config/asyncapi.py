@@ -147,7 +147,7 @@ def _results(names: Names) -> dict[str, Any]:
             "A queue of the caller's own, named in the request's `reply_to`: "
             f"`{names.client_results('NAME')}` with any name, or RabbitMQ's direct reply-to. "
             "Workers publish to it through the default exchange, and to no other queue: a request "
-            "that names one is refused, and parked as `malformed`."
+            "that names one is refused, and dead-lettered as `malformed`."
         ),
         "messages": {
             "reply": {"$ref": "#/components/messages/reply"},

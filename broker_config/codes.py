@@ -53,7 +53,7 @@ class Meaning:
     transient: bool = False
     #: It is not the sender's to mend: an item that fails so becomes a dead letter, for people to
     #: look at. A pack that is refused as a whole becomes one too, whatever its code.
-    parked: bool = False
+    dead_lettered: bool = False
 
 
 MEANINGS: Final = {
@@ -67,12 +67,12 @@ MEANINGS: Final = {
     Code.UNKNOWN_VERSION: Meaning(404, ModelNotFound),
     Code.MODEL_DAMAGED: Meaning(503, ModelDamaged),
     Code.DEADLINE_EXCEEDED: Meaning(504, TimeLimitExceeded),
-    Code.POISON: Meaning(500, parked=True),
-    Code.TIME_LIMIT: Meaning(504, TimeLimitExceeded, parked=True),
-    Code.OUT_OF_MEMORY: Meaning(503, transient=True, parked=True),
-    Code.UNAVAILABLE: Meaning(503, transient=True, parked=True),
-    Code.RESULTS_GONE: Meaning(503, transient=True, parked=True),
-    Code.INTERNAL: Meaning(500, parked=True),
+    Code.POISON: Meaning(500, dead_lettered=True),
+    Code.TIME_LIMIT: Meaning(504, TimeLimitExceeded, dead_lettered=True),
+    Code.OUT_OF_MEMORY: Meaning(503, transient=True, dead_lettered=True),
+    Code.UNAVAILABLE: Meaning(503, transient=True, dead_lettered=True),
+    Code.RESULTS_GONE: Meaning(503, transient=True, dead_lettered=True),
+    Code.INTERNAL: Meaning(500, dead_lettered=True),
     Code.UNREADABLE_ROW: Meaning(422),
 }
 

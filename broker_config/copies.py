@@ -1,4 +1,4 @@
-"""The one way to make a copy of a request: moved, put off, parked, or sent again. Pure."""
+"""The one way to copy a request: moved, retried later, dead-lettered, or sent again. Pure."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     tracestate: str | None = None
     baggage: str | None = None
 
-    # Of a pack that a worker puts off or parks:
+    # Of a pack that a worker retries later or dead-letters:
 
     #: The first failure, as "code: words".
     first_error: str | None = None
@@ -217,7 +217,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     reason: str | None = None
     worker: str | None = None
-    #: Unix milliseconds at which it was put into the parking lot.
+    #: Unix milliseconds at which it was put into the dead letter queue.
     parked_ms: int | None = None
     #: How often it was published again from there.
     replays: int = 0

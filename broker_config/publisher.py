@@ -62,7 +62,7 @@ class Publisher(Session):
         """With `outlasts_alarms` no time counts in which the broker blocks publishers."""
         super().__init__(settings, name, prepare)
         self._outlasts_alarms = outlasts_alarms
-        self._suspects = asyncio.Lock()
+        self._one_by_one = asyncio.Lock()
         self._renewing = asyncio.Lock()
         #: Everything that is under way.
         self._sending: set[asyncio.Task[Any]] = set()
@@ -102,7 +102,7 @@ class Publisher(Session):
         if not publication.closed_over:
             return await self._send(publication)
         # One at a time, so that only the guilty one fails again.
-        async with self._suspects:
+        async with self._one_by_one:
             return await self._send(publication)
 
     async def _send(self, publication: _Publication) -> bool:

@@ -1,7 +1,7 @@
-"""What becomes of a pack that could not be answered: put off, or parked. Pure.
+"""What becomes of a pack that could not be answered: delayed retry, or dead letter. Pure.
 
-A pack that is put off waits in one of the retry queues, a fixed delay each, and then comes back to
-its lane with the moment at which it was first published, so that it keeps its place in the order.
+A pack that is tried again waits in one of the retry queues, a fixed delay each, and then comes back
+to its lane with the moment at which it was first published, and so keeps its place in the order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from lmaas.broker_config.topology import RETRY_DELAYS
 
 #: Tries in all for callers that take no answer: they have most often left for good.
 MAX_ATTEMPTS_UNCLAIMED: Final = 2
-#: Seconds since it was published after which a pack is not put off any more.
+#: Seconds since it was published after which a pack is not tried again any more.
 MAX_AGE: Final = 6 * 3600.0
 
 _LADDER: Final = tuple(RETRY_DELAYS)

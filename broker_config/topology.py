@@ -9,7 +9,7 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
                                        queues, `lmaas.v1.work.MODEL.LANE.WORKER`
 `lmaas.v1.retry.DELAY` (fanout)        a queue of the same name a delay; its dead
                                        letters go back to `work` by their routing key
-`lmaas.v1.dead` (fanout)               the parking lot, a queue of the same name
+`lmaas.v1.dead` (fanout)               the dead letter queue, a queue of the same name
 `lmaas.v1.results.client.ID`           a client's replies, `lmaas.v1.results.job.ID` a
                                        job's (its id and a random part); workers reach
                                        them through the default exchange, and answer to
@@ -43,8 +43,8 @@ MOST_HELD: Final = {"classic": 0, "quorum": 65_535}
 #: A lane of quorum queues refuses more than this many packs. Classic lanes have no limit at the
 #: broker, which would drop what comes back to a full one from a retry queue.
 MAX_QUORUM_LENGTH: Final = 1_000_000
-#: A lane of quorum queues parks what came back so often. Handing back at a drain counts there, so
-#: this is the last resort only, for what ends a worker before it has read the pack.
+#: A lane of quorum queues dead-letters what came back so often. Handing back at a drain counts
+#: there, so this is the last resort only, for what ends a worker before it has read the pack.
 MAX_DELIVERIES: Final = 100
 #: A number that no message comes to. For RabbitMQ 4 that would be -1 as well, but 3.10 takes -1 for
 #: less than none, and drops what comes back the first time.

@@ -86,8 +86,9 @@ class Answers:
     def _replays_alone(self) -> list[Chunk]:
         """The chunks left, when the answers of their replays are all that there will be.
 
-        A pack that the broker parked was not answered before. That it is not one that a worker
-        parked, with the failed items only, is seen from the number of the job's items.
+        A pack that the broker dead-lettered was not answered before. That it is not one that a
+        worker dead-lettered, with the failed items only, is seen from the number of the job's
+        items.
         """
         early = self._early
         if self._seal is None or not early:

@@ -324,7 +324,7 @@ class Jobs:
     async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
         """Each chunk of the job once, as it is completed; ends when the last one has come.
 
-        What was replayed from the parking lot and answered anew comes as a chunk that `amends`, at
+        What was replayed from the dead letters and answered anew comes as a chunk that `amends`, at
         any time after the chunk itself.
 
         Results stay on the broker until all of them were taken (or with `keep` until `remove`):

@@ -306,7 +306,7 @@ class Client:
 
 
 class FileClient:
-    """Sends the packs of one file; see `broker_config.letters` for what their names are for."""
+    """Sends the packs of one file; `broker_config.dead_letter_ids` says what its name is for."""
 
     def __init__(self, client: Client, file: uuid.UUID) -> None:
         self._client = client

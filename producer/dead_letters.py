@@ -1,7 +1,7 @@
-"""What is parked: read it and leave everything there, send packs to their lanes again, drop them.
+"""Dead letters: read them and leave them there, send them to their lanes again, drop them.
 
-What was parked twice (`broker_config.letters`) is read once, for which memory holds the ids of what
-was read.
+What is there twice (`broker_config.dead_letter_ids`) is read once, for which memory holds the ids
+of what was read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aio_pika.abc import (
     AbstractIncomingMessage,
 )
 
+from lmaas.broker_config.dead_letter_ids import has_duplicates
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
-from lmaas.broker_config.letters import has_twins
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output
-from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
-from lmaas.producer.parking_lot import HAND_BACK_TIMEOUT, LostError, Lot
+from lmaas.producer.dead_letter import Filter, Summary, again, describe, exported, lane_key
+from lmaas.producer.dead_letter_queue import HAND_BACK_TIMEOUT, DeadLetterQueue, LostError
 from lmaas.producer.threads import settled
 
 T = TypeVar("T")
@@ -38,10 +38,10 @@ MOST_LOSSES: Final = 5
 LOSS_PAUSE: Final = 0.1
 
 
-class Letter(NamedTuple):
-    """A parked message, and what can be said of it."""
+class DeadLetter(NamedTuple):
+    """A message of the dead letter queue, and what can be said of it."""
 
-    parked: Parked
+    summary: Summary
     message: AbstractIncomingMessage
 
 
@@ -53,32 +53,36 @@ Report = Callable[[int, int], None]
 class Outcome:
     """What came of a replay or a purge."""
 
-    #: Messages that left the parking lot.
+    #: Messages that left the dead letter queue.
     done: int = 0
     #: Routing key -> messages that stay, because no queue takes them.
     unroutable: Counter[str] = field(default_factory=Counter)
-    #: Ids that were asked for and are not parked.
+    #: Ids that were asked for and are not there.
     missing: frozenset[str] = frozenset()
 
 
 async def read(
     settings: Settings, wanted: Filter, report: Report | None = None
-) -> AsyncGenerator[list[Letter], None]:
-    """The matches, oldest first, a page at a time; all of them stay parked.
+) -> AsyncGenerator[list[DeadLetter], None]:
+    """The matches, oldest first, a page at a time; all of them stay there.
 
-    A page that was taken from here is not held any more. What is parked meanwhile is not read.
+    A page that was taken from here is not held any more. What is dead-lettered meanwhile is not
+    read.
     Raises BrokerUnavailable when somebody else is reading, or the connection is lost: then nothing
     has happened, and it may be begun anew.
     """
     looked = 0
-    twins = _Twins()
+    duplicates = _Duplicates()
     try:
-        async with Lot(settings) as lot, contextlib.aclosing(lot.pages()) as pages:
+        async with (
+            DeadLetterQueue(settings) as dead_letter_queue,
+            contextlib.aclosing(dead_letter_queue.pages()) as pages,
+        ):
             async for page in pages:
                 looked += len(page)
-                yield [one for one in _matching(page, wanted) if twins.is_first(one)]
+                yield [one for one in _matching(page, wanted) if duplicates.is_first(one)]
                 if report:
-                    report(looked, lot.total)
+                    report(looked, dead_letter_queue.total)
     except LostError as error:
         raise BrokerUnavailable(
             f"the connection to {settings.broker} was lost while {settings.names.dead} was read; "
@@ -87,13 +91,13 @@ async def read(
 
 
 async def replay(settings: Settings, wanted: Filter, report: Report | None = None) -> Outcome:
-    """Publish the matches to their lanes again; each leaves the parking lot once that is confirmed.
+    """Publish the matches to their lanes again; each leaves its queue once that is confirmed.
 
     An interruption, whatever it is, loses nothing: at worst packs that had been published but not
     acknowledged, `LARGEST_PAGE` at most, are published a second time by the next replay. After a
-    lost connection it goes on by itself. What fails again and is parked anew meanwhile stays
-    parked. Raises BrokerUnavailable when somebody else is reading or the broker does not come
-    back, Busy when a lane is full.
+    lost connection it goes on by itself. What fails again and is dead-lettered anew meanwhile
+    stays there. Raises BrokerUnavailable when somebody else is reading or the broker does not
+    come back, Busy when a lane is full.
     """
     outcome = Outcome()
     async with Publisher(settings, "dead letters publish") as publisher:
@@ -127,14 +131,14 @@ async def purge(settings: Settings, wanted: Filter, report: Report | None = None
 async def export(
     settings: Settings, wanted: Filter, output: Output, report: Report | None = None
 ) -> int:
-    """Write the matches as lines of JSON (see `parked.exported`); how many. They stay parked.
+    """Write the matches as lines of JSON (see `dead_letter.exported`); how many. They stay there.
 
     Raises what `read` raises, and DataError.
     """
 
-    def write(page: list[Letter]) -> None:
+    def write(page: list[DeadLetter]) -> None:
         output.write(
-            b"".join(exported(message, parked, settings) + b"\n" for parked, message in page)
+            b"".join(exported(message, summary, settings) + b"\n" for summary, message in page)
         )
 
     count = 0
@@ -145,21 +149,21 @@ async def export(
     return count
 
 
-def _matching(page: list[AbstractIncomingMessage], wanted: Filter) -> list[Letter]:
-    letters = (Letter(describe(message), message) for message in page)
-    return [letter for letter in letters if wanted.matches(letter.parked)]
+def _matching(page: list[AbstractIncomingMessage], wanted: Filter) -> list[DeadLetter]:
+    dead_letters = (DeadLetter(describe(message), message) for message in page)
+    return [dead_letter for dead_letter in dead_letters if wanted.matches(dead_letter.summary)]
 
 
-class _Twins:
-    """Tells what was parked twice."""
+class _Duplicates:
+    """Tells what is there twice."""
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def is_first(self, letter: Letter) -> bool:
-        """Whether this letter comes for the first time."""
-        name = letter.parked.message_id
-        if name is None or not has_twins(name):
+    def is_first(self, dead_letter: DeadLetter) -> bool:
+        """Whether this dead letter comes for the first time."""
+        name = dead_letter.summary.message_id
+        if name is None or not has_duplicates(name):
             return True
         before = len(self._seen)
         self._seen.add(bytes.fromhex(name))
@@ -178,7 +182,7 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 class _Removal:
-    """Takes the matches out of the parking lot, each after it was released to where it goes."""
+    """Takes the matches out of their queue, each after it was released to where it goes."""
 
     def __init__(
         self,
@@ -189,14 +193,14 @@ class _Removal:
         report: Report | None,
     ) -> None:
         """`release` says whether the message may go."""
-        self._lot = Lot(settings)
+        self._queue = DeadLetterQueue(settings)
         self._settings = settings
         self._wanted = wanted
         self._release = release
         self._outcome = outcome
         self._report = report
         self._found: set[str] = set()
-        #: What was released, by the ids of which a second message is the same letter.
+        #: What was released, by the ids of which a second message is the same dead letter.
         self._released: set[bytes] = set()
         #: Released in this page; in a page whose acks may have been lost with the connection.
         self._recent: Counter[str] = Counter()
@@ -205,15 +209,15 @@ class _Removal:
 
     async def run(self) -> None:
         try:
-            async with self._lot:
+            async with self._queue:
                 while not await self._pass():  # noqa: ASYNC110 - the session has no event for it
                     await asyncio.sleep(LOSS_PAUSE)
         except BrokerError as error:
             if not self._outcome.done:
                 raise
             raise type(error)(
-                f"{error}; {self._outcome.done:,} had left the parking lot before, the others are "
-                "still there"
+                f"{error}; {self._outcome.done:,} had left the queue before, the others "
+                "are still there"
             ) from error
         self._outcome.missing = self._wanted.ids - self._found
 
@@ -222,14 +226,14 @@ class _Removal:
         self._outcome.unroutable.clear()
         looked = 0
         try:
-            async with contextlib.aclosing(self._lot.pages()) as pages:
+            async with contextlib.aclosing(self._queue.pages()) as pages:
                 async for page in pages:
                     self._recent.clear()
                     await _to_the_end(self._take_out(page))
                     self._losses = 0
                     looked += len(page)
                     if self._report:
-                        self._report(looked, self._lot.total)
+                        self._report(looked, self._queue.total)
         except LostError as error:
             self._losses += 1
             if self._losses > MOST_LOSSES:
@@ -242,33 +246,33 @@ class _Removal:
         return True
 
     async def _take_out(self, page: list[AbstractIncomingMessage]) -> None:
-        twins = _Twins()
-        letters: dict[bool, list[Letter]] = {True: [], False: []}
-        for letter in _matching(page, self._wanted):
-            letters[twins.is_first(letter)].append(letter)
-        for some in letters.values():  # the second of two knows then what became of the first
+        duplicates = _Duplicates()
+        dead_letters: dict[bool, list[DeadLetter]] = {True: [], False: []}
+        for dead_letter in _matching(page, self._wanted):
+            dead_letters[duplicates.is_first(dead_letter)].append(dead_letter)
+        for some in dead_letters.values():  # the second of two knows then what became of the first
             results = await asyncio.gather(*map(self._may_go, some), return_exceptions=True)
-            await self._lot.ack(
+            await self._queue.ack(
                 [one.message for one, may_go in zip(some, results, strict=True) if may_go is True]
             )
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
 
-    async def _may_go(self, letter: Letter) -> bool:
-        parked = letter.parked
-        self._found |= self._wanted.named(parked)
-        # Where ids are not unique, a message might be taken for its twin that was released.
-        name = parked.id if parked.id == parked.message_id else ""
-        if has_twins(name) and bytes.fromhex(name) in self._released:
+    async def _may_go(self, dead_letter: DeadLetter) -> bool:
+        summary = dead_letter.summary
+        self._found |= self._wanted.named(summary)
+        # Where ids are not unique, a message might be taken for another that was released.
+        name = summary.id if summary.id == summary.message_id else ""
+        if has_duplicates(name) and bytes.fromhex(name) in self._released:
             return True
         if name and self._doubtful[name] > 0:
             self._doubtful[name] -= 1
-        elif await self._release(letter.message):
+        elif await self._release(dead_letter.message):
             self._outcome.done += 1
         else:
             return False
         self._recent[name] += 1
-        if has_twins(name):
+        if has_duplicates(name):
             self._released.add(bytes.fromhex(name))
         return True

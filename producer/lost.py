@@ -41,6 +41,6 @@ def loss(
     return (
         f"job {entry.job}: {missing:,} of {chunks:,} chunks are neither answered nor waiting in a "
         f"queue, and {whereabouts}: a policy of the broker (message-ttl, max-length) may have "
-        "deleted them, see `lmaas broker doctor`; or they were parked, see `lmaas dead list`; "
+        "deleted them, see `lmaas broker doctor`; or they are dead letters, see `lmaas dead list`; "
         f"`lmaas jobs cancel {entry.job}` makes way to submit it again"
     )

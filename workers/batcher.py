@@ -53,7 +53,7 @@ def batches(lengths: Sequence[int], how: Batching) -> list[Batch]:
     return found[::-1]
 
 
-def halves(batch: Batch, how: Batching) -> list[Batch]:
+def bisected(batch: Batch, how: Batching) -> list[Batch]:
     """The positions of a batch of several in two."""
     middle = len(batch.positions) // 2
     parts = (batch.positions[:middle], batch.positions[middle:])

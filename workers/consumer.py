@@ -45,13 +45,13 @@ class Consumer:
         estimators: Mapping[str, Estimator],
         versions: Mapping[str, str],
         ready: ReadyQueue[Delivery],
-        suspects: ReadyQueue[Delivery],
+        redelivered: ReadyQueue[Delivery],
         listen: Callable[[AbstractChannel], Awaitable[None]],
     ) -> None:
         """`estimators` has the models to serve, each with what says the seconds of a pack, and
         `versions` what answers now: a pack stays with what that was when it came.
 
-        Packs that come for the first time go to `ready`, the others to `suspects`. What else is
+        Packs that come for the first time go to `ready`, the others to `redelivered`. What else is
         heard of over the same channel is for `listen` to consume.
         """
         self._settings = settings
@@ -59,7 +59,7 @@ class Consumer:
         self._estimators = estimators
         self._versions = versions
         self._ready = ready
-        self._suspects = suspects
+        self._redelivered = redelivered
         self._listen = listen
         self._lanes: list[Lane] = []
         self._channel: AbstractChannel | None = None
@@ -77,7 +77,7 @@ class Consumer:
 
     async def _prepare(self, channel: AbstractChannel) -> None:
         # What was held came over a channel that is gone: the broker delivers it again.
-        dropped = self._ready.empty() + self._suspects.empty()
+        dropped = self._ready.empty() + self._redelivered.empty()
         if dropped:
             log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
         settings, names = self._settings, self._settings.names
@@ -120,7 +120,7 @@ class Consumer:
 
     def _delivery(self, message: AbstractIncomingMessage, lane: Lane) -> Delivery:
         again = bool(message.redelivered)
-        suspect = again and not self._knows(message)
+        redelivered = again and not self._knows(message)
         answered = self._settings.names.take_replies(message.reply_to or "")
         pack = (
             glanced(
@@ -128,7 +128,7 @@ class Consumer:
                 message.content_type,
                 self._settings,
                 model=lane.model,
-                suspect=suspect,
+                redelivered=redelivered,
             )
             if answered or not message.reply_to
             else _misdirected(message)
@@ -154,12 +154,12 @@ class Consumer:
             order,
             lane.model,
             message.reply_to if answered else None,
-            suspect,
+            redelivered,
         )
 
     def _knows(self, message: AbstractIncomingMessage) -> bool:
         """Whether it came to this process before: then it has not ended the one that had it, which
-        lost its connection. Who has met it when it was suspect does not know it.
+        lost its connection. Who has met it as redelivered does not know it.
         """
         return message.message_id in self._met
 
@@ -173,7 +173,7 @@ class Consumer:
         """Into its ready queue; what only has to be moved to another lane takes no time there."""
         stays = delivery.belongs is None
         size = len(delivery.pack) if delivery.pack.is_read else JOIN_ITEMS
-        queue = self._suspects if delivery.is_suspect else self._ready
+        queue = self._redelivered if delivery.is_redelivered else self._ready
         delivery.place = queue.put(
             delivery,
             kind=delivery.model,
@@ -256,10 +256,10 @@ class Consumer:
         with harmless_when_gone("cancel_consumers"):
             for lane in lanes:
                 await lane.queue.cancel(lane.tag)
-        for delivery in self._ready.empty() + self._suspects.empty():
+        for delivery in self._ready.empty() + self._redelivered.empty():
             await delivery.hand_back()
         self._ready.close()
-        self._suspects.close()
+        self._redelivered.close()
 
 
 def _misdirected(message: AbstractIncomingMessage) -> Pack:

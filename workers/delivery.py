@@ -40,8 +40,8 @@ class Delivery:
     model: str = ""
     #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
     reply_to: str | None = None
-    #: Whether somebody had it before and did not answer: it may have ended a worker.
-    is_suspect: bool = False
+    #: Whether another worker had it before and did not answer: it may have ended that one.
+    is_redelivered: bool = False
     #: In the order of what is held, once it is.
     place: float = 0.0
     #: time.monotonic() when its run began; 0 before.
@@ -79,7 +79,7 @@ class Delivery:
         await _told("hand_back", self.message.nack(requeue=True))
 
     async def refuse(self) -> None:
-        """Nobody can do this: the broker moves it to the parking lot, as it is."""
+        """Nobody can do this: the broker moves it to the dead letter queue, as it is."""
         await _told("refuse", self.message.reject(requeue=False))
 
 

@@ -1,4 +1,4 @@
-"""Runs what a worker holds: together in the inference thread, and apart what came back.
+"""Runs what a worker holds: together in the inference thread, and isolated what came back.
 
 What runs together is begun and left alone between two batches when something shorter has come.
 """
@@ -26,9 +26,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
 from lmaas.workers.answering import Answerer
-from lmaas.workers.apart import Apart
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
+from lmaas.workers.isolated import IsolatedProcess
 from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
@@ -38,7 +38,7 @@ from lmaas.workers.run import Run
 log = logging.getLogger(__name__)
 
 #: Seconds after the last pack that came back until the process for such packs is ended.
-APART_IDLE: Final = 30.0
+ISOLATED_IDLE: Final = 30.0
 #: What runs is left alone for what takes less than this share of what is left of it. Packs of about
 #: the same size, each estimated a little too short, would else all be begun, and none be ended.
 SHORTER: Final = 0.5
@@ -125,12 +125,12 @@ class Execution:
         self.models = list(models) or self.loaded.repository.models()
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._apart = Apart(settings, worker, self.loaded.current)
-        self._apart_executor = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        self._isolated = IsolatedProcess(settings, worker, self.loaded.current)
+        self._isolated_executor = ThreadPoolExecutor(1, thread_name_prefix="isolated")
         self._settling: set[asyncio.Task[None]] = set()
         #: Packs that came for the first time, and those that came back.
         self.ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
-        self.suspects: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        self.redelivered: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
         #: What packs cost, by model; once the models are loaded.
         self.estimators: dict[str, Estimator] = {}
         #: The packs that run.
@@ -176,7 +176,7 @@ class Execution:
 
     async def run(self, replier: Replier, consumer: Consumer) -> None:
         """Until the ready queues are closed and empty."""
-        await all_of(self._work(replier, consumer), self._work_apart(replier))
+        await all_of(self._work(replier, consumer), self._work_isolated(replier))
 
     async def settled(self) -> None:
         """Waits until every answer so far is with the broker."""
@@ -184,9 +184,9 @@ class Execution:
             await asyncio.wait(self._settling)
 
     def close(self) -> None:
-        """A run that goes on is left to itself; the process apart is ended."""
-        self._apart.stop()
-        for executor in (self._executor, self._apart_executor):
+        """A run that goes on is left to itself; the isolated process is ended."""
+        self._isolated.stop()
+        for executor in (self._executor, self._isolated_executor):
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self, replier: Replier, consumer: Consumer) -> None:
@@ -243,31 +243,31 @@ class Execution:
             one.stream for one in begun.deliveries
         }
 
-    async def _work_apart(self, replier: Replier) -> None:
+    async def _work_isolated(self, replier: Replier) -> None:
         """The same for packs that came back: each alone, in the process beside us."""
         loop = asyncio.get_running_loop()
-        while deliveries := await self._next_suspects():
+        while deliveries := await self._next_redelivered():
             for delivery in deliveries:
                 await replier.look_for_caller(delivery)
                 if self._settled_unrun(delivery, replier):
                     continue
                 _begin([delivery])
                 delivery.pack, reply = await loop.run_in_executor(
-                    self._apart_executor, self._apart.answer, delivery.pack, *_body(delivery)
+                    self._isolated_executor, self._isolated.answer, delivery.pack, *_body(delivery)
                 )
                 metrics.ran([delivery], time.monotonic() - delivery.began)
                 self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
 
-    async def _next_suspects(self) -> list[Delivery]:
+    async def _next_redelivered(self) -> list[Delivery]:
         """When none comes for a while, the process for them is ended."""
         try:
-            async with asyncio.timeout(APART_IDLE):
-                return await self.suspects.take()
+            async with asyncio.timeout(ISOLATED_IDLE):
+                return await self.redelivered.take()
         except TimeoutError:
             await asyncio.get_running_loop().run_in_executor(
-                self._apart_executor, self._apart.close
+                self._isolated_executor, self._isolated.close
             )
-        return await self.suspects.take()
+        return await self.redelivered.take()
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
@@ -296,9 +296,9 @@ class Execution:
         """Each of its items has the error, so that they have to be known."""
         if not delivery.pack.is_read:
             loop = asyncio.get_running_loop()
-            if delivery.is_suspect:
+            if delivery.is_redelivered:
                 delivery.pack = await loop.run_in_executor(
-                    self._apart_executor, self._apart.read, *_body(delivery)
+                    self._isolated_executor, self._isolated.read, *_body(delivery)
                 )
             else:
                 await loop.run_in_executor(self._executor, self._read, delivery)

@@ -35,8 +35,10 @@ class Metrics:
         self.redeliveries = _counters(
             "redeliveries", "Packs that somebody had before and did not settle.", "model"
         )
-        self.retries = _counters("retries", "Packs that were put off.", "delay", "code")
-        self.parked = _counters("parked", "Packs that went to the parking lot.", "code")
+        self.retries = _counters("retries", "Packs that are tried again later.", "delay", "code")
+        self.dead_lettered = _counters(
+            "parked", "Packs that went to the dead letter queue.", "code"
+        )
         self.unclaimed = Counter("lmaas_unclaimed_replies", "Replies that no queue took.")
         self.deadlines = Counter(
             "lmaas_deadline_misses",
@@ -103,14 +105,14 @@ def answered(delivery: Delivery) -> None:
 
 @counted
 def retried(delay: str, code: str) -> None:
-    """A pack was put off into the retry queue of this delay."""
+    """A pack went into the retry queue of this delay."""
     _metrics().retries(delay, known(code)).inc()
 
 
 @counted
-def parked(code: str) -> None:
-    """A pack, or a part of it, was put into the parking lot."""
-    _metrics().parked(known(code)).inc()
+def dead_lettered(code: str) -> None:
+    """A pack, or a part of it, was put into the dead letter queue."""
+    _metrics().dead_lettered(known(code)).inc()
 
 
 @counted

@@ -46,9 +46,10 @@ def glanced(
     settings: Settings,
     *,
     model: str | None = None,
-    suspect: bool,
+    redelivered: bool,
 ) -> Pack:
-    """What takes no time is read, unless it is suspect; else the pack is left unread. Never raises.
+    """What takes no time is read, unless it is redelivered; else the pack is left unread. Never
+    raises.
 
     For an event loop, which cannot wait until a body of thousands of bad items is decoded. `model`
     is the one whose lane the pack came by, and the only one that it may ask for.
@@ -56,7 +57,7 @@ def glanced(
 
     def decode() -> Decoded | None:
         check_size(body, settings.largest_pack)
-        if suspect:
+        if redelivered:
             return None
         return decode_at_once(
             body,

@@ -79,9 +79,9 @@ class Plan:
             if len(batch.positions) == 1:
                 self._fail(int(places[batch.positions[0]]), error)
                 return
-            halves = self._runtime.halves(batch)
-            self._batches.extendleft((encoded, places, half) for half in reversed(halves))
-            self.left += sum(half.size for half in halves)
+            bisected = self._runtime.bisected(batch)
+            self._batches.extendleft((encoded, places, half) for half in reversed(bisected))
+            self.left += sum(half.size for half in bisected)
 
     def drop(self, unwanted: Iterable[int]) -> None:
         """Nobody wants the results of the items at these places: they are not run any more."""

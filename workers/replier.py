@@ -1,7 +1,7 @@
 """The end of a pack on the worker: reply, the broker's confirm, then the ack; never otherwise.
 
-A pack that could not be answered is put off into a retry queue, when `broker_config.retry` says
-that it may go better then; else the caller gets its error, and a copy goes to the parking lot.
+A pack that could not be answered goes to a retry queue, when `broker_config.retry` says that a
+later try may go better; else the caller gets its error, and a copy goes to the dead letter queue.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from aiormq.exceptions import AMQPChannelError
 from lmaas.broker_config import tracing
 from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.copies import copied
+from lmaas.broker_config.dead_letter_ids import dead_letter_id
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
-from lmaas.broker_config.letters import letter_id
 from lmaas.broker_config.messages import (
     CLOCK,
     JSON,
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 #: Cancelled jobs, and clients that are away, that a worker remembers, by their results queues.
 REMEMBERED: Final = 10_000
-#: Seconds for which a results queue that was not there is taken to be away: what was put off comes
+#: Seconds for which a results queue that was not there is taken to be away: what is retried comes
 #: back later than that, and is tried.
 AWAY: Final = 0.9
 #: Headers of a request that its reply carries too.
@@ -71,7 +71,7 @@ class Answer:
         failures = {
             place: result.error
             for place, result in enumerate(reply.results)
-            if result.error is not None and meaning(result.error.code).parked
+            if result.error is not None and meaning(result.error.code).dead_lettered
         }
         delivery.outcomes = outcomes(reply)
         for place in failures.keys() & delivery.pack.faults.keys():  # the sender's own words
@@ -80,7 +80,7 @@ class Answer:
 
     @property
     def error(self) -> ItemError | None:
-        """The first one; None when there is nothing to put off or to park."""
+        """The first one; None when there is nothing to retry or to dead-letter."""
         return self.refusal or next(iter(self.failures.values()), None)
 
     @property
@@ -150,7 +150,7 @@ class Replier:
             self._miss(delivery)
 
     async def finish(self, delivery: Delivery, answer: Answer) -> None:
-        """Put off, or answered and perhaps parked; then acked. Without confirms it is not acked."""
+        """Retried later, or answered and perhaps dead-lettered; acked once that is confirmed."""
         await self._settle(delivery, self._told(delivery, answer))
 
     async def wait(self, delivery: Delivery) -> None:
@@ -158,16 +158,16 @@ class Replier:
         await self._settle(delivery, self._kept_for_caller(delivery))
 
     async def _told(self, delivery: Delivery, answer: Answer) -> tuple[bool, bool]:
-        """Whether it needs nobody's care any more, and whether it was put off."""
+        """Whether it needs nobody's care any more, and whether it is tried again later."""
         error = answer.transient
-        later = error is not None and await self._put_off(delivery, error)
-        # Parked first: who hears of an error finds it there.
+        later = error is not None and await self._retry_later(delivery, error)
+        # Dead-lettered first: who hears of an error finds it there.
         kept = later or await self._keep(delivery, answer)
         later = later or not await self._answer(delivery, answer)
         return kept, later
 
     async def _kept_for_caller(self, delivery: Delivery) -> tuple[bool, bool]:
-        later = await self._put_off(delivery, _results_gone(delivery))
+        later = await self._retry_later(delivery, _results_gone(delivery))
         if not later:
             self._unclaimed(delivery)
         return True, later
@@ -193,9 +193,9 @@ class Replier:
                 self._tell(delivery)
 
     async def _give_up(self, delivery: Delivery) -> None:
-        """After a bug of ours, which must not hold the pack for ever: the broker parks it."""
+        """After a bug of ours, which must not hold the pack for ever: the broker moves it."""
         log.exception(
-            "not settled, and parked by the broker",
+            "not settled, and dead-lettered by the broker",
             extra={"action": "settle_failed", **tracing.context(delivery.headers)},
         )
         await delivery.refuse()
@@ -214,7 +214,7 @@ class Replier:
         )
 
     async def _answer(self, delivery: Delivery, answer: Answer) -> bool:
-        """False when the pack was put off."""
+        """False when the pack is tried again later."""
         if await self._reply(delivery, answer.body):
             return True
         if answer.error is None and await self._wait_for_caller(delivery):
@@ -305,14 +305,14 @@ class Replier:
         self._miss(delivery)
         if self.is_cancelled(delivery):
             return False
-        return await self._put_off(delivery, _results_gone(delivery))
+        return await self._retry_later(delivery, _results_gone(delivery))
 
     def _miss(self, delivery: Delivery) -> None:
         """There is no queue for its answer."""
         gone = self._cancelled if delivery.headers.job is not None else self._away
         _note(gone, delivery.reply_to or "")
 
-    async def _put_off(self, delivery: Delivery, error: ItemError) -> bool:
+    async def _retry_later(self, delivery: Delivery, error: ItemError) -> bool:
         """Into a retry queue, if a later try has any use."""
         headers, now = delivery.headers, time.time()
         born = delivery.published
@@ -334,41 +334,44 @@ class Replier:
             **self._reason(delivery, error),
         )
         log.warning(
-            "put off for %s after try %d: %s", chosen, headers.attempt, error,
-            extra={"action": "put_off", "code": error.code, **tracing.context(delivery.headers)},
+            "retry in %s after try %d: %s", chosen, headers.attempt, error,
+            extra={"action": "retry_later", "code": error.code,
+                   **tracing.context(delivery.headers)},
         )  # fmt: skip
         key = delivery.message.routing_key or ""
         copy = copied(delivery.message, changed)
         try:
             await self._publish(delivery, self._names.retry(chosen), key, copy)
-        except MessageError:  # then it is not parked by us either
+        except MessageError:  # then it is not dead-lettered by us either
             return False
         metrics.retried(chosen, error.code)
         return True
 
     async def _keep(self, delivery: Delivery, answer: Answer) -> bool:
-        """What failed, a copy for each reason, into the parking lot for people to look at.
+        """What failed, a copy for each reason, into the dead letter queue for people to look at.
 
         False when it is too large to be held twice, or the broker does not take it: then the broker
         has to move it itself, without the reason.
         """
         if answer.error and delivery.pack.size > self._settings.largest_pack:
-            return self._unparked(delivery, answer.error)
-        parking = (self._park(delivery, error, places) for error, places in answer.reasons.items())
+            return self._left_to_broker(delivery, answer.error)
+        dead_lettering = (
+            self._dead_letter(delivery, error, places) for error, places in answer.reasons.items()
+        )
         try:
-            await asyncio.gather(*parking)
+            await asyncio.gather(*dead_lettering)
         except MessageError as refusal:
-            return self._unparked(delivery, refusal)
+            return self._left_to_broker(delivery, refusal)
         return True
 
-    def _unparked(self, delivery: Delivery, why: ItemError | MessageError) -> bool:
+    def _left_to_broker(self, delivery: Delivery, why: ItemError | MessageError) -> bool:
         log.warning(
-            "parked by the broker: %s", why,
-            extra={"action": "parked", **tracing.context(delivery.headers)},
+            "dead-lettered by the broker: %s", why,
+            extra={"action": "dead_lettered", **tracing.context(delivery.headers)},
         )  # fmt: skip
         return False
 
-    async def _park(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
+    async def _dead_letter(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
         """A copy of what failed for one reason."""
         headers = msgspec.structs.replace(
             delivery.headers, parked_ms=int(time.time() * 1000), **self._reason(delivery, error)
@@ -379,7 +382,7 @@ class Replier:
             part = msgspec.structs.replace(part, items=[part.items[place] for place in places])
             body = encode(part, language(delivery))
         message = copied(delivery.message, headers, body=body)
-        message.message_id = letter_id(
+        message.message_id = dead_letter_id(
             delivery.headers,
             correlation_id=message.correlation_id,
             reply_to=message.reply_to,
@@ -387,13 +390,13 @@ class Replier:
             content=message.body if part is None or (body is None and pack.faults) else part,
         )
         log.warning(
-            "%s parked as %s: %s",
+            "%s dead-lettered as %s: %s",
             f"{len(places)} items" if places else "a pack", message.message_id, error,
-            extra={"action": "parked", "code": error.code, "id": message.message_id,
+            extra={"action": "dead_lettered", "code": error.code, "id": message.message_id,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
         await self._publish(delivery, self._names.dead, delivery.message.routing_key or "", message)
-        metrics.parked(error.code)
+        metrics.dead_lettered(error.code)
 
     def _reason(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""

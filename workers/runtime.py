@@ -13,7 +13,7 @@ import numpy as np
 
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item
-from lmaas.workers.batcher import Batch, batches, halves
+from lmaas.workers.batcher import Batch, batches, bisected
 from lmaas.workers.heads import DECIMALS, Scores, head
 from lmaas.workers.manifest import MODEL
 from lmaas.workers.ort import onnxruntime
@@ -101,9 +101,9 @@ class Runtime:
         """How items of these lengths run together."""
         return batches(lengths, self._batching)
 
-    def halves(self, batch: Batch) -> list[Batch]:
+    def bisected(self, batch: Batch) -> list[Batch]:
         """Two batches of the items of one that has several."""
-        return halves(batch, self._batching)
+        return bisected(batch, self._batching)
 
     def run(self, encoded: Encoded, batch: Batch) -> Scores:
         """The scores of a batch, [positions, labels]."""

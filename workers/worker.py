@@ -78,7 +78,7 @@ class Worker:
     @property
     def held(self) -> int:
         """Packs that wait here to be run."""
-        return len(self.execution.ready) + len(self.execution.suspects)
+        return len(self.execution.ready) + len(self.execution.redelivered)
 
     @property
     def running(self) -> int:
@@ -140,7 +140,7 @@ class Worker:
             execution.estimators,
             execution.loaded.current,
             execution.ready,
-            execution.suspects,
+            execution.redelivered,
             cards.listen,
         )
         for session in (publisher, consumer.session):

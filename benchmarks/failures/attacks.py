@@ -78,7 +78,7 @@ def _multiplying(model: str) -> Iterator[Attack]:
     for name in ("CC", "BCC"):
         names = _array(name, lanes)
         yield Attack(f"{name}, moved", JSON, good, names + far, copies=len(LANES))
-        yield Attack(f"{name}, parked", JSON, broken, names, copies=len(LANES))
+        yield Attack(f"{name}, dead-lettered", JSON, broken, names, copies=len(LANES))
 
 
 def _crowds(model: str) -> Iterator[Attack]:
@@ -124,7 +124,7 @@ def _frames(model: str) -> Iterator[Attack]:
     good = _json(_request(model))
     for name in ("foreign", "lmaas-job", "lmaas-first-error", "traceparent", "baggage"):
         giant = _string(name, b"x" * _GIANT)
-        yield Attack(f"giant {name}, parked", JSON, b"{", giant)
+        yield Attack(f"giant {name}, dead-lettered", JSON, b"{", giant)
         yield Attack(f"giant {name}, moved", JSON, good, giant + _whole("lmaas-remaining", 100))
 
 
@@ -139,7 +139,7 @@ def _lies(model: str) -> Iterator[Attack]:
     death = raw.short(b"count") + b"l" + struct.pack(">q", -1)
     entry = _array("x-death", b"F" + raw.long(death))
     yield Attack("x-death", JSON, good, entry)
-    yield Attack("x-death, parked", JSON, b"{", entry)
+    yield Attack("x-death, dead-lettered", JSON, b"{", entry)
     yield Attack("priority", JSON, good, properties=((raw.PRIORITY, b"\xff"),))
     yield Attack("expiration", JSON, good, properties=((raw.EXPIRATION, raw.short(b"600000")),))
     yield Attack("type", JSON, good, properties=((raw.TYPE, raw.short(b"lmaas.reply.v1")),))

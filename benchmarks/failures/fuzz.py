@@ -53,9 +53,9 @@ class Found:
     copies: dict[int, int] = field(default_factory=dict)
     #: Those that asked for an answer, readably, with what was done to them.
     answerable: dict[int, str] = field(default_factory=dict)
-    #: Answers and parked copies, by the message's number; None for copies that lost it.
+    #: Answers and dead letters, by the message's number; None for copies that lost it.
     answered: Counter[int | None] = field(default_factory=Counter)
-    parked: Counter[int | None] = field(default_factory=Counter)
+    dead_lettered: Counter[int | None] = field(default_factory=Counter)
     #: Messages that are in lanes and retry queues when the worker has ended.
     left: int = 0
     #: Seconds of each call of the good client.
@@ -75,27 +75,27 @@ class Found:
 
     @property
     def lost(self) -> dict[int, str]:
-        """Neither answered nor parked, though they asked for an answer."""
+        """Neither answered nor dead-lettered, though they asked for an answer."""
         return {
             number: kind
             for number, kind in self.answerable.items()
-            if not (self.answered[number] or self.parked[number])
+            if not (self.answered[number] or self.dead_lettered[number])
         }
 
     @property
     def multiplied(self) -> dict[int | None, tuple[int, int]]:
-        """Answers and parked copies of messages that have more of them than there were messages."""
+        """Answers and dead letters of messages that have more of them than there were messages."""
         return {
-            number: (self.answered[number], self.parked[number])
-            for number in self.answered.keys() | self.parked.keys()
+            number: (self.answered[number], self.dead_lettered[number])
+            for number in self.answered.keys() | self.dead_lettered.keys()
             if number is not None
-            and max(self.answered[number], self.parked[number]) > self.copies.get(number, 1)
+            and max(self.answered[number], self.dead_lettered[number]) > self.copies.get(number, 1)
         }
 
     @property
     def settled(self) -> int:
         """Answers and copies so far."""
-        return self.answered.total() + self.parked.total()
+        return self.answered.total() + self.dead_lettered.total()
 
 
 async def fuzz(settings: Settings, count: int, seed: int) -> Found:
@@ -115,7 +115,7 @@ async def fuzz(settings: Settings, count: int, seed: int) -> Found:
         async with asyncio.TaskGroup() as group:
             readers = [
                 group.create_task(_read(settings, answers, found.answered)),
-                group.create_task(_read(settings, settings.names.dead, found.parked)),
+                group.create_task(_read(settings, settings.names.dead, found.dead_lettered)),
             ]
             good = group.create_task(_good_client(settings, found.good, enough))
             messages = malformed(seed, count, model=rig.MODEL, reply_to=answers)
@@ -196,7 +196,7 @@ async def _good_client(settings: Settings, seconds: list[float], enough: asyncio
 def report(found: Found, seed: int) -> Report:
     calls = sorted(found.good)
     grown = found.after - found.before
-    both = sum(1 for number in found.parked if found.answered[number])
+    both = sum(1 for number in found.dead_lettered if found.answered[number])
     return Report(
         benchmark="fuzz",
         setting=f"{found.sent:,} malformed messages of seed {seed} to one worker, which serves a "
@@ -204,11 +204,11 @@ def report(found: Found, seed: int) -> Report:
         figures=[
             Figure(name="worker ended or lost its connection",
                    value=found.disconnected + (found.code != 0), unit="times", at_most=0),
-            Figure(name="asked for an answer, neither answered nor parked",
+            Figure(name="asked for an answer, neither answered nor dead-lettered",
                    value=len(found.lost), unit="messages", at_most=0),
             Figure(name="left in lanes and retry queues", value=found.left, unit="messages",
                    at_most=0),
-            Figure(name="more answers or parked copies than there were messages",
+            Figure(name="more answers or dead letters than there were messages",
                    value=len(found.multiplied), unit="messages", at_most=0),
             Figure(name="delivered again", value=found.redelivered, unit="packs", at_most=0),
             Figure(name="memory grew by", value=grown / 2**20, unit="MiB",
@@ -228,11 +228,12 @@ def report(found: Found, seed: int) -> Report:
                 rows=[
                     ["asked for an answer, readably", len(found.answerable)],
                     ["answered", found.answered.total()],
-                    ["parked", found.parked.total()],
-                    ["both: answered with an error, and parked", both],
+                    ["dead-lettered", found.dead_lettered.total()],
+                    ["both: answered with an error, and dead-lettered", both],
                 ],
             ),
-            Grid(title="Neither answered nor parked", columns=["what was done to it", "messages"],
+            Grid(title="Neither answered nor dead-lettered",
+                 columns=["what was done to it", "messages"],
                  rows=[list(pair) for pair in Counter(found.lost.values()).most_common(20)]),
         ],
     )  # fmt: skip

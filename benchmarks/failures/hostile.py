@@ -27,7 +27,7 @@ from lmaas.producer.client import Client
 CALM: Final = 15.0
 PAUSE: Final = 0.005
 BETWEEN: Final = 0.3
-#: Seconds for all attacks to be answered or parked.
+#: Seconds for all attacks to be answered or dead-lettered.
 PATIENCE: Final = 60.0
 #: Goals: of the good client's p99 under attack to that in the calm, and of the worker's memory.
 MAY_SLOW: Final = 2.0
@@ -44,10 +44,10 @@ class Found:
     #: Seconds of each call of the good client.
     calm: list[float] = field(default_factory=list)
     attacked: list[float] = field(default_factory=list)
-    #: Messages that the broker made of the attacks; answers to them and parked copies.
+    #: Messages that the broker made of the attacks; answers to them and dead letters.
     expected: Counter[int] = field(default_factory=Counter)
     answered: Counter[int | None] = field(default_factory=Counter)
-    parked: Counter[int | None] = field(default_factory=Counter)
+    dead_lettered: Counter[int | None] = field(default_factory=Counter)
     kinds: dict[int, str] = field(default_factory=dict)
     #: Bytes by which the worker's memory grew, in the end and for a moment.
     grown: int = 0
@@ -62,11 +62,11 @@ class Found:
 
     @property
     def wrong(self) -> dict[str, tuple[int, int, int]]:
-        """Kinds that were not answered as often as they were sent: sent, answered, parked."""
+        """Kinds that were not answered as often as sent: sent, answered, dead-lettered."""
         return {
-            self.kinds[number]: (sent, self.answered[number], self.parked[number])
+            self.kinds[number]: (sent, self.answered[number], self.dead_lettered[number])
             for number, sent in self.expected.items()
-            if self.answered[number] != sent or self.parked[number] > sent
+            if self.answered[number] != sent or self.dead_lettered[number] > sent
         }
 
 
@@ -83,7 +83,7 @@ async def hostile(
         connection.channel() as channel,
         Client(settings) as client,
         RawChannel(settings.broker_url) as answered,
-        RawChannel(settings.broker_url) as parked,
+        RawChannel(settings.broker_url) as dead_lettered,
         observed(worker, settings.health_port) as seen,
     ):
         await channel.declare_queue(answers, durable=True)
@@ -92,7 +92,7 @@ async def hostile(
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(_read(answered, answers, found.answered)),
-                group.create_task(_read(parked, settings.names.dead, found.parked)),
+                group.create_task(_read(dead_lettered, settings.names.dead, found.dead_lettered)),
                 group.create_task(_call_until(client, found.attacked, float("inf"))),
             ]
             await _attack(settings, chosen, answers, between, found)
@@ -180,7 +180,7 @@ def report(found: Found) -> Report:
         ],
         tables=[
             Grid(title="Not answered once a message",
-                 columns=["kind", "messages", "answers", "parked"],
+                 columns=["kind", "messages", "answers", "dead-lettered"],
                  rows=[[kind, *counts] for kind, counts in found.wrong.items()]),
         ] if found.wrong else [],
     )  # fmt: skip

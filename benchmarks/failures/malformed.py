@@ -96,7 +96,7 @@ def _message(source: Random, number: int, model: str, reply_to: str) -> Malforme
 
 
 def number_of(properties: bytes) -> int | None:
-    """The message that an answer, or a parked copy, belongs to."""
+    """The message that an answer, or a dead-lettered copy, belongs to."""
     number, _, _ = raw.correlation_id(properties).partition(b".")
     return int(number) if number.isdigit() else None
 

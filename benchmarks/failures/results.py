@@ -16,10 +16,10 @@ from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
 LOST: Final = "rows lost"
 DOUBLED: Final = "rows doubled"
 WRONG: Final = "rows wrong"
-UNPARKED: Final = "poison rows not parked with their reason"
-MISJUDGED: Final = "poison rows parked with another reason"
-PARKED_TWICE: Final = "rows in more than one dead letter"
-FOR_NOTHING: Final = "items parked for nothing"
+NOT_DEAD_LETTERED: Final = "poison rows not dead-lettered with their reason"
+MISJUDGED: Final = "poison rows dead-lettered with another reason"
+DEAD_LETTERED_TWICE: Final = "rows in more than one dead letter"
+FOR_NOTHING: Final = "items dead-lettered for nothing"
 CALM: Final = "calm run"
 RATIO: Final = "time under faults, without the outages / calm run"
 RATIO_WITHOUT_WAITS: Final = "the same, without these waits"
@@ -47,10 +47,10 @@ def _counts(outcome: Outcome) -> list[Figure]:
         (LOST, verdict.lost),
         (DOUBLED, verdict.doubled),
         (WRONG, verdict.wrong),
-        (UNPARKED, len(outcome.unparked)),
+        (NOT_DEAD_LETTERED, len(outcome.not_dead_lettered)),
         (MISJUDGED, len(outcome.misjudged)),
-        (PARKED_TWICE, len(outcome.parked_twice)),
-        (FOR_NOTHING, len(outcome.parked_for_nothing)),
+        (DEAD_LETTERED_TWICE, len(outcome.dead_lettered_twice)),
+        (FOR_NOTHING, len(outcome.dead_lettered_for_nothing)),
         ("messages left in lanes and retry queues", outcome.left),
         ("processes left", len(outcome.processes)),
         ("times that the producer gave up", len(outcome.gave_up)),
@@ -107,9 +107,9 @@ def _tables(outcome: Outcome) -> list[Grid]:
         ),
         Grid(
             title="Poison",
-            columns=["", "rows", "in the parking lot, items"],
+            columns=["", "rows", "in the dead letter queue, items"],
             rows=[
-                [kind.name, rows, sum(kind in one.text for one in outcome.parked)]
+                [kind.name, rows, sum(kind in one.text for one in outcome.dead_items)]
                 for kind, rows in Counter(outcome.poison.values()).items()
             ],
         ),

@@ -31,10 +31,10 @@ OUTPUT: Final = "suite.txt"
 #: Columns of the summary, and the figures that they show.
 _COLUMNS: Final = {
     "rows": (results.LOST, results.DOUBLED, results.WRONG),
-    "letters": (
-        results.UNPARKED,
+    "dead letters": (
+        results.NOT_DEAD_LETTERED,
         results.MISJUDGED,
-        results.PARKED_TWICE,
+        results.DEAD_LETTERED_TWICE,
         results.FOR_NOTHING,
     ),
     "calm": (results.CALM,),
@@ -156,8 +156,9 @@ def report(runs: Sequence[Run], logs: Path) -> Report:
     reported = [run.report for run in runs if run.report]
     tables = [
         Grid(
-            title="Rows lost/doubled/wrong; letters missing/with another reason/twice/for nothing; "
-            "seconds of the calm run; time under faults to it, and without what poison waits for; "
+            title="Rows lost/doubled/wrong; dead letters missing/with another reason/twice/for "
+            "nothing; seconds of the calm run; time under faults to it, and without what poison "
+            "waits for; "
             "longest pause, all, in seconds",
             columns=["seed", "ending", *_COLUMNS, "all"],
             rows=[run.row for run in runs],

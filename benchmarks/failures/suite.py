@@ -14,10 +14,10 @@ from typing import Final
 
 from benchmarks.failures import job, queues
 from benchmarks.failures.comparison import Verdict, compare
+from benchmarks.failures.dead_items import DeadItem, dead_items
 from benchmarks.failures.faults import Fault
 from benchmarks.failures.job import Producer
 from benchmarks.failures.log import Log
-from benchmarks.failures.parking import Parked, parked
 from benchmarks.failures.poison import Poison, poison_of, rows
 from benchmarks.failures.polling import until
 from benchmarks.failures.stage import (
@@ -66,7 +66,7 @@ class Outcome:
     happened: list[Happened] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     poison: dict[int, Poison] = field(default_factory=dict)
-    parked: list[Parked] = field(default_factory=list)
+    dead_items: list[DeadItem] = field(default_factory=list)
     #: Messages in lanes and retry queues, and processes, when all is over.
     left: int = 0
     processes: list[str] = field(default_factory=list)
@@ -78,36 +78,36 @@ class Outcome:
         return sum(happened.outage for happened in self.happened)
 
     @property
-    def unparked(self) -> set[int]:
-        """Poison rows that are not in the parking lot with their reason."""
+    def not_dead_lettered(self) -> set[int]:
+        """Poison rows that are not in the dead letter queue with their reason."""
         found = {
             _number(one)
-            for one in self.parked
+            for one in self.dead_items
             if one.reason and (bad := poison_of(one.text)) and one.code == bad.code
         }
         return set(self.poison) - found
 
     @property
     def misjudged(self) -> set[int]:
-        """Poison rows that are in the parking lot with another reason than theirs."""
+        """Poison rows that are in the dead letter queue with another reason than theirs."""
         return {
             _number(one)
-            for one in self.parked
+            for one in self.dead_items
             if (bad := poison_of(one.text)) and one.code != bad.code
         }
 
     @property
-    def parked_twice(self) -> set[int]:
+    def dead_lettered_twice(self) -> set[int]:
         """Rows that are in more than one dead letter."""
-        times = Counter(map(_number, self.parked))
+        times = Counter(map(_number, self.dead_items))
         return {number for number, count in times.items() if count > 1}
 
     @property
-    def parked_for_nothing(self) -> list[Parked]:
-        return [one for one in self.parked if _number(one) not in self.poison]
+    def dead_lettered_for_nothing(self) -> list[DeadItem]:
+        return [one for one in self.dead_items if _number(one) not in self.poison]
 
 
-def _number(one: Parked) -> int:
+def _number(one: DeadItem) -> int:
     number, _, _ = one.text.partition(" ")
     return int(number) if number.isdecimal() else -1
 
@@ -191,7 +191,7 @@ async def _stormy(
         outcome.processes = await workers.left_behind()
     async with queues.connected(stage.direct) as connection:
         outcome.left = await queues.waiting(connection, stage.direct)
-    outcome.parked = await parked(stage.direct)
+    outcome.dead_items = await dead_items(stage.direct)
 
 
 def _alarm(settings: Settings) -> float:

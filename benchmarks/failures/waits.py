@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-#: What was put off waits from now on, for the seconds that the line has.
-_PUT_OFF: Final = re.compile(r"put off for (\d+)s after .*: out_of_memory")
-#: What ran into a time limit has waited until now: in a run that let Python go on, apart, ...
+#: What is tried again later waits from now on, for the seconds that the line has.
+_RETRIED: Final = re.compile(r"retry in (\d+)s after .*: out_of_memory")
+#: What ran into a time limit has waited until now: in a run that let Python go on, isolated, ...
 _OVERDUE: Final = re.compile(r"(?:a run did not end within|it ran longer than) ([\d.]+) s")
 #: ... and in one that did not, which the system ends.
 _ALARM: Final = "ended with signal SIGALRM"
@@ -35,9 +35,9 @@ def waits(said: Iterable[tuple[float, str]], alarm: float) -> list[Span]:
     """
     found = []
     for moment, line in said:
-        if put_off := _PUT_OFF.search(line):
-            found.append(Span(moment, moment + float(put_off[1])))
-        elif " parked as " in line:  # tells of a limit that has been told before
+        if retried := _RETRIED.search(line):
+            found.append(Span(moment, moment + float(retried[1])))
+        elif " dead-lettered as " in line:  # tells of a limit that has been told before
             continue
         elif overdue := _OVERDUE.search(line):
             found.append(Span(moment - float(overdue[1]), moment))

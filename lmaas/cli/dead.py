@@ -1,4 +1,4 @@
-"""`lmaas dead`: look at what is parked, send it again, keep it, drop it."""
+"""`lmaas dead`: look at dead letters, send them again, keep them, drop them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.producer import dead_letters
 from lmaas.producer.checkpoint import PartialFile, Pipe
-from lmaas.producer.dead_letters import Letter, Outcome, Report
-from lmaas.producer.parked import Filter, Parked, exported
+from lmaas.producer.dead_letter import Filter, Summary, exported
+from lmaas.producer.dead_letters import DeadLetter, Outcome, Report
 from lmaas.producer.tables import Place
 
 #: Characters of a text or a reason that are shown.
@@ -53,18 +53,20 @@ _Counts = tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]
 def command(context: click.Context, /, **arguments: Any) -> None:
     """Look at the packs that could not be answered; replay, export or purge them.
 
-    They lie in the parking lot, a queue that nothing leaves by itself. Only one command reads it
-    at a time.
+    They lie in the dead letter queue, which nothing leaves by itself. Only one command reads it at
+    a time.
     """
     context.obj = Settings.load(**arguments)
 
 
 def _filters(function: _F) -> _F:
-    """The options that say which of the parked messages are meant."""
+    """The options that say which of the dead letters are meant."""
     moment = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
     for option in (
-        click.option("--before", type=moment, help="Parked before this moment, local time."),
-        click.option("--after", type=moment, help="Parked at this moment or later, local time."),
+        click.option("--before", type=moment, help="Dead-lettered before this moment, local time."),
+        click.option(
+            "--after", type=moment, help="Dead-lettered at this moment or later, local time."
+        ),
         click.option("--job", help="Of this batch job."),
         click.option("--error", help="With this code, for example poison."),
         click.option("--model", help="For this model."),
@@ -112,7 +114,7 @@ def _checked(wanted: Filter, everything: bool) -> Filter:
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
 @click.pass_obj
 def list_(settings: Settings, /, limit: int, as_json: bool, **filters: Any) -> None:
-    """List what was parked last, newest first, and count everything by error and model."""
+    """List the latest dead letters, newest first, and count everything by error and model."""
     newest, counts = run(_survey(settings, _filter(**filters), limit))
     if as_json:
         click.echo(msgspec.json.encode({"parked": newest, "counts": _counted(counts)}))
@@ -120,22 +122,22 @@ def list_(settings: Settings, /, limit: int, as_json: bool, **filters: Any) -> N
         _print(newest, counts)
 
 
-async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[Parked], _Counts]:
-    newest: list[Parked] = []
+async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[Summary], _Counts]:
+    newest: list[Summary] = []
     messages, items = counts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     with _bar("read") as report:
         async with contextlib.aclosing(dead_letters.read(settings, wanted, report)) as pages:
             async for page in pages:
-                newest = heapq.nlargest(limit, [*newest, *(one.parked for one in page)], key=_when)
-                for parked, _ in page:
-                    kind = parked.error or "?", parked.model or "?"
+                newest = heapq.nlargest(limit, [*newest, *(one.summary for one in page)], key=_when)
+                for summary, _ in page:
+                    kind = summary.error or "?", summary.model or "?"
                     messages[kind] += 1
-                    items[kind] += parked.items or 0
+                    items[kind] += summary.items or 0
     return newest, counts
 
 
-def _when(parked: Parked) -> int:
-    return parked.parked_ms or 0
+def _when(summary: Summary) -> int:
+    return summary.parked_ms or 0
 
 
 def _counted(counts: _Counts) -> list[dict[str, Any]]:
@@ -146,16 +148,16 @@ def _counted(counts: _Counts) -> list[dict[str, Any]]:
     ]
 
 
-def _print(newest: list[Parked], counts: _Counts) -> None:
+def _print(newest: list[Summary], counts: _Counts) -> None:
     total = counts[0].total()
     if not total:
-        click.echo("nothing is parked that matches")
+        click.echo("no dead letter matches")
         return
     console = _console()
     if newest:
         console.print(_table(newest))
     shown = f", the newest {len(newest):,} above" if len(newest) < total else ""
-    console.print(f"{total:,} parked{shown}", highlight=False)
+    console.print(f"{total:,} dead letters{shown}", highlight=False)
     summary = Table("error", "model", "messages", "items")
     for count in _counted(counts):
         row = (count["error"], count["model"], f"{count['messages']:,}", f"{count['items']:,}")
@@ -163,21 +165,21 @@ def _print(newest: list[Parked], counts: _Counts) -> None:
     console.print(summary)
 
 
-def _table(newest: list[Parked]) -> Table:
+def _table(newest: list[Summary]) -> Table:
     table = Table()
     for name, width in _COLUMNS.items():
         table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
     table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=REASON_WIDTH)
-    for parked in newest:
+    for summary in newest:
         row = (
-            parked.id,
-            parked.error,
-            parked.model,
-            parked.lane,
-            parked.items,
-            _moment(parked.parked_ms),
-            parked.job,
-            parked.reason,
+            summary.id,
+            summary.error,
+            summary.model,
+            summary.lane,
+            summary.items,
+            _moment(summary.parked_ms),
+            summary.job,
+            summary.reason,
         )
         table.add_row(*map(_cell, row))
     return table
@@ -189,14 +191,14 @@ def _table(newest: list[Parked]) -> Table:
 @click.pass_obj
 def show(settings: Settings, name: str, as_json: bool) -> None:
     """Show all of the message ID: its headers, and its items."""
-    letter = run(_find(settings, name))
+    dead_letter = run(_find(settings, name))
     if as_json:
-        click.echo(exported(letter.message, letter.parked, settings))
+        click.echo(exported(dead_letter.message, dead_letter.summary, settings))
     else:
-        _print_letter(letter, settings)
+        _print_dead_letter(dead_letter, settings)
 
 
-async def _find(settings: Settings, name: str) -> Letter:
+async def _find(settings: Settings, name: str) -> DeadLetter:
     """The first that has this id. Raises LmaasError."""
     with _bar("search") as report:
         pages = dead_letters.read(settings, Filter(ids=frozenset({name})), report)
@@ -204,13 +206,13 @@ async def _find(settings: Settings, name: str) -> Letter:
             async for page in pages:
                 if page:
                     return page[0]
-    raise LmaasError(f"no parked message {name!r} on {settings.broker} (see `lmaas dead list`)")
+    raise LmaasError(f"no dead letter {name!r} on {settings.broker} (see `lmaas dead list`)")
 
 
-def _print_letter(letter: Letter, settings: Settings) -> None:
-    parked, message = letter
-    fields = msgspec.to_builtins(parked) | {
-        "parked_ms": _moment(parked.parked_ms),
+def _print_dead_letter(dead_letter: DeadLetter, settings: Settings) -> None:
+    summary, message = dead_letter
+    fields = msgspec.to_builtins(summary) | {
+        "parked_ms": _moment(summary.parked_ms),
         "routing key": message.routing_key,
         "content type": message.content_type,
         "correlation id": message.correlation_id,
@@ -225,16 +227,16 @@ def _print_letter(letter: Letter, settings: Settings) -> None:
         table.add_row(Text(f"header {_readable(header)}"), _cell(value))
     console = _console()
     console.print(table)
-    console.print(_items_table(letter, settings))
+    console.print(_items_table(dead_letter, settings))
 
 
-def _items_table(letter: Letter, settings: Settings) -> Table | Text:
+def _items_table(dead_letter: DeadLetter, settings: Settings) -> Table | Text:
     """Within the limits that workers have: what they did not decode is too much for us as well."""
-    body = letter.message.body
+    body = dead_letter.message.body
     try:
         request, faults = decode_request(
             body,
-            letter.message.content_type,
+            dead_letter.message.content_type,
             max_item_bytes=sys.maxsize,
             max_items=settings.max_pack_items,
             max_bytes=settings.largest_pack,
@@ -268,10 +270,10 @@ def _rows_of_items(request: Request, faults: dict[int, ItemError]) -> Table:
 def replay(
     context: click.Context, /, ids: tuple[str, ...], everything: bool, **filters: Any
 ) -> None:
-    """Send parked messages to their lanes again, with a first attempt and without deadline.
+    """Send dead letters to their lanes again, with a first attempt and without deadline.
 
-    Each leaves the parking lot when the broker has it in its lane. An interruption loses nothing:
-    run it again.
+    Each leaves the dead letter queue when the broker has it in its lane. An interruption loses
+    nothing: run it again.
     """
     wanted = _checked(_filter(ids, **filters), everything)
     _finish(context, "replayed", run(_with_bar("replay", dead_letters.replay, context.obj, wanted)))
@@ -286,13 +288,13 @@ def replay(
 def purge(
     context: click.Context, /, ids: tuple[str, ...], everything: bool, yes: bool, **filters: Any
 ) -> None:
-    """Drop parked messages for good."""
+    """Drop dead letters for good."""
     wanted = _checked(_filter(ids, **filters), everything)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: add --yes")
         _, (messages, _) = run(_survey(context.obj, wanted, 0))
-        click.confirm(f"drop {messages.total():,} parked messages for good?", abort=True, err=True)
+        click.confirm(f"drop {messages.total():,} dead letters for good?", abort=True, err=True)
     _finish(context, "dropped", run(_with_bar("purge", dead_letters.purge, context.obj, wanted)))
 
 
@@ -310,12 +312,12 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
     click.echo(f"{outcome.done:,} messages {done}", err=True)
     for key, count in outcome.unroutable.most_common():
         click.echo(
-            f"{count:,} stay parked: no queue takes {_shortened(key)!r}; start a worker of that "
-            "model first",
+            f"{count:,} stay dead letters: no queue takes {_shortened(key)!r}; start a worker of "
+            "that model first",
             err=True,
         )
     for name in sorted(outcome.missing):
-        click.echo(f"{_shortened(name)!r} is not parked (see `lmaas dead list`)", err=True)
+        click.echo(f"{_shortened(name)!r} is no dead letter (see `lmaas dead list`)", err=True)
     if outcome.unroutable or outcome.missing:
         context.exit(Exit.SOME_FAILED if outcome.done else Exit.FAILED)
 
@@ -328,7 +330,7 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
 @_filters
 @click.pass_obj
 def export(settings: Settings, /, output: str, **filters: Any) -> None:
-    """Write parked messages with their headers and bodies, one JSON object a line; keep them."""
+    """Write dead letters with their headers and bodies, one JSON object a line; keep them."""
     count = run(_export(settings, Place.to(output, "jsonl"), _filter(**filters)))
     click.echo(f"{output}: {count:,} messages", err=True)
 

@@ -48,7 +48,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return os.environ | {"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix}
 
 
-def parked(number: int, error: Code, **properties: Any) -> aio_pika.Message:
+def dead_lettered(number: int, error: Code, **properties: Any) -> aio_pika.Message:
     request = Request(
         model="sentiment", items=[Item(id="a", text="long " * 100), Item(id="b", text=NASTY)]
     )
@@ -64,12 +64,12 @@ def parked(number: int, error: Code, **properties: Any) -> aio_pika.Message:
 
 
 @pytest.fixture
-def lot(settings: Settings) -> Settings:
+def dead_letter_queue(settings: Settings) -> Settings:
     """Five of a worker's, the last of a model that nobody serves; one of nobody knows whom."""
     messages = [
-        *((parked(number, Code.POISON), "sentiment.short") for number in range(3)),
-        (parked(3, Code.TIME_LIMIT), "sentiment.huge"),
-        (parked(4, Code.TIME_LIMIT), "nobody.huge"),
+        *((dead_lettered(number, Code.POISON), "sentiment.short") for number in range(3)),
+        (dead_lettered(3, Code.TIME_LIMIT), "sentiment.huge"),
+        (dead_lettered(4, Code.TIME_LIMIT), "nobody.huge"),
         (aio_pika.Message(b"\x00\x1b[2J", content_type=JSON, message_id="mine"), "elsewhere"),
     ]
 
@@ -96,8 +96,8 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_list_shows_the_newest_first_and_counts_everything(lot: Settings) -> None:
-    listed = json.loads(lmaas(lot, "list", "--json").stdout)
+def test_list_shows_the_newest_first_and_counts_everything(dead_letter_queue: Settings) -> None:
+    listed = json.loads(lmaas(dead_letter_queue, "list", "--json").stdout)
     assert [one["message_id"] for one in listed["parked"]] == [*reversed(IDS[:5]), "mine"]
     assert listed["counts"] == [
         {"error": "poison", "model": "sentiment", "messages": 3, "items": 6},
@@ -105,41 +105,44 @@ def test_list_shows_the_newest_first_and_counts_everything(lot: Settings) -> Non
         {"error": "time_limit", "model": "nobody", "messages": 1, "items": 2},
         {"error": "?", "model": "?", "messages": 1, "items": 0},
     ]
-    limited = lmaas(lot, "list", "--limit", "2")
+    limited = lmaas(dead_letter_queue, "list", "--limit", "2")
     assert (limited.returncode, limited.stderr) == (Exit.OK, "")
     assert [one in limited.stdout for one in IDS[:5]] == [False, False, False, True, True]
-    assert "6 parked, the newest 2 above" in limited.stdout
+    assert "6 dead letters, the newest 2 above" in limited.stdout
     assert "poison" in limited.stdout
     assert "\x1b" not in limited.stdout
 
 
-def test_list_takes_filters(lot: Settings) -> None:
-    assert ids(lot, "--error", "poison") == IDS[2::-1]
-    assert ids(lot, "--model", "nobody") == [IDS[4]]
-    assert ids(lot, "--after", "2023-11-14", "--before", "2023-11-16") == IDS[4::-1]
-    nothing = lmaas(lot, "list", "--job", "night")
-    assert (nothing.returncode, nothing.stdout) == (Exit.OK, "nothing is parked that matches\n")
+def test_list_takes_filters(dead_letter_queue: Settings) -> None:
+    assert ids(dead_letter_queue, "--error", "poison") == IDS[2::-1]
+    assert ids(dead_letter_queue, "--model", "nobody") == [IDS[4]]
+    assert ids(dead_letter_queue, "--after", "2023-11-14", "--before", "2023-11-16") == IDS[4::-1]
+    nothing = lmaas(dead_letter_queue, "list", "--job", "night")
+    assert (nothing.returncode, nothing.stdout) == (
+        Exit.OK,
+        "no dead letter matches\n",
+    )
 
 
-def test_show_has_everything_and_no_control_characters(lot: Settings) -> None:
-    shown = lmaas(lot, "show", IDS[3])
+def test_show_has_everything_and_no_control_characters(dead_letter_queue: Settings) -> None:
+    shown = lmaas(dead_letter_queue, "show", IDS[3])
     assert shown.returncode == Exit.OK
     for word in (IDS[3], "time_limit", "sentiment.huge", "w1", "[bold]marked[/bold]", "long long"):
         assert word in shown.stdout
     assert "\x1b" not in shown.stdout
     assert "long " * 30 not in shown.stdout
-    whole = json.loads(lmaas(lot, "show", IDS[3], "--json").stdout)
+    whole = json.loads(lmaas(dead_letter_queue, "show", IDS[3], "--json").stdout)
     assert whole["body"]["items"] == [
         {"id": "a", "text": "long " * 100},
         {"id": "b", "text": NASTY},
     ]
 
 
-def test_show_takes_what_is_no_request(lot: Settings) -> None:
-    shown = lmaas(lot, "show", "mine")
+def test_show_takes_what_is_no_request(dead_letter_queue: Settings) -> None:
+    shown = lmaas(dead_letter_queue, "show", "mine")
     assert (shown.returncode, "not a request" in shown.stdout) == (Exit.OK, True)
     assert "\x1b" not in shown.stdout
-    whole = json.loads(lmaas(lot, "show", "mine", "--json").stdout)
+    whole = json.loads(lmaas(dead_letter_queue, "show", "mine", "--json").stdout)
     assert base64.b64decode(whole["body_base64"]) == b"\x00\x1b[2J"
 
 
@@ -155,7 +158,7 @@ cli.main()
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
-def test_a_letter_of_a_million_items_takes_no_gigabytes(
+def test_a_dead_letter_of_a_million_items_takes_no_gigabytes(
     settings: Settings, flags: tuple[str, ...]
 ) -> None:
     body = b'{"model": "m", "items": [%b]}' % b",".join([b'{"id":""}'] * 3_000_000)
@@ -183,28 +186,28 @@ def test_a_letter_of_a_million_items_takes_no_gigabytes(
         assert len(shown.stdout) < 3000
 
 
-def test_an_id_that_is_not_parked_is_one_line(lot: Settings) -> None:
-    shown = lmaas(lot, "show", "nope")
+def test_an_id_that_is_not_dead_lettered_is_one_line(dead_letter_queue: Settings) -> None:
+    shown = lmaas(dead_letter_queue, "show", "nope")
     assert shown.returncode == Exit.FAILED
     (line,) = shown.stderr.splitlines()
-    assert "no parked message 'nope'" in line
-    replayed = lmaas(lot, "replay", "nope")
+    assert "no dead letter 'nope'" in line
+    replayed = lmaas(dead_letter_queue, "replay", "nope")
     assert replayed.returncode == Exit.FAILED
-    assert "'nope' is not parked" in replayed.stderr
+    assert "'nope' is no dead letter" in replayed.stderr
 
 
-def test_replay_sends_what_it_can_and_says_what_stays(lot: Settings) -> None:
-    assert lmaas(lot, "replay", IDS[0], IDS[1]).returncode == Exit.OK
-    assert set(ids(lot)) & set(IDS) == set(IDS[2:5])
-    rest = lmaas(lot, "replay", "--all")
+def test_replay_sends_what_it_can_and_says_what_stays(dead_letter_queue: Settings) -> None:
+    assert lmaas(dead_letter_queue, "replay", IDS[0], IDS[1]).returncode == Exit.OK
+    assert set(ids(dead_letter_queue)) & set(IDS) == set(IDS[2:5])
+    rest = lmaas(dead_letter_queue, "replay", "--all")
     assert rest.returncode == Exit.SOME_FAILED
     assert rest.stderr.splitlines() == [
         "2 messages replayed",
-        "1 stay parked: no queue takes 'nobody.huge'; start a worker of that model first",
-        "1 stay parked: no queue takes 'elsewhere'; start a worker of that model first",
+        "1 stay dead letters: no queue takes 'nobody.huge'; start a worker of that model first",
+        "1 stay dead letters: no queue takes 'elsewhere'; start a worker of that model first",
     ]
-    assert lmaas(lot, "replay", "--all").returncode == Exit.FAILED
-    assert len(ids(lot)) == 2
+    assert lmaas(dead_letter_queue, "replay", "--all").returncode == Exit.FAILED
+    assert len(ids(dead_letter_queue)) == 2
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all", "--error", "poison"], ["--all", IDS[0]]])
@@ -217,46 +220,48 @@ def test_it_must_be_said_which(
     assert "or else --all" in refused.stderr
 
 
-def test_purge_needs_a_yes_in_a_pipe(lot: Settings) -> None:
-    refused = lmaas(lot, "purge", "--all")
+def test_purge_needs_a_yes_in_a_pipe(dead_letter_queue: Settings) -> None:
+    refused = lmaas(dead_letter_queue, "purge", "--all")
     assert (refused.returncode, "--yes" in refused.stderr) == (Exit.USAGE, True)
-    assert len(ids(lot)) == 6
-    dropped = lmaas(lot, "purge", "--error", "poison", "--yes")
+    assert len(ids(dead_letter_queue)) == 6
+    dropped = lmaas(dead_letter_queue, "purge", "--error", "poison", "--yes")
     assert (dropped.returncode, dropped.stderr) == (Exit.OK, "3 messages dropped\n")
-    assert len(ids(lot)) == 3
-    assert lmaas(lot, "purge", "--all", "--yes").returncode == Exit.OK
-    assert ids(lot) == []
+    assert len(ids(dead_letter_queue)) == 3
+    assert lmaas(dead_letter_queue, "purge", "--all", "--yes").returncode == Exit.OK
+    assert ids(dead_letter_queue) == []
 
 
 @pytest.mark.parametrize(("answer", "left"), [(b"n\n", 6), (b"y\n", 3)])
-def test_purge_asks_on_a_terminal(lot: Settings, answer: bytes, left: int) -> None:
+def test_purge_asks_on_a_terminal(dead_letter_queue: Settings, answer: bytes, left: int) -> None:
     ours, theirs = pty.openpty()
     try:
         os.write(ours, answer)
-        asked = lmaas(lot, "purge", "--error", "poison", stdin=theirs)
+        asked = lmaas(dead_letter_queue, "purge", "--error", "poison", stdin=theirs)
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "drop 3 parked messages for good?" in asked.stderr
+    assert "drop 3 dead letters for good?" in asked.stderr
     assert asked.returncode == (Exit.OK if left == 3 else Exit.INTERRUPTED)
-    assert len(ids(lot)) == left
+    assert len(ids(dead_letter_queue)) == left
 
 
-def test_export_keeps_everything(lot: Settings, tmp_path: Path) -> None:
+def test_export_keeps_everything(dead_letter_queue: Settings, tmp_path: Path) -> None:
     path = tmp_path / "dead.jsonl"
-    written = lmaas(lot, "export", "-o", str(path), "--model", "sentiment")
+    written = lmaas(dead_letter_queue, "export", "-o", str(path), "--model", "sentiment")
     assert (written.returncode, written.stderr) == (Exit.OK, f"{path}: 4 messages\n")
     exported = lines(path.read_text())
     assert [one["id"] for one in exported] == IDS[:4]
     assert exported[0]["headers"]["lmaas-error"] == "poison"
-    piped = lmaas(lot, "export", "-o", "-")
+    piped = lmaas(dead_letter_queue, "export", "-o", "-")
     assert [one["message_id"] for one in lines(piped.stdout)] == [*IDS[:5], "mine"]
     assert list(tmp_path.glob("*.partial*")) == []
-    assert len(ids(lot)) == 6
+    assert len(ids(dead_letter_queue)) == 6
 
 
-def test_an_export_that_cannot_be_written_is_one_line(lot: Settings, tmp_path: Path) -> None:
-    refused = lmaas(lot, "export", "-o", str(tmp_path / "no" / "dead.jsonl"))
+def test_an_export_that_cannot_be_written_is_one_line(
+    dead_letter_queue: Settings, tmp_path: Path
+) -> None:
+    refused = lmaas(dead_letter_queue, "export", "-o", str(tmp_path / "no" / "dead.jsonl"))
     assert refused.returncode == Exit.FAILED
     assert len(refused.stderr.splitlines()) == 1
 

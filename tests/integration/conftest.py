@@ -434,10 +434,10 @@ class Stage:
             time.sleep(PER_BYTE * sum(pack.size for pack in packs))
         return [self._reply(pack) for pack in packs]
 
-    def _apart(
+    def _isolated(
         self, _: Pack, body: bytes, content_type: str | None, model: str
     ) -> tuple[Pack, Reply]:
-        """In the place of Apart.answer."""
+        """In the place of IsolatedProcess.answer."""
         pack = read(body, content_type, self.worker.settings, model)
         return pack, self.answer([pack])[0]
 
@@ -467,7 +467,7 @@ class Stage:
             self.consumer = consumer
             observe(deliveries, seconds, consumer)
 
-        execution._apart.answer = self._apart  # type: ignore[method-assign]
+        execution._isolated.answer = self._isolated  # type: ignore[method-assign]
         execution._run = run  # type: ignore[method-assign]
         execution._observe = observed  # type: ignore[method-assign]
         return worker

@@ -1,4 +1,4 @@
-"""The parking lot on a broker: read, replayed, purged; whoever wrote it, whatever breaks."""
+"""The dead letter queue on a broker: read, replayed, purged; whoever wrote it, whatever breaks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from lmaas.broker_config.hosts import Pauses
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, Result, encode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.producer import parking_lot
+from lmaas.producer import dead_letter_queue
 from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
 from lmaas.producer.collect import collect
-from lmaas.producer.dead_letters import Letter, export, purge, read, replay
-from lmaas.producer.parked import Filter, Parked
-from lmaas.producer.parking_lot import LARGEST_PAGE
+from lmaas.producer.dead_letter import Filter, Summary
+from lmaas.producer.dead_letter_queue import LARGEST_PAGE
+from lmaas.producer.dead_letters import DeadLetter, export, purge, read, replay
 from lmaas.producer.tables import Place
 from tests.integration.conftest import (
     LIMIT,
@@ -59,7 +59,7 @@ def pack(text: str = GOOD, **changes: Any) -> bytes:
 
 
 def headers(**changes: Any) -> dict[str, Any]:
-    """As a worker parks a pack."""
+    """As a worker dead-letters a pack."""
     given: dict[str, Any] = {
         "attempt": 3,
         "deadline_ms": 1,
@@ -73,16 +73,16 @@ def headers(**changes: Any) -> dict[str, Any]:
     return Headers(**given | changes).table()
 
 
-async def park(
+async def dead_letter(
     settings: Settings, messages: Iterable[aio_pika.Message], key: str = "sentiment.short"
 ) -> None:
-    """Put into the parking lot as a worker does it."""
+    """Put into the dead letter queue as a worker does it."""
     async with channel_to(settings) as channel:
         dead = await channel.get_exchange(settings.names.dead, ensure=False)
         await asyncio.gather(*(dead.publish(message, key) for message in messages))
 
 
-def parked(number: int, body: bytes | None = None, **changes: Any) -> aio_pika.Message:
+def summary(number: int, body: bytes | None = None, **changes: Any) -> aio_pika.Message:
     given: dict[str, Any] = {
         "content_type": MSGPACK,
         "correlation_id": str(number),
@@ -94,16 +94,16 @@ def parked(number: int, body: bytes | None = None, **changes: Any) -> aio_pika.M
     return aio_pika.Message(pack() if body is None else body, **given | changes)
 
 
-async def found(settings: Settings, wanted: Filter = ALL) -> list[Letter]:
+async def found(settings: Settings, wanted: Filter = ALL) -> list[DeadLetter]:
     async with asyncio.timeout(LIMIT), contextlib.aclosing(read(settings, wanted)) as pages:
-        return [letter async for page in pages for letter in page]
+        return [dead_letter async for page in pages for dead_letter in page]
 
 
-async def seen(settings: Settings, wanted: Filter = ALL) -> list[Parked]:
-    return [letter.parked for letter in await found(settings, wanted)]
+async def seen(settings: Settings, wanted: Filter = ALL) -> list[Summary]:
+    return [dead_letter.summary for dead_letter in await found(settings, wanted)]
 
 
-async def consumed(pages: AsyncIterator[list[Letter]]) -> int:
+async def consumed(pages: AsyncIterator[list[DeadLetter]]) -> int:
     """How many come."""
     return sum([len(page) async for page in pages])
 
@@ -132,12 +132,12 @@ async def in_lanes(settings: Settings) -> Counter[str]:
 pytestmark = pytest.mark.usefixtures("lanes")
 
 
-async def park_twice(settings: Settings, count: int) -> None:
+async def dead_letter_twice(settings: Settings, count: int) -> None:
     """As when a producer was killed and resumed, or a worker lost before its ack."""
     for _ in range(2):
-        await park(
+        await dead_letter(
             settings,
-            [parked(n, message_id=uuid.uuid5(uuid.NAMESPACE_OID, str(n)).hex)
+            [summary(n, message_id=uuid.uuid5(uuid.NAMESPACE_OID, str(n)).hex)
              for n in range(count)],
         )  # fmt: skip
 
@@ -146,18 +146,20 @@ async def park_twice(settings: Settings, count: int) -> None:
 
 
 async def test_reading_leaves_everything_in_its_order(settings: Settings) -> None:
-    await park(settings, map(parked, range(1_250)))
+    await dead_letter(settings, map(summary, range(1_250)))
     for _ in range(3):
-        letters = await found(settings)
-        numbers = [int(letter.message.correlation_id or "") for letter in letters]
+        dead_letters = await found(settings)
+        numbers = [int(dead_letter.message.correlation_id or "") for dead_letter in dead_letters]
         assert numbers == list(range(1_250))
         assert await depth(settings, settings.names.dead) == 1_250
 
 
-async def test_what_was_parked_twice_is_one_letter(settings: Settings, tmp_path: Path) -> None:
-    await park_twice(settings, 300)
-    await park(settings, [parked(300), parked(300)])  # two that only look alike
-    numbers = [letter.message.correlation_id for letter in await found(settings)]
+async def test_what_was_dead_lettered_twice_is_one_dead_letter(
+    settings: Settings, tmp_path: Path
+) -> None:
+    await dead_letter_twice(settings, 300)
+    await dead_letter(settings, [summary(300), summary(300)])  # two that only look alike
+    numbers = [dead_letter.message.correlation_id for dead_letter in await found(settings)]
     assert Counter(numbers) == {**{str(number): 1 for number in range(300)}, "300": 2}
     with PartialFile(Place.of(str(tmp_path / "dead.jsonl"))) as file:
         file.start(b"")
@@ -170,7 +172,7 @@ async def test_what_was_parked_twice_is_one_letter(settings: Settings, tmp_path:
     assert (await replay(settings, ALL)).done == 301
     assert set((await in_lanes(settings)).values()) == {1, 2}
     assert await depth(settings, settings.names.dead) == 0
-    await park_twice(settings, 300)
+    await dead_letter_twice(settings, 300)
     assert (await purge(settings, ALL)).done == 300
     assert await depth(settings, settings.names.dead) == 0
 
@@ -179,11 +181,13 @@ async def test_a_quorum_queue_keeps_everything_too(settings: Settings) -> None:
     """More often than a queue with any limit on deliveries would stand."""
     settings = having(settings, prefix=f"{settings.prefix}-q", queue_type="quorum")
     await make_lanes(settings)
-    await park(settings, map(parked, range(1_250)))
+    await dead_letter(settings, map(summary, range(1_250)))
     async with channel_to(settings) as channel:
         for _ in range(5):
-            letters = await found(settings)
-            numbers = sorted(int(letter.message.correlation_id or "") for letter in letters)
+            dead_letters = await found(settings)
+            numbers = sorted(
+                int(dead_letter.message.correlation_id or "") for dead_letter in dead_letters
+            )
             assert numbers == list(range(1_250))
             queue = await channel.get_queue(settings.names.dead)
             assert queue.declaration_result.message_count == 1_250, "everything is back at once"
@@ -198,9 +202,9 @@ def messages_in_memory() -> int:
 async def test_three_thousand_large_messages_are_read_in_little_memory(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking_lot, "PAGE_BYTES", 2_000_000)
+    monkeypatch.setattr(dead_letter_queue, "PAGE_BYTES", 2_000_000)
     body = pack("x" * 20_000)
-    await park(settings, (parked(number, body) for number in range(3_000)))
+    await dead_letter(settings, (summary(number, body) for number in range(3_000)))
     before = messages_in_memory()
     counts, held = [], []
     async with contextlib.aclosing(read(settings, ALL)) as pages:
@@ -213,7 +217,7 @@ async def test_three_thousand_large_messages_are_read_in_little_memory(
 
 
 async def test_who_stops_at_the_first_page_has_taken_nothing_out(settings: Settings) -> None:
-    await park(settings, map(parked, range(300)))
+    await dead_letter(settings, map(summary, range(300)))
     async with contextlib.aclosing(read(settings, ALL)) as pages:
         first = await anext(pages)
     assert 0 < len(first) < 300
@@ -221,8 +225,8 @@ async def test_who_stops_at_the_first_page_has_taken_nothing_out(settings: Setti
 
 
 async def test_filters_pick(settings: Settings) -> None:
-    await park(settings, [parked(0), parked(1, headers=headers(error=Code.TIME_LIMIT))])
-    await park(settings, [parked(2, headers=headers(job="night", chunk=7))], "other.huge")
+    await dead_letter(settings, [summary(0), summary(1, headers=headers(error=Code.TIME_LIMIT))])
+    await dead_letter(settings, [summary(2, headers=headers(job="night", chunk=7))], "other.huge")
     zero, one, two = await seen(settings)
     assert await seen(settings, Filter(error="time_limit")) == [one]
     assert await seen(settings, Filter(model="other")) == [two]
@@ -232,7 +236,7 @@ async def test_filters_pick(settings: Settings) -> None:
 
 
 async def test_a_second_reader_is_told_and_the_first_sees_everything(settings: Settings) -> None:
-    await park(settings, map(parked, range(300)))
+    await dead_letter(settings, map(summary, range(300)))
     async with contextlib.aclosing(read(settings, ALL)) as pages:
         count = len(await anext(pages))
         for attempt in (found(settings), replay(settings, ALL), purge(settings, ALL)):
@@ -254,8 +258,8 @@ async def test_a_reader_that_leaves_at_this_moment_is_not_told_of(
             refused.set()
             return super().next()
 
-    monkeypatch.setattr(parking_lot, "Pauses", Told)
-    await park(settings, map(parked, range(3)))
+    monkeypatch.setattr(dead_letter_queue, "Pauses", Told)
+    await dead_letter(settings, map(summary, range(3)))
     async with channel_to(settings) as channel:
         await channel.declare_queue(f"{settings.names.dead}.reader", exclusive=True)
         second = asyncio.create_task(found(settings))
@@ -264,7 +268,7 @@ async def test_a_reader_that_leaves_at_this_moment_is_not_told_of(
 
 
 async def test_a_foreign_consumer_is_told_of(settings: Settings) -> None:
-    await park(settings, map(parked, range(3)))
+    await dead_letter(settings, map(summary, range(3)))
     async with channel_to(settings) as channel:
         queue = await channel.get_queue(settings.names.dead)
         arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
@@ -284,8 +288,8 @@ async def has(settings: Settings, queue: str, count: int) -> bool:
 async def test_what_is_purged_by_somebody_else_meanwhile_is_not_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parking_lot, "SILENCE", 0.1)
-    await park(settings, map(parked, range(300)))
+    monkeypatch.setattr(dead_letter_queue, "SILENCE", 0.1)
+    await dead_letter(settings, map(summary, range(300)))
     async with asyncio.timeout(LIMIT), contextlib.aclosing(read(settings, ALL)) as pages:
         await anext(pages)
         async with channel_to(settings) as channel:
@@ -293,13 +297,13 @@ async def test_what_is_purged_by_somebody_else_meanwhile_is_not_waited_for(
         assert [page async for page in pages] == []
 
 
-async def test_a_parking_lot_that_is_not_there_is_told(settings: Settings) -> None:
-    with pytest.raises(BrokerError, match="has no parking lot"):
+async def test_a_dead_letter_queue_that_is_not_there_is_told(settings: Settings) -> None:
+    with pytest.raises(BrokerError, match="has no dead letter queue"):
         await found(having(settings, prefix="nobody"))
 
 
 async def test_a_reader_whose_line_breaks_is_told(settings: Settings, proxy: Proxy) -> None:
-    await park(settings, map(parked, range(300)))
+    await dead_letter(settings, map(summary, range(300)))
     cut = having(settings, broker_url=proxy.url)
     async with contextlib.aclosing(read(cut, ALL)) as pages:
         await anext(pages)
@@ -340,8 +344,8 @@ async def test_whatever_lies_there_is_shown_and_can_be_sent_on(
             patched.setattr(pamqp.encode, name, encoder)
         patched.setitem(pamqp.encode.METHODS, "shortstr", any_bytes)
         patched.setitem(pamqp.encode.METHODS, "timestamp", year_34865)
-        await park(settings, strange, "elsewhere")
-    await park(settings, [parked(0)])
+        await dead_letter(settings, strange, "elsewhere")
+    await dead_letter(settings, [summary(0)])
     before = await seen(settings)
     assert len(before) == 11
     assert all(one.id for one in before)
@@ -365,13 +369,13 @@ async def test_whatever_lies_there_is_shown_and_can_be_sent_on(
     assert await depth(settings, settings.names.dead) == 0
 
 
-async def test_what_the_broker_parked_is_shown_with_its_reason_and_sent_again(
+async def test_what_the_broker_dead_lettered_is_shown_with_its_reason_and_sent_again(
     settings: Settings,
 ) -> None:
     lane = settings.names.work_queue("sentiment", "short")
     async with channel_to(settings) as channel:
         work = await channel.get_exchange(settings.names.work, ensure=False)
-        await work.publish(parked(0, headers={}), "sentiment.short")
+        await work.publish(summary(0, headers={}), "sentiment.short")
         message = await (await channel.get_queue(lane)).get(timeout=LIMIT)
         assert message is not None
         await message.reject(requeue=False)
@@ -390,8 +394,8 @@ async def test_what_the_broker_parked_is_shown_with_its_reason_and_sent_again(
 
 async def test_a_replay_goes_to_its_lane_as_it_was_and_begins_anew(settings: Settings) -> None:
     body = json.dumps({"model": "sentiment", "items": []}).encode()
-    sent = parked(7, body, content_type=JSON, priority=2, reply_to="here")
-    await park(settings, [sent], "sentiment.long")
+    sent = summary(7, body, content_type=JSON, priority=2, reply_to="here")
+    await dead_letter(settings, [sent], "sentiment.long")
     outcome = await replay(settings, ALL)
     assert (outcome.done, outcome.unroutable, outcome.missing) == (1, Counter(), frozenset())
     (message,) = await taken(settings, settings.names.work_queue("sentiment", "long"))
@@ -407,14 +411,14 @@ async def test_a_replay_goes_to_its_lane_as_it_was_and_begins_anew(settings: Set
 async def test_a_pack_of_a_workers_own_lane_goes_to_the_lane_that_all_share(
     settings: Settings,
 ) -> None:
-    await park(settings, [parked(0)], "sentiment.short.any")
+    await dead_letter(settings, [summary(0)], "sentiment.short.any")
     assert (await replay(settings, ALL)).done == 1
     assert await in_lanes(settings) == Counter({"0": 1})
 
 
 async def test_only_matches_leave_and_ids_that_are_not_there_are_told(settings: Settings) -> None:
-    await park(settings, map(parked, range(4)))
-    await park(settings, [parked(4)], "nobody.short")
+    await dead_letter(settings, map(summary, range(4)))
+    await dead_letter(settings, [summary(4)], "nobody.short")
     ids = [one.id for one in await seen(settings)]
     outcome = await replay(settings, Filter(ids=frozenset({ids[1], ids[4], "x"})))
     assert (outcome.done, outcome.missing) == (1, frozenset({"x"}))
@@ -424,18 +428,18 @@ async def test_only_matches_leave_and_ids_that_are_not_there_are_told(settings: 
     assert [one.id for one in await seen(settings)] == [ids[0], ids[3], ids[4]]
 
 
-async def test_what_is_parked_meanwhile_is_not_replayed_for_ever(settings: Settings) -> None:
-    """A worker that parks again at once what it gets."""
-    await park(settings, map(parked, range(300)))
+async def test_what_is_dead_lettered_meanwhile_is_not_replayed_for_ever(settings: Settings) -> None:
+    """A worker that dead-letters again at once what it gets."""
+    await dead_letter(settings, map(summary, range(300)))
     async with channel_to(settings) as channel:
         dead = await channel.get_exchange(settings.names.dead, ensure=False)
 
-        async def park_again(message: AbstractIncomingMessage) -> None:
+        async def dead_letter_again(message: AbstractIncomingMessage) -> None:
             body, given = message.body, Headers.from_table(message.headers).table()
-            await dead.publish(parked(0, body, headers=given), "sentiment.short")
+            await dead.publish(summary(0, body, headers=given), "sentiment.short")
 
         lane = await channel.get_queue(settings.names.work_queue("sentiment", "short"))
-        await lane.consume(park_again, no_ack=True)
+        await lane.consume(dead_letter_again, no_ack=True)
         async with asyncio.timeout(LIMIT):
             assert (await replay(settings, ALL)).done == 300
         await until(lambda: has(settings, settings.names.dead, 300))
@@ -443,7 +447,7 @@ async def test_what_is_parked_meanwhile_is_not_replayed_for_ever(settings: Setti
 
 
 async def test_a_replay_goes_on_when_its_line_breaks(settings: Settings, proxy: Proxy) -> None:
-    await park(settings, map(parked, range(3_000)))
+    await dead_letter(settings, map(summary, range(3_000)))
     cut = having(settings, broker_url=proxy.url)
     cuts = 0
 
@@ -469,17 +473,17 @@ async def test_what_was_confirmed_before_its_ack_was_lost_is_not_published_again
 ) -> None:
     """The line breaks when all of the second page is in the lanes."""
     pages = 0
-    ack = parking_lot.Lot.ack
+    ack = dead_letter_queue.DeadLetterQueue.ack
 
-    async def cut(lot: Any, messages: list[AbstractIncomingMessage]) -> None:
+    async def cut(dead_letter_queue: Any, messages: list[AbstractIncomingMessage]) -> None:
         nonlocal pages
         pages += 1
         if pages == 2:
             proxy.cut()
-        await ack(lot, messages)
+        await ack(dead_letter_queue, messages)
 
-    monkeypatch.setattr(parking_lot.Lot, "ack", cut)
-    await park(settings, map(parked, range(1_000)))
+    monkeypatch.setattr(dead_letter_queue.DeadLetterQueue, "ack", cut)
+    await dead_letter(settings, map(summary, range(1_000)))
     async with asyncio.timeout(LIMIT):
         assert (await replay(having(settings, broker_url=proxy.url), ALL)).done == 1_000
     assert pages > 3
@@ -487,7 +491,7 @@ async def test_what_was_confirmed_before_its_ack_was_lost_is_not_published_again
 
 
 async def test_a_replay_that_is_killed_half_way_loses_nothing(settings: Settings) -> None:
-    await park(settings, map(parked, range(3_000)))
+    await dead_letter(settings, map(summary, range(3_000)))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "lmaas", "dead", "replay", "--all",
         env=os.environ | {"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix},
@@ -507,7 +511,7 @@ async def test_a_replay_that_is_killed_half_way_loses_nothing(settings: Settings
         return waiting + (await depth(settings, settings.names.dead) or 0) >= 3_000
 
     await until(is_put_back)
-    left = {letter.message.correlation_id for letter in await found(settings)}
+    left = {dead_letter.message.correlation_id for dead_letter in await found(settings)}
     lanes = await in_lanes(settings)
     assert 0 < len(left) < 3_000
     assert left | set(lanes) == set(map(str, range(3_000)))
@@ -518,8 +522,10 @@ async def test_a_replay_that_is_killed_half_way_loses_nothing(settings: Settings
 
 
 async def test_a_purge_drops_the_matches(settings: Settings) -> None:
-    await park(settings, map(parked, range(30)))
-    await park(settings, [parked(0, headers=headers(error=Code.TIME_LIMIT)) for _ in range(5)])
+    await dead_letter(settings, map(summary, range(30)))
+    await dead_letter(
+        settings, [summary(0, headers=headers(error=Code.TIME_LIMIT)) for _ in range(5)]
+    )
     assert (await purge(settings, Filter(error="poison"))).done == 30
     assert {one.error for one in await seen(settings)} == {"time_limit"}
     assert (await purge(settings, ALL)).done == 5
@@ -540,14 +546,14 @@ FAILED = [number for number in range(35) if not number % 7]
 
 
 async def failed_job(settings: Settings) -> str:
-    """A job whose empty texts were answered with an error; mended ones are parked."""
+    """A job whose empty texts were answered with an error; mended ones are dead-lettered."""
     async with Jobs(settings) as jobs:
         entry = await jobs.submit("sentiment", TEXTS, job="night")
         await until(lambda: is_finished(jobs))
     for number in FAILED:
         body = pack(items=[Item(id=str(number), text=GOOD)])
         given = headers(job="night", chunk=number // 10)
-        await park(settings, [parked(number, body, headers=given, reply_to=entry.queue)])
+        await dead_letter(settings, [summary(number, body, headers=given, reply_to=entry.queue)])
     return entry.queue
 
 
@@ -604,7 +610,7 @@ async def test_a_job_that_was_not_replayed_keeps_its_errors(
         assert await collect(jobs, "night", Place.of(str(path))) == (35, len(FAILED))
 
 
-async def test_a_chunk_that_the_broker_parked_is_answered_by_its_replay(
+async def test_a_chunk_that_the_broker_dead_lettered_is_answered_by_its_replay(
     failing: Settings, tmp_path: Path
 ) -> None:
     """Nobody has answered it before: it is whole, and no amendment."""

@@ -48,8 +48,8 @@ async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str])
     async with asyncio.timeout(LIMIT):
         outcome = await suite.measure(reviews, what)
     assert outcome.verdict == Verdict()
-    assert outcome.unparked == set()
-    assert outcome.parked_for_nothing == []
+    assert outcome.not_dead_lettered == set()
+    assert outcome.dead_lettered_for_nothing == []
     assert outcome.left == 0
     assert outcome.processes == []
     assert outcome.gave_up == []

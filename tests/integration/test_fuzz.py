@@ -1,4 +1,4 @@
-"""Malformed messages: each is parked or answered, and the worker does not mind."""
+"""Malformed messages: each is dead-lettered or answered, and the worker does not mind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAY_GROW = 64 * 2**20
 MAY_BLOCK = 3
 
 
-async def test_malformed_messages_are_parked_or_answered(settings: Settings) -> None:
+async def test_malformed_messages_are_dead_lettered_or_answered(settings: Settings) -> None:
     found = await fuzz(settings, MESSAGES, seed=7)
     assert found.sent == MESSAGES
     assert found.lost == {}

@@ -18,7 +18,7 @@ from lmaas.broker_config.messages import JSON, Headers
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letters
 from lmaas.producer.client import Client
-from lmaas.producer.parked import Filter
+from lmaas.producer.dead_letter import Filter
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
@@ -48,7 +48,7 @@ def chosen(*words: str) -> list[Attack]:
 
 
 def nobody_noticed(found: Found) -> None:
-    """Each message has one answer, and at most one parked copy; the good client its own."""
+    """Each message has one answer, and at most one dead letter; the good client its own."""
     assert found.wrong == {}
     assert found.left == 0
     assert (found.code, found.disconnected, found.redelivered) == (0, 0, 0)
@@ -102,7 +102,7 @@ async def test_what_is_replayed_goes_to_its_own_lane_only(
     assert await waiting_packs(settings) == 0
 
 
-async def test_a_copy_that_the_broker_does_not_take_is_parked_by_the_broker(
+async def test_a_copy_that_the_broker_does_not_take_is_dead_lettered_by_the_broker(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def swollen(
@@ -122,8 +122,8 @@ async def test_a_copy_that_the_broker_does_not_take_is_parked_by_the_broker(
         assert (name, reply.error and reply.error.code) == ("broken", Code.MALFORMED)
         assert (await client.classify("sentiment", GOOD)).label == "positive"
     async with channel_to(settings) as channel:
-        lot = await channel.get_queue(settings.names.dead, ensure=False)
-        message = await lot.get(no_ack=True)
+        dead_letter_queue = await channel.get_queue(settings.names.dead, ensure=False)
+        message = await dead_letter_queue.get(no_ack=True)
         assert message is not None
         assert message.body == b"{"
         assert "x-death" in message.headers
@@ -138,14 +138,14 @@ async def test_more_bytes_than_a_pack_may_have_are_refused_and_kept(settings: Se
         assert reply.error is not None
         assert "1,001 bytes; the limit is 1,000 (setting max_pack_bytes)" in reply.error.message
 
-    async def is_parked() -> bool:
+    async def is_dead_lettered() -> bool:
         return await depth(settings, settings.names.dead) == 1
 
-    await until(is_parked)
+    await until(is_dead_lettered)
     assert await waiting_packs(settings) == 0
 
 
-async def test_a_body_that_ends_its_decoder_ends_one_worker_and_is_parked(
+async def test_a_body_that_ends_its_decoder_ends_one_worker_and_is_dead_lettered(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     await make_lanes(settings)

@@ -93,16 +93,16 @@ async def test_nan_fails_its_item_and_none_beside_it(settings: Settings, tmp_pat
     json.loads(msgspec.json.encode(results), parse_constant=pytest.fail)
 
 
-async def test_what_is_run_apart_is_answered_by_the_version_that_the_worker_serves(
+async def test_what_is_run_isolated_is_answered_by_the_version_that_the_worker_serves(
     settings: Settings, folder: Path
 ) -> None:
     body = encode(Request(model="tiny", items=[Item(id="1", text="good")]))
     named = encode(Request(model="tiny", items=[Item(id="1", text="good")], version="7"))
     async with serving(settings) as worker:
         networks.save(folder / "tiny" / "7", [(0.75, 0.25)] * 5)  # while it runs
-        apart = worker.execution._apart
+        isolated = worker.execution._isolated
         found = [
-            await asyncio.to_thread(apart.answer, Pack(None), sent, MSGPACK, "tiny")
+            await asyncio.to_thread(isolated.answer, Pack(None), sent, MSGPACK, "tiny")
             for sent in (body, named)
         ]
     assert [(reply.version, reply.results[0].score) for _, reply in found] == [

@@ -20,8 +20,8 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
+from lmaas.producer.dead_letter import Filter
 from lmaas.producer.dead_letters import read
-from lmaas.producer.parked import Filter
 from tests.integration.conftest import (
     LIMIT,
     StartWorker,
@@ -50,12 +50,12 @@ async def classified(settings: Settings, texts: Sequence[str]) -> list[Result]:
         return [result async for result in client.classify_many("sentiment", texts)]
 
 
-async def parked(settings: Settings, count: int) -> list[AbstractIncomingMessage]:
-    """Exactly so many are in the parking lot."""
+async def dead_lettered(settings: Settings, count: int) -> list[AbstractIncomingMessage]:
+    """Exactly so many are in the dead letter queue."""
     assert await depth(settings, settings.names.dead) == count
     async with channel_to(settings) as channel:
-        lot = await channel.get_queue(settings.names.dead, ensure=False)
-        return [await lot.get(no_ack=True) for _ in range(count)]
+        dead_letter_queue = await channel.get_queue(settings.names.dead, ensure=False)
+        return [await dead_letter_queue.get(no_ack=True) for _ in range(count)]
 
 
 def strewn(poison: Sequence[Poison], total: int) -> tuple[list[str], dict[int, Poison]]:
@@ -68,7 +68,7 @@ def strewn(poison: Sequence[Poison], total: int) -> tuple[list[str], dict[int, P
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-async def test_only_the_guilty_items_fail_and_are_parked(
+async def test_only_the_guilty_items_fail_and_are_dead_lettered(
     settings: Settings, start_worker: StartWorker, queue_type: str
 ) -> None:
     kinds = [kind for kind in Poison if kind is not Poison.HOLD or queue_type == "classic"]
@@ -87,7 +87,7 @@ async def test_only_the_guilty_items_fail_and_are_parked(
             assert result.error.code == places[place].code
         else:
             assert (result.label, result.error) == ("positive", None)
-    messages = await parked(settings, len(places))
+    messages = await dead_lettered(settings, len(places))
     found = {}
     for message in messages:
         (item,) = msgspec.msgpack.decode(message.body, type=Request).items
@@ -111,7 +111,7 @@ async def test_several_poisoned_items_in_one_pack_are_told_apart(
     codes = {place: r.error.code for place, r in enumerate(results) if r.error is not None}
     bad = Code.POISON
     assert codes == {0: bad, 4: bad, 9: bad, 5: Code.EMPTY_TEXT}
-    (message,) = await parked(settings, 1)
+    (message,) = await dead_lettered(settings, 1)
     items = msgspec.msgpack.decode(message.body, type=Request).items
     assert [item.id for item in items] == ["0", "4", "9"]
 
@@ -125,7 +125,7 @@ async def test_several_poisoned_items_in_one_pack_are_told_apart(
         (Poison.EXCEPTION, Poison.SEGFAULT, Poison.HOLD),
     ],
 )
-async def test_kinds_beside_each_other_in_one_pack_are_parked_each_with_its_reason(
+async def test_kinds_beside_each_other_in_one_pack_are_dead_lettered_each_with_its_reason(
     settings: Settings, start_worker: StartWorker, kinds: Sequence[Poison]
 ) -> None:
     texts = [GOOD] * 10
@@ -137,7 +137,7 @@ async def test_kinds_beside_each_other_in_one_pack_are_parked_each_with_its_reas
     expected = {place: kind.code for place, kind in enumerate(kinds, start=4)}
     assert codes == expected
     found = {}
-    for message in await parked(settings, len(kinds)):
+    for message in await dead_lettered(settings, len(kinds)):
         (item,) = msgspec.msgpack.decode(message.body, type=Request).items
         found[int(item.id)] = message.headers["lmaas-error"]
         result = results[int(item.id)]
@@ -146,7 +146,7 @@ async def test_kinds_beside_each_other_in_one_pack_are_parked_each_with_its_reas
     assert found == expected
 
 
-async def test_an_item_of_a_file_that_is_sent_again_is_one_letter(
+async def test_an_item_of_a_file_that_is_sent_again_is_one_dead_letter(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     """Two calls with the same text are two."""
@@ -162,14 +162,14 @@ async def test_an_item_of_a_file_that_is_sent_again_is_one_letter(
                 assert [r.error and r.error.code for r in reply.results] == [None, Code.INTERNAL]
             await client.run(request)
     assert await depth(settings, settings.names.dead) == 6
-    letters = [letter async for page in read(settings, Filter()) for letter in page]
-    assert len(letters) == 5
+    dead_letters = [dead_letter async for page in read(settings, Filter()) for dead_letter in page]
+    assert len(dead_letters) == 5
 
 
 @pytest.mark.parametrize(
     ("kills", "guilty"),
     [
-        # A worker; the process apart over the pack as a whole; over the item.
+        # A worker; the isolated process over the pack as a whole; over the item.
         pytest.param(3, False, id="killed from outside"),
         pytest.param(4, True, id="killed again, alone"),
     ],
@@ -207,7 +207,7 @@ async def test_a_worker_whose_run_does_not_end_is_ended(
     assert bad.error.code == Code.TIME_LIMIT
 
 
-async def test_the_process_apart_ends_with_its_worker(
+async def test_the_isolated_process_ends_with_its_worker(
     settings: Settings, start_worker: StartWorker
 ) -> None:
     first = await start_worker(module=POISONED)

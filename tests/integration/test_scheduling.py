@@ -492,7 +492,7 @@ async def test_a_header_of_64_bits_that_32_cannot_hold_hinders_nobody(
 
 
 @pytest.mark.usefixtures("priced", "doubles")
-async def test_a_broken_pack_with_a_header_that_32_bits_cannot_hold_is_parked(
+async def test_a_broken_pack_with_a_header_that_32_bits_cannot_hold_is_dead_lettered(
     settings: Settings, sender: Sender
 ) -> None:
     await sender.body("broken", b"{", "instant", headers={"lmaas-cost": Double(1e300)})

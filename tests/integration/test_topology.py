@@ -117,7 +117,7 @@ async def test_every_lane_takes_its_own_messages(
             assert await other.get(no_ack=True, fail=False) is None
 
 
-async def test_a_refused_message_is_parked_and_keeps_its_routing_key(
+async def test_a_refused_message_is_dead_lettered_and_keeps_its_routing_key(
     connection: AbstractConnection, settings: Settings
 ) -> None:
     names = settings.names
@@ -127,8 +127,8 @@ async def test_a_refused_message_is_parked_and_keeps_its_routing_key(
         await work.publish(aio_pika.Message(b"bad"), routing_key("sentiment", "short"))
         lane = await channel.get_queue(names.work_queue("sentiment", "short"))
         await (await lane.get(timeout=5)).reject(requeue=False)
-        parked = await channel.get_queue(names.dead)
-        async with parked.iterator(timeout=5) as messages:
+        dead_lettered = await channel.get_queue(names.dead)
+        async with dead_lettered.iterator(timeout=5) as messages:
             message = await anext(messages)
             await message.ack()
         assert (message.body, message.routing_key) == (b"bad", "sentiment.short")

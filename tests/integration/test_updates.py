@@ -116,7 +116,7 @@ async def test_half_a_copy_is_not_switched_to(
     await callers.are_answered_by("3")
 
 
-async def test_what_is_run_apart_is_answered_by_the_version_that_was_current_when_it_came(
+async def test_what_is_run_isolated_is_answered_by_the_version_that_was_current_when_it_came(
     settings: Settings, folder: Path
 ) -> None:
     copy(folder / "mine" / "2")
@@ -124,12 +124,12 @@ async def test_what_is_run_apart_is_answered_by_the_version_that_was_current_whe
     await execution.load()
     try:
         body = encode(PACK)
-        pack = glanced(body, MSGPACK, settings, suspect=True)
+        pack = glanced(body, MSGPACK, settings, redelivered=True)
         pack.version = "1"
-        _, reply = await asyncio.to_thread(execution._apart.answer, pack, body, MSGPACK)
+        _, reply = await asyncio.to_thread(execution._isolated.answer, pack, body, MSGPACK)
         assert reply.version == "1"
         pack.version = None
-        _, reply = await asyncio.to_thread(execution._apart.answer, pack, body, MSGPACK)
+        _, reply = await asyncio.to_thread(execution._isolated.answer, pack, body, MSGPACK)
         assert reply.version == "2"
     finally:
         execution.close()

@@ -74,13 +74,13 @@ class Foreign:
             message = await self.replies.get()
         return message, json.loads(message.body)
 
-    async def parked(self) -> AbstractIncomingMessage:
-        """What is, or comes, in the parking lot."""
-        lot = await self.channel.get_queue(self._names.dead, ensure=False)
+    async def dead_lettered(self) -> AbstractIncomingMessage:
+        """What is, or comes, in the dead letter queue."""
+        dead_letter_queue = await self.channel.get_queue(self._names.dead, ensure=False)
         found: list[AbstractIncomingMessage | None] = []
 
         async def is_there() -> bool:
-            found.append(await lot.get(no_ack=True, fail=False))
+            found.append(await dead_letter_queue.get(no_ack=True, fail=False))
             return found[-1] is not None
 
         await until(is_there)
@@ -169,7 +169,7 @@ async def test_headers_that_a_caller_follows_come_back(foreign: Foreign) -> None
         (json.dumps(request(GOOD)).encode(), "text/plain"),
     ],
 )
-async def test_a_broken_body_is_answered_and_parked_and_its_neighbours_go_on(
+async def test_a_broken_body_is_answered_and_dead_lettered_and_its_neighbours_go_on(
     foreign: Foreign, body: bytes, content_type: str
 ) -> None:
     await foreign.send(request(GOOD))
@@ -187,7 +187,7 @@ async def test_a_broken_body_is_answered_and_parked_and_its_neighbours_go_on(
         "negative",
         "positive",
     ]
-    copy = await foreign.parked()
+    copy = await foreign.dead_lettered()
     assert (copy.body, copy.content_type, copy.correlation_id) == (body, content_type, "broken")
     assert copy.headers["lmaas-error"] == Code.MALFORMED
     assert copy.headers["lmaas-reason"] == broken["error"]["message"]
@@ -267,9 +267,9 @@ async def test_no_answer_goes_where_no_answers_belong(
     await foreign.send(request(BAD))
     _, reply = await foreign.reply()  # the worker goes on
     assert reply["results"][0]["label"] == "negative"
-    letter = await foreign.parked()
-    assert (letter.headers["lmaas-error"], letter.reply_to) == ("malformed", queue)
-    assert f"reply_to '{queue}' is no queue for results" in str(letter.headers["lmaas-reason"])
+    dead_letter = await foreign.dead_lettered()
+    assert (dead_letter.headers["lmaas-error"], dead_letter.reply_to) == ("malformed", queue)
+    assert f"reply_to '{queue}' is no queue for results" in str(dead_letter.headers["lmaas-reason"])
     assert await depth(settings, queue) == 0
     if victim in OTHERS:
         await foreign.channel.queue_delete(queue)
@@ -280,7 +280,7 @@ async def test_a_pack_for_another_model_than_its_lane_s_is_refused(foreign: Fore
     _, reply = await foreign.reply()
     assert reply["error"]["code"] == "malformed"
     assert "model 'secret' in a lane of 'sentiment'" in reply["error"]["message"]
-    assert (await foreign.parked()).headers["lmaas-error"] == "malformed"
+    assert (await foreign.dead_lettered()).headers["lmaas-error"] == "malformed"
 
 
 async def test_a_request_without_reply_to_is_done_with(foreign: Foreign) -> None:
@@ -289,7 +289,7 @@ async def test_a_request_without_reply_to_is_done_with(foreign: Foreign) -> None
     await foreign.send(request(BAD))
     _, reply = await foreign.reply()
     assert reply["results"][0]["label"] == "negative"
-    assert (await foreign.parked()).body == b"broken"
+    assert (await foreign.dead_lettered()).body == b"broken"
 
 
 async def test_headers_that_make_no_sense_stop_nobody(foreign: Foreign) -> None:
@@ -315,11 +315,13 @@ async def test_an_inference_that_fails_is_the_error_of_its_own_item(
     assert results[1].error is not None
     assert results[1].error.code == Code.INTERNAL
     assert "RuntimeError" in results[1].error.message
-    parked = await foreign.parked()
-    assert [item["text"] for item in msgspec.msgpack.decode(parked.body)["items"]] == ["cursed"]
-    assert parked.headers["lmaas-error"] == Code.INTERNAL
-    assert parked.headers["lmaas-first-error"] == str(results[1].error)
-    assert parked.routing_key == "sentiment.instant"
+    dead_lettered = await foreign.dead_lettered()
+    assert [item["text"] for item in msgspec.msgpack.decode(dead_lettered.body)["items"]] == [
+        "cursed"
+    ]
+    assert dead_lettered.headers["lmaas-error"] == Code.INTERNAL
+    assert dead_lettered.headers["lmaas-first-error"] == str(results[1].error)
+    assert dead_lettered.routing_key == "sentiment.instant"
 
 
 def curse(monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
@@ -358,14 +360,14 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
         await foreign.listen()
         await foreign.send(request(GOOD, "cursed"), headers={"mine": "goes", "x-death": []})
         _, reply = await foreign.reply()
-        parked = await foreign.parked()
+        dead_lettered = await foreign.dead_lettered()
     assert reply["results"][0]["label"] == "positive"
     assert reply["results"][1]["error"]["code"] == Code.OUT_OF_MEMORY
-    assert json.loads(parked.body) == {
+    assert json.loads(dead_lettered.body) == {
         "model": "sentiment",
         "items": [{"id": "i1", "text": "cursed"}],
     }
-    headers = dict(parked.headers)
+    headers = dict(dead_lettered.headers)
     assert headers.pop("lmaas-published-ms") <= headers.pop("lmaas-parked-ms")
     assert headers.pop("lmaas-worker")
     words = "MemoryError: "
@@ -377,18 +379,18 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
     }
 
 
-async def test_a_pack_over_which_the_worker_has_a_bug_is_parked_and_holds_nothing(
+async def test_a_pack_over_which_the_worker_has_a_bug_is_dead_lettered_and_holds_nothing(
     foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmaas.workers.replier.Replier._answer", None)
     await foreign.send(request(GOOD))
 
-    async def is_parked() -> bool:
-        lot = await foreign.channel.get_queue(foreign._names.dead)
-        return lot.declaration_result.message_count == 1
+    async def is_dead_lettered() -> bool:
+        dead_letter_queue = await foreign.channel.get_queue(foreign._names.dead)
+        return dead_letter_queue.declaration_result.message_count == 1
 
-    await until(is_parked)
-    assert json.loads((await foreign.parked()).body) == request(GOOD)
+    await until(is_dead_lettered)
+    assert json.loads((await foreign.dead_lettered()).body) == request(GOOD)
 
 
 async def test_an_answer_that_is_too_large_is_told(settings: Settings) -> None:
@@ -405,10 +407,10 @@ async def test_an_answer_waits_for_a_results_queue_that_comes_late(
 ) -> None:
     late = settings.names.client_results("late")
     await foreign.send(request(GOOD), reply_to=late, correlation_id="c")
-    put_off = settings.names.retry("1s"), settings.names.retry("5s")
+    retried = settings.names.retry("1s"), settings.names.retry("5s")
 
     async def waits() -> bool:
-        return 1 in [await depth(settings, queue) for queue in put_off]
+        return 1 in [await depth(settings, queue) for queue in retried]
 
     await until(waits)
     queue = await foreign.channel.declare_queue(late, exclusive=True)
@@ -448,7 +450,7 @@ async def test_what_a_client_that_is_gone_has_sent_is_not_run(
     assert stage.packs == ["0", "1", "0"]
 
 
-async def test_what_comes_back_for_nobody_is_not_run_apart(settings: Settings) -> None:
+async def test_what_comes_back_for_nobody_is_not_run_isolated(settings: Settings) -> None:
     """It may be what ended a worker, and would end the next process."""
     once = msgspec.structs.replace(settings, max_attempts=1)
     names, stage = settings.names, Stage()
@@ -685,7 +687,7 @@ def test_a_worker_imports_no_training_libraries() -> None:
     assert not found & {"tensorflow", "keras", "tf2onnx", "onnx", "pyarrow", "matplotlib"}
 
 
-async def test_what_it_parks_and_leaves_is_nothing_when_all_went_well(
+async def test_what_it_dead_letters_and_leaves_is_nothing_when_all_went_well(
     client: Client, worker: Worker
 ) -> None:
     assert (await client.classify("sentiment", GOOD)).label == "positive"

@@ -18,10 +18,10 @@ from pamqp import body, commands, header
 from benchmarks.failures import faults, poison, results, soak
 from benchmarks.failures.__main__ import soak_command
 from benchmarks.failures.comparison import Row, Verdict, compare
+from benchmarks.failures.dead_items import DeadItem
 from benchmarks.failures.frames import Held
 from benchmarks.failures.job import rows_before
 from benchmarks.failures.malformed import malformed, number_of
-from benchmarks.failures.parking import Parked
 from benchmarks.failures.poison import Poison, poison_of
 from benchmarks.failures.suite import Outcome
 from benchmarks.failures.waits import Span, seconds, waits
@@ -183,39 +183,44 @@ def test_most_malformed_bodies_are_refused_and_none_breaks_the_reader() -> None:
 # ------------------------------------------------------------------------- soak
 
 
-def outcome(parked: list[Parked], **changes: Any) -> Outcome:
+def outcome(dead_items: list[DeadItem], **changes: Any) -> Outcome:
     given: dict[str, Any] = {"calm_seconds": 10.0, "seconds": 40.0} | changes
-    return Outcome(items=100, seed=1, poison={3: Poison.SLEEP}, parked=parked, **given)
+    return Outcome(items=100, seed=1, poison={3: Poison.SLEEP}, dead_items=dead_items, **given)
 
 
-def letter(text: str, code: str) -> Parked:
-    return Parked(text, code, "it ran longer", "", "w")
+def dead_item(text: str, code: str) -> DeadItem:
+    return DeadItem(text, code, "it ran longer", "", "w")
 
 
-ASLEEP = letter(f"3 a film {Poison.SLEEP}", "time_limit")
+ASLEEP = dead_item(f"3 a film {Poison.SLEEP}", "time_limit")
 
 
 @pytest.mark.parametrize(
-    ("parked", "unparked", "misjudged", "twice", "for_nothing"),
+    ("dead_items", "not_dead_lettered", "misjudged", "twice", "for_nothing"),
     [
         ([ASLEEP], 0, 0, 0, 0),
         ([], 1, 0, 0, 0),
-        ([letter(ASLEEP.text, "poison")], 1, 1, 0, 0),
-        ([ASLEEP, letter(ASLEEP.text, "poison")], 0, 1, 1, 0),
+        ([dead_item(ASLEEP.text, "poison")], 1, 1, 0, 0),
+        ([ASLEEP, dead_item(ASLEEP.text, "poison")], 0, 1, 1, 0),
         ([ASLEEP, ASLEEP], 0, 0, 1, 0),
-        ([ASLEEP, letter("4 a film", "poison")], 0, 0, 0, 1),
+        ([ASLEEP, dead_item("4 a film", "poison")], 0, 0, 0, 1),
     ],
 )
-def test_what_is_parked_is_judged_row_by_row(
-    parked: list[Parked], unparked: int, misjudged: int, twice: int, for_nothing: int
+def test_what_is_dead_lettered_is_judged_row_by_row(
+    dead_items: list[DeadItem], not_dead_lettered: int, misjudged: int, twice: int, for_nothing: int
 ) -> None:
-    found = outcome(parked)
-    counts = (found.unparked, found.misjudged, found.parked_twice, found.parked_for_nothing)
-    assert tuple(map(len, counts)) == (unparked, misjudged, twice, for_nothing)
+    found = outcome(dead_items)
+    counts = (
+        found.not_dead_lettered,
+        found.misjudged,
+        found.dead_lettered_twice,
+        found.dead_lettered_for_nothing,
+    )
+    assert tuple(map(len, counts)) == (not_dead_lettered, misjudged, twice, for_nothing)
 
 
 @pytest.mark.parametrize(
-    ("code", "parked", "seconds", "ending"),
+    ("code", "dead_items", "seconds", "ending"),
     [
         (0, [ASLEEP], 14.0, "ok"),
         (0, [ASLEEP], 40.0, "missed"),
@@ -226,9 +231,9 @@ def test_what_is_parked_is_judged_row_by_row(
     ],
 )
 def test_a_soak_says_how_each_run_ended_and_keeps_what_failed(
-    code: int | None, parked: list[Parked] | None, seconds: float, ending: str
+    code: int | None, dead_items: list[DeadItem] | None, seconds: float, ending: str
 ) -> None:
-    found = None if parked is None else results.report(outcome(parked, seconds=seconds))
+    found = None if dead_items is None else results.report(outcome(dead_items, seconds=seconds))
     run = soak.judged(7, code, 60.0, found)
     assert (run.ending, run.row[:2]) == (ending, [7, ending])
     summary = soak.report([run], Path("logs"))
@@ -249,11 +254,11 @@ def test_the_ratio_that_is_held_has_no_waits_of_poison() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("put off for 5s after try 1: out_of_memory: MemoryError", [Span(100, 105)]),
-        ("put off for 1s after try 1: results_gone: no queue", []),
+        ("retry in 5s after try 1: out_of_memory: MemoryError", [Span(100, 105)]),
+        ("retry in 1s after try 1: results_gone: no queue", []),
         ("error: a run did not end within 1 s (setting pack_timeout); ...", [Span(99, 100)]),
-        ("a pack run apart, item 7: time_limit: it ran longer than 0.25 s", [Span(99.75, 100)]),
-        ("1 items parked as 3d: time_limit: it ran longer than 1 s", []),
+        ("an isolated pack, item 7: time_limit: it ran longer than 0.25 s", [Span(99.75, 100)]),
+        ("1 items dead-lettered as 3d: time_limit: it ran longer than 1 s", []),
         ("worker process 0 ended with signal SIGALRM, ready for 9 s", [Span(98.5, 100)]),
         ("worker process 0 ended with signal SIGKILL, ready for 9 s", []),
     ],

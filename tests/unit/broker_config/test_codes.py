@@ -20,13 +20,13 @@ def test_whose_fault_it_is_is_the_same_for_http_and_for_dead_letters(code: Code)
     assert found is MEANINGS[code]
     assert 400 <= found.status < 600
     # Who sent what cannot be classified is told so, and nobody else has to look at it.
-    assert not (found.parked and found.status < 500)
-    assert found.parked or not found.transient
+    assert not (found.dead_lettered and found.status < 500)
+    assert found.dead_lettered or not found.transient
 
 
 def test_a_code_that_is_newer_than_we_are_fails_for_good() -> None:
     found = meaning("of_next_year")
-    assert (found.status, found.transient, found.parked) == (500, False, False)
+    assert (found.status, found.transient, found.dead_lettered) == (500, False, False)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Put off or given up: the whole table."""
+"""Retried later or given up: the whole table."""
 
 from __future__ import annotations
 

@@ -67,13 +67,13 @@ def formatted(message: str, *arguments: object, **extra: Any) -> dict[str, Any]:
 
 
 def test_a_line_of_json_has_all_that_was_told() -> None:
-    line = formatted("%d went\nwrong", 3, action="parked", job="night", chunk=7, trace="ab")
+    line = formatted("%d went\nwrong", 3, action="dead_lettered", job="night", chunk=7, trace="ab")
     assert line.pop("process") > 0
     assert line == {
         "time": "2023-11-14T22:13:20.062Z",
         "level": "WARNING",
         "logger": "lmaas.workers.x",
-        "action": "parked",
+        "action": "dead_lettered",
         "message": "3 went\nwrong",
         "job": "night",
         "chunk": 7,

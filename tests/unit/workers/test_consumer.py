@@ -1,4 +1,4 @@
-"""Which packs that come back are suspect."""
+"""Which packs count as redelivered."""
 
 from __future__ import annotations
 
@@ -38,26 +38,28 @@ async def consumer() -> Consumer:
     )
 
 
-def suspect(consumer: Consumer, message_id: str | None, *, again: bool) -> bool:
+def redelivered(consumer: Consumer, message_id: str | None, *, again: bool) -> bool:
     lane = Lane("m", "short", Mock(), 2)
     sent = message(message_id, again=again)
-    return consumer._delivery(sent, lane).is_suspect
+    return consumer._delivery(sent, lane).is_redelivered
 
 
-async def test_what_a_worker_had_first_and_survived_is_not_suspect(consumer: Consumer) -> None:
-    assert not suspect(consumer, "mine", again=False)
-    assert not suspect(consumer, "mine", again=True)
+async def test_what_a_worker_had_first_and_survived_is_not_redelivered(consumer: Consumer) -> None:
+    assert not redelivered(consumer, "mine", again=False)
+    assert not redelivered(consumer, "mine", again=True)
 
 
-async def test_what_it_has_not_met_or_met_when_it_was_suspect_stays_so(consumer: Consumer) -> None:
+async def test_what_it_has_not_met_or_met_when_it_was_redelivered_stays_so(
+    consumer: Consumer,
+) -> None:
     for _ in range(2):
-        assert suspect(consumer, "another worker's", again=True)
+        assert redelivered(consumer, "another worker's", again=True)
 
 
 async def test_what_has_no_id_is_known_to_nobody(consumer: Consumer) -> None:
     for message_id in (None, ""):
-        assert not suspect(consumer, message_id, again=False)
-        assert suspect(consumer, message_id, again=True)
+        assert not redelivered(consumer, message_id, again=False)
+        assert redelivered(consumer, message_id, again=True)
 
 
 async def test_a_worker_remembers_so_many(
@@ -65,8 +67,8 @@ async def test_a_worker_remembers_so_many(
 ) -> None:
     monkeypatch.setattr(consuming, "REMEMBERED", 2)
     for message_id in "abc":
-        suspect(consumer, message_id, again=False)
-    assert [suspect(consumer, message_id, again=True) for message_id in "abc"] == [
+        redelivered(consumer, message_id, again=False)
+    assert [redelivered(consumer, message_id, again=True) for message_id in "abc"] == [
         True,
         False,
         False,

@@ -1,8 +1,8 @@
-"""What a parked message is: what to show of it, which ones are meant, how it is sent again. Pure.
+"""What a dead letter is: what to show of it, which ones are meant, how it is sent again. Pure.
 
-Most were parked by a worker, with the reason in their headers. Others were put into the parking
-lot by the broker (header `x-death`) or by a foreign program: they may lack everything, and have any
-body.
+Most come from a worker, with the reason in their headers. Others were put into the dead letter
+queue by the broker (header `x-death`) or by a foreign program: they may lack everything, and have
+any body.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from lmaas.broker_config.settings import Settings
 
 #: Items of a pack that are counted; a body of more is shown as none that could be read.
 _COUNTED: Final = 2**16
-#: The ids that LMaaS gives are random, or made of what a letter is (`broker_config.letters`); what
-#: others call their messages may be there twice.
+#: The ids that LMaaS gives are random, or made of what a dead letter is (see
+#: `broker_config.dead_letter_ids`); what others call their messages may be there twice.
 _UNIQUE: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """One message of the parking lot without its body."""
+class Summary:
+    """A dead letter without its body."""
 
     #: The message id when LMaaS gave it; else a hash of the body and the properties, which stays
     #: the same as long as the message does. Copies of one message have the same.
@@ -53,23 +53,23 @@ class Parked:
     items: int | None
     job: str | None
     chunk: int | None
-    #: Unix milliseconds; of the broker or the publisher when no worker parked it.
+    #: Unix milliseconds; of the broker or the publisher when no worker dead-lettered it.
     parked_ms: int | None
-    #: How often it was sent again from the parking lot before.
+    #: How often it was sent again from the dead letter queue before.
     replays: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which parked messages are meant: those for which all that is given holds."""
+    """Which dead letters are meant: those for which all that is given holds."""
 
-    #: `Parked.id` or `Parked.message_id`.
+    #: `Dead-lettered.id` or `Dead-lettered.message_id`.
     ids: frozenset[str] = frozenset()
     model: str | None = None
     error: str | None = None
     job: str | None = None
-    #: Unix milliseconds: parked from `after` on, and before `before`. What has no time is in no
-    #: range.
+    #: Unix milliseconds: dead-lettered from `after` on, and before `before`. What has no time is
+    #: in no range.
     after: int | None = None
     before: int | None = None
 
@@ -78,18 +78,18 @@ class Filter:
         """Whether everything is meant."""
         return self == Filter()
 
-    def matches(self, parked: Parked) -> bool:
+    def matches(self, summary: Summary) -> bool:
         return (
-            (not self.ids or bool(self.named(parked)))
-            and self.model in {None, parked.model}
-            and self.error in {None, parked.error}
-            and self.job in {None, parked.job}
-            and self._is_in_time(parked.parked_ms)
+            (not self.ids or bool(self.named(summary)))
+            and self.model in {None, summary.model}
+            and self.error in {None, summary.error}
+            and self.job in {None, summary.job}
+            and self._is_in_time(summary.parked_ms)
         )
 
-    def named(self, parked: Parked) -> frozenset[str]:
+    def named(self, summary: Summary) -> frozenset[str]:
         """Those of the ids that name this message."""
-        return self.ids & {parked.id, parked.message_id or parked.id}
+        return self.ids & {summary.id, summary.message_id or summary.id}
 
     def _is_in_time(self, moment: int | None) -> bool:
         if moment is None:
@@ -99,14 +99,14 @@ class Filter:
         )
 
 
-def describe(message: AbstractIncomingMessage) -> Parked:
+def describe(message: AbstractIncomingMessage) -> Summary:
     """What can be said of a message, whoever wrote it."""
     headers = Headers.from_table(message.headers)
     death = _death(message.headers)
     shape = _shape(message.body, message.content_type)
     key = lane_key(message.routing_key)
     model, _, lane = key.rpartition(".") if key else (None, "", None)
-    return Parked(
+    return Summary(
         id=_id(message),
         message_id=message.message_id,
         model=model or (shape.model if shape else None),
@@ -213,17 +213,17 @@ def _kind(content_type: str | None) -> str:
     return (content_type or JSON).partition(";")[0].strip().lower()
 
 
-def exported(message: AbstractIncomingMessage, parked: Parked, settings: Settings) -> bytes:
+def exported(message: AbstractIncomingMessage, summary: Summary, settings: Settings) -> bytes:
     """All of a message as one line of JSON.
 
     `body` is the request; what is none, or more than a worker with these settings decodes, is in
     `body_base64` as it was sent.
     """
     is_small = len(message.body) <= settings.largest_pack
-    few = parked.items is not None and parked.items <= settings.max_pack_items
+    few = summary.items is not None and summary.items <= settings.max_pack_items
     request = request_of(message.body, message.content_type) if is_small and few else None
     encoded = base64.b64encode(message.body).decode()
-    line = msgspec.to_builtins(parked) | {
+    line = msgspec.to_builtins(summary) | {
         "routing_key": message.routing_key,
         "content_type": message.content_type,
         "correlation_id": message.correlation_id,
@@ -235,7 +235,7 @@ def exported(message: AbstractIncomingMessage, parked: Parked, settings: Setting
 
 
 def again(message: AbstractIncomingMessage, now_ms: int) -> aio_pika.Message:
-    """The message as it is sent from the parking lot to its lane once more.
+    """The message as it is sent from the dead letter queue to its lane once more.
 
     It begins anew: the first attempt, published now, without what it failed of. Its deadline is
     left out, because it has passed: who replays wants an answer whenever it comes.

@@ -1,4 +1,4 @@
-"""What is said of a parked message, whoever wrote it; which are meant; how it is sent again."""
+"""What is said of a dead letter, whoever wrote it; which are meant; how it is sent again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pamqp.header import ContentHeader
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import JSON, MSGPACK, REQUEST, Headers, Item, Request, encode
 from lmaas.broker_config.settings import Settings
-from lmaas.producer.parked import Filter, Parked, again, describe, exported, lane_key
+from lmaas.producer.dead_letter import Filter, Summary, again, describe, exported, lane_key
 
 ID = "0123456789abcdef0123456789abcdef"
 NOW = 1_700_000_000_000
@@ -44,7 +44,7 @@ def arrived(
     )
 
 
-def parked_by_a_worker(**changes: Any) -> IncomingMessage:
+def dead_lettered_by_a_worker(**changes: Any) -> IncomingMessage:
     """With all that a worker sets."""
     headers = Headers(
         attempt=5,
@@ -75,7 +75,7 @@ def parked_by_a_worker(**changes: Any) -> IncomingMessage:
 
 
 def test_all_that_a_worker_says_is_there() -> None:
-    assert describe(parked_by_a_worker()) == Parked(
+    assert describe(dead_lettered_by_a_worker()) == Summary(
         id=ID,
         message_id=ID,
         model="sentiment",
@@ -93,18 +93,18 @@ def test_all_that_a_worker_says_is_there() -> None:
     )
 
 
-def test_what_the_broker_parked_has_the_brokers_reason_and_time() -> None:
+def test_what_the_broker_dead_lettered_has_the_brokers_reason_and_time() -> None:
     moment = datetime(2024, 1, 2, tzinfo=UTC)
     death = {"reason": "delivery_limit", "queue": "work", "time": moment, "count": 1}
-    parked = describe(arrived(headers={"x-death": [death, {"reason": "older"}]}))
-    assert (parked.error, parked.parked_ms) == ("delivery_limit", moment.timestamp() * 1000)
-    assert parked.reason == "put here by the broker, from queue work"
+    summary = describe(arrived(headers={"x-death": [death, {"reason": "older"}]}))
+    assert (summary.error, summary.parked_ms) == ("delivery_limit", moment.timestamp() * 1000)
+    assert summary.reason == "put here by the broker, from queue work"
 
 
 @pytest.mark.parametrize("death", [None, 7, "x", [], [7], {}, [{}], [{"reason": 7, "time": "x"}]])
 def test_a_death_that_makes_no_sense_is_none(death: Any) -> None:
-    parked = describe(arrived(headers={"x-death": death}))
-    assert (parked.error, parked.parked_ms) == (None, None)
+    summary = describe(arrived(headers={"x-death": death}))
+    assert (summary.error, summary.parked_ms) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,17 @@ def test_the_lane_is_the_one_that_all_workers_share(key: str | None, lane: str |
 
 
 def test_without_a_lane_the_model_is_the_bodys() -> None:
-    parked = describe(arrived(encode(PACK, JSON), key="elsewhere"))
-    assert (parked.model, parked.lane, parked.items) == ("sentiment", None, 2)
+    summary = describe(arrived(encode(PACK, JSON), key="elsewhere"))
+    assert (summary.model, summary.lane, summary.items) == ("sentiment", None, 2)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"items": 7}', b"[" * 100_000])
 @pytest.mark.parametrize("content_type", [None, JSON, MSGPACK, "text/plain"])
 def test_a_body_that_is_no_request_has_no_items(body: bytes, content_type: str | None) -> None:
     message = arrived(body, content_type=content_type)
-    parked = describe(message)
-    assert parked.items is None
-    line = json.loads(exported(message, parked, Settings()))
+    summary = describe(message)
+    assert summary.items is None
+    line = json.loads(exported(message, summary, Settings()))
     assert base64.b64decode(line["body_base64"]) == body
 
 
@@ -160,9 +160,9 @@ def test_what_has_no_id_gets_one_that_stays() -> None:
 def test_an_id_that_may_be_there_twice_is_told_apart_and_names_both() -> None:
     one, other = (describe(arrived(body, message_id="1")) for body in (b"x", b"y"))
     assert len({one.id, other.id, "1"}) == 3
-    for parked in (one, other):
-        assert Filter(ids=frozenset({"1"})).matches(parked)
-        assert Filter(ids=frozenset({parked.id})).matches(parked)
+    for summary in (one, other):
+        assert Filter(ids=frozenset({"1"})).matches(summary)
+        assert Filter(ids=frozenset({summary.id})).matches(summary)
     assert not Filter(ids=frozenset({one.id})).matches(other)
 
 
@@ -195,7 +195,7 @@ def test_a_filter_matches_when_all_that_is_given_holds(
     given: dict[str, Any], matches: bool
 ) -> None:
     wanted = Filter(**given)
-    assert wanted.matches(describe(parked_by_a_worker())) is matches
+    assert wanted.matches(describe(dead_lettered_by_a_worker())) is matches
     assert wanted.is_empty == (not given)
 
 
@@ -210,7 +210,7 @@ def test_what_has_no_time_is_in_no_range() -> None:
 
 
 def test_a_replay_is_the_same_request_and_begins_anew() -> None:
-    message = parked_by_a_worker()
+    message = dead_lettered_by_a_worker()
     fresh = again(message, NOW + 5)
     assert fresh.body == message.body
     assert (fresh.content_type, fresh.correlation_id) == (MSGPACK, "night.3")
@@ -282,11 +282,11 @@ def test_nothing_that_anybody_sends_is_too_strange(
 ) -> None:
     message = arrived(body, key, content_type=content_type, message_id=message_id)
     message.headers = headers
-    parked = describe(message)
-    assert describe(message) == parked
-    assert json.loads(exported(message, parked, Settings()))["id"] == parked.id
+    summary = describe(message)
+    assert describe(message) == summary
+    assert json.loads(exported(message, summary, Settings()))["id"] == summary.id
     fresh = again(message, NOW)
     assert fresh.body == body
     pamqp.encode.field_table(fresh.headers)
     assert Headers.from_table(fresh.headers).attempt == 1
-    Filter(ids=frozenset({"x"}), after=1).matches(parked)
+    Filter(ids=frozenset({"x"}), after=1).matches(summary)

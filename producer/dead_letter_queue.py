@@ -1,7 +1,7 @@
-"""The parking lot, read page by page, with everything left there that nobody acknowledges.
+"""The dead letter queue, read page by page, with everything left that nobody acknowledges.
 
 A page is a consumer with a prefetch, all of which is taken and not acknowledged, then the next
-consumer. So memory holds one page however much is parked, and closing the channel puts back what
+consumer. So memory holds one page however many there are, and closing the channel puts back what
 was not acknowledged: on a classic queue in its order, on a quorum queue with pages exchanged. A
 queue that is exclusive to the connection says that somebody reads, because two readers would see
 half of the packs each.
@@ -64,8 +64,8 @@ def next_size(page: list[AbstractIncomingMessage]) -> int:
     return max(1, min(LARGEST_PAGE, int(PAGE_BYTES / max(mean, 1))))
 
 
-class Lot:
-    """The parking lot while this process reads it."""
+class DeadLetterQueue:
+    """The dead letter queue while this process reads it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -111,8 +111,8 @@ class Lot:
             raise self._is_read_by_others() from error
         except ChannelNotFoundEntity as error:
             raise BrokerError(
-                f"{self._settings.broker} has no parking lot {self._name}: no worker was there "
-                "yet, or LMAAS_PREFIX is another one (`lmaas broker declare` makes it)"
+                f"{self._settings.broker} has no dead letter queue {self._name}: no worker was "
+                "there yet, or LMAAS_PREFIX is another one (`lmaas broker declare` makes it)"
             ) from error
 
     def _is_read_by_others(self) -> _TakenError:

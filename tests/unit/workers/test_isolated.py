@@ -1,4 +1,4 @@
-"""The pure parts of running a pack apart: what is run together, and one reply of many."""
+"""The pure parts of the isolated process: what is run together, and one reply of many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
-from lmaas.workers.apart import _Ended, _joined, _step, _Task, _units
+from lmaas.workers.isolated import _Ended, _joined, _step, _Task, _units
 
 BAD = ItemError(code=Code.POISON, message="it ended the process")
 

@@ -106,7 +106,7 @@ class _NotStarted(Exception):
     """There is no child to run anything."""
 
 
-class Apart:
+class IsolatedProcess:
     """The child: started when it is needed, started again when it was lost. For one thread."""
 
     def __init__(self, settings: Settings, worker: str, versions: Mapping[str, str]) -> None:
@@ -245,12 +245,12 @@ class Apart:
                 self._process.start()
             theirs.close()  # so that the end of the child is the end of the pipe
             if not self._connection.poll(START_TIMEOUT):
-                raise _NotStarted(f"no process to run it apart within {START_TIMEOUT:g} s")
+                raise _NotStarted(f"no isolated process within {START_TIMEOUT:g} s")
             if problem := self._connection.recv_bytes():
-                raise _NotStarted(f"it cannot be run apart: {problem.decode()}")
+                raise _NotStarted(f"it cannot be run isolated: {problem.decode()}")
         except (EOFError, OSError) as error:
             how = self._how_it_ended()
-            raise _NotStarted(f"the process to run it apart did not start: {how}") from error
+            raise _NotStarted(f"the isolated process did not start: {how}") from error
         except _NotStarted:
             self.close()
             raise
@@ -310,11 +310,11 @@ def _ended(error: ItemError, step: int, size: int) -> _Ended:
     ended = _Ended(error, step)
     what = "decoding" if step == _READING else "its items together"
     log.warning(
-        "a pack of %d bytes run apart, %s: %s",
+        "an isolated pack of %d bytes, %s: %s",
         size,
         what if ended.item is None else f"item {ended.item + 1}",
         error,
-        extra={"action": "apart_ended", "code": error.code},
+        extra={"action": "isolated_ended", "code": error.code},
     )
     return ended
 

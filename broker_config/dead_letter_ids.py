@@ -1,9 +1,9 @@
-"""The identity of a dead letter: what is parked twice is one letter, wherever it is read. Pure.
+"""The identity of a dead letter: a pack that fails twice is one, wherever it is read. Pure.
 
-A pack may be parked twice: it is delivered again when its worker was lost between the parking and
-the ack, and sent again by a producer that was killed and resumed. No worker knows of the other, so
-the letter's message id is made of what both times have in common, and who reads the parking lot
-passes over the second one.
+A pack may be dead-lettered twice: it is delivered again when its worker was lost between the dead
+letter and the ack, and sent again by a producer that was killed and resumed. No worker knows of the
+other, so the message id of a dead letter is made of what both times have in common, and who reads
+the dead letter queue passes over the second one.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _OURS: Final = re.compile(r"[0-9a-f]{32}")
 _NAMED: Final = re.compile(r"[0-9a-f]{12}5[0-9a-f]{3}[89ab][0-9a-f]{15}")
 
 
-def letter_id(
+def dead_letter_id(
     headers: Headers,
     *,
     correlation_id: str | None,
     reply_to: str | None,
     content: Request | bytes,
 ) -> str:
-    """The message id of what is parked: its items, or the body that nobody could read.
+    """The message id of a dead letter: of its items, or the body that nobody could read.
 
     The same for the same content of the same pack: of a chunk of a job, or of a pack whose
-    correlation id is one of ours. Any other one is a letter of its own, and so is one that was
+    correlation id is one of ours. Any other one is a dead letter of its own, and so is one that was
     replayed and failed again.
     """
     if headers.job is not None and headers.chunk is not None and reply_to:
@@ -47,6 +47,6 @@ def letter_id(
     return uuid.UUID(bytes=digest.digest(), version=5).hex
 
 
-def has_twins(message_id: str | None) -> bool:
-    """Whether another letter with this id is the same one, parked twice."""
+def has_duplicates(message_id: str | None) -> bool:
+    """Whether another dead letter with this id is a duplicate of it."""
     return message_id is not None and _NAMED.fullmatch(message_id) is not None
