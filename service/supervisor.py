@@ -124,6 +124,8 @@ class Supervisor:
         self._processes: set[BaseProcess] = set()
         #: Numbers of those that are ready.
         self._ready: set[int] = set()
+        #: Set once the first one is ready.
+        self.has_begun = asyncio.Event()
         self._reasons = Repeats()
         self._stopping = asyncio.Event()
 
@@ -166,6 +168,10 @@ class Supervisor:
             )
             await self._pause(pause)
 
+    def _is_ready(self, index: int) -> None:
+        self._ready.add(index)
+        self.has_begun.set()
+
     def _tell(self, index: int, ending: Ending) -> None:
         why = ""
         if ending.reason:
@@ -198,7 +204,7 @@ class Supervisor:
         theirs.close()
         self._processes.add(process)
         try:
-            ready, reason = await _life(process, ours, functools.partial(self._ready.add, index))
+            ready, reason = await _life(process, ours, functools.partial(self._is_ready, index))
         finally:
             self._ready.discard(index)
             ours.close()

@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "dead": "List, show, replay, export and purge what could not be answered.",
     "worker": "Serve models from the queue.",
     "gateway": "Serve HTTP: calls, jobs, webhooks.",
-    "up": "Run a private broker and workers on this machine.",
+    "up": "Run a private broker, workers and HTTP on this machine.",
     "train": "Train a model and export it to the repository.",
     "models": "List, show, import and verify models.",
     "bench": "Measure the broker and the workers that are running.",

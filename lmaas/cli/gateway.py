@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
 
 import click
 
 from lmaas.broker_config import extras
-from lmaas.broker_config.errors import LmaasError, SettingsError
+from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.loop import run
@@ -19,11 +19,20 @@ from lmaas.producer.gateway.settings import SECTION, GatewaySettings
 from lmaas.service import logs
 from lmaas.service.signals import on_signal
 
+#: Packages that it cannot do without.
+NEEDED: Final = ("aiohttp", "aiosqlite", "alembic", "cryptography", "jmespath", "sqlalchemy")
 
-def _setting(name: str, *, help: str, **kwargs: Any) -> Callable[[options.F], options.F]:  # noqa: A002
+
+def setting(
+    name: str,
+    flag: str | None = None,
+    *,
+    help: str,  # noqa: A002
+    **kwargs: Any,
+) -> Callable[[options.F], options.F]:
     """An option for the field `name` of GatewaySettings."""
     return click.option(
-        "--" + name.replace("_", "-"),
+        flag or "--" + name.replace("_", "-"),
         f"{SECTION}_{name}",
         default=None,
         show_default=False,
@@ -36,10 +45,10 @@ def _setting(name: str, *, help: str, **kwargs: Any) -> Callable[[options.F], op
 
 @click.group(invoke_without_command=True)
 @options.broker
-@_setting("host", help="Where to listen.")
-@_setting("port", help="At which port; 0 for any that is free.", type=int)
-@_setting("access", help="Whether callers need a key.", type=click.Choice(["keys", "open"]))
-@_setting("folder", help="Where jobs and files are kept.", type=click.Path())
+@setting("host", help="Where to listen.")
+@setting("port", help="At which port; 0 for any that is free.", type=int)
+@setting("access", help="Whether callers need a key.", type=click.Choice(["keys", "open"]))
+@setting("folder", help="Where jobs and files are kept.", type=click.Path())
 @click.pass_context
 def command(context: click.Context, /, **arguments: Any) -> None:
     """Serve HTTP until stopped: calls, jobs, webhooks.
@@ -56,7 +65,7 @@ def command(context: click.Context, /, **arguments: Any) -> None:
     context.obj = own
     if context.invoked_subcommand is not None:
         return
-    if problem := extras.lacking("aiohttp", "sqlalchemy", "aiosqlite", "alembic"):
+    if problem := extras.lacking(*NEEDED):
         raise LmaasError(problem)
     settings, broker = GatewaySettings.load(**own), Settings.load(**engine)
     logs.configure(logging.INFO, broker.log_format)
@@ -65,32 +74,24 @@ def command(context: click.Context, /, **arguments: Any) -> None:
 
 async def serve(settings: GatewaySettings, engine: Settings) -> None:
     """Until a signal comes. Raises SettingsError when nobody can listen there."""
-    from aiohttp import web
-
-    from lmaas.producer.gateway.app import create_app
-
     stopped = asyncio.Event()
     on_signal(stopped.set, stopped.set)
-    runner = web.AppRunner(create_app(settings, engine), access_log=None, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await _listen(runner, settings)
+    async with serving(settings, engine) as url:
+        click.echo(told(settings, url))
         await stopped.wait()
-    finally:
-        await runner.cleanup()
 
 
-async def _listen(runner: Any, settings: GatewaySettings) -> None:
-    from aiohttp import web
+@contextlib.asynccontextmanager
+async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[str]:
+    """As `lmaas.producer.gateway.serving`, which other commands do without."""
+    from lmaas.producer.gateway.serving import serving as listening
 
-    context: ssl.SSLContext | None = None
-    try:
-        await web.TCPSite(runner, settings.host, settings.port, ssl_context=context).start()
-    except (OSError, OverflowError) as error:
-        raise SettingsError(
-            f"the gateway cannot listen at {settings.host}:{settings.port}: {error}; see --host "
-            "and --port"
-        ) from error
-    for address in runner.addresses:
-        keys = "without a key" if settings.access == "open" else "with keys"
-        click.echo(f"gateway: http://{address[0]}:{address[1]} {keys}")
+    async with listening(settings, engine) as url:
+        yield url
+
+
+def told(settings: GatewaySettings, url: str) -> str:
+    """The line that says where it is, and who may use it."""
+    if settings.access == "keys":
+        return f"gateway: {url}, for callers with a key"
+    return f"gateway: {url}, without a key for every program of this machine"

@@ -12,21 +12,25 @@ import msgspec
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.declaring import hanging
-from lmaas.broker_config.errors import BrokerUnavailable, LmaasError
+from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, SettingsError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import first_of
 from lmaas.broker_config.topology import Topology, topology
-from lmaas.cli import options
+from lmaas.cli import gateway, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
-from lmaas.cli.worker import supervise
+from lmaas.cli.worker import supervised
+from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.service import cores, logs
+from lmaas.service.signals import on_signal
 from lmaas.workers.repository import Repository
 
 log = logging.getLogger(__name__)
 
+#: Where it serves HTTP: to this machine, where keys would keep nobody out.
+LOCAL: Final = "127.0.0.1"
 #: Seconds between two looks at whether every queue of the node answers.
 INTERVAL: Final = 5.0
 #: So many looks in a row at which one does not are believed.
@@ -37,8 +41,14 @@ LOOKS: Final = 2
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
 @options.models
 @options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
-def command(served: tuple[str, ...], **arguments: Any) -> None:
-    """Run a private broker and workers on this machine until stopped.
+@click.option(
+    "--gateway/--no-gateway", "with_gateway", default=True, help="Whether to serve HTTP too."
+)
+@gateway.setting("port", "--port", help="Of HTTP, on this machine alone.", type=int)
+def command(
+    served: tuple[str, ...], with_gateway: bool, gateway_port: int | None, **arguments: Any
+) -> None:
+    """Run a private broker, workers and the gateway on this machine until stopped.
 
     What was accepted survives a restart. Other commands and clients of the same user find the
     broker by themselves while it runs.
@@ -47,10 +57,13 @@ def command(served: tuple[str, ...], **arguments: Any) -> None:
     if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
         raise LmaasError(problem)
     logs.configure(logging.INFO, settings.log_format)
-    run(_up(settings, served))
+    http = (
+        GatewaySettings.load(host=LOCAL, port=gateway_port, access="open") if with_gateway else None
+    )
+    run(_up(settings, served, http))
 
 
-async def _up(settings: Settings, served: tuple[str, ...]) -> None:
+async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings | None) -> None:
     count = settings.processes or cores.usable()
     path = up_file()
     async with LocalNode(broker_folder()) as node:
@@ -61,7 +74,30 @@ async def _up(settings: Settings, served: tuple[str, ...]) -> None:
             click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
             models = served or Repository(*settings.model_folders).models()
             wanted = topology(settings.names, settings.queue_type, models)
-            await first_of(supervise(settings, served, count), keep(node, settings, wanted))
+            workers = supervised(settings, served, count)
+            on_signal(workers.stop, workers.force)
+            await first_of(
+                workers.run(),
+                keep(node, settings, wanted),
+                serve_http(http, settings, workers.has_begun),
+            )
+
+
+async def serve_http(
+    http: GatewaySettings | None, settings: Settings, begun: asyncio.Event
+) -> None:
+    """For ever, from `begun` on. Does nothing where it is not wanted, or cannot, which is told."""
+    await begun.wait()
+    try:
+        if http is not None and (problem := extras.lacking(*gateway.NEEDED)):
+            raise SettingsError(problem)
+        if http is not None:
+            async with gateway.serving(http, settings) as url:
+                click.echo(gateway.told(http, url))
+                await asyncio.Event().wait()
+    except SettingsError as error:
+        click.echo(f"no gateway: {error}")
+    await asyncio.Event().wait()
 
 
 async def keep(node: LocalNode, settings: Settings, wanted: Topology) -> None:

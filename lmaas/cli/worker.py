@@ -108,10 +108,15 @@ async def serve(
 
 
 async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
-    """`count` workers, each in a process of its own."""
-    supervisor = Supervisor(serve_in_child, (settings, served), count, "lmaas.workers.worker")
+    """`count` workers, each in a process of its own, until a signal comes."""
+    supervisor = supervised(settings, served, count)
     on_signal(supervisor.stop, supervisor.force)
     await supervisor.run()
+
+
+def supervised(settings: Settings, served: tuple[str, ...], count: int) -> Supervisor:
+    """`count` workers, to be run."""
+    return Supervisor(serve_in_child, (settings, served), count, "lmaas.workers.worker")
 
 
 def serve_in_child(

@@ -32,6 +32,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Names by which browsers and clients may call it (the header Host), besides those of the
     #: address that it listens at; "*" for any, behind a proxy that checks them.
     allowed_hosts: tuple[str, ...] = ()
+    #: PEM files of a certificate and its key: with them it speaks HTTPS, without them HTTP.
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     #: Where jobs, files and what was sent are kept: the folder holds the bodies and, without
     #: `database`, an SQLite file. None: the user's own.
     folder: str | None = None
@@ -52,6 +55,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def check(self) -> None:
         """Raises SettingsError for what is right one by one and wrong together."""
+        if self.tls_key and not self.tls_certificate:
+            raise SettingsError("gateway.tls_key is set, and gateway.tls_certificate is not")
         if self.access == "open" and not is_loopback(self.host):
             raise SettingsError(
                 f"the gateway would listen at {self.host} without keys, for everybody who reaches "

@@ -11,10 +11,9 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 
 from lmaas.broker_config.settings import Settings
-from lmaas.producer.gateway.app import create_app
+from lmaas.producer.gateway.serving import serving as serving_http
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import MODELS, client, serving, texts
@@ -55,15 +54,8 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def listening(settings: GatewaySettings, engine: Settings) -> AsyncIterator[Gateway]:
     """A gateway of these settings, as `lmaas gateway` runs it."""
-    runner = web.AppRunner(create_app(settings, engine), access_log=None, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-        host, port = runner.addresses[0][:2]
-        async with aiohttp.ClientSession() as http:
-            yield Gateway(f"http://{host}:{port}", http)
-    finally:
-        await runner.cleanup()
+    async with serving_http(settings, engine) as url, aiohttp.ClientSession() as http:
+        yield Gateway(url, http)
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""A gateway that listens, for as long as somebody wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.gateway.app import create_app
+from lmaas.producer.gateway.settings import GatewaySettings
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[str]:
+    """Its URL. At the end what has begun is answered, for a minute at most.
+
+    Raises SettingsError when nobody can listen there or a TLS file is wrong, BrokerUnavailable or
+    BrokerRefused when there is no broker.
+    """
+    context = _tls(settings)
+    app = create_app(settings, engine)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    try:
+        await runner.setup()
+        await _listen(runner, settings, context)
+        host, port = runner.addresses[0][:2]
+        host = f"[{host}]" if ":" in host else host
+        yield f"{'https' if context else 'http'}://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, settings: GatewaySettings, context: ssl.SSLContext | None
+) -> None:
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, ssl_context=context).start()
+    except (OSError, OverflowError) as error:
+        raise SettingsError(
+            f"the gateway cannot listen at {settings.host}:{settings.port}: {error}; see the "
+            "settings gateway.host and gateway.port"
+        ) from error
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            f"gateway.tls_certificate {settings.tls_certificate!r} or gateway.tls_key "
+            f"{settings.tls_key!r} cannot be used: {error}"
+        ) from error
+    return context
