@@ -18,9 +18,10 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi
 from lmaas.producer.gateway.access import admit
-from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
 from lmaas.producer.gateway.routes import OURS, Handler, Route, answering, refused
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state import State
 from lmaas.service import health
 
 #: All that the gateway answers, besides health and metrics.
@@ -49,6 +50,7 @@ def create_app(
     app = web.Application(middlewares=[_unmatched], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[CLIENT] = Client(engine or Settings.load())
+    app[STATE] = State(settings)
     app.cleanup_ctx.append(_connected)
     app.on_response_prepare.append(_secure)
     for route in (*ROUTES, *openapi.routes(ROUTES)):
@@ -60,7 +62,8 @@ def create_app(
 
 async def _connected(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
-        client = app[CLIENT]
+        state, client = app[STATE], app[CLIENT]
+        await stack.enter_async_context(state)
         await stack.enter_async_context(client)
         yield
 

@@ -8,6 +8,8 @@ from aiohttp import web
 
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state import State
 
 CLIENT: Final[web.AppKey[Client]] = web.AppKey("client", Client)
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)
+STATE: Final = web.AppKey("state", State)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from sqlalchemy import exc
 
 from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.errors import (
@@ -87,6 +88,11 @@ def failure(error: Exception) -> Failure | None:
             return Failure(error.status, _slug(error.reason), error.text or error.reason)
         case LmaasError():
             return _of_table(error)
+        case exc.OperationalError() | exc.InterfaceError() | exc.TimeoutError():
+            told = f"the gateway's database cannot be used: {error.__cause__ or error}"
+            return Failure(
+                HTTPStatus.SERVICE_UNAVAILABLE, "state_unavailable", told, retry_after=RETRY_AFTER
+            )
         case asyncio.IncompleteReadError() | ConnectionError():
             return Failure(HTTPStatus.BAD_REQUEST, "incomplete", "the body ended too early")
         case _:

@@ -1,0 +1,184 @@
+"""The one database: SQLite in a file, or PostgreSQL that several gateways share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import SettingsError
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state.migrations import upgrade
+
+#: Every table of the gateway. Constraints have names, so that migrations can name them.
+METADATA: Final = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: The SQLite file in the state folder, and what the one holds who migrates it.
+FILE: Final = "state.sqlite"
+_LOCK: Final = "state.lock"
+#: The same for PostgreSQL: any number that nobody else takes for an advisory lock.
+_LOCK_NUMBER: Final = 0x6C6D6161
+#: Seconds that a writer waits for another process to end its transaction.
+_PATIENCE: Final = 30.0
+#: Execution option of transactions that only read; SQLite lets those run beside a writer.
+_READS: Final = "lmaas_reads"
+
+
+class State:
+    """The database and the folder beside it.
+
+    >>> async with State(settings) as state:
+    ...     async with state.writing() as connection:
+    ...         await connection.execute(...)
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Raises SettingsError when there is no folder, or `database` is no URL of one."""
+        self.folder = settings.state_folder
+        self._url = _url(settings.database, self.folder)
+        self._engine: AsyncEngine | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    async def __aenter__(self) -> Self:
+        """Makes the folder and the tables. Raises SettingsError when one of them cannot be made."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.folder}: {error.strerror}; state cannot be kept there (gateway.folder)"
+            ) from error
+        engine = _engine(self._url)
+        try:
+            await self._migrate(engine)
+        except BaseException as error:
+            await engine.dispose()
+            if isinstance(error, DBAPIError | OSError):
+                raise SettingsError(
+                    f"{self._url.render_as_string(hide_password=True)}: {error}"
+                ) from error
+            raise
+        self._engine = engine
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def _migrate(self, engine: AsyncEngine) -> None:
+        if not self.is_sqlite:
+            async with engine.begin() as connection:
+                await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NUMBER)))
+                await connection.run_sync(upgrade, METADATA)
+            return
+        with await asyncio.to_thread(_locked, self.folder / _LOCK):
+            # It stays with the file; outside of a transaction.
+            async with engine.connect() as connection:
+                raw = await connection.get_raw_connection()
+                cursor: Any = await raw.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
+                await cursor.close()
+            async with engine.begin() as connection:
+                await connection.run_sync(upgrade, METADATA)
+
+    @property
+    def _open(self) -> AsyncEngine:
+        if self._engine is None:
+            raise RuntimeError("the state is not open")
+        return self._engine
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A transaction. It is committed at the end, and rolled back by an exception.
+
+        On SQLite there is one at a time, of all processes: nothing slow should be done in it.
+        """
+        async with self._open.begin() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A transaction that only reads. It sees one state, and waits for no writer."""
+        async with self._open.execution_options(**{_READS: True}).begin() as connection:
+            yield connection
+
+
+def _url(database: str | None, folder: Path) -> sa.URL:
+    if database is None:
+        return sa.URL.create("sqlite+aiosqlite", database=str(folder.absolute() / FILE))
+    try:
+        url = sa.make_url(database)
+    except ArgumentError as error:
+        raise SettingsError("gateway.database is no URL of a database") from error
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise SettingsError(
+            f"gateway.database names {url.drivername!r}; it must be postgresql://..., or be left "
+            "out for SQLite in the state folder"
+        )
+    if problem := extras.lacking("asyncpg"):
+        raise SettingsError(problem)
+    return url.set(drivername="postgresql+asyncpg")
+
+
+def _engine(url: sa.URL) -> AsyncEngine:
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args={"timeout": _PATIENCE})
+    sa.event.listen(engine.sync_engine, "connect", _prepare)
+    sa.event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    # The sqlite3 module begins no transactions of its own: it would begin them too late.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = FULL")  # what was committed survives a lost power supply
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # Who will write says so at once: a reader that becomes a writer may be refused at any time.
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _locked(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Returns when no other process holds the file; it is held until the context is left."""
+    file = path.open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
+
+    @contextlib.contextmanager
+    def held() -> Iterator[None]:
+        with file:
+            yield
+
+    return held()

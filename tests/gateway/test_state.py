@@ -1,0 +1,102 @@
+"""The gateway's database: made by migrations, by several processes at once, in transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from lmaas.broker_config.errors import SettingsError
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state import METADATA, State, idempotency, jobs
+
+#: Every module that has tables.
+MODULES = (idempotency, jobs)
+
+#: Opens the state, and adds one row for each of its numbers.
+_OPENER = """
+import asyncio, sys
+import sqlalchemy as sa
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state import State
+from lmaas.producer.gateway.state.idempotency import requests
+
+async def main(settings):
+    async with State(settings) as state:
+        for number in range(20):
+            async with state.writing() as connection:
+                rows = await connection.scalar(sa.select(sa.func.count()).select_from(requests))
+                row = dict(owner=sys.argv[2], key=str(rows), request=b"", created=0.0)
+                await connection.execute(sa.insert(requests).values(row))
+
+asyncio.run(main(GatewaySettings(folder=sys.argv[1])))
+"""
+
+
+async def test_migrations_make_what_the_code_describes(gateway_settings: GatewaySettings) -> None:
+    async with State(gateway_settings) as state, state.writing() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), METADATA)
+        )
+    assert MODULES
+    assert differences == []
+
+
+async def test_processes_that_start_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    openers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _OPENER, str(folder), str(number), env=os.environ
+        )
+        for number in range(4)
+    ]
+    assert [await opener.wait() for opener in openers] == [0, 0, 0, 0]
+    async with State(GatewaySettings(folder=str(folder))) as state, state.reading() as connection:
+        keys = list(await connection.scalars(sa.select(idempotency.requests.c.key)))
+        assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+    # Each has seen all rows that were there before its own.
+    assert sorted(map(int, keys)) == list(range(80))
+
+
+async def test_a_transaction_is_all_or_nothing_and_readers_do_not_wait(
+    gateway_settings: GatewaySettings,
+) -> None:
+    row = {"owner": "", "key": "a", "request": b"", "created": 0.0}
+    count = sa.select(sa.func.count()).select_from(idempotency.requests)
+    async with State(gateway_settings) as state:
+
+        async def half() -> None:
+            async with state.writing() as connection:
+                await connection.execute(sa.insert(idempotency.requests).values(row))
+                async with state.reading() as reader:
+                    assert await reader.scalar(count) == 0
+                raise RuntimeError("half-way")
+
+        with pytest.raises(RuntimeError, match="half-way"):
+            await half()
+        async with state.reading() as reader:
+            assert await reader.scalar(count) == 0
+
+
+async def test_what_cannot_be_a_database_is_told(
+    gateway_settings: GatewaySettings, tmp_path: Path
+) -> None:
+    for database in ("nonsense", "mysql://here/there"):
+        with pytest.raises(SettingsError, match=r"gateway\.database"):
+            State(msgspec.structs.replace(gateway_settings, database=database))
+    nobody = "postgresql://me:secret@127.0.0.1:1/x"
+    with pytest.raises(SettingsError) as told:
+        async with State(msgspec.structs.replace(gateway_settings, database=nobody)):
+            pass
+    assert "secret" not in str(told.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be kept"):
+        async with State(GatewaySettings(folder=str(tmp_path / "file" / "folder"))):
+            pass
