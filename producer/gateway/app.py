@@ -7,10 +7,11 @@ app.add_subapp("/ai", create_app(GatewaySettings(access="open")))
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -19,7 +20,7 @@ from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi
 from lmaas.producer.gateway.access import admit
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
-from lmaas.producer.gateway.routes import OURS, Handler, Route, answering, refused
+from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 from lmaas.service import health
@@ -47,14 +48,17 @@ def create_app(
     """
     settings = settings or GatewaySettings.load()
     settings.check()
-    app = web.Application(middlewares=[_unmatched], client_max_size=settings.max_body_bytes)
+    app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[CLIENT] = Client(engine or Settings.load())
     app[STATE] = State(settings)
     app.cleanup_ctx.append(_connected)
     app.on_response_prepare.append(_secure)
-    for route in (*ROUTES, *openapi.routes(ROUTES)):
-        app.router.add_route(route.method, route.path, answering(route, admit))
+    added = [
+        (app.router.add_route(route.method, route.path, answering(route, admit)), route.protocol)
+        for route in (*ROUTES, *openapi.routes(ROUTES))
+    ]
+    app.middlewares.append(_unmatched(added))
     status = _Status(app[CLIENT])
     app.add_routes(health.routes(app, status, _State(status)))
     return app
@@ -68,15 +72,23 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-@web.middleware
-async def _unmatched(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _unmatched(added: Sequence[tuple[web.AbstractRoute, Protocol]]) -> Middleware:
     """A path or method that there is not is told as every other error."""
-    if request.match_info.http_exception is None:
-        return await handler(request)
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        return refused(request, OURS, error)
+
+    @web.middleware
+    async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.http_exception is None:
+            return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            # Where it is mounted, paths are longer than in the table.
+            known = [
+                (route.resource.canonical, protocol) for route, protocol in added if route.resource
+            ]
+            return refused(request, nearest(request.path, known), error)
+
+    return tell
 
 
 async def _secure(_request: web.Request, response: web.StreamResponse) -> None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import JSON
@@ -25,6 +25,9 @@ class Decoder(Protocol[T_co]):
 FORM: Final = "application/x-www-form-urlencoded"
 UNNAMED: Final = "application/octet-stream"
 
+#: What aiohttp decompresses everywhere.
+_ENCODINGS: Final = {"identity", "gzip", "deflate"}
+
 
 async def json_body(request: web.Request, decoder: Decoder[T]) -> T:
     """The body as a structure. Raises HttpError: 400, 413, 415 or 422."""
@@ -40,9 +43,23 @@ async def json_body(request: web.Request, decoder: Decoder[T]) -> T:
 
 
 async def read(request: web.Request) -> bytes:
-    """The whole body, up to the limit of the application. Raises HttpError: 413."""
+    """The whole body, decompressed, up to the limit of the application.
+
+    Raises HttpError: 400, 413 or 415.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if encoding.lower() not in _ENCODINGS:
+        raise HttpError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            f"the body's Content-Encoding is {encoding}; send gzip or deflate, or none",
+        )
     try:
         return await request.read()
+    except web.RequestPayloadError as error:
+        raise HttpError(
+            HTTPStatus.BAD_REQUEST, "malformed", f"the body is not {encoding}, or is incomplete"
+        ) from error
     except web.HTTPRequestEntityTooLarge as error:
         raise HttpError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

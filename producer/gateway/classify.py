@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Sequence
-from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, ItemError, Result
-from lmaas.producer.client import Client
 from lmaas.producer.gateway.access import CLASSIFY
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
 from lmaas.producer.gateway.bodies import json_body
-from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.routes import Route, json_response
-
-#: So many items at most share messages with those of other callers; more have messages of their
-#: own, which are ordered by what remains of the call.
-SHARED: Final = 32
 
 
 class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,38 +110,17 @@ async def classify(request: web.Request) -> web.Response:
     """A caller that hangs up cancels this, and with it what has not been sent."""
     settings = request.app[SETTINGS]
     call, items = await json_body(request, _body)
-    if len(items) > settings.max_call_items:
-        raise HttpError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "too_many_items",
-            f"{len(items):,} items; one call may have {settings.max_call_items:,} (setting "
-            "gateway.max_call_items): send a job (POST /v1/jobs)",
-        )
+    check_count(len(items), settings)
     seconds = min(call.timeout or settings.wait, settings.wait)
-    results = await _answered(request.app[CLIENT], call, items, seconds)
+    results = await answered(
+        request.app[CLIENT],
+        call.model,
+        items,
+        version=call.version,
+        top_k=call.top_k,
+        timeout=seconds,
+    )
     return json_response(Answers(call.model, results))
-
-
-async def _answered(
-    client: Client, call: Call | _Loose, items: Sequence[Item], seconds: float
-) -> list[Result]:
-    options: dict[str, Any] = {"version": call.version, "top_k": call.top_k, "timeout": seconds}
-    texts = [item.text for item in items if item.text is not None]
-    if len(texts) == len(items) <= SHARED:
-        calls = [client.classify(call.model, one, errors="return", **options) for one in texts]
-        found = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
-        return [
-            msgspec.structs.replace(result, id=item.id)
-            for result, item in zip(found, items, strict=True)
-        ]
-    try:
-        async with (
-            asyncio.timeout(seconds),
-            contextlib.aclosing(client.classify_many(call.model, items, **options)) as results,
-        ):
-            return [result async for result in results]
-    except TimeoutError as error:
-        raise TimeLimitExceeded(f"not answered within {seconds:g} s") from error
 
 
 ROUTES: Final = (

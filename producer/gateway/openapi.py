@@ -68,7 +68,7 @@ def document(described: Sequence[Route]) -> dict[str, Any]:
 def _operation(route: Route) -> dict[str, Any]:
     error = Refusal if route.protocol is OURS else None
     operation: dict[str, Any] = {
-        "operationId": route.handler.__module__.rpartition(".")[2] + "_" + route.handler.__name__,
+        "operationId": "_".join([route.method.lower(), *re.findall(r"\w+", route.path)]),
         "summary": route.summary,
         "responses": {
             str(int(route.status)): {"description": "done", **_content(route.gives)},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -29,6 +30,8 @@ class Protocol:
     name: str
     #: The JSON of an error.
     error: Callable[[Failure], Any]
+    #: The status that it has for one of ours, where it knows fewer.
+    status: Callable[[int], int] = int
 
 
 OURS: Final = Protocol(
@@ -81,6 +84,19 @@ def answering(route: Route, admit: Callable[[web.Request, str], None]) -> Handle
     return answer
 
 
+def nearest(path: str, protocols: Sequence[tuple[str, Protocol]]) -> Protocol:
+    """Of the route that begins most like a path, in which to say that there is no such path.
+
+    `protocols` has the path of each route and its protocol.
+    """
+
+    def alike(one: tuple[str, Protocol]) -> int:
+        pairs = zip(one[0], path, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    return max(protocols, key=alike)[1]
+
+
 def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.Response:
     """The answer to a request that has failed."""
     failed = failure(error)
@@ -92,4 +108,7 @@ def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.R
     headers = failed.headers
     if isinstance(error, web.HTTPMethodNotAllowed):
         headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-    return json_response(protocol.error(failed), failed.status, headers)
+    answer = json_response(protocol.error(failed), protocol.status(failed.status), headers)
+    if request.content.exception() is not None:  # what follows on the connection is not known
+        answer.force_close()
+    return answer

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+import zlib
 
 import msgspec
 import pytest
@@ -111,8 +114,28 @@ async def test_limits_are_told(gateway_settings: GatewaySettings, settings: Sett
         assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
 
 
+async def test_bodies_may_be_compressed(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """The limit counts what they become."""
+    small = msgspec.structs.replace(gateway_settings, max_body_bytes=1000)
+    good = json.dumps({"model": "sentiment", "items": [GOOD]}).encode()
+    async with listening(small, settings) as gateway:
+        for encoding, body, status in (
+            ("gzip", gzip.compress(good), 200),
+            ("deflate", zlib.compress(good), 200),
+            ("gzip", gzip.compress(good + b" " * 1000), 413),
+            ("gzip", good, 400),
+            ("compress", good, 415),
+        ):
+            found, answer = await gateway.post(
+                "/v1/classify", data=body, headers={"Content-Encoding": encoding}
+            )
+            assert found == status, (encoding, answer)
+
+
 async def test_what_is_not_there_is_json_too(gateway: Gateway) -> None:
-    status, answer = await gateway.get("/v2/nothing")
+    status, answer = await gateway.get("/v3/nothing")
     assert (status, answer["error"]["code"]) == (404, "not_found")
     async with gateway.http.delete(gateway.url + "/v1/classify") as response:
         assert (response.status, response.headers["Allow"]) == (405, "POST")

@@ -1,0 +1,65 @@
+"""A call: a few items, answered while the caller waits. Every protocol has them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from lmaas.broker_config.errors import TimeLimitExceeded
+from lmaas.broker_config.messages import Item, Result
+from lmaas.producer.client import Client
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.settings import GatewaySettings
+
+#: So many items at most share messages with those of other callers; more have messages of their
+#: own, which are ordered by what remains of the call.
+SHARED: Final = 32
+
+
+def check_count(items: int, settings: GatewaySettings) -> None:
+    """Raises HttpError when one call may not have so many items."""
+    if items > settings.max_call_items:
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_items",
+            f"{items:,} items; one call may have {settings.max_call_items:,} (setting "
+            "gateway.max_call_items): send a job (POST /v1/jobs)",
+        )
+
+
+async def answered(
+    client: Client,
+    model: str,
+    items: Sequence[Item],
+    *,
+    version: str | None,
+    top_k: int,
+    timeout: float,
+) -> list[Result]:
+    """A result for each item, in their order; that of an item which failed has its error.
+
+    Cancelling it cancels what has not been sent. Raises TimeLimitExceeded after `timeout` seconds,
+    ModelNotFound, Busy, BrokerError.
+    """
+    options: dict[str, Any] = {"version": version, "top_k": top_k, "timeout": timeout}
+    texts = [item.text for item in items if item.text is not None]
+    if len(texts) == len(items) <= SHARED:
+        calls = [client.classify(model, one, errors="return", **options) for one in texts]
+        found = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
+        return [
+            msgspec.structs.replace(result, id=item.id)
+            for result, item in zip(found, items, strict=True)
+        ]
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            contextlib.aclosing(client.classify_many(model, items, **options)) as results,
+        ):
+            return [result async for result in results]
+    except TimeoutError as error:
+        raise TimeLimitExceeded(f"not answered within {timeout:g} s") from error
