@@ -28,6 +28,7 @@ from lmaas.broker_config.messages import (
     Reply,
     Request,
     Result,
+    Tensor,
     Timings,
 )
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
@@ -39,6 +40,17 @@ _REQUEST_EXAMPLE: Final = Request(
     model="sentiment",
     items=[Item(id="1", text="A quiet, lovely film."), Item(id="2", text="")],
     options=Options(top_k=2),
+)
+_KINDS_EXAMPLE: Final = Request(
+    model="anything",
+    items=[
+        Item(id="two texts", text="Is it raining?", text_pair="It is pouring."),
+        Item(id="bytes", data=b"\x89PNG", media_type="image/png"),
+        Item(
+            id="tensors",
+            tensors={"ids": Tensor(shape=[2], datatype="INT16", data=b"\x07\x00\x2a\x00")},
+        ),
+    ],
 )
 _REPLY_EXAMPLE: Final = Reply(
     model="sentiment",
@@ -243,7 +255,10 @@ def _request() -> dict[str, Any]:
         "headers": {"$ref": "#/components/schemas/Headers"},
         "payload": {"$ref": "#/components/schemas/Request"},
         "bindings": {"amqp": {"messageType": REQUEST, **_BINDING}},
-        "examples": [{"name": "two texts", "payload": _plain(_REQUEST_EXAMPLE)}],
+        "examples": [
+            {"name": "two items", "payload": _plain(_REQUEST_EXAMPLE)},
+            {"name": "each kind of item", "payload": _plain(_KINDS_EXAMPLE)},
+        ],
         "x-amqp-properties": {
             "message_id": "unique for every publish",
             "correlation_id": "chosen by the caller; the reply repeats it",

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import MessageError, ModelNotFound
 
 JSON: Final = "application/json"
@@ -26,8 +25,27 @@ REPLY: Final = "lmaas.reply.v1"
 JOB: Final = "lmaas.job.v1"
 CARDS: Final = "lmaas.cards.v1"
 
-#: Dimensions of a tensor.
+#: Tensors of an item, dimensions of a tensor, and the size of a dimension.
+MAX_TENSORS: Final = 32
 MAX_RANK: Final = 32
+MAX_DIMENSION: Final = 2**31 - 1
+#: Types of a tensor's values, as the Open Inference Protocol names them, and the bytes of each; a
+#: value of BYTES says how many it has.
+DATATYPES: Final = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "FP32": 4,
+    "FP64": 8,
+    "BYTES": 0,
+}
 #: Bytes of a header's text by what it is: one that is longer is cut, or left out where a part of
 #: it would be something else. All of them, with the properties of 255 bytes each, fit into the
 #: smallest frame that a broker may ask for (8 KiB).
@@ -75,38 +93,52 @@ class ItemError(_Wire, frozen=True, gc=False):
         return f"{self.code}: {self.message}"
 
 
-class Tensor(_Wire, frozen=True):
-    """A ready-made input: row-major values of a shape."""
+_Dimension = Annotated[int, msgspec.Meta(ge=0, le=MAX_DIMENSION)]
+_Datatype = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(DATATYPES)})]
+_InputName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 
-    shape: Annotated[list[int], msgspec.Meta(max_length=MAX_RANK)]
-    datatype: str
+
+class Tensor(_Wire, frozen=True):
+    """A ready-made input of one item, whose shape has no dimension for the rows of a batch."""
+
+    shape: Annotated[list[_Dimension], msgspec.Meta(max_length=MAX_RANK)]
+    datatype: _Datatype
+    #: The values in row-major order, little-endian; each of BYTES after its length in 32 bits.
     data: bytes
 
 
 class Item(_Wire, frozen=True, gc=False):
-    """One thing to classify: exactly one of `text`, `data` or `tensor`."""
+    """One thing to classify: `text` (alone or with `text_pair`), `data` or `tensors`."""
 
     #: Chosen by the sender; the result carries it. Results are in the order of the items, so
     #: that an id which is there twice gets two answers.
     id: str
     text: str | None = None
+    #: A second text, for models that judge two texts together.
+    text_pair: str | None = None
     #: Encoded content, for example a PNG; base64 in JSON.
     data: bytes | None = None
     media_type: str | None = None
-    tensor: Tensor | None = None
+    #: By the names of the model's inputs.
+    tensors: (
+        Annotated[dict[_InputName, Tensor], msgspec.Meta(min_length=1, max_length=MAX_TENSORS)]
+        | None
+    ) = None
     #: Set by a sender that could not read the item: it comes back as the item's result.
     error: ItemError | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its content."""
-        if self.text is not None:
-            text = self.text
+        text = self.text
+        if text is not None:
+            if self.text_pair is not None:
+                text += self.text_pair
             # What UTF-8 does not have is told elsewhere.
             return len(text) if text.isascii() else len(text.encode(errors="replace"))
         if self.data is not None:
             return len(self.data)
-        return len(self.tensor.data) if self.tensor is not None else 0
+        return sum(len(tensor.data) for tensor in (self.tensors or {}).values())
 
 
 class Options(_Wire, frozen=True):
@@ -346,30 +378,6 @@ def known_language(content_type: str | None) -> str:
     return kind
 
 
-def item_error(item: Item, max_bytes: int) -> ItemError | None:
-    """Why an item cannot be run by any model, or None."""
-    if item.error is not None:
-        return item.error
-    if item.text is not None and item.data is None and item.tensor is None:
-        return text_error(item.text, max_bytes)
-    given = [item.text, item.data, item.tensor]
-    if sum(part is not None for part in given) != 1:
-        return ItemError(
-            code=Code.INVALID_ITEM, message="an item needs exactly one of text, data, tensor"
-        )
-    return _too_large(item.size, max_bytes) if item.size > max_bytes else None
-
-
-def text_item(item_id: str, text: object, max_bytes: int) -> Item:
-    """An item of whatever a sender has where a text should be; what is no text has an error."""
-    if type(text) is not str:
-        text = plain(text)
-    error = text_error(text, max_bytes)
-    if error is not None:
-        return Item(id=item_id, error=error)
-    return Item(id=item_id, text=text)  # type: ignore[arg-type]  # text_error saw that it is str
-
-
 def plain(value: object) -> object:
     """A `str` where the value is of a subclass (numpy.str_, a StrEnum): encoders take no other.
 
@@ -379,47 +387,6 @@ def plain(value: object) -> object:
     if kind is str or not issubclass(kind, str):
         return value
     return str.__str__(value)
-
-
-#: What JSON calls the types that it has.
-_KINDS: Final = {
-    type(None): "null",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    list: "an array",
-    dict: "an object",
-}
-
-
-def text_error(text: object, max_bytes: int) -> ItemError | None:
-    """Why a text cannot be classified, or None. The same words on every way in.
-
-    What is of a subclass of `str` has to be made `plain` before.
-    """
-    if type(text) is not str:
-        kind = _KINDS.get(type(text), type(text).__name__)
-        return ItemError(code=Code.NOT_TEXT, message=f"expected a text, got {kind}")
-    if not text or text.isspace():
-        return ItemError(code=Code.EMPTY_TEXT, message="the text is empty")
-    if not text.isascii():
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError as error:
-            return ItemError(
-                code=Code.INVALID_UTF8,
-                message=f"not valid UTF-8 at character {error.start}",
-            )
-    else:
-        size = len(text)
-    return _too_large(size, max_bytes) if size > max_bytes else None
-
-
-def _too_large(size: int, limit: int) -> ItemError:
-    return ItemError(
-        code=Code.TOO_LARGE,
-        message=f"{size:,} bytes; the limit is {limit:,} (setting max_item_bytes)",
-    )
 
 
 def failed(items: Iterable[Item], error: ItemError) -> list[Result]:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 import aio_pika
 import msgspec
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
@@ -33,6 +32,7 @@ from lmaas.broker_config.messages import (
     Reply,
     Request,
     Result,
+    Tensor,
     encode,
     plain,
 )
@@ -48,11 +48,14 @@ from lmaas.workers.repository import Repository
 if TYPE_CHECKING:
     from lmaas.workers.answering import Answerer
 
-#: What a text gets: a label; a label and its score; the score of each label; an error as its
+#: What an item is to be judged by: its text; its text and the second one; its bytes; its tensors.
+Content = str | tuple[str, str] | bytes | Mapping[str, Tensor]
+#: What an item gets: a label; a label and its score; the score of each label; an error as its
 #: result; or an exception, as Busy, which ends the call (and those that share its message).
 Answer = str | tuple[str, float] | Mapping[str, float] | ItemError | LmaasError
-#: An answer for each text, or a function of the text, which may also raise.
-Answers = Mapping[str, Answer] | Callable[[str], Answer]
+#: An answer for each content, or a function of the content, which may also raise. Tensors are no
+#: keys of a mapping: they take a function.
+Answers = Mapping[Any, Answer] | Callable[[Any], Answer]
 
 #: In the replies, where a worker has its name.
 WORKER: Final = "lmaas.testing"
@@ -61,12 +64,19 @@ DECIMALS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A text that has reached the service."""
+    """An item that has reached the service."""
 
     model: str
-    text: str
+    content: Content
     version: str | None = None
     top_k: int = 0
+    media_type: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The text, of two the first; None of an item without one."""
+        first = self.content[0] if isinstance(self.content, tuple) else self.content
+        return first if isinstance(first, str) else None
 
 
 class Service:
@@ -87,7 +97,7 @@ class Service:
         self.answers = answers
         self.serves = serves
         self.delay = delay
-        #: The texts that have come, in their order.
+        #: The items that have come, in their order.
         self.calls: list[Call] = []
 
     def ends(self, settings: Settings, client: str) -> tuple[PackPublisher, Replies]:
@@ -124,9 +134,15 @@ class Service:
             max_bytes=settings.largest_pack,
         )
         self.calls += [
-            Call(request.model, item.text, request.version, request.options.top_k)
+            Call(
+                request.model,
+                _content(item),
+                request.version,
+                request.options.top_k,
+                item.media_type,
+            )
             for place, item in enumerate(request.items)
-            if place not in faults and item.text is not None
+            if place not in faults
         ]
         if self.delay:
             await asyncio.sleep(self.delay)
@@ -143,21 +159,33 @@ class Service:
         )
 
     def _result(self, item: Item, fault: ItemError | None, request: Request) -> Result:
-        if fault is None and item.text is None:
-            fault = ItemError(code=Code.NOT_TEXT, message="this model takes texts only")
         if fault is not None:
             return Result(id=item.id, error=fault)
-        assert item.text is not None
-        return result_of(item.id, self._answer(item.text), request.options.top_k)
+        return result_of(item.id, self._answer(_content(item)), request.options.top_k)
 
-    def _answer(self, text: str) -> Answer:
+    def _answer(self, content: Content) -> Answer:
         assert self.answers is not None
         if not isinstance(self.answers, Mapping):
-            return self.answers(text)
+            return self.answers(content)
+        if isinstance(content, Mapping):
+            raise AssertionError(
+                "lmaas.testing cannot look tensors up in a mapping of answers: give it a function"
+            )
         try:
-            return self.answers[text]
+            return self.answers[content]
         except KeyError:
-            raise AssertionError(f"lmaas.testing has no answer for the text {text!r}") from None
+            kind = "text" if isinstance(content, str) else "content"
+            words = f"lmaas.testing has no answer for the {kind} {content!r}"
+            raise AssertionError(words) from None
+
+
+def _content(item: Item) -> Content:
+    """Of an item without an error."""
+    if item.text is not None:
+        return item.text if item.text_pair is None else (item.text, item.text_pair)
+    content = item.data if item.data is not None else item.tensors
+    assert content is not None
+    return content
 
 
 def result_of(item_id: str, answer: Answer, top_k: int) -> Result:
@@ -191,7 +219,7 @@ class _OfService:
 
     @property
     def calls(self) -> list[Call]:
-        """The texts that have reached the service."""
+        """The items that have reached the service."""
         return self.service.calls
 
 

@@ -136,13 +136,13 @@ class Jobs:
     async def submit(
         self,
         model: str,
-        texts: Entries,
+        items: Entries,
         *,
         job: str | None = None,
         version: str | None = None,
         top_k: int = 0,
     ) -> JobEntry:
-        """Publish texts, or pairs of id and text; returns when the broker has them all.
+        """Publish texts, pairs of id and text, or Items; returns when the broker has them all.
 
         All of them are answered by one version: the given one, or the one that is current for a
         worker that serves the model. Without any worker each chunk has what is current later.
@@ -167,8 +167,8 @@ class Jobs:
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
         try:
             await record(self._publisher, self._names.jobs, entry)
-            chunks, items = await self._publish_chunks(entry, texts, top_k)
-            entry = entry.now("submitted", chunks=chunks, items=items)
+            chunks, count = await self._publish_chunks(entry, items, top_k)
+            entry = entry.now("submitted", chunks=chunks, items=count)
             await record(self._publisher, queue, entry)
             await record(self._publisher, self._names.jobs, entry)
         except BaseException:

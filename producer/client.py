@@ -34,9 +34,9 @@ from lmaas.broker_config.messages import (
     Request,
     Result,
     asked,
-    text_item,
 )
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.entries import single_item
 from lmaas.producer.linger import Linger
 from lmaas.producer.packing import Entries, packs
 from lmaas.producer.publishing import PackPublisher
@@ -127,31 +127,32 @@ class Client:
     async def classify(
         self,
         model: str,
-        text: str,
+        item: str | Item,
         *,
         version: str | None = None,
         top_k: int = 0,
         errors: Errors = "raise",
         timeout: float | None = None,
     ) -> Result:
-        """Classify one text. Calls at the same time share messages.
+        """Classify one text, or an Item, whose id the result then has.
 
-        Raises ItemFailed for a text that cannot be classified (`errors="return"` returns it as
-        a result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, Busy when too many
+        Calls at the same time share messages. One that is cancelled before its message leaves is
+        not sent. Raises ItemFailed for what cannot be classified (`errors="return"` returns it as a
+        result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, Busy when too many
         wait already, BrokerError.
         """
         self._check_open()
         model, version, top_k = asked(model, version, top_k)
         limit = self._patience(timeout)
-        item = text_item("0", text, self.settings.max_item_bytes)
-        if item.error is not None:
-            return _or_raise(Result(id="0", error=item.error), errors)
-        return _or_raise(await self._linger.add((model, version, top_k, limit), item), errors)
+        checked = single_item(item, self.settings.max_item_bytes)
+        if checked.error is not None:
+            return _or_raise(Result(id=checked.id, error=checked.error), errors)
+        return _or_raise(await self._linger.add((model, version, top_k, limit), checked), errors)
 
     async def classify_many(
         self,
         model: str,
-        texts: Entries,
+        items: Entries,
         *,
         version: str | None = None,
         top_k: int = 0,
@@ -159,9 +160,9 @@ class Client:
         errors: Errors = "return",
         timeout: float | None = None,
     ) -> AsyncGenerator[Result, None]:
-        """Classify texts, or pairs of id and text, of any number, in bounded memory.
+        """Classify texts, pairs of id and text, or Items, of any number, in bounded memory.
 
-        `texts` is any iterable or asynchronous iterable; results come in its order, or with
+        `items` is any iterable or asynchronous iterable; results come in its order, or with
         `ordered=False` as they are completed. `timeout` is the longest time without any answer.
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
@@ -171,17 +172,17 @@ class Client:
         if not self._publisher.knows(model):
             await self._publisher.introduced(model)
         estimate = functools.partial(self._publisher.seconds, model)
-        ranking = Remaining(estimate, len(texts) if isinstance(texts, Sized) else None)
+        ranking = Remaining(estimate, len(items) if isinstance(items, Sized) else None)
 
-        async def run(items: list[Item]) -> Reply:
+        async def run(pack: list[Item]) -> Reply:
             request = Request(
-                model=model, version=version, items=items, options=Options(top_k=top_k)
+                model=model, version=version, items=pack, options=Options(top_k=top_k)
             )
-            headers = Headers(remaining=ranking.next(items))
+            headers = Headers(remaining=ranking.next(pack))
             return await self._exchange(request, patience, headers, wait=True)
 
         async with (
-            contextlib.aclosing(packs(texts, self.settings, estimate)) as source,
+            contextlib.aclosing(packs(items, self.settings, estimate)) as source,
             contextlib.aclosing(
                 windowed(source, run, self.settings.window, ordered=ordered)
             ) as replies,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -27,6 +28,13 @@ class _Gathering:
     items: list[Item] = field(default_factory=list)
     callers: list[asyncio.Future[Result]] = field(default_factory=list)
     timer: asyncio.Handle | None = None
+
+    def drop_cancelled(self) -> None:
+        """What nobody waits for any more is not sent."""
+        if any(caller.cancelled() for caller in self.callers):
+            waiting = [not caller.cancelled() for caller in self.callers]
+            self.items = [*itertools.compress(self.items, waiting)]
+            self.callers = [*itertools.compress(self.callers, waiting)]
 
     def tell(self, results: list[Result]) -> None:
         """In the pack an item's id is its place; its caller gets the one that he gave."""
@@ -124,6 +132,9 @@ class Linger:
 
     async def _results(self, kind: Kind, gathering: _Gathering) -> list[Result]:
         """In the order of its items. Raises what its callers are told."""
+        gathering.drop_cancelled()
+        if not gathering.items:
+            return []
         model, version, top_k, limit = kind
         items = [
             msgspec.structs.replace(item, id=str(place))

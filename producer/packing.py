@@ -1,21 +1,19 @@
-"""A stream of texts into packs of items."""
+"""A stream of texts or items into packs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import Any, Final
+import functools
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from itertools import count
+from typing import Final
 
-import msgspec
-
-from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError, plain, text_item
+from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.entries import Entry, entry_item
 from lmaas.producer.packer import Estimate, Packer
 
-#: A text, a pair of an id and a text, or an Item; what is no text gets an error as its result.
-Entry = Any
 Entries = Iterable[Entry] | AsyncIterable[Entry]
 
 
@@ -30,18 +28,18 @@ async def packs(
     """
     if isinstance(entries, str | bytes):
         raise TypeError("expected an iterable of texts, got one text: put it into a list")
-    reader, packer = _Reader(settings), Packer(settings, estimate)
+    packer = Packer(settings, estimate)
+    add = functools.partial(_added, packer, count(), settings.max_item_bytes)
     failure = None
     try:
         if isinstance(entries, AsyncIterable):
             async with contextlib.aclosing(_with_pauses(entries, settings)) as source:
                 async for entry in source:
-                    pauses = entry is _PAUSE
-                    if pack := packer.rest() if pauses else packer.add(reader.read(entry)):
+                    if pack := add(entry):
                         yield pack
         else:
             for entry in entries:
-                if pack := packer.add(reader.read(entry)):
+                if pack := add(entry):
                     yield pack
     except Exception as error:
         failure = error
@@ -51,51 +49,13 @@ async def packs(
         raise failure
 
 
-class _Reader:
-    """Makes items of entries, and numbers what has no id."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._place = 0
-
-    def read(self, entry: Entry) -> Item:
-        item = self._checked(entry) if isinstance(entry, Item) else self._item(entry)
-        self._place += 1
-        return item
-
-    def _item(self, entry: Entry) -> Item:
-        is_pair = isinstance(entry, tuple) and len(entry) == 2
-        item_id, text = entry if is_pair else (self._place, entry)
-        name = _name(item_id)
-        readable = _readable(name)
-        if readable != name:
-            return Item(id=readable, error=_BAD_ID)
-        return text_item(name, text, self._settings.max_item_bytes)
-
-    def _checked(self, item: Item) -> Item:
-        """An item that somebody made, which nothing has looked into."""
-        if item.error is None and item.data is None and item.tensor is None:
-            return self._item((item.id, item.text))
-        try:
-            msgspec.msgpack.encode(item)
-        except (TypeError, ValueError, OverflowError) as error:
-            fault = ItemError(code=Code.INVALID_ITEM, message=f"it cannot be sent: {error!r}")
-            return Item(id=_readable(_name(item.id)), error=fault)
-        return item
+def _added(packer: Packer, places: Iterator[int], max_bytes: int, entry: Entry) -> list[Item]:
+    """The pack that this entry fills, or that a pause ends; empty when there is still room."""
+    if entry is _PAUSE:
+        return packer.rest()
+    return packer.add(entry_item(entry, next(places), max_bytes))
 
 
-def _name(item_id: object) -> str:
-    """The id as a `str`, of a subclass too, whose own conversion may give something else."""
-    name = plain(item_id)
-    return name if isinstance(name, str) else str.__str__(str(name))
-
-
-def _readable(name: str) -> str:
-    """With escapes for what UTF-8 does not have."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-_BAD_ID: Final = ItemError(code=Code.INVALID_ITEM, message="the id is not valid UTF-8")
 _PAUSE: Final = object()
 _END: Final = object()
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import chain
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError, Result, text_item
+from lmaas.broker_config.item_errors import text_item
+from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packer import Estimate, Packer
 from lmaas.producer.tables import Answers, Chunk

@@ -17,10 +17,10 @@ from typing import Any, Final, Self, TypeVar
 
 from lmaas.broker_config.connection import check_process
 from lmaas.broker_config.errors import BrokerUnavailable
-from lmaas.broker_config.messages import ModelCard, Result
+from lmaas.broker_config.messages import Item, ModelCard, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client, Errors
-from lmaas.producer.packing import Entry
+from lmaas.producer.entries import Entry
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class SyncClient:
     def classify(
         self,
         model: str,
-        text: str,
+        item: str | Item,
         *,
         version: str | None = None,
         top_k: int = 0,
@@ -179,7 +179,7 @@ class SyncClient:
         """As `Client.classify`. May be called from several threads."""
         return self._call(
             self._client.classify(
-                model, text, version=version, top_k=top_k, errors=errors, timeout=timeout
+                model, item, version=version, top_k=top_k, errors=errors, timeout=timeout
             )
         )
 
@@ -188,10 +188,10 @@ class SyncClient:
         return self._call(self._client.models(model))
 
     def classify_many(
-        self, model: str, texts: Iterable[Entry], **arguments: Any
+        self, model: str, items: Iterable[Entry], **arguments: Any
     ) -> Iterator[Result]:
-        """As `Client.classify_many`; `texts` is read in the client's thread."""
-        results = self._client.classify_many(model, texts, **arguments)
+        """As `Client.classify_many`; `items` is read in the client's thread."""
+        results = self._client.classify_many(model, items, **arguments)
         try:
             while (result := self._call(anext(results, None))) is not None:
                 yield result

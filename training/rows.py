@@ -10,7 +10,7 @@ from typing import Final
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import text_error
+from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
 from lmaas.producer.tables.chunks import cell, quoted, shown
 

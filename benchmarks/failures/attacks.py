@@ -114,7 +114,7 @@ def _giants(model: str) -> Iterator[Attack]:
     yield Attack(
         "giant shape",
         MSGPACK,
-        msgspec.msgpack.encode(_request(model, items=[{"id": "0", "tensor": shape}])),
+        msgspec.msgpack.encode(_request(model, items=[{"id": "0", "tensors": {"x": shape}}])),
     )
     yield Attack("11 MiB", JSON, b" " * 11 * _MIB)
 

@@ -30,7 +30,16 @@ _LONG: Final = 20_000
 _LONG_SHARE: Final = 2
 #: How many of a thousand mean harm.
 _HARM_SHARE: Final = 20
-_ITEM_FIELDS: Final = ("id", "text", "data", "media_type", "tensor", "error", "strange")
+_ITEM_FIELDS: Final = (
+    "id",
+    "text",
+    "text_pair",
+    "data",
+    "media_type",
+    "tensors",
+    "error",
+    "strange",
+)
 _FIELDS: Final = ("model", "items", "version", "options", "strange")
 
 
@@ -172,10 +181,11 @@ def _wrong_options(source: Random, content_type: str, model: str) -> bytes:
 def _wrong_tensor(source: Random, content_type: str, model: str) -> bytes:
     tensor = {
         "shape": source.choice(([-1], [2**62, 2**62], [], [0], "x", [1.5])),
-        "datatype": source.choice(("FP32", "", "object", 7)),
+        "datatype": source.choice(("FP32", "BYTES", "", "object", 7)),
         "data": source.choice(("AAAA", "no base64!", "", None)),
     }
-    return _encoded({"model": model, "items": [{"id": "t", "tensor": tensor}]}, content_type)
+    tensors = source.choice(({"ids": tensor}, {"": tensor}, {}, [tensor], tensor))
+    return _encoded({"model": model, "items": [{"id": "t", "tensors": tensors}]}, content_type)
 
 
 def _strange_model(source: Random, content_type: str, model: str) -> bytes:

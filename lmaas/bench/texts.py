@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import text_error
+from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Place, Wanted, open_table
 
 #: Of a file, so many texts or bytes are enough; the rest is not read.

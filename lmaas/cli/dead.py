@@ -19,7 +19,7 @@ from rich.text import Text
 
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError
-from lmaas.broker_config.messages import ItemError, Request
+from lmaas.broker_config.messages import Item, ItemError, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
@@ -250,13 +250,21 @@ def _items_table(dead_letter: DeadLetter, settings: Settings) -> Table | Text:
 def _rows_of_items(request: Request, faults: dict[int, ItemError]) -> Table:
     table = Table("item", "content")
     for place, item in enumerate(request.items):
-        content: object = item.text
-        if place in faults:
-            content = str(faults[place])
-        elif item.text is None:
-            content = f"{item.media_type or 'tensor'}, {len(msgspec.msgpack.encode(item)):,} bytes"
-        table.add_row(_cell(item.id), _cell(content))
+        lines = [str(faults[place])] if place in faults else _content(item)
+        table.add_row(_cell(item.id), Text("\n").join(map(_cell, lines)))
     return table
+
+
+def _content(item: Item) -> list[str]:
+    """A line for each text and each tensor; of bytes, how many there are of what."""
+    if item.data is not None:
+        return [f"{item.media_type or 'data'}, {len(item.data):,} bytes"]
+    if item.tensors is not None:
+        return [
+            f"{name}: {tensor.datatype}{tensor.shape}, {len(tensor.data):,} bytes"
+            for name, tensor in item.tensors.items()
+        ]
+    return [text for text in (item.text, item.text_pair) if text is not None]
 
 
 # ---------------------------------------------------------------------- replay and purge

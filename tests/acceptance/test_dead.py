@@ -19,7 +19,7 @@ import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.declaring import declare
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, encode
+from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, Tensor, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import topology
 from lmaas.cli.exits import Exit
@@ -138,6 +138,51 @@ def test_show_has_everything_and_no_control_characters(dead_letter_queue: Settin
     ]
 
 
+def test_show_has_every_kind_of_item(settings: Settings) -> None:
+    tensors = {
+        "ids": Tensor(shape=[1, 2], datatype="INT16", data=b"1234"),
+        "\x1b[2J": Tensor(shape=[], datatype="INT8", data=b"1"),
+    }
+    items = [
+        Item(id="two", text="first text", text_pair="second text"),
+        Item(id="picture", data=b"x" * 1_234, media_type="image/png"),
+        Item(id="bytes", data=b"x"),
+        Item(id="values", tensors=tensors),
+        Item(id="short", tensors={"ids": Tensor(shape=[3], datatype="INT8", data=b"")}),
+    ]
+    dead_letter(settings, encode(Request(model="m", items=items)), MSGPACK)
+    shown = lmaas(settings, "show", "odd")
+    assert shown.returncode == Exit.OK, shown.stderr
+    lines = [[cell.strip() for cell in line.split("│")[1:3]] for line in shown.stdout.splitlines()]
+    contents = [line for line in lines if len(line) == 2]
+    assert contents[:6] == [
+        ["two", "first text"],
+        ["", "second text"],
+        ["picture", "image/png, 1,234 bytes"],
+        ["bytes", "data, 1 bytes"],
+        ["values", "ids: INT16[1, 2], 4 bytes"],
+        ["", "\N{REPLACEMENT CHARACTER}[2J: INT8[], 1 bytes"],
+    ]
+    assert contents[6][0] == "short"
+    assert contents[6][1].startswith("invalid_item: tensor 'ids': its data has 0 bytes")
+
+
+def dead_letter(settings: Settings, body: bytes, content_type: str) -> None:
+    """One message with the id "odd"."""
+
+    async def fill() -> None:
+        async with (
+            await aio_pika.connect(settings.broker_url) as connection,
+            connection.channel() as channel,
+        ):
+            await declare(channel, topology(settings.names))
+            dead = await channel.get_exchange(settings.names.dead)
+            message = aio_pika.Message(body, content_type=content_type, message_id="odd")
+            await dead.publish(message, "elsewhere")
+
+    asyncio.run(fill())
+
+
 def test_show_takes_what_is_no_request(dead_letter_queue: Settings) -> None:
     shown = lmaas(dead_letter_queue, "show", "mine")
     assert (shown.returncode, "not a request" in shown.stdout) == (Exit.OK, True)
@@ -162,20 +207,9 @@ def test_a_dead_letter_of_a_million_items_takes_no_gigabytes(
     settings: Settings, flags: tuple[str, ...]
 ) -> None:
     body = b'{"model": "m", "items": [%b]}' % b",".join([b'{"id":""}'] * 3_000_000)
-
-    async def fill() -> None:
-        async with (
-            await aio_pika.connect(settings.broker_url) as connection,
-            connection.channel() as channel,
-        ):
-            await declare(channel, topology(settings.names))
-            dead = await channel.get_exchange(settings.names.dead)
-            message = aio_pika.Message(body, content_type=JSON, message_id="many")
-            await dead.publish(message, "elsewhere")
-
-    asyncio.run(fill())
+    dead_letter(settings, body, JSON)
     shown = subprocess.run(
-        [sys.executable, "-c", BOUNDED, "dead", "show", "many", *flags],
+        [sys.executable, "-c", BOUNDED, "dead", "show", "odd", *flags],
         env=environment(settings), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert shown.returncode == Exit.OK, shown.stderr

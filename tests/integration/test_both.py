@@ -26,7 +26,7 @@ from lmaas.broker_config.errors import (
     ModelNotFound,
     TimeLimitExceeded,
 )
-from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.messages import Item, ItemError, Request, Result, Tensor
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
@@ -145,6 +145,71 @@ async def test_what_is_no_text_is_one_result_among_many(client: Client) -> None:
     assert [result.label for result in results[::2]] == ["positive"] * len(NO_TEXTS)
     found = [result.error and result.error.code for result in results[1::2]]
     assert found == [code for _, code in NO_TEXTS]
+
+
+VALUES = {"ids": Tensor(shape=[2], datatype="INT32", data=bytes(8))}
+#: Of kinds that the shipped model does not take, or that no model could.
+OTHERS: list[tuple[Item, Code, str]] = [
+    (
+        Item(id="1", text=GOOD, text_pair=BAD),
+        Code.INVALID_ITEM,
+        "takes one text; the item has text_p",
+    ),
+    (Item(id="2", data=b"png", media_type="image/png"), Code.NOT_TEXT, "only; the item has data"),
+    (Item(id="3", tensors=VALUES), Code.NOT_TEXT, "only; the item has tensors"),
+    (Item(id="4", text=GOOD, text_pair=" "), Code.EMPTY_TEXT, "text_pair: the text is empty"),
+    (Item(id="5", text=GOOD, data=b"x"), Code.INVALID_ITEM, "exactly one of text, data, tensors"),
+    (Item(id="6", data=b"x" * (2**20 + 1)), Code.TOO_LARGE, "the limit is 1,048,576"),
+    (
+        Item(id="7", tensors={"x": Tensor(shape=[3], datatype="FP16", data=b"12345")}),
+        Code.INVALID_ITEM,
+        "tensor 'x': its data has 5 bytes; FP16 of its shape [3] has 6",
+    ),
+    (
+        Item(id="8", tensors={"x": Tensor(shape=[-1], datatype="INT8", data=b"")}),
+        Code.INVALID_ITEM,
+        "Expected `int` >= 0",
+    ),
+    (Item(id="9", data="text"), Code.INVALID_ITEM, "Expected `bytes"),  # type: ignore[arg-type]
+    (Item(id="10", text=7, text_pair="x"), Code.NOT_TEXT, "got a number"),  # type: ignore[arg-type]
+    (
+        Item(id="11", error=ItemError(code=Code.UNREADABLE_ROW, message="row 3")),
+        Code.UNREADABLE_ROW,
+        "row 3",
+    ),
+]
+
+
+async def test_an_item_keeps_its_id_and_shares_packs_with_texts(client: Client) -> None:
+    item = Item(id="mine", text=BAD)
+    calls = [client.classify("sentiment", one) for one in (GOOD, item, GOOD)]
+    results = await asyncio.gather(*calls)
+    assert [(one.id, one.label) for one in results] == [
+        ("0", "positive"),
+        ("mine", "negative"),
+        ("0", "positive"),
+    ]
+
+
+async def test_what_the_model_does_not_take_is_told_of_that_item(client: Client) -> None:
+    async def call(item: Item) -> Result:
+        return await client.classify("sentiment", item, errors="return")
+
+    around = [Item(id="first", text=GOOD), *(item for item, *_ in OTHERS), Item(id="z", text=BAD)]
+    for results in (
+        await asyncio.gather(*map(call, around)),
+        [result async for result in client.classify_many("sentiment", around)],
+    ):
+        assert [result.id for result in results] == [item.id for item in around]
+        assert (results[0].label, results[-1].label) == ("positive", "negative")
+        for (item, code, words), result in zip(OTHERS, results[1:-1], strict=True):
+            assert result.error is not None, item.id
+            assert (result.error.code, words in result.error.message) == (code, True), result
+
+
+async def test_an_id_that_cannot_be_sent_is_told(client: Client) -> None:
+    with pytest.raises(ItemFailed, match="the id is not valid UTF-8"):
+        await client.classify("sentiment", Item(id="\ud800", text=GOOD))
 
 
 class Text(str):
@@ -351,6 +416,7 @@ async def test_the_synchronous_twin(client: Client, where: str, settings: Settin
                 twin.classify("nope", GOOD)
             with pytest.raises(ItemFailed):
                 twin.classify("sentiment", "")
+            assert twin.classify("sentiment", Item(id="mine", text=GOOD)).id == "mine"
             labels = [r.label for r in twin.classify_many("sentiment", [GOOD, BAD, ""])]
         with pytest.raises(BrokerUnavailable, match="closed"):
             twin.classify("sentiment", GOOD)

@@ -1,10 +1,11 @@
-"""A kind of model that nobody thought of: bytes in, two outputs, one item a run.
+"""A kind of model that nobody thought of: bytes, pairs or tensors in, two outputs, one item a run.
 
 Its preprocessor and its head are an installed package's; no line of LMaaS knows of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,12 @@ from onnx import TensorProto, helper
 
 from lmaas import testing
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, Request, Result
+from lmaas.broker_config.errors import ItemFailed
+from lmaas.broker_config.messages import Item, Request, Result, Tensor
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
+from lmaas.producer.sync import SyncClient
 from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
 from lmaas.workers.pool import Pool
 from lmaas.workers.repository import MANIFEST
@@ -36,11 +39,19 @@ class Letters:
         self._letters = how["letters"].encode()
 
     def check(self, item):
-        if item.media_type != "text/letters":
+        if self.given(item) is None:
             return ItemError(code="invalid_item", message="letters are wanted")
 
+    def given(self, item):
+        if item.text_pair is not None:
+            return (item.text + item.text_pair).encode()
+        if item.tensors is not None:
+            return item.tensors["letters"].data if "letters" in item.tensors else None
+        return item.data if item.media_type == "text/letters" else None
+
     def encode(self, items):
-        return Counts([[item.data.count(letter) for letter in self._letters] for item in items])
+        given = map(self.given, items)
+        return Counts([[one.count(letter) for letter in self._letters] for one in given])
 
 class Counts:
     def __init__(self, counts):
@@ -126,33 +137,73 @@ def letters(settings: Settings, tmp_path: Path, installed: None) -> Settings:
     return msgspec.structs.replace(settings, models=str(tmp_path / "models"))
 
 
-ITEMS = [
+def letter_values(name: str) -> dict[str, Tensor]:
+    return {name: Tensor(shape=[2, 2], datatype="UINT8", data=b"bbab")}
+
+
+GOOD = [
     Item(id="mostly a", data=b"aaab", media_type="text/letters"),
     Item(id="mostly b", data=b"ab\xffbb", media_type="text/letters"),
+    Item(id="a pair", text="aa", text_pair="ab"),
+    Item(id="values", tensors=letter_values("letters")),
+]
+BAD = [
     Item(id="none", data=b"xyz", media_type="text/letters"),
     Item(id="a picture", data=b"aaab", media_type="image/png"),
     Item(id="a text", text="aaab"),
+    Item(id="other values", tensors=letter_values("numbers")),
+    Item(id="large", data=b"a" * (2**20 + 1), media_type="text/letters"),
+]
+ITEMS = GOOD + BAD
+ERRORS = [
+    ("none", Code.INTERNAL, "no letter at all"),
+    ("a picture", Code.INVALID_ITEM, "letters are wanted"),
+    ("a text", Code.INVALID_ITEM, "letters are wanted"),
+    ("other values", Code.INVALID_ITEM, "letters are wanted"),
+    ("large", Code.TOO_LARGE, "1,048,577 bytes; the limit is 1,048,576 (setting max_item_bytes)"),
 ]
 
 
 def check(results: Sequence[Result]) -> None:
-    first, second, *failed = results
-    assert (first.id, first.label, first.score) == ("mostly a", "a", 0.75)
-    assert (second.id, second.label, second.score) == ("mostly b", "b", 0.75)
-    errors = [(one.id, one.error and (one.error.code, one.error.message)) for one in failed]
-    assert errors == [
-        ("none", (Code.INTERNAL, "no letter at all")),
-        ("a picture", (Code.INVALID_ITEM, "letters are wanted")),
-        ("a text", (Code.INVALID_ITEM, "letters are wanted")),
+    """Of all items, whatever they were given to."""
+    good, failed = results[: len(GOOD)], results[len(GOOD) :]
+    assert [(one.id, one.label, one.score) for one in good] == [
+        ("mostly a", "a", 0.75),
+        ("mostly b", "b", 0.75),
+        ("a pair", "a", 0.75),
+        ("values", "b", 0.75),
     ]
+    errors = [(one.id, one.error.code, one.error.message) for one in failed if one.error]
+    assert errors == ERRORS
+
+
+async def ask(client: Client) -> None:
+    """One by one, at the same time, and as a stream."""
+    check([await client.classify("letters", item, errors="return") for item in ITEMS])
+    calls = [client.classify("letters", item, errors="return") for item in ITEMS]
+    check(await asyncio.gather(*calls))
+    with pytest.raises(ItemFailed, match="letters are wanted") as failure:
+        await client.classify("letters", BAD[1])
+    assert failure.value.item_id == "a picture"
+    check([result async for result in client.classify_many("letters", ITEMS)])
 
 
 async def test_it_is_served_through_the_queue(letters: Settings) -> None:
     async with serving(letters) as worker, Client(letters) as client, Jobs(letters) as jobs:
         assert "letters" in worker.models
-        check([result async for result in client.classify_many("letters", ITEMS)])
+        await ask(client)
         await jobs.submit("letters", ITEMS, job="j")
         check([result async for chunk in jobs.results("j") for result in chunk.reply.results])
+        twin = SyncClient(letters)
+        check(await asyncio.to_thread(of_twin, twin))
+        assert (await client.models("letters"))[0].examples == [
+            Item(id="1", data=b"ab", media_type="text/letters")
+        ]
+
+
+def of_twin(client: SyncClient) -> list[Result]:
+    with client:
+        return [client.classify("letters", item, errors="return") for item in ITEMS]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -164,4 +215,5 @@ async def test_it_is_run_in_process(letters: Settings, processes: int) -> None:
 
 async def test_it_is_there_in_tests(letters: Settings) -> None:
     async with testing.Client(settings=letters) as client:
-        check([result async for result in client.classify_many("letters", ITEMS)])
+        await ask(client)
+    check(await asyncio.to_thread(of_twin, testing.SyncClient(settings=letters)))

@@ -90,6 +90,41 @@ async def test_calls_are_recorded_and_everything_may_change_meanwhile() -> None:
     assert [call.text for call in client.calls] == ["a", "b", "b"]
 
 
+VALUES = {"ids": lmaas.Tensor(shape=[1], datatype="INT8", data=b"x")}
+
+
+async def test_items_of_every_kind_have_answers_and_are_recorded() -> None:
+    items = [
+        lmaas.Item(id="a", text="a film"),
+        lmaas.Item(id="b", text="a film", text_pair="a book"),
+        lmaas.Item(id="c", data=b"png", media_type="image/png"),
+    ]
+    answers = {"a film": "good", ("a film", "a book"): "alike", b"png": ("cat", 0.75)}
+    async with testing.Client(answers) as client:
+        results = [result async for result in client.classify_many("m", items)]
+        assert [(one.id, one.label) for one in results] == [
+            ("a", "good"),
+            ("b", "alike"),
+            ("c", "cat"),
+        ]
+        single = [(await client.classify("m", item)).id for item in items]
+        assert single == ["a", "b", "c"]
+        assert client.calls[3:] == client.calls[:3]
+        assert client.calls[:3] == [
+            testing.Call("m", "a film"),
+            testing.Call("m", ("a film", "a book")),
+            testing.Call("m", b"png", media_type="image/png"),
+        ]
+        assert [call.text for call in client.calls[:3]] == ["a film", "a film", None]
+        with pytest.raises(AssertionError, match=r"no answer for the content b'jpg'"):
+            await client.classify("m", lmaas.Item(id="d", data=b"jpg"))
+        with pytest.raises(AssertionError, match=r"tensors .* give it a function"):
+            await client.classify("m", lmaas.Item(id="e", tensors=VALUES))
+        client.service.answers = ",".join  # of the names of tensors
+        assert (await client.classify("m", lmaas.Item(id="e", tensors=VALUES))).label == "ids"
+        assert client.calls[-1].content == VALUES
+
+
 def test_clients_share_a_service() -> None:
     service = testing.Service(lambda _: "good")
     first, second = testing.SyncClient(service), testing.SyncClient(service)

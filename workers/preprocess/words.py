@@ -19,7 +19,9 @@ from lmaas.workers.repository import ModelVersion
 
 #: What stands for padding and for unknown words in the vocabularies of others.
 _SPECIAL: Final = re.compile(r"|\[.*\]|<.*>")
-_NOT_TEXT: Final = ItemError(code=Code.NOT_TEXT, message="this model takes texts only")
+_PAIR: Final = ItemError(
+    code=Code.INVALID_ITEM, message="this model takes one text; the item has text_pair as well"
+)
 
 
 class Words(
@@ -61,7 +63,12 @@ class WordPreprocessor:
         self._input = version.manifest.inputs[0]
 
     def check(self, item: Item) -> ItemError | None:
-        return _NOT_TEXT if item.text is None else None
+        if item.text is None:
+            given = "data" if item.data is not None else "tensors"
+            return ItemError(
+                code=Code.NOT_TEXT, message=f"this model takes texts only; the item has {given}"
+            )
+        return None if item.text_pair is None else _PAIR
 
     def encode(self, items: Sequence[Item]) -> EncodedWords:
         ids = self._tokenize([item.text or "" for item in items])

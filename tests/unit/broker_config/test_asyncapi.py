@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from lmaas.broker_config import asyncapi
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.item_errors import item_error
 from lmaas.broker_config.messages import Headers, ModelCard, Reply, Request
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
@@ -87,5 +89,9 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
 def test_the_examples_are_messages(document: Any) -> None:
     messages = document["components"]["messages"]
     for name, kind in (("request", Request), ("reply", Reply)):
-        (example,) = messages[name]["examples"]
-        assert msgspec.to_builtins(msgspec.convert(example["payload"], kind)) == example["payload"]
+        for example in messages[name]["examples"]:
+            message = msgspec.convert(example["payload"], kind)
+            assert msgspec.to_builtins(message) == example["payload"]
+            if isinstance(message, Request):
+                known = [item_error(item, 100) for item in message.items]
+                assert [fault.code for fault in known if fault] in ([], [Code.EMPTY_TEXT])

@@ -62,6 +62,11 @@ CROWDS = {
     "texts without commas": js(b"[" + b'""' * (MIB // 2) + b"]"),
     "escapes that do not end": js(b'["' + b'\\"' * (MIB // 2)),
     "one item of many numbers": js(b'[{"id":[' + b"0," * (MIB // 2) + b"0]}]"),
+    "one item of many tensors in JSON": js(
+        b'[{"id":"","tensors":{'
+        + b'"":{"shape":[],"datatype":"","data":""},' * (MIB // 40)
+        + b'"":0}}]'
+    ),
     "deep": packed(b"\x91" * MIB),
     "deep in JSON": js(b"[" * MIB),
     "items twice": b"\x83"
@@ -90,10 +95,33 @@ def test_a_tensor_has_a_bounded_rank(language: str) -> None:
     tensor = {"shape": [70_000] * (MIB // 5), "datatype": "FP32", "data": ""}
     if language == JSON:
         with pytest.raises(MessageError, match="more parts than 4,096 items have"):
-            decoded(request_of([{"id": "t", "tensor": tensor}], language), language)
+            decoded(request_of([{"id": "t", "tensors": {"x": tensor}}], language), language)
     else:
-        _, faults = decoded(request_of([{"id": "t", "tensor": tensor}], language), language)
+        _, faults = decoded(request_of([{"id": "t", "tensors": {"x": tensor}}], language), language)
         assert faults[0].code == Code.INVALID_ITEM
+
+
+def test_the_tensors_of_an_item_are_counted_before_they_need_memory() -> None:
+    one = {"shape": [], "datatype": "", "data": b""}
+    body = request_of([{"id": "t", "tensors": {str(n): one for n in range(MIB // 32)}}], MSGPACK)
+    tracemalloc.start()
+    try:
+        _, faults = decoded(body, MSGPACK)
+        assert tracemalloc.get_traced_memory()[1] < len(body) + MIB
+    finally:
+        tracemalloc.stop()
+    assert "length <= 32" in faults[0].message
+
+
+@both_languages
+def test_few_tensors_are_looked_into_at_once_and_many_are_not(language: str) -> None:
+    strings = Tensor(shape=[SMALL // 8], datatype="BYTES", data=bytes(SMALL // 2))
+    items = [Item(id=str(n), tensors={"x": strings}) for n in range(2)]
+    limits = {"max_item_bytes": MIB, "max_items": MAX_ITEMS}
+    few, many = (encode(Request(model="m", items=some), language) for some in (items[:1], items))
+    assert decode_at_once(few, language, **limits) == decoded(few, language)
+    assert decode_at_once(many, language, **limits) is None
+    assert decoded(many, language)[1] == {}
 
 
 @both_languages
@@ -119,18 +147,21 @@ def test_more_bytes_than_a_pack_may_have_are_not_looked_at() -> None:
 @both_languages
 def test_the_largest_packs_of_honest_clients_pass(language: str) -> None:
     texts = [Item(id=str(n), text='a "good", [moving] {film}\\' * 40) for n in range(MAX_ITEMS)]
-    shape = [1] * 8
+    many_sided = {"x": Tensor(shape=[1] * 8, datatype="FP32", data=b"1234")}
+    of_words = Tensor(shape=[1, 2], datatype="INT16", data=b"1234")
+    three = dict.fromkeys(("ids", "mask", "kinds"), of_words)
     tensors = [
-        Item(id=str(n), tensor=Tensor(shape=shape, datatype="FP32", data=b"1234"))
-        for n in range(MAX_ITEMS)
+        [Item(id=str(n), tensors=inputs) for n in range(MAX_ITEMS)]
+        for inputs in (many_sided, three)
     ]
-    for items in (texts, tensors):
+    for items in (texts, *tensors):
         request = Request(model="m", items=items, version="1", options=Options(top_k=3))
         body = encode(request, language)
         assert decoded(body, language) == (request, {})
         found = decode_at_once(body, language, max_item_bytes=MIB, max_items=MAX_ITEMS)
         limit = COUNTED if language == MSGPACK else SMALL
-        assert found == (None if len(body) > limit else (request, {}))
+        expected = None if len(body) > limit or items is not texts else (request, {})
+        assert found == expected
 
 
 @both_languages

@@ -20,8 +20,12 @@ from lmaas.broker_config import messages
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.item_errors import item_error, text_error, text_item
 from lmaas.broker_config.messages import (
+    DATATYPES,
     JSON,
+    MAX_NAME,
+    MAX_TENSORS,
     MSGPACK,
     Headers,
     Item,
@@ -35,8 +39,6 @@ from lmaas.broker_config.messages import (
     decode_reply,
     encode,
     failed,
-    text_error,
-    text_item,
 )
 
 both_languages = pytest.mark.parametrize("language", [JSON, MSGPACK])
@@ -63,17 +65,18 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 errors = st.builds(ItemError, code=texts, message=texts)
 tensors = st.builds(
     Tensor,
-    shape=st.lists(st.integers(0, 99), max_size=8),
-    datatype=texts,
+    shape=st.lists(st.integers(0, 2**31 - 1), max_size=8),
+    datatype=texts | st.sampled_from(sorted(DATATYPES)),
     data=st.binary(max_size=50),
 )
 items = st.builds(
     Item,
     id=texts,
     text=st.none() | texts,
+    text_pair=st.none() | texts,
     data=st.none() | st.binary(max_size=50),
     media_type=st.none() | texts,
-    tensor=st.none() | tensors,
+    tensors=st.none() | st.dictionaries(texts.filter(bool), tensors, min_size=1, max_size=3),
     error=st.none() | errors,
 )
 requests = st.builds(
@@ -123,11 +126,20 @@ values = st.recursive(
 )
 #: Bodies that are nearly right, so that every part of the reader is reached; with lone surrogates.
 wild = st.text("aé\ud800", max_size=3)
+odd_tensors = st.fixed_dictionaries(
+    {
+        "shape": st.lists(st.integers(-1, 2) | st.integers(), max_size=3) | values,
+        "datatype": st.sampled_from(sorted(DATATYPES)) | wild | values,
+        "data": st.sampled_from(["", "AAAA", "AQAAAGE="]) | wild,
+    }
+)
 odd_items = st.fixed_dictionaries(
     {"id": wild},
     optional={
         "text": wild | values,
+        "text_pair": wild | values,
         "data": wild | values,
+        "tensors": values | st.dictionaries(wild, odd_tensors | values, max_size=2),
         "error": st.fixed_dictionaries({"code": wild, "message": wild}) | values,
         "odd\udc80": values,
     },
@@ -290,8 +302,14 @@ def test_what_is_no_reply_is_refused(language: str, body: bytes) -> None:
         ({"id": "b", "text": None}, Code.INVALID_ITEM),
         ({"id": "b", "text": 7}, Code.INVALID_ITEM),
         ({"id": "b", "text": "x", "txet": "y"}, Code.INVALID_ITEM),
-        ({"id": "b", "text": "x", "data": None, "tensor": 1}, Code.INVALID_ITEM),
-        ({"id": "b", "tensor": {"shape": [1]}}, Code.INVALID_ITEM),
+        ({"id": "b", "text": "x", "data": None, "tensors": 1}, Code.INVALID_ITEM),
+        ({"id": "b", "tensors": {"x": {"shape": [1]}}}, Code.INVALID_ITEM),
+        ({"id": "b", "tensor": {"shape": [0], "datatype": "INT8", "data": ""}}, Code.INVALID_ITEM),
+        ({"id": "b", "text_pair": "x"}, Code.INVALID_ITEM),
+        ({"id": "b", "text": "x", "text_pair": 7}, Code.INVALID_ITEM),
+        ({"id": "b", "text": "x", "text_pair": ""}, Code.EMPTY_TEXT),
+        ({"id": "b", "text": "", "text_pair": "x"}, Code.EMPTY_TEXT),
+        ({"id": "b", "text": "a" * LIMIT, "text_pair": "a"}, Code.TOO_LARGE),
         ({"id": "b", "text": ""}, Code.EMPTY_TEXT),
         ({"id": "b", "text": " \n\u3000"}, Code.EMPTY_TEXT),
         ({"id": "b", "text": "a" * (LIMIT + 1)}, Code.TOO_LARGE),
@@ -323,24 +341,111 @@ def test_an_id_that_is_there_twice_is_two_items(language: str) -> None:
     assert [item.id for item in request.items] == ["a", "b", "a"]
 
 
-def test_exactly_one_content() -> None:
-    both = Item(id="1", text="a", data=b"a")
-    _, faults = read(encode(Request(model="m", items=[both]), JSON))
-    assert "exactly one of text, data, tensor" in faults[0].message
+ONE = Tensor(shape=[1], datatype="UINT8", data=b"x")
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (Item(id="1", text="a", data=b"a"), "exactly one of text, data, tensors"),
+        (Item(id="1", data=b"a", tensors={"x": ONE}), "exactly one of text, data, tensors"),
+        (Item(id="1", text_pair="a"), "exactly one of text, data, tensors"),
+        (Item(id="1", data=b"a", text_pair="a"), "it comes with text only"),
+        (Item(id="1", text="a", text_pair=" "), "text_pair: the text is empty"),
+        (Item(id="1", tensors={}), "length >= 1"),
+        (Item(id="1", tensors={"": ONE}), "length >= 1"),
+        (Item(id="1", tensors={"x" * (MAX_NAME + 1): ONE}), f"length <= {MAX_NAME}"),
+        (
+            Item(id="1", tensors={str(n): ONE for n in range(MAX_TENSORS + 1)}),
+            f"length <= {MAX_TENSORS}",
+        ),
+    ],
+)
+@both_languages
+def test_an_item_is_of_one_kind(language: str, bad: Item, words: str) -> None:
+    _, faults = read(encode(Request(model="m", items=[bad]), language), language)
+    assert words in faults[0].message
+
+
+@both_languages
+@given(texts, texts)
+def test_a_pair_has_the_limit_of_a_text(language: str, text: str, pair: str) -> None:
+    both = Item(id="1", text=text, text_pair=pair)
+    fault = item_error(both, both.size)
+    if not (text.strip() and pair.strip()):
+        assert fault is not None
+        assert fault.code == Code.EMPTY_TEXT
+        return
+    assert fault is None
+    assert read(encode(Request(model="m", items=[both]), language), language)[0].items == [both]
+    fault = item_error(both, both.size - 1)
+    assert fault is not None
+    assert fault.code == Code.TOO_LARGE
+
+
+def tensor(kind: str, shape: list[int], data: bytes) -> Item:
+    return Item(id="1", tensors={"x": Tensor(shape=shape, datatype=kind, data=data)})
+
+
+@both_languages
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (tensor("FP32", [2, 3], b"x" * 24), None),
+        (tensor("FP64", [], b"x" * 8), None),
+        (tensor("INT64", [2, 0], b""), None),
+        (tensor("BYTES", [0], b""), None),
+        (tensor("BYTES", [2, 1], b"\1\0\0\0a\0\0\0\0"), None),
+        (tensor("FP32", [2, 3], b"x" * 23), "has 23 bytes; FP32 of its shape [2, 3] has 24"),
+        (tensor("BOOL", [], b""), "has 0 bytes; BOOL of its shape [] has 1"),
+        (tensor("INT8", [2**31 - 1], b""), "has 2,147,483,647"),
+        (tensor("float32", [1], b"x" * 4), "'float32' is none of BOOL, UINT8"),
+        (tensor("\0" * 300, [1], b"x" * 4), "is none of"),
+        (tensor("INT8", [-1], b""), "`int` >= 0"),
+        (tensor("INT8", [2**31], b""), "`int` <= 2147483647"),
+        (tensor("INT8", [2**31 - 1] * 2, b""), "no array can have its shape"),
+        (tensor("INT8", [0, *[2**31 - 1] * 31], b""), "no array can have its shape"),
+        (tensor("INT8", [1] * 33, b"x"), "length <= 32"),
+        (tensor("BYTES", [2], b"\1\0\0\0a"), "not the 2 values of its shape"),
+        (tensor("BYTES", [1], b"\2\0\0\0a"), "not the 1 values of its shape"),
+        (tensor("BYTES", [1], b"\1\0\0\0ab"), "not the 1 values of its shape"),
+        (tensor("BYTES", [2], b"\4\0\0\0\0\0\0\0\1\0"), "not the 2 values of its shape"),
+        (tensor("BYTES", [2**31 - 1], b"\0" * 900), "not the 2,147,483,647 values"),
+    ],
+)
+def test_values_of_a_tensor_fit_its_shape(language: str, item: Item, words: str | None) -> None:
+    request, faults = read(encode(Request(model="m", items=[item]), language), language)
+    assert (words is None) == (faults == {})
+    if words:
+        assert faults[0].code == Code.INVALID_ITEM
+        assert words in faults[0].message
+        assert len(faults[0].message) < 600
+    else:
+        assert request.items == [item]
 
 
 @both_languages
 def test_binary_contents_have_the_same_limit(language: str) -> None:
     fits, large = b"x" * LIMIT, b"x" * (LIMIT + 1)
+    half = Tensor(shape=[LIMIT // 2], datatype="UINT8", data=b"x" * (LIMIT // 2))
     given_items = [
         Item(id="1", data=fits, media_type="image/png"),
         Item(id="2", data=large),
-        Item(id="3", tensor=Tensor(shape=[LIMIT], datatype="UINT8", data=fits)),
-        Item(id="4", tensor=Tensor(shape=[LIMIT + 1], datatype="UINT8", data=large)),
+        Item(id="3", tensors={"a": half, "b": half}),
+        Item(id="4", tensors={"a": half, "b": half, "c": ONE}),
     ]
     request, faults = read(encode(Request(model="m", items=given_items), language), language)
     assert codes(faults) == {1: Code.TOO_LARGE, 3: Code.TOO_LARGE}
     assert request.items == given_items
+
+
+@both_languages
+def test_a_strange_name_of_a_tensor_can_be_told(language: str) -> None:
+    body = pack(language, {"id": "a", "tensors": {"?": 7}}, {"id": "b", "text": "ok"})
+    body = body.replace(b'"?"', rb'"\ud800"')
+    request, faults = read(body, language)
+    assert codes(faults) == {0: Code.INVALID_ITEM}
+    encode(Reply(model="m", results=failed(request.items, faults[0])), language)
 
 
 def test_a_lone_surrogate_in_json_spoils_its_item_only() -> None:

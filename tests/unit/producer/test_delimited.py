@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import text_error
+from lmaas.broker_config.item_errors import text_error
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.rows import packs_of
 from lmaas.producer.tables import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from lmaas.broker_config.errors import BrokerUnavailable, ModelNotFound, TimeLimitExceeded
-from lmaas.broker_config.messages import Item, Reply, Request, Result
+from lmaas.broker_config.messages import Item, Reply, Request, Result, Tensor
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.linger import Linger
 
@@ -197,6 +198,45 @@ async def test_a_caller_that_gives_up_hurts_nobody(linger: Linger, sender: Sende
     d.cancel()
     with pytest.raises(ModelNotFound):
         await e
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent(linger: Linger, sender: Sender) -> None:
+    a, b, c = ask(linger, "a", "b", "c")
+    b.cancel()
+    assert await sender.next_texts() == ["a", "c"]
+    assert await answered([a, c]) == ["a", "c"]
+    sender.answering.clear()
+    first = ask(linger, "first")
+    assert await sender.next_texts() == ["first"]
+    d, e = ask(linger, "d", "e")
+    d.cancel()
+    sender.answering.set()
+    assert await sender.next_texts() == ["e"]
+    assert await answered([*first, e]) == ["first", "e"]
+
+
+async def test_a_pack_of_cancelled_calls_is_not_sent_and_holds_nobody_back(
+    linger: Linger, sender: Sender
+) -> None:
+    for call in ask(linger, *"abcde"):  # full: on its way
+        call.cancel()
+    assert await answered(ask(linger, "f")) == ["f"]
+    assert await sender.next_texts() == ["f"]
+    assert sender.requests.empty()
+
+
+async def test_whole_items_are_sent(linger: Linger, sender: Sender) -> None:
+    values = {"x": Tensor(shape=[1], datatype="INT8", data=b"x")}
+    items = [
+        Item(id="a", text="one", text_pair="two"),
+        Item(id="b", data=b"png", media_type="image/png"),
+        Item(id="c", tensors=values),
+    ]
+    calls = [linger.add(("m", None, 0, 10.0), item) for item in items]
+    sent = (await sender.requests.get()).items
+    assert sent == [msgspec.structs.replace(one, id=str(n)) for n, one in enumerate(items)]
+    async with asyncio.timeout(5):
+        assert [result.id for result in await asyncio.gather(*calls)] == ["a", "b", "c"]
 
 
 async def test_callers_of_unlike_patience_do_not_share(linger: Linger, sender: Sender) -> None:

@@ -11,7 +11,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.packer import Packer
 
 PICTURE = Item(id="p", data=b"x" * 70, media_type="image/png")
-VALUES = Item(id="v", tensor=Tensor(shape=[10], datatype="FP64", data=b"x" * 80))
+HALF = Tensor(shape=[5], datatype="FP64", data=b"x" * 40)
+VALUES = Item(id="v", tensors={"a": HALF, "b": HALF})
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ VALUES = Item(id="v", tensor=Tensor(shape=[10], datatype="FP64", data=b"x" * 80)
         (Item(id="a", text="abc"), 3),
         (Item(id="a", text="\u00e4\U0001f3ac"), 6),
         (Item(id="a", text="\ud800"), 1),
+        (Item(id="a", text="abc", text_pair="\u00e4b"), 6),
         (PICTURE, 70),
         (VALUES, 80),
         (Item(id="a"), 0),

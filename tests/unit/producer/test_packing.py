@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, Request, encode
+from lmaas.broker_config.messages import Item, Request, Tensor, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packing import Entries, packs
 
@@ -195,6 +195,15 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         Item(id="n"),
         Item(id=Odd("o"), data=object()),  # type: ignore[arg-type]
         Item(id="s", media_type="\ud800", data=b"fine"),
+        Item(id="p", text=Odd("f"), text_pair=Odd("g")),
+        Item(id="q", text="h", text_pair=7),  # type: ignore[arg-type]
+        Item(id="r", tensors=[]),  # type: ignore[arg-type]
+        Item(id="t", tensors={"x": Tensor(shape=["1"], datatype="INT8", data=b"")}),  # type: ignore[list-item]
+        Item(id="v", tensors={7: Tensor(shape=[1], datatype="INT8", data=b"x")}),  # type: ignore[dict-item]
+        Item(id="w", data=bytearray(b"fine"), media_type="x/y"),  # type: ignore[arg-type]
+        Item(id="x", data=b"x" * 21),
+        Item(id="y", data="text"),  # type: ignore[arg-type]
+        Item(id="\ud800", data=b"x"),
     ]
     found = [item for pack in await packed(entries) for item in pack]
     encode(Request(model="m", items=found))
@@ -206,6 +215,17 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         "n": Code.NOT_TEXT,
         "o": Code.INVALID_ITEM,
         "s": Code.INVALID_ITEM,
+        "q": Code.NOT_TEXT,
+        "r": Code.INVALID_ITEM,
+        "t": Code.INVALID_ITEM,
+        "v": Code.INVALID_ITEM,
+        "x": Code.TOO_LARGE,
+        "y": Code.INVALID_ITEM,
+        "\\ud800": Code.INVALID_ITEM,
     }
-    assert [item.text for item in found if item.text] == ["a", "b", "c", "d", "e"]
-    assert [item.id for item in found] == ["0", "id", "an id", "3", "4", "i", "7", "u", "n", *"os"]
+    assert [item.text for item in found if item.text] == ["a", "b", "c", "d", "e", "f"]
+    assert [item.text_pair for item in found if item.text_pair] == ["g"]
+    assert [(item.id, item.data) for item in found if item.data] == [("w", b"fine")]
+    assert [item.id for item in found] == [
+        *("0", "id", "an id", "3", "4", "i", "7", *"unospqrtvwxy", "\\ud800")
+    ]
