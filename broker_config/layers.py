@@ -88,7 +88,7 @@ def _environment(cls: type[msgspec.Struct], section: str) -> dict[str, Any]:
         value = os.environ.get(_variable(section, name))
         if value:
             is_list = typing.get_origin(hints[name]) is tuple
-            values[name] = tuple(value.split(",")) if is_list else value
+            values[name] = tuple(part.strip() for part in value.split(",")) if is_list else value
     return values
 
 
@@ -140,7 +140,16 @@ def _complaint(
     hint = typing.get_type_hints(cls)[name]
     choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
     expected = f"Expected one of {', '.join(choices)}" if choices else _in_words(words)
+    if examples := _examples(typing.get_type_hints(cls, include_extras=True)[name]):
+        expected += f", such as {', '.join(examples)}"
     inside = path.rstrip("`").removeprefix(name)
     full = f"{section}.{name}" if section else name
     told = _variable(section, name) if source == "environment" else f"{full}{inside} ({source})"
     return f"{told} is {value!r}: {expected[:1].lower()}{expected[1:]}"
+
+
+def _examples(hint: Any) -> list[str]:
+    """Those that a type, or a part of it, has in its `msgspec.Meta`."""
+    own = (meta.examples or [] for meta in getattr(hint, "__metadata__", ()))
+    parts = (_examples(part) for part in typing.get_args(hint))
+    return [example for some in (*own, *parts) for example in some]

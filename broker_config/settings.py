@@ -11,7 +11,7 @@ import msgspec
 
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.scheduling import Balance, Policy
-from lmaas.broker_config.topology import Names, QueueType
+from lmaas.broker_config.topology import RETRY_DELAY, RETRY_DELAYS, Names, QueueType
 
 #: host:port/vhost?query
 _PLACE: Final = re.compile(
@@ -23,6 +23,7 @@ LogFormat = Literal["text", "json"]
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Bytes = Annotated[int, msgspec.Meta(ge=1)]
+_Delay = Annotated[str, msgspec.Meta(pattern=RETRY_DELAY, examples=["500ms", "5s", "2m"])]
 #: Bytes of UTF-8, at most, and those of an item beside its text, at most and on average.
 BYTES_A_CHARACTER: Final = 4
 BESIDE_THE_TEXT: Final = 1024
@@ -106,6 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pack_timeout: _Positive = 60.0
     #: Tries of a pack whose failure may pass, as when memory was short; see broker_config.retry.
     max_attempts: _Count = 4
+    #: How long such a pack waits before its second try, its third, and so on; the last one is for
+    #: all later tries. Each has a queue on the broker, so workers and clients have the same ones.
+    retry_delays: Annotated[tuple[_Delay, ...], msgspec.Meta(min_length=1)] = RETRY_DELAYS
     #: Seconds that a worker that was told to stop may take to finish what it holds.
     drain_timeout: _Positive = 25.0
     #: Where workers tell their health and metrics, over HTTP: the i-th process, from 0, at the port

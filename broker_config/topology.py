@@ -35,8 +35,12 @@ QueueType = Literal["classic", "quorum"]
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
 #: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
 MAX_MODEL_NAME: Final = 200
-#: Delays of the retry ladder: name -> milliseconds.
-RETRY_DELAYS: Final = {"1s": 1_000, "5s": 5_000, "30s": 30_000, "5m": 300_000}
+#: The delays of retries, unless the setting `retry_delays` has others: each is a part
+#: of the name of its queue.
+RETRY_DELAYS: Final = ("1s", "5s", "30s", "5m")
+#: What a delay looks like, and the milliseconds of its units.
+RETRY_DELAY: Final = "^[1-9][0-9]{0,3}(ms|s|m)$"
+_UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
 #: Messages that a consumer may hold unacked, by the type of its queue; 0: any number. A quorum
 #: queue takes that for 2,000, and then waits for acks, which those who only look never send.
 MOST_HELD: Final = {"classic": 0, "quorum": 65_535}
@@ -145,6 +149,12 @@ def is_model_name(name: str) -> bool:
     return 0 < size <= MAX_MODEL_NAME and name not in {".", ".."} and not {"/", "\0"} & set(name)
 
 
+def delay_ms(delay: str) -> int:
+    """The milliseconds of a delay like `500ms`, `5s` or `2m`, one that `RETRY_DELAY` matches."""
+    digits = delay.rstrip("ms")
+    return int(digits) * _UNITS[delay.removeprefix(digits)]
+
+
 def routing_key(model: str, lane: str) -> str:
     return f"{model}.{lane}"
 
@@ -164,14 +174,18 @@ class Topology:
 
 
 def topology(
-    names: Names, queue_type: QueueType = "classic", models: Iterable[str] = ()
+    names: Names,
+    queue_type: QueueType = "classic",
+    models: Iterable[str] = (),
+    retry_delays: Iterable[str] = RETRY_DELAYS,
 ) -> Topology:
     """All that workers of `models` and their clients need, apart from results queues."""
+    delays = tuple(dict.fromkeys(retry_delays))
     exchanges = [
         Exchange(names.work, "direct"),
         Exchange(names.dead, "fanout"),
         Exchange(names.cards, "direct"),
-        *(Exchange(names.retry(delay), "fanout") for delay in RETRY_DELAYS),
+        *(Exchange(names.retry(delay), "fanout") for delay in delays),
     ]
     looked_at = _looked_at(queue_type)
     queues = [
@@ -182,9 +196,10 @@ def topology(
         ),
     ]
     bindings = [Binding(names.dead, names.dead)]
-    for delay, milliseconds in RETRY_DELAYS.items():
+    for delay in delays:
         retry = names.retry(delay)
-        queues.append(Queue(retry, _retry_arguments(names, queue_type, milliseconds) | looked_at))
+        arguments = _retry_arguments(names, queue_type, delay_ms(delay)) | looked_at
+        queues.append(Queue(retry, arguments))
         bindings.append(Binding(retry, retry))
     for model in models:
         for lane in LANES:

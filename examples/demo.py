@@ -96,7 +96,7 @@ async def cleared(settings: lmaas.Settings) -> AsyncIterator[None]:
     finally:
         async with await connect(settings, name="demo") as connection:
             channel = await connection.channel()
-            made = topology(settings.names, settings.queue_type, [MODEL])
+            made = topology(settings.names, settings.queue_type, [MODEL], settings.retry_delays)
             for queue in made.queues:
                 await channel.queue_delete(queue.name)
             for exchange in made.exchanges:

@@ -82,7 +82,8 @@ class PackPublisher(Publisher):
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
         names = self.settings.names
-        await declare(channel, topology(names, self.settings.queue_type))
+        wanted = topology(names, self.settings.queue_type, retry_delays=self.settings.retry_delays)
+        await declare(channel, wanted)
         # Not waited for: while the broker is in alarm, it confirms nothing.
         self._diverts = asyncio.create_task(self._asked(channel), name="ask for diversion")
 
@@ -246,7 +247,9 @@ class PackPublisher(Publisher):
         """What waits for the workers of a model. Raises BrokerUnavailable."""
         names = self.settings.names
         lanes = [await self._counts(names.work_queue(model, lane)) for lane in LANES]
-        retries = [await self._counts(names.retry(delay)) for delay in RETRY_DELAYS]
+        # The default ones too: the setting of the workers may be another one, as after a change.
+        delays = {*self.settings.retry_delays, *RETRY_DELAYS}
+        retries = [await self._counts(names.retry(delay)) for delay in delays]
         packs = sum(ready for ready, _ in lanes + retries)
         return Waiting(packs, max(consumers for _, consumers in lanes))
 

@@ -81,7 +81,8 @@ class Consumer:
         if dropped:
             log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
         settings, names = self._settings, self._settings.names
-        await declare(channel, topology(names, settings.queue_type, self._estimators))
+        wanted = topology(names, settings.queue_type, self._estimators, settings.retry_delays)
+        await declare(channel, wanted)
         queues = [
             (model, lane, names.work_queue(model, lane))
             for model in self._estimators

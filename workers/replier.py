@@ -39,6 +39,7 @@ from lmaas.broker_config.metrics import outcomes
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.retry import delay
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import delay_ms
 from lmaas.workers import metrics
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
@@ -47,9 +48,10 @@ log = logging.getLogger(__name__)
 
 #: Cancelled jobs, and clients that are away, that a worker remembers, by their results queues.
 REMEMBERED: Final = 10_000
-#: Seconds for which a results queue that was not there is taken to be away: what is retried comes
-#: back later than that, and is tried.
+#: Seconds at most for which a results queue that was not there is taken to be away, and the share
+#: of the shortest retry delay: what is retried comes back later than that, and is tried.
 AWAY: Final = 0.9
+AWAY_SHARE: Final = 0.9
 #: Headers of a request that its reply carries too.
 ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
 #: Seconds before a broker that did not take a message is asked again.
@@ -112,6 +114,8 @@ class Replier:
         self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
+        shortest = min(map(delay_ms, settings.retry_delays)) / 1000
+        self._away_for = min(AWAY, AWAY_SHARE * shortest)
         #: Results queues of cancelled jobs, and of clients that are away, each with the moment at
         #: which that was seen, on the clock of time.monotonic().
         self._cancelled: OrderedDict[str, float] = OrderedDict()
@@ -126,7 +130,7 @@ class Replier:
     def is_away(self, delivery: Delivery) -> bool:
         """Whether there was no queue for its answer a moment ago, so that to run it is in vain."""
         seen = self._away.get(delivery.reply_to or "")
-        return seen is not None and time.monotonic() - seen < AWAY
+        return seen is not None and time.monotonic() - seen < self._away_for
 
     async def look_for_caller(self, delivery: Delivery) -> None:
         """Ask the broker whether somebody takes its answer, unless that was known a moment ago.
@@ -136,7 +140,7 @@ class Replier:
         """
         queue = delivery.reply_to
         seen = self._there.get(queue or "")
-        if not queue or (seen is not None and time.monotonic() - seen < AWAY):
+        if not queue or (seen is not None and time.monotonic() - seen < self._away_for):
             return
         try:
             there = await self._publisher.counts(queue) is not None
@@ -320,6 +324,7 @@ class Replier:
         chosen = delay(
             error.code,
             headers.attempt,
+            delays=self._settings.retry_delays,
             most=self._settings.max_attempts,
             age=now - born,
             left=left,

@@ -13,7 +13,6 @@ from benchmarks import rig
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import RETRY_DELAYS
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +36,7 @@ def lanes(settings: Settings) -> list[str]:
 
 
 def _ours(settings: Settings) -> list[str]:
-    return [*lanes(settings), *(settings.names.retry(delay) for delay in RETRY_DELAYS)]
+    return [*lanes(settings), *(settings.names.retry(delay) for delay in settings.retry_delays)]
 
 
 async def waiting(connection: AbstractConnection, settings: Settings) -> int:

@@ -202,4 +202,4 @@ def definitions_(models: tuple[str, ...], vhost: str, **arguments: Any) -> None:
 
 
 def _wanted(settings: Settings, models: tuple[str, ...]) -> Topology:
-    return topology(settings.names, settings.queue_type, models)
+    return topology(settings.names, settings.queue_type, models, settings.retry_delays)

@@ -73,7 +73,7 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
         with published(path, node.url):
             click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
             models = served or Repository(*settings.model_folders).models()
-            wanted = topology(settings.names, settings.queue_type, models)
+            wanted = topology(settings.names, settings.queue_type, models, settings.retry_delays)
             workers = supervised(settings, served, count)
             on_signal(workers.stop, workers.force)
             await first_of(

@@ -131,7 +131,10 @@ async def lanes(settings: Settings) -> None:
 
 async def make_lanes(settings: Settings) -> None:
     async with channel_to(settings) as channel:
-        await declare(channel, topology(settings.names, settings.queue_type, ["sentiment"]))
+        await declare(
+            channel,
+            topology(settings.names, settings.queue_type, ["sentiment"], settings.retry_delays),
+        )
 
 
 @contextlib.asynccontextmanager

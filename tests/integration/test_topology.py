@@ -135,13 +135,12 @@ async def test_a_refused_message_is_dead_lettered_and_keeps_its_routing_key(
 
 
 async def test_a_retry_returns_to_its_lane_after_the_delay(
-    connection: AbstractConnection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    connection: AbstractConnection, settings: Settings
 ) -> None:
-    monkeypatch.setattr("lmaas.broker_config.topology.RETRY_DELAYS", {"soon": 50})
     names = settings.names
     async with connection.channel() as channel:
-        await declare(channel, topology(names, "classic", ["sentiment"]))
-        retry = await channel.get_exchange(names.retry("soon"))
+        await declare(channel, topology(names, "classic", ["sentiment"], ["50ms"]))
+        retry = await channel.get_exchange(names.retry("50ms"))
         await retry.publish(aio_pika.Message(b"again"), routing_key("sentiment", "long"))
         lane = await channel.get_queue(names.work_queue("sentiment", "long"))
         async with lane.iterator(timeout=5) as messages:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmaas.broker_config.codes import MEANINGS, Code
-from lmaas.broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED, delay
-from lmaas.broker_config.topology import RETRY_DELAYS
+from lmaas.broker_config.retry import MAX_AGE, MAX_ATTEMPTS_UNCLAIMED
+from lmaas.broker_config.retry import delay as delay_among
+from lmaas.broker_config.topology import RETRY_DELAYS, delay_ms
 
-LADDER = list(RETRY_DELAYS)
+delay = functools.partial(delay_among, delays=RETRY_DELAYS)
 TRANSIENT = {code for code in Code if MEANINGS[code].transient}
 
 
@@ -37,6 +40,20 @@ def test_what_would_fail_again_is_given_up(code: Code) -> None:
 )
 def test_each_try_waits_longer(attempt: int, roll: float, chosen: str | None) -> None:
     assert delay(Code.OUT_OF_MEMORY, attempt, most=5, age=0, roll=roll) == chosen
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+@pytest.mark.parametrize("roll", [0.0, 0.99])
+def test_one_delay_is_for_every_try(attempt: int, roll: float) -> None:
+    chosen = delay_among(Code.UNAVAILABLE, attempt, delays=["2m"], most=5, age=0, roll=roll)
+    assert chosen == "2m"
+
+
+@pytest.mark.parametrize(
+    ("name", "milliseconds"), [("1ms", 1), ("500ms", 500), ("30s", 30_000), ("9999m", 599_940_000)]
+)
+def test_a_delay_says_its_time(name: str, milliseconds: int) -> None:
+    assert delay_ms(name) == milliseconds
 
 
 def test_an_answer_that_nobody_takes_is_offered_twice() -> None:
@@ -68,5 +85,5 @@ def test_whoever_wrote_the_headers(
         assert code in TRANSIENT
         assert attempt < 5
         assert age < MAX_AGE
-        assert left is None or left > RETRY_DELAYS[chosen] / 1000
-        assert LADDER.index(chosen) in {max(attempt - 1, 0), attempt, len(LADDER) - 1}
+        assert left is None or left > delay_ms(chosen) / 1000
+        assert RETRY_DELAYS.index(chosen) in {max(attempt - 1, 0), attempt, len(RETRY_DELAYS) - 1}

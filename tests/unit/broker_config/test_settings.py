@@ -74,6 +74,11 @@ def test_a_named_file_is_read_in_place_of_the_others(
         ("queue_type = 'stream'", "queue_type"),
         ("prefix = 'a b'", "prefix"),
         ("pack_items = 0", "pack_items"),
+        ("retry_delays = []", "retry_delays"),
+        ("retry_delays = ['1s', '5']", r"retry_delays\[1\] .* such as 500ms, 5s, 2m"),
+        ("retry_delays = ['0s']", "retry_delays"),
+        ("retry_delays = ['10000m']", "retry_delays"),
+        ("retry_delays = [5]", "retry_delays"),
         ("\xff", r"lmaas\.toml"),
     ],
 )
@@ -275,7 +280,7 @@ def test_without_a_home_there_are_no_folders_of_the_user(
     ("content", "told"),
     [
         ('brokerurl = "x"', r"there is no setting 'brokerurl'; did you mean broker_url\?"),
-        ("[lmaas]\ntimeout = 3", r"\[lmaas\]: settings have no sections"),
+        ("[lmaas]\ntimeout = 3", r"\[lmaas\]: there is no such section, only gateway"),
         ("models = 3", r"models \(.*\) is 3: expected text or a list, got a whole number"),
     ],
 )

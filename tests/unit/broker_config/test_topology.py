@@ -77,6 +77,21 @@ def test_every_queue_and_its_arguments(queue_type: QueueType) -> None:
     }
 
 
+def test_each_delay_that_is_set_has_one_queue() -> None:
+    wanted = topology(NAMES, retry_delays=["50ms", "2m", "50ms"])
+    delays = {
+        queue.name: queue.arguments["x-message-ttl"]
+        for queue in wanted.queues
+        if ".retry." in queue.name
+    }
+    assert delays == {"p.v1.retry.50ms": 50, "p.v1.retry.2m": 120_000}
+    retries = [exchange for exchange in wanted.exchanges if ".retry." in exchange.name]
+    assert retries == [Exchange(name, "fanout") for name in delays]
+    assert {binding.source for binding in wanted.bindings if ".retry." in binding.source} == {
+        *delays
+    }
+
+
 @both_types
 def test_exchanges_and_bindings_do_not_depend_on_the_type(queue_type: QueueType) -> None:
     wanted = topology(NAMES, queue_type, ["m"])
