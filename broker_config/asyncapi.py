@@ -14,12 +14,14 @@ import msgspec
 from lmaas.broker_config import messages
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import (
+    CANCEL,
     CARDS,
     CLOCK,
     JSON,
     MSGPACK,
     REPLY,
     REQUEST,
+    Cancellation,
     Headers,
     Item,
     ItemError,
@@ -95,12 +97,17 @@ def document() -> dict[str, Any]:
             "results": _results(names),
             "questions": _questions(names),
         },
-        "operations": {"classify": _classify(), "describe": _describe()},
+        "operations": {
+            "classify": _classify(),
+            "describe": _describe(),
+            "cancel": _cancel(),
+        },
         "components": {
             "messages": {
                 "request": _request(),
                 "reply": _reply(),
                 "question": _question(),
+                "cancellation": _cancellation(),
                 "cards": _cards(),
             },
             "schemas": _schemas(),
@@ -176,7 +183,10 @@ def _questions(names: Names) -> dict[str, Any]:
             "for a model that nobody serves now. Each worker answers for itself."
         ),
         "parameters": {"model": {"description": "Name of a model; empty for all models."}},
-        "messages": {"question": {"$ref": "#/components/messages/question"}},
+        "messages": {
+            "question": {"$ref": "#/components/messages/question"},
+            "cancellation": {"$ref": "#/components/messages/cancellation"},
+        },
         "bindings": {
             "amqp": {
                 "is": "routingKey",
@@ -215,6 +225,25 @@ def _question() -> dict[str, Any]:
         "title": "Which models there are; without a body",
         "contentType": JSON,
         "bindings": {"amqp": {"messageType": CARDS, **_BINDING}},
+    }
+
+
+def _cancel() -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "summary": "A worker drops packs whose answers nobody waits for any more.",
+        "channel": {"$ref": "#/channels/questions"},
+        "messages": [{"$ref": "#/channels/questions/messages/cancellation"}],
+    }
+
+
+def _cancellation() -> dict[str, Any]:
+    return {
+        "name": "cancellation",
+        "title": "Packs that are given up; the property reply_to is that of the packs",
+        "contentType": JSON,
+        "payload": {"$ref": "#/components/schemas/Cancellation"},
+        "bindings": {"amqp": {"messageType": CANCEL, **_BINDING}},
     }
 
 
@@ -295,7 +324,8 @@ def _reply() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
-        [Request, Reply, Headers, ModelCard], ref_template="#/components/schemas/{name}"
+        [Request, Reply, Headers, ModelCard, Cancellation],
+        ref_template="#/components/schemas/{name}",
     )
     schemas["ItemError"]["properties"]["code"]["examples"] = [code.value for code in Code]
     headers = schemas["Headers"]

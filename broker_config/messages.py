@@ -24,7 +24,10 @@ REQUEST: Final = "lmaas.request.v1"
 REPLY: Final = "lmaas.reply.v1"
 JOB: Final = "lmaas.job.v1"
 CARDS: Final = "lmaas.cards.v1"
+CANCEL: Final = "lmaas.cancel.v1"
 
+#: Packs of one cancellation.
+MAX_CANCELLED: Final = 4096
 #: Tensors of an item, dimensions of a tensor, and the size of a dimension.
 MAX_TENSORS: Final = 32
 MAX_RANK: Final = 32
@@ -191,6 +194,15 @@ class Reply(_Wire, frozen=True):
     timings: Timings | None = None
     #: Why the pack as a whole was refused: every item that could be read has this error too.
     error: ItemError | None = None
+
+
+class Cancellation(_Wire, frozen=True):
+    """Packs whose answers nobody waits for any more, by their correlation ids.
+
+    The property `reply_to` is theirs: who knows neither it nor the ids cancels nothing.
+    """
+
+    packs: Annotated[list[str], msgspec.Meta(max_length=MAX_CANCELLED)]
 
 
 class ModelCard(_Wire, frozen=True):
@@ -368,6 +380,20 @@ def decode_cards(body: bytes) -> list[ModelCard]:
         return msgspec.msgpack.decode(body, type=list[ModelCard])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"no cards of models: {error}") from error
+
+
+def encode_cancellation(packs: list[str]) -> bytes:
+    """In MessagePack."""
+    return msgspec.msgpack.encode(Cancellation(packs=packs))
+
+
+def decode_cancellation(body: bytes, content_type: str | None) -> Cancellation:
+    """Raises MessageError when the body is none."""
+    decode = msgspec.json.decode if known_language(content_type) == JSON else msgspec.msgpack.decode
+    try:
+        return decode(body, type=Cancellation)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"no cancellation: {error}") from error
 
 
 def known_language(content_type: str | None) -> str:

@@ -25,6 +25,7 @@ from lmaas.broker_config.connection import Session
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
 from lmaas.broker_config.messages import (
+    CANCEL,
     MSGPACK,
     Item,
     ItemError,
@@ -302,6 +303,8 @@ class _Publisher(_Unconnected, PackPublisher):
     ) -> None:
         if not self.is_up:
             raise self._failure()
+        if message.type == CANCEL:
+            return
         model = msgspec.msgpack.decode(message.body, type=_Named).model
         self._service.check_served(model, self.settings)
         self._check_size(message)

@@ -36,6 +36,7 @@ from lmaas.broker_config.messages import (
     asked,
 )
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.cancelling import Cancelling
 from lmaas.producer.entries import single_item
 from lmaas.producer.linger import Linger
 from lmaas.producer.packing import Entries, packs
@@ -76,6 +77,8 @@ class Client:
             await stack.enter_async_context(self._publisher)
             await stack.enter_async_context(self._replies.session)
             stack.push_async_callback(self._replies.close)
+            self._cancelling = Cancelling(self._publisher, self._replies.queue_name)
+            stack.push_async_callback(self._cancelling.close)
             self._linger = Linger(
                 self.settings, self._send, self._publisher.seconds, self._why_silent
             )
@@ -147,7 +150,12 @@ class Client:
         checked = single_item(item, self.settings.max_item_bytes)
         if checked.error is not None:
             return _or_raise(Result(id=checked.id, error=checked.error), errors)
-        return _or_raise(await self._linger.add((model, version, top_k, limit), checked), errors)
+        answer = self._linger.add((model, version, top_k, limit), checked)
+        try:
+            return _or_raise(await answer, errors)
+        except asyncio.CancelledError:
+            self._linger.given_up(answer)
+            raise
 
     async def classify_many(
         self,
@@ -270,6 +278,10 @@ class Client:
                 headers=headers,
             )
             reply = await self._patiently(answer, patience, request.model)
+        except asyncio.CancelledError:
+            if self._stack is not None:  # else the queue for the answer goes, which tells the same
+                self._cancelling.give_up(request.model, correlation_id)
+            raise
         finally:
             self._replies.forget(correlation_id)
         metrics.answered(reply)

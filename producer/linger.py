@@ -92,6 +92,20 @@ class Linger:
                 gathering.timer = loop.call_soon(self._leave, kind)
         return caller
 
+    def given_up(self, answer: asyncio.Future[Result]) -> None:
+        """Nobody waits for it; a pack on its way for whose answers nobody waits is cancelled."""
+        for task, gathering in self._on_their_way.items():
+            if answer in gathering.callers:
+                if all(caller.done() for caller in gathering.callers):
+                    task.cancel()
+                    self._forget(task)  # one that has not begun to run never will
+                return
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._on_their_way.pop(task, None)
+        if not self._on_their_way:
+            self._leave_soon()
+
     def _begun(self, kind: Kind) -> _Gathering:
         estimate = functools.partial(self._seconds, kind[0])
         gathering = self._gatherings[kind] = _Gathering(Packer(self._settings, estimate))
@@ -114,7 +128,7 @@ class Linger:
             try:
                 results = await self._results(kind, gathering)
             finally:
-                del self._on_their_way[task]
+                self._on_their_way.pop(task, None)
         except Exception as error:
             gathering.fail(error)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.estimator import Estimator
@@ -42,14 +42,8 @@ class Cards:
         self._publisher = publisher
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def listen(self, channel: AbstractChannel) -> None:
-        """Take questions from a queue that ends with the connection."""
-        queue = await channel.declare_queue(exclusive=True)
-        for key in (ALL_MODELS, *self._estimators):
-            await queue.bind(self._settings.names.cards, key)
-        await queue.consume(self._on_question, no_ack=True)
-
-    async def _on_question(self, message: AbstractIncomingMessage) -> None:
+    def hear(self, message: AbstractIncomingMessage) -> None:
+        """A question has come."""
         if (
             self._settings.names.take_replies(message.reply_to or "")
             and len(self._answering) < MOST

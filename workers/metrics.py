@@ -40,6 +40,9 @@ class Metrics:
             "parked", "Packs that went to the dead letter queue.", "code"
         )
         self.unclaimed = Counter("lmaas_unclaimed_replies", "Replies that no queue took.")
+        self.cancelled = Counter(
+            "lmaas_cancelled", "Packs that were dropped because nobody waited for them any more."
+        )
         self.deadlines = Counter(
             "lmaas_deadline_misses",
             "Packs whose deadline passed before all of them had run.",
@@ -119,6 +122,12 @@ def dead_lettered(code: str) -> None:
 def unclaimed() -> None:
     """No queue takes a reply."""
     _metrics().unclaimed.inc()
+
+
+@counted
+def cancelled() -> None:
+    """A pack was dropped, because nobody waits for it."""
+    _metrics().cancelled.inc()
 
 
 @counted

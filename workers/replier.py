@@ -41,6 +41,7 @@ from lmaas.broker_config.retry import delay
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import delay_ms
 from lmaas.workers import metrics
+from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
 
@@ -106,26 +107,31 @@ class Replier:
     """Sends replies and settles deliveries."""
 
     def __init__(
-        self, name: str, settings: Settings, publisher: Publisher, consumer: Consumer
+        self,
+        name: str,
+        settings: Settings,
+        publisher: Publisher,
+        consumer: Consumer,
+        cancelled: Cancelled,
     ) -> None:
-        """`name` is the worker's."""
+        """`name` is the worker's; `cancelled` knows what nobody waits for any more."""
         self._name = name
         self._settings = settings
         self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
+        self._cancelled = cancelled
         shortest = min(map(delay_ms, settings.retry_delays)) / 1000
         self._away_for = min(AWAY, AWAY_SHARE * shortest)
-        #: Results queues of cancelled jobs, and of clients that are away, each with the moment at
-        #: which that was seen, on the clock of time.monotonic().
-        self._cancelled: OrderedDict[str, float] = OrderedDict()
+        #: Results queues of clients that are away, each with the moment at which that was seen, on
+        #: the clock of time.monotonic().
         self._away: OrderedDict[str, float] = OrderedDict()
         #: The same of queues that were found.
         self._there: OrderedDict[str, float] = OrderedDict()
 
     def is_cancelled(self, delivery: Delivery) -> bool:
-        """Whether nobody waits any more for the job that this pack belongs to."""
-        return delivery.reply_to in self._cancelled
+        """Whether nobody waits any more for this pack, or for the job that it belongs to."""
+        return delivery in self._cancelled
 
     def is_away(self, delivery: Delivery) -> bool:
         """Whether there was no queue for its answer a moment ago, so that to run it is in vain."""
@@ -257,7 +263,8 @@ class Replier:
             await delivery.ack()
 
     async def skip(self, delivery: Delivery) -> None:
-        """Drop a pack of a cancelled job."""
+        """Drop a pack that nobody waits for."""
+        metrics.cancelled()
         await delivery.ack()
 
     async def _reply(self, delivery: Delivery, body: bytes) -> bool:
@@ -313,8 +320,11 @@ class Replier:
 
     def _miss(self, delivery: Delivery) -> None:
         """There is no queue for its answer."""
-        gone = self._cancelled if delivery.headers.job is not None else self._away
-        _note(gone, delivery.reply_to or "")
+        queue = delivery.reply_to or ""
+        if delivery.headers.job is not None:
+            self._cancelled.close(queue)
+        else:
+            _note(self._away, queue)
 
     async def _retry_later(self, delivery: Delivery, error: ItemError) -> bool:
         """Into a retry queue, if a later try has any use."""

@@ -13,12 +13,15 @@ from typing import Any
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import LimitReached, WorkerStuck
 from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.messages import CANCEL, CARDS
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.cards import Cards
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.execution import Execution, grace
 from lmaas.workers.lane import Lane
+from lmaas.workers.notices import Notices
 from lmaas.workers.replier import Replier
 from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch
@@ -43,6 +46,7 @@ class Worker:
         #: None until the lanes are consumed.
         self.watch: Watch | None = None
         self._stop = asyncio.Event()
+        self.cancelled = Cancelled()
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""
@@ -134,6 +138,8 @@ class Worker:
         publisher = Publisher(self.settings, f"{self.name} publish", outlasts_alarms=True)
         execution = self.execution
         cards = Cards(self.settings, execution.loaded, execution.estimators, publisher)
+        handlers = {CARDS: cards.hear, CANCEL: self.cancelled.hear}
+        notices = Notices(self.settings.names, execution.estimators, handlers)
         consumer = Consumer(
             self.settings,
             self.name,
@@ -141,7 +147,7 @@ class Worker:
             execution.loaded.current,
             execution.ready,
             execution.redelivered,
-            cards.listen,
+            notices.listen,
         )
         for session in (publisher, consumer.session):
             await _entered(stack, session)
@@ -158,7 +164,7 @@ class Worker:
         return not task.cancelled()
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
-        replier = Replier(self.name, self.settings, publisher, consumer)
+        replier = Replier(self.name, self.settings, publisher, consumer, self.cancelled)
         working = asyncio.create_task(self.execution.run(replier, consumer), name="execution")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         overdue = asyncio.create_task(self.execution.overdue.wait(), name="overdue")

@@ -8,6 +8,7 @@ import threading
 import time
 
 import msgspec
+import prometheus_client
 import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage
@@ -237,3 +238,61 @@ async def test_each_has_its_own_answer_where_others_that_came_with_it_are_not_ru
                 else:
                     assert result.error.code == Code.DEADLINE_EXCEEDED
                 assert (result.error is not None) == (number % 3 == 0)
+
+
+async def test_what_its_caller_gives_up_is_not_run_any_more(
+    worker: Worker, client: Client, held: Batches
+) -> None:
+    """Neither what has begun, at its next batch, nor what waits: in the worker or in the lane."""
+
+    async def all_published() -> bool:
+        return len(worker.execution.ready) + await waiting_packs(worker.settings) == 20
+
+    async def all_cancelled() -> bool:
+        return len(worker.cancelled) == 21
+
+    async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
+        begun = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        waiting = [asyncio.create_task(_all(client, LONG[:-1])) for _ in range(20)]
+        await until(all_published)
+        before = dropped()
+        for call in (begun, *waiting):
+            call.cancel()
+        await until(all_cancelled)
+        held.end(1)
+        call = asyncio.create_task(other.classify("sentiment", LONG[0]))
+        await held.have_begun(2)
+        held.end(1)
+        assert (await call).label == "positive"
+        await until(lambda: has_dropped(before + 21))
+    assert held.begun == [8, 1]
+
+
+def dropped() -> float:
+    return prometheus_client.REGISTRY.get_sample_value("lmaas_cancelled_total") or 0.0
+
+
+async def has_dropped(packs: float) -> bool:
+    return dropped() == packs
+
+
+async def test_a_call_that_is_given_up_is_not_run(
+    worker: Worker, client: Client, held: Batches
+) -> None:
+    async def all_cancelled() -> bool:
+        return len(worker.cancelled) == 1
+
+    async with asyncio.timeout(LIMIT), Client(worker.settings) as other:
+        begun = asyncio.create_task(_all(client, LONG))
+        await held.have_begun(1)
+        calls = [asyncio.create_task(other.classify("sentiment", text)) for text in LONG[:3]]
+        await holds(worker, 1)
+        before = dropped()
+        for call in calls:
+            call.cancel()
+        await until(all_cancelled)
+        held.end(BATCHES)
+        await begun
+        await until(lambda: has_dropped(before + 1))
+    assert held.begun == [8] * BATCHES

@@ -277,3 +277,29 @@ async def test_closing_tells_also_a_pack_that_is_just_leaving(
         found = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(error) for error in found] == [BrokerUnavailable] * 5
     assert sender.requests.empty()
+
+
+async def test_a_pack_is_given_up_when_the_last_of_its_callers_is_gone(
+    linger: Linger, sender: Sender
+) -> None:
+    sender.answering.clear()
+    first, second = ask(linger, "a", "b")
+    assert await sender.next_texts() == ["a", "b"]
+    waits = ask(linger, "c")
+    first.cancel()
+    linger.given_up(first)
+    await asyncio.sleep(0)
+    assert sender.requests.empty()
+    second.cancel()
+    linger.given_up(second)
+    assert await sender.next_texts() == ["c"]  # nothing is on its way any more
+    sender.answering.set()
+    assert await answered(waits) == ["c"]
+
+
+async def test_a_full_pack_may_be_given_up_before_it_begins(linger: Linger, sender: Sender) -> None:
+    for call in ask(linger, *"abcde"):
+        call.cancel()
+        linger.given_up(call)
+    assert await answered(ask(linger, "x")) == ["x"]
+    assert await sender.next_texts() == ["x"]

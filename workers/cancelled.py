@@ -1,0 +1,61 @@
+"""What nobody waits for any more: packs that their callers gave up, and whole results queues."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, TypeVar
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.messages import decode_cancellation
+from lmaas.workers.delivery import Delivery
+
+Key = TypeVar("Key", bound=Hashable)
+
+log = logging.getLogger(__name__)
+
+#: Packs, and queues, that are remembered: those that were told last.
+REMEMBERED: Final = 65_536
+
+
+class Cancelled:
+    """A pack may still be in its lane when this is told, so that it is remembered."""
+
+    def __init__(self) -> None:
+        #: Correlation ids, each with the queue that its answer would go to.
+        self._packs: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._queues: OrderedDict[str, None] = OrderedDict()
+
+    def hear(self, message: AbstractIncomingMessage) -> None:
+        """A cancellation has come."""
+        try:
+            told = decode_cancellation(message.body, message.content_type)
+        except MessageError as error:
+            log.warning("%s", error, extra={"action": "cancellation_refused"})
+            return
+        for pack in told.packs:
+            _remember(self._packs, (message.reply_to or "", pack))
+
+    def close(self, queue: str) -> None:
+        """Nobody takes what would go to this queue."""
+        _remember(self._queues, queue)
+
+    def __len__(self) -> int:
+        """Packs that are remembered."""
+        return len(self._packs)
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        queue = delivery.reply_to
+        if queue is None:
+            return False
+        return queue in self._queues or (queue, delivery.message.correlation_id) in self._packs
+
+
+def _remember(known: OrderedDict[Key, None], key: Key) -> None:
+    known[key] = None
+    known.move_to_end(key)
+    if len(known) > REMEMBERED:
+        known.popitem(last=False)
