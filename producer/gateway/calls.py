@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
-
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.client import Client
@@ -43,18 +41,13 @@ async def answered(
 ) -> list[Result]:
     """A result for each item, in their order; that of an item which failed has its error.
 
-    Cancelling it cancels what has not been sent. Raises TimeLimitExceeded after `timeout` seconds,
+    Cancelling it cancels what has not been run. Raises TimeLimitExceeded after `timeout` seconds,
     ModelNotFound, Busy, BrokerError.
     """
     options: dict[str, Any] = {"version": version, "top_k": top_k, "timeout": timeout}
-    texts = [item.text for item in items if item.text is not None]
-    if len(texts) == len(items) <= SHARED:
-        calls = [client.classify(model, one, errors="return", **options) for one in texts]
-        found = await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
-        return [
-            msgspec.structs.replace(result, id=item.id)
-            for result, item in zip(found, items, strict=True)
-        ]
+    if len(items) <= SHARED:
+        calls = [client.classify(model, one, errors="return", **options) for one in items]
+        return await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
     try:
         async with (
             asyncio.timeout(timeout),

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError, Result
+from lmaas.broker_config.messages import Item, ItemError, Result, Tensor
 from lmaas.producer.gateway.access import CLASSIFY
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
 from lmaas.producer.gateway.bodies import json_body
@@ -23,9 +23,13 @@ class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
     #: Without one, its place in the list, from 0.
     id: str | None = None
     text: str | None = None
+    #: The second one of a pair of texts.
+    text_pair: str | None = None
     #: Bytes in base64, as of a picture.
     data: bytes | None = None
     media_type: str | None = None
+    #: Ready-made inputs of the model, by name.
+    tensors: dict[str, Tensor] | None = None
 
 
 class Call(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -103,11 +107,18 @@ def _item(place: int, given: str | GivenItem) -> Item:
     if isinstance(given, str):
         return Item(id=str(place), text=given)
     name = str(place) if given.id is None else given.id
-    return Item(id=name, text=given.text, data=given.data, media_type=given.media_type)
+    return Item(
+        id=name,
+        text=given.text,
+        text_pair=given.text_pair,
+        data=given.data,
+        media_type=given.media_type,
+        tensors=given.tensors,
+    )
 
 
 async def classify(request: web.Request) -> web.Response:
-    """A caller that hangs up cancels this, and with it what has not been sent."""
+    """A caller that hangs up cancels this, and with it what has not been run."""
     settings = request.app[SETTINGS]
     call, items = await json_body(request, _body)
     check_count(len(items), settings)

@@ -62,6 +62,30 @@ async def test_items_have_ids_and_errors_of_their_own(gateway: Gateway) -> None:
     ]
 
 
+async def test_an_item_of_a_kind_that_the_model_does_not_take_has_an_error(
+    gateway: Gateway,
+) -> None:
+    items = [
+        {"id": "pair", "text": GOOD, "text_pair": BAD},
+        {"id": "bytes", "data": "aGVsbG8=", "media_type": "image/png"},
+        {"id": "both", "text": GOOD, "data": "aGVsbG8="},
+        {"id": "none"},
+        {"id": "ill", "data": "not base64!"},
+        GOOD,
+    ]
+    status, answer = await gateway.post("/v1/classify", json={"model": "sentiment", "items": items})
+    assert status == 200
+    found = [(one["id"], one.get("label") or one["error"]["code"]) for one in answer["results"]]
+    assert found == [
+        ("pair", "invalid_item"),
+        ("bytes", "not_text"),
+        ("both", "invalid_item"),
+        ("none", "not_text"),
+        ("ill", "invalid_item"),
+        ("5", "positive"),
+    ]
+
+
 async def test_many_items_are_answered_as_in_the_queue(
     gateway: Gateway, client: Client, texts: list[str]
 ) -> None:
