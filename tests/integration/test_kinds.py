@@ -18,12 +18,14 @@ from onnx import TensorProto, helper
 from lmaas import testing
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ItemFailed
-from lmaas.broker_config.messages import Item, Request, Result, Tensor
+from lmaas.broker_config.messages import MSGPACK, Item, Request, Result, Tensor, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
+from lmaas.workers.isolated import IsolatedProcess
 from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
+from lmaas.workers.pack import Pack
 from lmaas.workers.pool import Pool
 from lmaas.workers.repository import MANIFEST
 from tests.integration.conftest import serving
@@ -217,3 +219,13 @@ async def test_it_is_there_in_tests(letters: Settings) -> None:
     async with testing.Client(settings=letters) as client:
         await ask(client)
     check(await asyncio.to_thread(of_twin, testing.SyncClient(settings=letters)))
+
+
+async def test_it_is_run_in_the_isolated_process(letters: Settings) -> None:
+    isolated = IsolatedProcess(letters, "w", {"letters": "1"})
+    body = encode(Request(model="letters", items=ITEMS))
+    try:
+        _, reply = await asyncio.to_thread(isolated.answer, Pack(None), body, MSGPACK)
+        check(reply.results)
+    finally:
+        await asyncio.to_thread(isolated.close)
