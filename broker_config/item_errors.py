@@ -132,8 +132,6 @@ def _problem(tensor: Tensor) -> str | None:
 
 def _are_strings(data: bytes, count: int) -> bool:
     """Whether these are so many strings, each after its length."""
-    if count * _LENGTH.size > len(data):
-        return False
     start = 0
     for _ in range(count):
         if start + _LENGTH.size > len(data):

@@ -288,7 +288,7 @@ def test_what_is_no_reply_is_refused(language: str, body: bytes) -> None:
         decode_reply(body, language)
 
 
-# ------------------------------------------------------------ errors of all items
+# ------------------------------------------------------------- what is written
 
 
 def test_a_refusal_is_every_items_result() -> None:

@@ -202,6 +202,7 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         Item(id="v", tensors={7: Tensor(shape=[1], datatype="INT8", data=b"x")}),  # type: ignore[dict-item]
         Item(id="w", data=bytearray(b"fine"), media_type="x/y"),  # type: ignore[arg-type]
         Item(id="x", data=b"x" * 21),
+        Item(id="z", tensors={"x": Tensor(shape=[2], datatype="INT8", data=b"x")}),
         Item(id="y", data="text"),  # type: ignore[arg-type]
         Item(id="\ud800", data=b"x"),
     ]
@@ -221,11 +222,12 @@ async def test_whatever_comes_in_encoders_take_it() -> None:
         "v": Code.INVALID_ITEM,
         "x": Code.TOO_LARGE,
         "y": Code.INVALID_ITEM,
+        "z": Code.INVALID_ITEM,
         "\\ud800": Code.INVALID_ITEM,
     }
     assert [item.text for item in found if item.text] == ["a", "b", "c", "d", "e", "f"]
     assert [item.text_pair for item in found if item.text_pair] == ["g"]
     assert [(item.id, item.data) for item in found if item.data] == [("w", b"fine")]
     assert [item.id for item in found] == [
-        *("0", "id", "an id", "3", "4", "i", "7", *"unospqrtvwxy", "\\ud800")
+        *("0", "id", "an id", "3", "4", "i", "7", *"unospqrtvwxzy", "\\ud800")
     ]
