@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 
-from benchmarks import rig
+from benchmarks import output, rig
 from benchmarks.report import Report
 from lmaas.service import logs
 
@@ -52,8 +51,7 @@ machine's. Each module in [benchmarks/](../benchmarks) says how it measures.
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
 @click.option("--from", "source", type=click.Path(path_type=Path, exists=True),
               help="Measure nothing: take the reports of an earlier --json.")  # fmt: skip
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write all reports there.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write them as Markdown there.")
+@output.kept
 def main(
     names: tuple[str, ...], source: Path | None, target: Path | None, page: Path | None
 ) -> None:
@@ -63,26 +61,17 @@ def main(
     that fails is told, and the exit code is then 1; what the others found is written.
     """
     logs.configure()
-    for path in filter(None, (target, page)):
-        path.parent.mkdir(parents=True, exist_ok=True)
     if source:
-        reports = [r for r in _read(source) if not names or r.benchmark in names]
+        reports = [r for r in output.read(source) if not names or r.benchmark in names]
     else:
         rig.imdb()  # missing data is told now, not after minutes
         reports = []
         try:
             reports.extend(_measured(names or NAMES))
         finally:  # Ctrl-C keeps what there is, too
-            _write(reports, target, page)
+            output.write(reports, target, page, PAGE)
         sys.exit(len(reports) < len(names or NAMES))
-    _write(reports, target, page)
-
-
-def _read(path: Path) -> list[Report]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Report])
-    except msgspec.DecodeError as error:
-        raise click.ClickException(f"{path}: not reports of this version: {error}") from error
+    output.write(reports, target, page, PAGE)
 
 
 def _measured(names: Sequence[str]) -> Iterator[Report]:
@@ -98,31 +87,9 @@ def _measured(names: Sequence[str]) -> Iterator[Report]:
             console.print(f"{name} failed:", style="red")
             console.print_exception()
         else:
-            console.print(*report.shown())
+            output.show(report)
             yield report
         console.print(f"{name}: {time.monotonic() - began:.0f} s", style="dim")
-
-
-def _write(reports: Sequence[Report], target: Path | None, page: Path | None) -> None:
-    if target:
-        target.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=2) + b"\n")
-    beside = page or target
-    if beside is None:
-        return
-    folder = beside.with_suffix("")
-    _draw(reports, folder)
-    if page:
-        sections = (report.markdown(folder.name) for report in reports)
-        page.write_text(PAGE + "\n".join(sections))
-
-
-def _draw(reports: Sequence[Report], folder: Path) -> None:
-    from benchmarks import plots  # half a second to import
-
-    for report in reports:
-        for file, plot in report.pictures().items():
-            folder.mkdir(exist_ok=True)
-            plots.draw(plot, folder / file)
 
 
 if __name__ == "__main__":

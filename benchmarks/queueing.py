@@ -61,25 +61,6 @@ def levels(seconds: ArrayLike, rate: float, level: ArrayLike) -> Seconds:
     return waits[place]
 
 
-def srpt(seconds: ArrayLike, rate: float) -> Seconds:
-    """Shortest remaining time first, which interrupts (Schrage and Miller).
-
-    Time in the system less the service:
-    rate (E[S^2; S <= x] + x^2 P(S > x)) / (2 (1 - rho(x-)) (1 - rho(x)))
-    + integral over t from 0 to x of dt / (1 - rho(t)) - x. No order has a smaller mean.
-    """
-    sample = _sample(seconds, rate)
-    size, place, count = np.unique(sample, return_inverse=True, return_counts=True)
-    share = count / sample.size
-    through = np.cumsum(rate * size * share)
-    below = through - rate * size * share
-    longer = 1 - np.cumsum(share)
-    work = rate * (np.cumsum(size**2 * share) + size**2 * longer) / 2
-    service = np.cumsum(np.diff(size, prepend=0.0) / (1 - below))
-    waits: Seconds = work / ((1 - below) * (1 - through)) + service - size
-    return waits[place]
-
-
 def burst_ratio(seconds: ArrayLike) -> float:
     """Mean wait of shortest first / of random order, when all jobs are there from the beginning.
 

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Literal
 
 import msgspec
@@ -58,6 +59,11 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return f"{', '.join(signs)}: {'met' if self.met else 'missed'}" if signs else ""
 
 
+def none(counts: Mapping[str, float], unit: str = "") -> list[Figure]:
+    """What must not happen at all, and how often it did."""
+    return [Figure(name=name, value=n, unit=unit, at_most=0) for name, n in counts.items()]
+
+
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
     """A table of several columns, the first of which names the rows."""
 
@@ -77,6 +83,15 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
         rule = ["---", *["---:"] * (len(self.columns) - 1)]
         rows = [self.columns, rule, *([_shown(cell) for cell in row] for row in self.rows)]
         return f"{self.title}:\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def listed(lines: Mapping[str, Sequence[str]]) -> list[Grid]:
+    """Lines of words under their titles; nothing under a title that has none."""
+    return [
+        Grid(title=title, columns=[""], rows=[[line] for line in some])
+        for title, some in lines.items()
+        if some
+    ]
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +185,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         default_factory=lambda: f"{os.cpu_count()} cores, {platform.machine()}"
     )
 
+    @property
+    def met(self) -> bool:
+        """Whether every goal is reached."""
+        return all(figure.met for figure in self.figures)
+
     def shown(self) -> list[Table]:
         """For a terminal: the figures, then the tables."""
         table = Table("", "measured", "goal", title=self.benchmark, caption=self.setting)
@@ -206,6 +226,11 @@ def _shown(cell: Cell) -> str:
     if isinstance(cell, str):
         return cell
     return short(cell) if isinstance(cell, float) else f"{cell:,}"
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """The median and the longest."""
+    return f"{median(seconds):.2f} / {max(seconds):.2f}"
 
 
 def short(value: float) -> str:

@@ -11,7 +11,6 @@ Times are seconds, one a job, sorted by arrival; servers are equally fast.
 from __future__ import annotations
 
 import itertools
-from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,16 +44,6 @@ def fifo(published: N, _estimate: N, /) -> N:
 def sjf(_published: N, estimate: N, /) -> N:
     """Shortest job first; for chunks, whose estimate is what remains of their job, SRTF."""
     return estimate
-
-
-def levels(cuts: Sequence[float]) -> Policy:
-    """Priority levels: level k takes the estimates up to `cuts[k]`, the last one all others."""
-
-    def rank(_published: N, estimate: N, /) -> N:
-        level: N = np.searchsorted(cuts, estimate).astype(float)
-        return level
-
-    return rank
 
 
 def ageing(gain: float) -> Policy:
@@ -97,41 +86,6 @@ def replay(
         starts[job] = now
         heappush(free, now + trace.seconds[job])
     return starts - trace.came
-
-
-def srpt(arrivals: ArrayLike, seconds: ArrayLike, *, servers: int = 1) -> Seconds:
-    """Shortest remaining time first, which interrupts: time in the system less the service.
-
-    The least mean that there is for one server.
-    """
-    trace = _Trace.of(arrivals, seconds, sjf, None)
-    _at_least_one(servers=servers)
-    #: When each job would have to begin to end as it does without an interruption.
-    begun = np.empty(trace.size)
-    #: End and job, soonest first: the last one has most left to do.
-    running: list[tuple[float, int]] = []
-    #: Remaining seconds and job.
-    waiting: list[tuple[float, int]] = []
-
-    def advance(now: float) -> None:
-        while running and running[0][0] <= now:
-            end, job = running.pop(0)
-            begun[job] = end - trace.seconds[job]
-            if waiting:
-                left, job = heappop(waiting)
-                insort(running, (end + left, job))
-
-    for job, (now, size) in enumerate(zip(trace.arrivals, trace.seconds, strict=True)):
-        advance(now)
-        if len(running) == servers:
-            if running[-1][0] <= now + size:
-                heappush(waiting, (size, job))
-                continue
-            end, interrupted = running.pop()
-            heappush(waiting, (end - now, interrupted))
-        insort(running, (now + size, job))
-    advance(inf)
-    return begun - trace.came
 
 
 def replay_jobs(

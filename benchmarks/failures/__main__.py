@@ -9,31 +9,20 @@ import asyncio
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 
-from benchmarks import rig
-from benchmarks.failures import cluster, fuzz, hostile, results, soak, suite, waiting
+from benchmarks import output, rig
+from benchmarks.failures import cluster, fuzz, hostile, outcome, soak, suite, waiting
 from benchmarks.failures.faults import plan
 from benchmarks.failures.job import numbered
 from benchmarks.failures.poison import Poison
 from benchmarks.report import Report
 from lmaas.service import logs
-
-
-def reported(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose report can be kept."""
-    for name, target, words in (
-        ("--page", "page", "Write it as Markdown there."),
-        ("--json", "target", "Write the report there."),
-    ):
-        command = click.option(name, target, type=click.Path(path_type=Path), help=words)(command)
-    return command
 
 
 @click.group(invoke_without_command=True)
@@ -55,7 +44,7 @@ def main(context: click.Context) -> None:
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--logs", type=click.Path(path_type=Path),
               help="Keep what all processes say in this folder.")  # fmt: skip
-@reported
+@output.kept
 def suite_command(
     items: int,
     faults: int,
@@ -78,14 +67,14 @@ def suite_command(
     _tell(f"seed {seed}")
 
     async def measure() -> Report:
-        return results.report(await suite.measure(texts, what, _tell, logs))
+        return outcome.report(await suite.measure(texts, what, _tell, logs))
 
     _finish(measure(), target, page)
 
 
 def _seeds(_: click.Context, __: click.Parameter, text: str) -> list[int]:
     """The numbers of "1-3,7"."""
-    found = []
+    found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
@@ -104,7 +93,7 @@ def _seeds(_: click.Context, __: click.Parameter, text: str) -> list[int]:
               help="Seconds for each run.")  # fmt: skip
 @click.option("--logs", type=click.Path(path_type=Path),
               help="The folder for the logs of what failed; else a temporary one.")  # fmt: skip
-@reported
+@output.kept
 def soak_command(
     seeds: list[int],
     items: int,
@@ -130,7 +119,7 @@ def soak_command(
               help="In all; of a follower and of the leader, in turn.")  # fmt: skip
 @click.option("--texts", "count", type=click.IntRange(min=1_000), default=5_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@reported
+@output.kept
 def cluster_command(
     kills: int, count: int, seed: int, target: Path | None, page: Path | None
 ) -> None:
@@ -145,7 +134,7 @@ def cluster_command(
 
 @main.command("waiting")
 @click.option("--items", type=click.IntRange(min=1_000), default=100_000, show_default=True)
-@reported
+@output.kept
 def waiting_command(items: int, target: Path | None, page: Path | None) -> None:
     """A job that waits in a broker which is restarted twice."""
     texts = rig.reviews()
@@ -159,7 +148,7 @@ def waiting_command(items: int, target: Path | None, page: Path | None) -> None:
 @main.command("fuzz")
 @click.option("--messages", type=click.IntRange(min=100), default=100_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@reported
+@output.kept
 def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | None) -> None:
     """Malformed messages against a live worker."""
 
@@ -171,7 +160,7 @@ def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | Non
 
 
 @main.command("hostile")
-@reported
+@output.kept
 def hostile_command(target: Path | None, page: Path | None) -> None:
     """Messages that mean harm, one of each kind, beside a good client; within a minute."""
 
@@ -190,21 +179,9 @@ def _tell(line: str) -> None:
 def _finish(measuring: Coroutine[Any, Any, Report], target: Path | None, page: Path | None) -> None:
     """Print, write, and exit with 1 when a goal was missed."""
     report = asyncio.run(measuring)
-    Console().print(*report.shown())
-    if target:
-        target.write_bytes(msgspec.json.format(msgspec.json.encode([report]), indent=2) + b"\n")
-    if page:
-        page.write_text(report.markdown(page.stem))
-        _draw(report, page.with_suffix(""))
-    sys.exit(not all(figure.met for figure in report.figures))
-
-
-def _draw(report: Report, folder: Path) -> None:
-    from benchmarks import plots  # half a second to import
-
-    for file, plot in report.pictures().items():
-        folder.mkdir(exist_ok=True)
-        plots.draw(plot, folder / file)
+    output.show(report)
+    output.write([report], target, page)
+    sys.exit(not report.met)
 
 
 if __name__ == "__main__":

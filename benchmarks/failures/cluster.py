@@ -16,14 +16,13 @@ import click
 
 from benchmarks import rig
 from benchmarks.failures import quorum
-from benchmarks.failures.comparison import Row, Verdict, compare, row_of
+from benchmarks.failures.comparison import Row, Verdict, compare, damage, examples, row_of
 from benchmarks.failures.pauses import Pauses
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import started
 from benchmarks.failures.quorum import Role
-from benchmarks.failures.results import listed, spread
 from benchmarks.failures.stage import CALM, LIMIT, WORKERS, check_alive
-from benchmarks.report import Figure, Grid, Report
+from benchmarks.report import Figure, Grid, Report, listed, none, spread
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.local_cluster import LocalCluster
 from lmaas.broker_config.scheduling import place
@@ -196,15 +195,11 @@ def _counts(found: Found) -> list[Figure]:
         Figure(name=f"{role}s of the lane killed -9", value=len(found.of(role)), unit="")
         for role in Role
     ]
-    verdicts = found.verdicts()
-    none = (
-        ("texts lost", sum(one.lost for one in verdicts)),
-        ("texts doubled", sum(one.doubled for one in verdicts)),
-        ("texts wrong", sum(one.wrong for one in verdicts)),
-        ("times that the client gave up", sum(bool(one.gave_up) for one in found.rounds)),
-        ("worker processes that ended", found.restarts),
-    )
-    return kills + [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
+    others = {
+        "times that the client gave up": sum(bool(one.gave_up) for one in found.rounds),
+        "worker processes that ended": found.restarts,
+    }
+    return [*kills, *damage("texts", found.verdicts()), *none(others)]
 
 
 def _pauses(found: Found) -> list[Figure]:
@@ -231,8 +226,8 @@ def _times(found: Found) -> list[Figure]:
 
 def _tables(found: Found) -> list[Grid]:
     by_role = {role: killed for role in Role if (killed := found.of(role))}
-    told = {
-        "Wrong, the first ones": [line for one in found.verdicts() for line in one.examples][:10],
+    lines = {
+        **examples(found.verdicts()),
         "What the client said when it gave up": [
             one.gave_up for one in found.rounds if one.gave_up
         ],
@@ -252,5 +247,5 @@ def _tables(found: Found) -> list[Grid]:
                 for role, killed in by_role.items()
             ],
         ),
-        *listed(told),
+        *listed(lines),
     ]

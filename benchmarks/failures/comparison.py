@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.failures.poison import Poison
+from benchmarks.report import Figure, none
 from lmaas.broker_config.messages import Result
 
+#: What can become of a row: fields of a Verdict.
+DAMAGE: Final = ("lost", "doubled", "wrong")
 #: Examples that are kept of what is wrong.
 _SHOWN: Final = 10
 
@@ -31,14 +34,12 @@ def row_of(result: Result) -> Row:
 
 @dataclass(slots=True)
 class Verdict:
-    """Numbers of rows."""
+    """Numbers of rows; none may be lost, doubled or wrong."""
 
     lost: int = 0
     doubled: int = 0
     #: Another label, score or error than in the calm run; out of order; never asked for.
     wrong: int = 0
-    #: Poison rows that do not have their error code; they are among the wrong ones.
-    unblamed: int = 0
     #: The first of the wrong ones, in words.
     examples: list[str] = field(default_factory=list)
 
@@ -47,6 +48,17 @@ class Verdict:
         self.wrong += 1
         if len(self.examples) < _SHOWN:
             self.examples.append(words)
+
+
+def damage(what: str, verdicts: Iterable[Verdict]) -> list[Figure]:
+    """How many were "`what` lost", "doubled" and "wrong" in all."""
+    every = list(verdicts)
+    return none({f"{what} {how}": sum(getattr(one, how) for one in every) for how in DAMAGE})
+
+
+def examples(verdicts: Iterable[Verdict]) -> dict[str, list[str]]:
+    """The first of what is wrong, for `report.listed`."""
+    return {"Wrong, the first ones": [line for one in verdicts for line in one.examples][:_SHOWN]}
 
 
 def compare(calm: Sequence[Row], output: Iterable[Row], poison: Mapping[int, Poison]) -> Verdict:
@@ -75,5 +87,4 @@ def compare(calm: Sequence[Row], output: Iterable[Row], poison: Mapping[int, Poi
 
 def _judge_poison(verdict: Verdict, row: Row, poison: Poison) -> None:
     if row.label or row.error.partition(":")[0] != poison.code:
-        verdict.unblamed += 1
         verdict.note(f"{row} has {poison.name}, and not the error {poison.code}")

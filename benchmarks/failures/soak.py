@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
+import click
 import psutil
 
-from benchmarks.failures import results
+from benchmarks import output
+from benchmarks.failures import outcome
+from benchmarks.failures.comparison import DAMAGE
 from benchmarks.failures.stage import Hung
-from benchmarks.report import Cell, Figure, Grid, Report
+from benchmarks.report import Cell, Figure, Grid, Report, listed, none
 
 #: Seconds for a run, to which the suite has limits of its own: it sets up, asks and ends besides.
 LIMIT: Final = 1_500.0
@@ -30,17 +32,17 @@ LIMIT: Final = 1_500.0
 OUTPUT: Final = "suite.txt"
 #: Columns of the summary, and the figures that they show.
 _COLUMNS: Final = {
-    "rows": (results.LOST, results.DOUBLED, results.WRONG),
+    "rows": tuple(f"{outcome.ROWS} {how}" for how in DAMAGE),
     "dead letters": (
-        results.NOT_DEAD_LETTERED,
-        results.MISJUDGED,
-        results.DEAD_LETTERED_TWICE,
-        results.FOR_NOTHING,
+        outcome.NOT_DEAD_LETTERED,
+        outcome.MISJUDGED,
+        outcome.DEAD_LETTERED_TWICE,
+        outcome.FOR_NOTHING,
     ),
-    "calm": (results.CALM,),
-    "ratio": (results.RATIO,),
-    "held": (results.RATIO_WITHOUT_WAITS,),
-    "pause": (results.PAUSE,),
+    "calm": (outcome.CALM,),
+    "ratio": (outcome.RATIO,),
+    "held": (outcome.RATIO_WITHOUT_WAITS,),
+    "pause": (outcome.PAUSE,),
 }
 
 
@@ -79,7 +81,7 @@ def judged(seed: int, code: int | None, seconds: float, report: Report | None) -
         return Run(seed, "hang", seconds)
     if report is None:
         return Run(seed, "broken", seconds)
-    good = all(figure.met for figure in report.figures) and code == 0
+    good = report.met and code == 0
     return Run(seed, "ok" if good else "missed", seconds, report)
 
 
@@ -110,13 +112,13 @@ async def measure(
 async def _run(seed: int, arguments: Sequence[str], folder: Path, limit: float) -> Run:
     target = folder / "report.json"
     began = time.monotonic()
-    with (folder / OUTPUT).open("wb") as output:
+    with (folder / OUTPUT).open("wb") as said:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.failures", "suite", "--seed", str(seed),
             "--logs", str(folder), "--json", str(target), *arguments,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=said,
+            stderr=said,
             env=os.environ | {"PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         try:
@@ -129,8 +131,8 @@ async def _run(seed: int, arguments: Sequence[str], folder: Path, limit: float) 
                 _end(process.pid)
                 await process.wait()
     report = None
-    with contextlib.suppress(OSError):
-        (report,) = msgspec.json.decode(target.read_bytes(), type=list[Report])
+    with contextlib.suppress(OSError, click.ClickException):  # it wrote none, or a part
+        (report,) = output.read(target)
     return judged(seed, code, time.monotonic() - began, report)
 
 
@@ -163,7 +165,7 @@ def report(runs: Sequence[Run], logs: Path) -> Report:
             columns=["seed", "ending", *_COLUMNS, "all"],
             rows=[run.row for run in runs],
         ),
-        *results.listed(
+        *listed(
             {
                 "Goals that were missed": [
                     f"seed {run.seed}: {figure.name}: {figure.value:.2f}"
@@ -179,14 +181,11 @@ def report(runs: Sequence[Run], logs: Path) -> Report:
         setting=reported[0].setting if reported else "no run came to its end",
         figures=[
             Figure(name="runs", value=len(runs), unit=""),
-            *(
-                Figure(
-                    name=f"runs that ended as {ending!r}",
-                    value=sum(run.ending == ending for run in runs),
-                    unit="",
-                    at_most=0,
-                )
-                for ending in ("missed", "hang", "broken")
+            *none(
+                {
+                    f"runs that ended as {ending!r}": sum(run.ending == ending for run in runs)
+                    for ending in ("missed", "hang", "broken")
+                }
             ),
         ],
         tables=tables,

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks.failures import job, queues
-from benchmarks.failures.comparison import Verdict, compare
-from benchmarks.failures.dead_items import DeadItem, dead_items
+from benchmarks.failures.comparison import compare
 from benchmarks.failures.faults import Fault
 from benchmarks.failures.job import Producer
 from benchmarks.failures.log import Log
-from benchmarks.failures.poison import Poison, poison_of, rows
+from benchmarks.failures.outcome import Outcome
+from benchmarks.failures.dead_items import dead_items
+from benchmarks.failures.poison import Poison, rows
 from benchmarks.failures.polling import until
 from benchmarks.failures.stage import (
     CALM,
@@ -50,66 +51,6 @@ class Plan:
     #: Items of a pack, and packs on their way: faults find as much at work.
     pack_items: int = Settings().pack_items
     window: int = Settings().window
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What was seen."""
-
-    items: int
-    seed: int
-    calm_seconds: float = 0.0
-    #: Under faults, and to the last row.
-    seconds: float = 0.0
-    #: Of these, how long some poison row waited for a time limit or a retry, outages aside.
-    waits: float = 0.0
-    happened: list[Happened] = field(default_factory=list)
-    verdict: Verdict = field(default_factory=Verdict)
-    poison: dict[int, Poison] = field(default_factory=dict)
-    dead_items: list[DeadItem] = field(default_factory=list)
-    #: Messages in lanes and retry queues, and processes, when all is over.
-    left: int = 0
-    processes: list[str] = field(default_factory=list)
-    #: What the producer said when it gave up by itself.
-    gave_up: list[str] = field(default_factory=list)
-
-    @property
-    def outages(self) -> float:
-        return sum(happened.outage for happened in self.happened)
-
-    @property
-    def not_dead_lettered(self) -> set[int]:
-        """Poison rows that are not in the dead letter queue with their reason."""
-        found = {
-            _number(one)
-            for one in self.dead_items
-            if one.reason and (bad := poison_of(one.text)) and one.code == bad.code
-        }
-        return set(self.poison) - found
-
-    @property
-    def misjudged(self) -> set[int]:
-        """Poison rows that are in the dead letter queue with another reason than theirs."""
-        return {
-            _number(one)
-            for one in self.dead_items
-            if (bad := poison_of(one.text)) and one.code != bad.code
-        }
-
-    @property
-    def dead_lettered_twice(self) -> set[int]:
-        """Rows that are in more than one dead letter."""
-        times = Counter(map(_number, self.dead_items))
-        return {number for number, count in times.items() if count > 1}
-
-    @property
-    def dead_lettered_for_nothing(self) -> list[DeadItem]:
-        return [one for one in self.dead_items if _number(one) not in self.poison]
-
-
-def _number(one: DeadItem) -> int:
-    number, _, _ = one.text.partition(" ")
-    return int(number) if number.isdecimal() else -1
 
 
 async def measure(

@@ -11,13 +11,12 @@ from typing import Final
 
 from benchmarks import rig
 from benchmarks.failures import queues
-from benchmarks.failures.comparison import Row, Verdict, compare, row_of
+from benchmarks.failures.comparison import Row, Verdict, compare, damage, examples, row_of
 from benchmarks.failures.job import numbered
 from benchmarks.failures.polling import until
 from benchmarks.failures.processes import Process, started
-from benchmarks.failures.results import listed
 from benchmarks.failures.stage import CALM, LIMIT, WORKERS, check_alive, until_consuming
-from benchmarks.report import Figure, Report
+from benchmarks.report import Figure, Report, listed
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import Item, Reply, Request
 from lmaas.broker_config.settings import Settings
@@ -152,11 +151,6 @@ async def _collected(jobs: Jobs, job: str) -> list[Chunk]:
 
 
 def report(found: Found) -> Report:
-    none = (
-        ("items lost", found.verdict.lost),
-        ("items doubled", found.verdict.doubled),
-        ("items wrong", found.verdict.wrong),
-    )
     return Report(
         benchmark="waiting",
         setting=f"a job of {found.items:,} IMDB reviews in {found.chunks:,} packs; the broker is "
@@ -165,7 +159,7 @@ def report(found: Found) -> Report:
         figures=[
             Figure(name="items", value=found.items, unit=""),
             Figure(name="items answered", value=found.answered, unit=""),
-            *(Figure(name=name, value=value, unit="", at_most=0) for name, value in none),
+            *damage("items", [found.verdict]),
             Figure(name="packs waiting after the first restart", value=found.waiting, unit=""),
             Figure(name="chunks answered before the second restart", value=found.half, unit=""),
             Figure(name="broker back from it: all workers consuming", value=found.consuming,
@@ -173,5 +167,5 @@ def report(found: Found) -> Report:
             Figure(name="from the submission to the last result", value=found.seconds, unit="s"),
             Figure(name="restarts in it", value=sum(found.outages), unit="s"),
         ],
-        tables=listed({"Wrong, the first ones": found.verdict.examples}),
+        tables=listed(examples([found.verdict])),
     )  # fmt: skip

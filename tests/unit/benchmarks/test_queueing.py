@@ -94,22 +94,9 @@ def test_what_one_order_gives_to_a_class_it_takes_from_another(
 def test_finer_orders_wait_less(sample: Seconds, load: float) -> None:
     rate = queueing.rate_for(sample, load)
     two = queueing.levels(sample, rate, sample > np.median(sample)).mean()
-    means = [queueing.srpt(sample, rate).mean(), queueing.sjf(sample, rate).mean(), two]
+    means = [queueing.sjf(sample, rate).mean(), two]
     means.append(queueing.fifo(sample, rate).mean())
     assert all(a <= b * (1 + 1e-9) for a, b in pairwise(means))
-
-
-def test_interruptions_gain_nothing_among_equals() -> None:
-    assert queueing.srpt([2.0, 2.0], 0.3) == pytest.approx(queueing.fifo([2.0, 2.0], 0.3))
-
-
-def test_srpt_of_two_sizes_by_hand() -> None:
-    # Rate .5, sizes 1 and 2 alike often: loads .25 and .75 up to each.
-    work = 0.5 * np.array([0.5 * 1 + 0.5 * 1, 0.5 * 1 + 0.5 * 4]) / 2
-    short = work[0] / 0.75
-    # The second second of service is interrupted by what is shorter than it was.
-    long = work[1] / (0.75 * 0.25) + 1 + 1 / 0.75 - 2
-    assert queueing.srpt([1.0, 2.0], 0.5) == pytest.approx([short, long])
 
 
 def test_a_burst_of_three() -> None:

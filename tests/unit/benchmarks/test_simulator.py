@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from statistics import NormalDist
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks import queueing, simulator
 from benchmarks.queueing import Seconds
-from benchmarks.simulator import Policy, ageing, fifo, levels, replay, sjf
+from benchmarks.simulator import N, Policy, ageing, fifo, replay, sjf
 from lmaas.broker_config.scheduling import LANES, lane
 
 JOBS = 100_000
@@ -23,6 +23,18 @@ BATCHES = 20
 #: Standard errors that a mean may be off; all seeds are fixed.
 ERRORS = 4
 CUTS = (0.3, 0.7, 1.5, 3.0)
+
+
+def levels(cuts: Sequence[float]) -> Policy:
+    """Priority levels: level k takes the estimates up to `cuts[k]`, the last one all others."""
+
+    def rank(_published: N, estimate: N, /) -> N:
+        level: N = np.searchsorted(cuts, estimate).astype(float)
+        return level
+
+    return rank
+
+
 #: Waits of a trace under a policy, and the closed formula for it.
 METHODS: dict[str, tuple[Callable[[Seconds, Seconds], Seconds], Callable[..., Seconds]]] = {
     "sjf": (lambda came, size: replay(came, size, sjf), queueing.sjf),
@@ -30,7 +42,6 @@ METHODS: dict[str, tuple[Callable[[Seconds, Seconds], Seconds], Callable[..., Se
         lambda came, size: replay(came, size, levels(CUTS)),
         lambda size, rate: queueing.levels(size, rate, np.searchsorted(CUTS, size)),
     ),
-    "srpt": (simulator.srpt, queueing.srpt),
 }
 
 
@@ -168,21 +179,6 @@ def test_the_first_in_rank_is_next_and_nobody_is_idle(
         assert running <= servers
         if ((arrivals <= now) & (starts > now)).any():
             assert running == servers
-
-
-@given(traces, pools)
-def test_srpt_second_by_second(jobs: list[tuple[float, float]], servers: int) -> None:
-    arrivals, seconds = columns(jobs)
-    left = seconds.copy()
-    ends = []
-    for now in range(int(arrivals.max() + seconds.sum()) + 1):
-        there = np.flatnonzero((arrivals <= now) & (left > 0))
-        served = there[np.argsort(left[there], kind="stable")][:servers]
-        left[served] -= 1
-        ends += [now + 1.0] * int((left[served] == 0).sum())
-    # Among equals either may be first: the times at which something ends are the same.
-    waits = simulator.srpt(arrivals, seconds, servers=servers)
-    assert sorted(arrivals + waits + seconds) == ends
 
 
 @given(traces, policies, pools)

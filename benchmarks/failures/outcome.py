@@ -1,21 +1,21 @@
-"""What the suite found, as a report."""
+"""What the suite has seen, and what it says of it. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+from benchmarks.failures.comparison import Verdict, damage, examples
 from benchmarks.failures.faults import Kind
+from benchmarks.failures.dead_items import DeadItem
+from benchmarks.failures.poison import Poison, poison_of
 from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WORKERS, Happened
-from benchmarks.failures.suite import Outcome
-from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars
+from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars, listed, none, spread
 
 #: Names of figures by which others find them.
-LOST: Final = "rows lost"
-DOUBLED: Final = "rows doubled"
-WRONG: Final = "rows wrong"
+ROWS: Final = "rows"
 NOT_DEAD_LETTERED: Final = "poison rows not dead-lettered with their reason"
 MISJUDGED: Final = "poison rows dead-lettered with another reason"
 DEAD_LETTERED_TWICE: Final = "rows in more than one dead letter"
@@ -26,6 +26,66 @@ RATIO_WITHOUT_WAITS: Final = "the same, without these waits"
 PAUSE: Final = "longest pause in the output after a fault"
 #: Kinds after which the broker itself comes back.
 _OF_BROKER: Final = (Kind.RESTART, Kind.CRASH)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was seen."""
+
+    items: int
+    seed: int
+    calm_seconds: float = 0.0
+    #: Under faults, and to the last row.
+    seconds: float = 0.0
+    #: Of these, how long some poison row waited for a time limit or a retry, outages aside.
+    waits: float = 0.0
+    happened: list[Happened] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+    poison: dict[int, Poison] = field(default_factory=dict)
+    dead_items: list[DeadItem] = field(default_factory=list)
+    #: Messages in lanes and retry queues, and processes, when all is over.
+    left: int = 0
+    processes: list[str] = field(default_factory=list)
+    #: What the producer said when it gave up by itself.
+    gave_up: list[str] = field(default_factory=list)
+
+    @property
+    def outages(self) -> float:
+        return sum(happened.outage for happened in self.happened)
+
+    @property
+    def not_dead_lettered(self) -> set[int]:
+        """Poison rows that are not in the dead letter queue with their reason."""
+        found = {
+            _number(one)
+            for one in self.dead_items
+            if one.reason and (bad := poison_of(one.text)) and one.code == bad.code
+        }
+        return set(self.poison) - found
+
+    @property
+    def misjudged(self) -> set[int]:
+        """Poison rows that are in the dead letter queue with another reason than theirs."""
+        return {
+            _number(one)
+            for one in self.dead_items
+            if (bad := poison_of(one.text)) and one.code != bad.code
+        }
+
+    @property
+    def dead_lettered_twice(self) -> set[int]:
+        """Rows that are in more than one dead letter."""
+        times = Counter(map(_number, self.dead_items))
+        return {number for number, count in times.items() if count > 1}
+
+    @property
+    def dead_lettered_for_nothing(self) -> list[DeadItem]:
+        return [one for one in self.dead_items if _number(one) not in self.poison]
+
+
+def _number(one: DeadItem) -> int:
+    number, _, _ = one.text.partition(" ")
+    return int(number) if number.isdecimal() else -1
 
 
 def report(outcome: Outcome) -> Report:
@@ -42,20 +102,16 @@ def report(outcome: Outcome) -> Report:
 
 
 def _counts(outcome: Outcome) -> list[Figure]:
-    verdict = outcome.verdict
-    none = (
-        (LOST, verdict.lost),
-        (DOUBLED, verdict.doubled),
-        (WRONG, verdict.wrong),
-        (NOT_DEAD_LETTERED, len(outcome.not_dead_lettered)),
-        (MISJUDGED, len(outcome.misjudged)),
-        (DEAD_LETTERED_TWICE, len(outcome.dead_lettered_twice)),
-        (FOR_NOTHING, len(outcome.dead_lettered_for_nothing)),
-        ("messages left in lanes and retry queues", outcome.left),
-        ("processes left", len(outcome.processes)),
-        ("times that the producer gave up", len(outcome.gave_up)),
-    )
-    return [Figure(name=name, value=value, unit="", at_most=0) for name, value in none]
+    others = {
+        NOT_DEAD_LETTERED: len(outcome.not_dead_lettered),
+        MISJUDGED: len(outcome.misjudged),
+        DEAD_LETTERED_TWICE: len(outcome.dead_lettered_twice),
+        FOR_NOTHING: len(outcome.dead_lettered_for_nothing),
+        "messages left in lanes and retry queues": outcome.left,
+        "processes left": len(outcome.processes),
+        "times that the producer gave up": len(outcome.gave_up),
+    }
+    return [*damage(ROWS, [outcome.verdict]), *none(others)]
 
 
 def _times(outcome: Outcome) -> list[Figure]:
@@ -114,21 +170,12 @@ def _tables(outcome: Outcome) -> list[Grid]:
             ],
         ),
     ]
-    told = {
-        "Wrong, the first ones": outcome.verdict.examples,
+    lines = {
+        **examples([outcome.verdict]),
         "Processes left": outcome.processes,
         "What the producer said when it gave up": outcome.gave_up,
     }
-    return [*tables, *listed(told)]
-
-
-def listed(told: Mapping[str, Sequence[str]]) -> list[Grid]:
-    """Lines under their titles; nothing under those that have none."""
-    return [
-        Grid(title=title, columns=[""], rows=[[line] for line in lines])
-        for title, lines in told.items()
-        if lines
-    ]
+    return [*tables, *listed(lines)]
 
 
 def _row(some: list[Happened]) -> list[Cell]:
@@ -139,11 +186,6 @@ def _row(some: list[Happened]) -> list[Cell]:
         spread([h.consuming or 0.0 for h in some]),
         spread([h.pause for h in some]),
     ]
-
-
-def spread(seconds: Sequence[float]) -> str:
-    """The median and the longest."""
-    return f"{median(seconds):.2f} / {max(seconds):.2f}"
 
 
 def _plots(happened: list[Happened]) -> list[Plot]:
