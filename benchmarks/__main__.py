@@ -28,7 +28,6 @@ NAMES = (
     "batching",
     "bulk",
     "requests",
-    "latency",
     "callers",
     "preemption",
     "ordering",

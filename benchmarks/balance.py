@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import paced, queueing, rig
+from benchmarks.load import arrive
 from benchmarks.queueing import Seconds
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, Series, bars
 from lmaas.broker_config.messages import Item, Request
@@ -165,12 +166,8 @@ class Callers:
 
     async def play(self, arrivals: Seconds) -> list[Answer]:
         """A pack at each of these seconds from now, whatever is unanswered."""
-        began = self.clock()
-        tasks = []
-        for due in arrivals.tolist():
-            await asyncio.sleep(began + due - self.clock())
-            tasks.append(asyncio.create_task(self.ask()))
-        return await asyncio.gather(*tasks)
+        moments = (self.clock() + arrivals).tolist()
+        return await asyncio.gather(*await arrive(moments, lambda _: self.ask()))
 
     async def keep(self, waiting: int, enough: Callable[[], bool]) -> None:
         """So many on their way until it is enough, then wait for their answers."""

@@ -8,7 +8,6 @@ that were made before, so that a way is judged by its batches alone.
 from __future__ import annotations
 
 import itertools
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 
 from benchmarks import rig
-from benchmarks.peers import rate
+from benchmarks.load import closed
 from benchmarks.report import Figure, Grid, Plot, Report, bars, lines
 from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.settings import Settings
@@ -137,7 +136,7 @@ def _name(way: Way) -> str:
 class _Model(Runtime):
     """A runtime whose batches are made elsewhere."""
 
-    def run(self, ids: Sequence[Ids], cut: Sequence[Batch]) -> None:
+    def run_all(self, ids: Sequence[Ids], cut: Sequence[Batch]) -> None:
         """As `scores` does, without tokenizing and cutting."""
         for batch in cut:
             matrix = np.zeros((batch.rows, batch.length), np.int32)
@@ -154,7 +153,7 @@ def _model(version: ModelVersion, ids: Sequence[Ids]) -> dict[Way, float]:
     cuts = {way: _cut(lengths, way) for way in _ways()}
     best = dict.fromkeys(cuts, 0.0)
     for _, (way, cut) in itertools.product(range(ROUNDS), cuts.items()):
-        best[way] = max(best[way], len(ids) / _seconds(partial(model.run, ids, cut)))
+        best[way] = max(best[way], len(ids) / _seconds(partial(model.run_all, ids, cut)))
     return best
 
 
@@ -238,17 +237,11 @@ async def _calls(texts: Sequence[str]) -> dict[int, tuple[float, float]]:
 
 
 async def _called(client: Client, texts: Sequence[str], callers: int) -> tuple[float, float]:
-    took: list[float] = []
-
     async def call(text: str) -> object:
-        began = time.perf_counter()
-        result = await client.classify(rig.MODEL, text)
-        took.append(time.perf_counter() - began)
-        return result
+        return await client.classify(rig.MODEL, text)
 
-    calls = await rate(call, texts, callers, SECONDS)
-    # Those before were to warm up.
-    return calls, statistics.median(took[-int(calls * SECONDS) :])
+    found = await closed(call, texts, callers, SECONDS)
+    return found.rate, found.percentile(50)
 
 
 def _call_figures(calls: Mapping[int, tuple[float, float]]) -> list[Figure]:

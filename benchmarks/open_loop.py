@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from benchmarks import paced, queueing, rig, simulator, traces
+from benchmarks.load import arrive
 from benchmarks.queueing import Seconds
 from benchmarks.traces import Trace
 from lmaas.broker_config.messages import Headers, Item, Reply, Request
@@ -161,11 +162,8 @@ class Producer:
     async def play(self, packs: Sequence[Request], arrivals: Seconds) -> Run:
         """Publish each pack at its time, however many are unanswered."""
         began = self.clock()
-        tasks = []
-        for pack, due in zip(packs, arrivals.tolist(), strict=True):
-            await asyncio.sleep(began + due - self.clock())
-            tasks.append(asyncio.create_task(self.publish(pack)))
-        rows = [await (await task) for task in tasks]
+        sent = await arrive((began + arrivals).tolist(), lambda place: self.publish(packs[place]))
+        rows = [await (await task) for task in sent]
         return Run.of([(p - began, a - began, c) for p, a, c in rows], arrivals)
 
 

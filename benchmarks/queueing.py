@@ -33,6 +33,11 @@ def poisson(rng: np.random.Generator, rate: float, count: int) -> Seconds:
     return np.cumsum(rng.exponential(1 / rate, count))
 
 
+def poisson_within(rng: np.random.Generator, rate: float, seconds: float) -> Seconds:
+    """Arrivals in so many seconds, `rate` of them a second on average: how many is chance too."""
+    return np.sort(rng.uniform(0.0, seconds, rng.poisson(rate * seconds)))
+
+
 def fifo(seconds: ArrayLike, rate: float) -> Seconds:
     """First in, first out (Pollaczek-Khinchine): W = R / (1 - rho), R = rate E[S^2] / 2."""
     return levels(seconds, rate, np.zeros(np.shape(seconds)))

@@ -215,7 +215,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _measured(figure: Figure) -> str:
-    return f"{short(figure.value)} {figure.unit}".rstrip()
+    # Counts are whole; no measured time or ratio is.
+    whole = f"{figure.value:,.0f}" if float(figure.value).is_integer() else short(figure.value)
+    return f"{whole} {figure.unit}".rstrip()
 
 
 def _marked(figure: Figure) -> str:

@@ -16,19 +16,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from benchmarks.load import PATIENCE, WARM_UP, Call, closed
 from benchmarks.rig import MODEL, items
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
-Call = Callable[[str], Awaitable[object]]
 Measure = Callable[[Settings, Sequence[str], int, float], Awaitable[float]]
 Sent = TypeVar("Sent")
 
-#: Seconds of calls before those that count.
-WARM_UP = 1.0
-#: Seconds after which a peer that does not answer is given up.
-PATIENCE = 30.0
 #: Messages that a broker hands out ahead where a peer's documentation names no number.
 PREFETCH = 100
 
@@ -47,21 +43,9 @@ def classify(text: str) -> tuple[str, float]:
 
 async def rate(call: Call, texts: Sequence[str], callers: int, seconds: float) -> float:
     """Calls a second by `callers`, each of which waits for its answer before it calls again."""
-    source = itertools.cycle(texts)
-    answered = 0
-
-    async def caller(until: float) -> None:
-        nonlocal answered
-        while time.perf_counter() < until:
-            await call(next(source))
-            answered += 1
-
-    async with asyncio.timeout(seconds + PATIENCE):
-        await call(next(source))  # alone, so that the model is loaded once
-        for length in (WARM_UP, seconds):
-            answered, began = 0, time.perf_counter()
-            await asyncio.gather(*(caller(began + length) for _ in range(callers)))
-    return answered / (time.perf_counter() - began)
+    async with asyncio.timeout(PATIENCE):
+        await call(texts[0])  # alone, so that the model is loaded once
+    return (await closed(call, texts, callers, seconds)).rate
 
 
 def rate_of_window(

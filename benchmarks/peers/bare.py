@@ -22,7 +22,8 @@ import uvloop
 from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks import rig
-from benchmarks.peers import PREFETCH, Call, classify, rate
+from benchmarks.load import Call
+from benchmarks.peers import PREFETCH, classify, rate
 from lmaas.broker_config.settings import Settings
 
 

@@ -20,7 +20,8 @@ from celery.result import AsyncResult
 from celery.signals import worker_ready
 
 from benchmarks import rig
-from benchmarks.peers import PATIENCE, classify, rate_of_window, runtime
+from benchmarks.load import PATIENCE
+from benchmarks.peers import classify, rate_of_window, runtime
 from lmaas.broker_config.settings import Settings
 
 #: Tasks that a process takes ahead.

@@ -21,7 +21,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.results import ResultBackend, Results
 
 from benchmarks import rig
-from benchmarks.peers import PATIENCE, classify, rate_of_window
+from benchmarks.load import PATIENCE
+from benchmarks.peers import classify, rate_of_window
 from lmaas.broker_config.settings import Settings
 
 THREADS = 8

@@ -23,7 +23,8 @@ from faststream.rabbit import Channel, RabbitBroker, RabbitQueue, RabbitResponse
 from faststream.rabbit.annotations import RabbitMessage
 
 from benchmarks import rig
-from benchmarks.peers import PATIENCE, PREFETCH, classify, rate
+from benchmarks.load import PATIENCE
+from benchmarks.peers import PREFETCH, classify, rate
 from lmaas.broker_config.settings import Settings
 
 QUEUE = RabbitQueue("faststream", durable=True)
