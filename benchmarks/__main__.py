@@ -30,6 +30,7 @@ NAMES = (
     "requests",
     "callers",
     "preemption",
+    "switching",
     "ordering",
     "balance",
     "backlog",
