@@ -8,8 +8,8 @@ from statistics import median
 from typing import Final
 
 from benchmarks.failures.comparison import Verdict, damage, examples
-from benchmarks.failures.faults import Kind
 from benchmarks.failures.dead_items import DeadItem
+from benchmarks.failures.faults import Kind
 from benchmarks.failures.poison import Poison, poison_of
 from benchmarks.failures.stage import HEARTBEAT, MAX_ATTEMPTS, PACK_TIMEOUT, WORKERS, Happened
 from benchmarks.report import Cell, Figure, Grid, Plot, Report, bars, listed, none, spread

@@ -14,11 +14,11 @@ from typing import Final
 
 from benchmarks.failures import job, queues
 from benchmarks.failures.comparison import compare
+from benchmarks.failures.dead_items import dead_items
 from benchmarks.failures.faults import Fault
 from benchmarks.failures.job import Producer
 from benchmarks.failures.log import Log
 from benchmarks.failures.outcome import Outcome
-from benchmarks.failures.dead_items import dead_items
 from benchmarks.failures.poison import Poison, rows
 from benchmarks.failures.polling import until
 from benchmarks.failures.stage import (
