@@ -100,10 +100,15 @@ def _checked(
         if name not in cls.__struct_fields__:
             raise SettingsError(f"{source}: {_unknown(cls, name, value, section)}")
     try:
-        settings = msgspec.convert(values, cls, strict=False)
+        settings = msgspec.convert(values, cls, strict=False, dec_hook=_made)
     except msgspec.ValidationError as error:
         raise SettingsError(_complaint(cls, values, source, section, str(error))) from error
     return {name: getattr(settings, name) for name in values}
+
+
+def _made(kind: type, value: Any) -> Any:
+    """A value of a type of our own, from what the file says. Its ValueError says what is wrong."""
+    return kind(value)
 
 
 def _unknown(cls: type[msgspec.Struct], name: str, value: Any, section: str) -> str:
@@ -136,16 +141,22 @@ def _complaint(
     name = re.split(r"[.\[]", path.rstrip("`"))[0]
     if name not in values:
         return f"setting from {source}: {error}"
-    value = values[name] if "://" not in str(values[name]) else "***"
+    inside = path.rstrip("`").removeprefix(name)
+    key, value = (
+        _table(cls, name, values[name]) if inside.startswith("[...]") else ("", values[name])
+    )
+    inside = inside.removeprefix("[...]")
+    value = _told(value, inside)
     hint = typing.get_type_hints(cls)[name]
     choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
     expected = f"Expected one of {', '.join(choices)}" if choices else _in_words(words)
     if examples := _examples(typing.get_type_hints(cls, include_extras=True)[name]):
         expected += f", such as {', '.join(examples)}"
-    inside = path.rstrip("`").removeprefix(name)
     full = f"{section}.{name}" if section else name
-    told = _variable(section, name) if source == "environment" else f"{full}{inside} ({source})"
-    return f"{told} is {value!r}: {expected[:1].lower()}{expected[1:]}"
+    told = (
+        _variable(section, name) if source == "environment" else f"{full}{key}{inside} ({source})"
+    )
+    return f"{told}{value}: {expected[:1].lower()}{expected[1:]}"
 
 
 def _examples(hint: Any) -> list[str]:
@@ -153,3 +164,22 @@ def _examples(hint: Any) -> list[str]:
     own = (meta.examples or [] for meta in getattr(hint, "__metadata__", ()))
     parts = (_examples(part) for part in typing.get_args(hint))
     return [example for some in (*own, *parts) for example in some]
+
+
+def _table(cls: type[msgspec.Struct], name: str, value: dict[str, Any]) -> tuple[str, Any]:
+    """Which of the tables of a setting is wrong: `.KEY`, and what it has."""
+    for key, one in value.items():
+        try:
+            msgspec.convert({name: {key: one}}, cls, strict=False, dec_hook=_made)
+        except msgspec.ValidationError:
+            return f".{key}", one
+    return "", value
+
+
+def _told(value: Any, inside: str) -> str:
+    """` is VALUE`, at a path inside a setting; nothing of a table, and no secret."""
+    for key in re.findall(r"\w+", inside):
+        value = value[int(key) if key.isdigit() else key]
+    if isinstance(value, dict):
+        return ""
+    return " is '***'" if "secret" in inside or "://" in str(value) else f" is {value!r}"

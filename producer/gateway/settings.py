@@ -10,6 +10,8 @@ import msgspec
 
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.errors import SettingsError
+from lmaas.producer.gateway.callbacks.settings import Callbacks, Endpoint
+from lmaas.producer.gateway.hooks.settings import Hook
 
 SECTION: Final = "gateway"
 
@@ -45,6 +47,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Bytes of a JSON body, and items of one call; what is more goes into a job.
     max_body_bytes: _Count = 16 * 1024 * 1024
     max_call_items: _Count = 4096
+    #: Webhooks that come in, at /hooks/NAME, and those that go out.
+    hooks: dict[str, Hook] = {}
+    endpoints: dict[str, Endpoint] = {}
+    callbacks: Callbacks = Callbacks()
+    #: Networks (10.0.0.0/8) that callbacks may go to, besides the public internet.
+    allowed_networks: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

@@ -1,0 +1,1 @@
+"""Webhooks that go out: events of jobs, signed, tried again until they are received."""
