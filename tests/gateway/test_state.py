@@ -15,10 +15,10 @@ from alembic.migration import MigrationContext
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.settings import GatewaySettings
-from lmaas.producer.gateway.state import METADATA, State, idempotency, jobs
+from lmaas.producer.gateway.state import METADATA, State, deliveries, idempotency, jobs, received
 
 #: Every module that has tables.
-MODULES = (idempotency, jobs)
+MODULES = (deliveries, idempotency, jobs, received)
 
 #: Opens the state, and adds one row for each of its numbers.
 _OPENER = """

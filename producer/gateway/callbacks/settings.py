@@ -34,3 +34,5 @@ class Callbacks(WithSecrets, frozen=True, kw_only=True):
     #: Requests at a time, in all and to one host.
     concurrency: _Count = 64
     concurrency_per_host: _Count = 4
+    #: Seconds for which what has been sent, or could not be, is kept for the log.
+    keep: _Positive = 30 * 86_400.0

@@ -1,0 +1,110 @@
+"""`GET /v1/jobs/{id}/deliveries`, `POST /v1/deliveries/{id}/redeliver`: what was sent, and again."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from lmaas.producer.gateway.access import JOBS
+from lmaas.producer.gateway.app_keys import OUTBOX, STATE
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.routes import Route, json_response
+from lmaas.producer.gateway.state import deliveries
+
+
+class Try(msgspec.Struct):
+    """One request to the receiver. Times are Unix seconds."""
+
+    number: int
+    at: float
+    seconds: float
+    #: Without an answer: null.
+    status: int | None
+    #: In words; null: it was received.
+    error: str | None
+
+
+class Delivery(msgspec.Struct):
+    """An event on its way to one receiver. Times are Unix seconds."""
+
+    #: The `webhook-id` of each try.
+    id: str
+    job: str
+    event: str
+    #: The endpoint of the settings; null: the job's own callback, at `url`.
+    endpoint: str | None
+    url: str | None
+    #: "pending", "delivered", "failed" (all tries did) or "disabled" (the receiver said 410).
+    state: str
+    created: float
+    #: When it is tried again.
+    next_try: float | None
+    ended: float | None
+    tries: list[Try]
+
+
+class Deliveries(msgspec.Struct):
+    """Those of a job, the oldest first."""
+
+    deliveries: list[Delivery]
+
+
+async def of_job(request: web.Request) -> web.Response:
+    job = request.match_info["id"]
+    async with request.app[STATE].reading() as connection:
+        found = await deliveries.of_job(connection, _owner(request), job)
+    return json_response(Deliveries([_told(row) for row in found]))
+
+
+async def redeliver(request: web.Request) -> web.Response:
+    name, owner = request.match_info["id"], _owner(request)
+    async with request.app[STATE].writing() as connection:
+        if not await deliveries.again(connection, owner, name, time.time()):
+            raise HttpError(HTTPStatus.NOT_FOUND, "not_found", f"there is no delivery {name!r}")
+        found = await deliveries.one(connection, owner, name)
+    request.app[OUTBOX].filled.set()
+    return json_response(_told(found or {}), HTTPStatus.ACCEPTED)
+
+
+def _owner(_request: web.Request) -> str:
+    return ""
+
+
+def _told(row: dict[str, Any]) -> Delivery:
+    """The URL of an endpoint is of the operator's settings, and no caller's to know."""
+    return msgspec.convert(
+        {
+            **row,
+            "url": None if row["endpoint"] else row["url"],
+            "next_try": row["due"] if row["state"] == deliveries.PENDING else None,
+        },
+        Delivery,
+    )
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/jobs/{id}/deliveries",
+        of_job,
+        "The callbacks of a job, with each try",
+        scope=JOBS,
+        gives=Deliveries,
+    ),
+    Route(
+        "POST",
+        "/v1/deliveries/{id}/redeliver",
+        redeliver,
+        "Send a callback again",
+        scope=JOBS,
+        gives=Delivery,
+        status=HTTPStatus.ACCEPTED,
+        others={404: "there is no such delivery"},
+        notes="It is sent at once, with all tries of the schedule ahead, also to a receiver "
+        "that has answered 410. One that is being sent at this moment goes on as it is.",
+    ),
+)
