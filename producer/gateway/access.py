@@ -19,12 +19,13 @@ JOBS: Final = "jobs"
 
 def admit(request: web.Request, scope: str) -> None:
     """Raises HttpError when the caller may not do what has this scope."""
-    _check_names(request)
+    check_names(request)
 
 
-def _check_names(request: web.Request) -> None:
-    """A page in the user's browser reaches a loopback address by a name of its own (DNS rebinding).
+def check_names(request: web.Request) -> None:
+    """Raises HttpError when the gateway is called by a name that is not its own.
 
+    A page in the user's browser reaches a loopback address by a name of its own (DNS rebinding).
     It is known by the name in Host, and by its Origin, which a browser adds and it cannot change.
     """
     settings = request.app[SETTINGS]

@@ -19,14 +19,25 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi
 from lmaas.producer.gateway.access import admit
-from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import CLIENT, HOOKS, OUTBOX, SETTINGS, STATE
+from lmaas.producer.gateway.callbacks import log as callback_log
+from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
+from lmaas.producer.gateway.callbacks.outbox import Outbox
+from lmaas.producer.gateway.callbacks.receivers import Receivers
+from lmaas.producer.gateway.hooks import receive
+from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 from lmaas.service import health
 
 #: All that the gateway answers, besides health and metrics.
-ROUTES: Final[tuple[Route, ...]] = (*classify.ROUTES, *models.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *classify.ROUTES,
+    *models.ROUTES,
+    *receive.ROUTES,
+    *callback_log.ROUTES,
+)
 
 #: For every answer: what a browser should not do with it.
 HEADERS: Final = {
@@ -52,6 +63,8 @@ def create_app(
     app[SETTINGS] = settings
     app[CLIENT] = Client(engine or Settings.load())
     app[STATE] = State(settings)
+    app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
+    app[HOOKS] = ready(settings.hooks)
     app.cleanup_ctx.append(_connected)
     app.on_response_prepare.append(_secure)
     added = [
@@ -69,6 +82,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
         state, client = app[STATE], app[CLIENT]
         await stack.enter_async_context(state)
         await stack.enter_async_context(client)
+        await stack.enter_async_context(Dispatcher(state, app[OUTBOX], app[SETTINGS].callbacks))
         yield
 
 

@@ -7,9 +7,13 @@ from typing import Final
 from aiohttp import web
 
 from lmaas.producer.client import Client
+from lmaas.producer.gateway.callbacks.outbox import Outbox
+from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 
 CLIENT: Final[web.AppKey[Client]] = web.AppKey("client", Client)
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)
 STATE: Final = web.AppKey("state", State)
+OUTBOX: Final = web.AppKey("outbox", Outbox)
+HOOKS: Final[web.AppKey[dict[str, Ready]]] = web.AppKey("hooks", dict)

@@ -111,7 +111,7 @@ class Dispatcher:
         for delivery in claimed:
             self._hosts[delivery.host] += 1
             self._start(self._send(delivery))
-        return 0.0 if claimed else LOOK
+        return 0.0
 
     async def _wait(self, now: float) -> float:
         """Seconds until one is due that there is room for; 0: there is one now."""
@@ -161,7 +161,9 @@ class Dispatcher:
     def _settled(self, delivery: Claimed, made: Attempt) -> Settled:
         state, wait = self._next(delivery, made)
         if state in {deliveries.FAILED, deliveries.DISABLED}:
-            log.warning("callback %s to %s is %s: %s", delivery.id, delivery.host, state, made.error)
+            log.warning(
+                "callback %s to %s is %s: %s", delivery.id, delivery.host, state, made.error
+            )
         due = made.at + made.seconds + wait
         return Settled(delivery, made.at, made.seconds, made.status, made.error, state, due)
 

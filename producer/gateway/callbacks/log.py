@@ -1,4 +1,4 @@
-"""`GET /v1/jobs/{id}/deliveries`, `POST /v1/deliveries/{id}/redeliver`: what was sent, and again."""
+"""The log of callbacks, a job at a time, and sending one of them again."""
 
 from __future__ import annotations
 

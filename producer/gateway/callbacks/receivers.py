@@ -50,7 +50,9 @@ class Receivers:
         secrets = endpoint.secrets(place)
         if not secrets:
             raise SettingsError(f"{place} has no secret: set secret, secret_env or secret_file")
-        return Receiver(endpoint.url, _scheme(secrets, place), _name("endpoint", name, endpoint.url))
+        return Receiver(
+            endpoint.url, _scheme(secrets, place), _name("endpoint", name, endpoint.url)
+        )
 
     def wanting(self, event: str) -> dict[str, Receiver]:
         """The endpoints of the settings that get an event of this type, by name."""

@@ -265,7 +265,9 @@ async def one(connection: AsyncConnection, owner: str, name: str) -> dict[str, A
     return found[0] if found else None
 
 
-async def _told(connection: AsyncConnection, *which: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+async def _told(
+    connection: AsyncConnection, *which: sa.ColumnElement[bool]
+) -> list[dict[str, Any]]:
     table = deliveries.c
     columns = (
         table.id, table.job, table.event, table.endpoint, table.url, table.created, table.state,
@@ -287,9 +289,7 @@ async def _told(connection: AsyncConnection, *which: sa.ColumnElement[bool]) -> 
 
 
 async def is_disabled(connection: AsyncConnection, receiver: str) -> bool:
-    found = await connection.scalar(
-        sa.select(disabled.c.at).where(disabled.c.receiver == receiver)
-    )
+    found = await connection.scalar(sa.select(disabled.c.at).where(disabled.c.receiver == receiver))
     return found is not None
 
 

@@ -81,9 +81,7 @@ async def _add(
     return True
 
 
-async def finish(
-    connection: AsyncConnection, hook: str, delivery: str, answered: Answered
-) -> None:
+async def finish(connection: AsyncConnection, hook: str, delivery: str, answered: Answered) -> None:
     """Keeps the answer for those that come again."""
     await connection.execute(
         sa.update(received)
