@@ -188,6 +188,44 @@ class TestThroughTheQueue:
         assert (await gateway.post("/hooks/open", json=GOOD, headers=evil))[0] == 403
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "hooks.toml"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_examples_work(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the shipped model in the place of theirs."""
+    monkeypatch.setenv("LMAAS_CONFIG", str(EXAMPLES))
+    monkeypatch.setenv("GITHUB_WEBHOOK_SECRET", "old secret")
+    monkeypatch.setenv("TICKETS_WEBHOOK_SECRET", SECRET)
+    loaded = GatewaySettings.load(access="open", port=0, folder=str(tmp_path / "gateway"))
+    hooks = {
+        name: msgspec.structs.replace(hook, model="sentiment")
+        for name, hook in loaded.hooks.items()
+    }
+    tickets = [
+        {"id": "T1", "status": "new", "subject": "Thanks", "description": GOOD},
+        {"id": "T2", "status": "closed", "subject": "Old", "description": BAD},
+        {"id": "T3", "status": "new", "subject": "No!", "description": BAD},
+    ]
+    async with listening(msgspec.structs.replace(loaded, hooks=hooks), settings) as gateway:
+        body = json.dumps(ISSUE).encode()
+        status, answer = await gateway.post(
+            "/hooks/github-issues", data=body, headers=by_github(body)
+        )
+        assert status == 200
+        assert [(one["id"], one["label"]) for one in answer["results"]] == [("17", "negative")]
+        body = json.dumps({"type": "tickets", "data": {"tickets": tickets}}).encode()
+        status, answer = await gateway.post("/hooks/tickets", data=body, headers=signed(body))
+        assert status == 200
+        assert [(one["id"], one["label"]) for one in answer["results"]] == [
+            ("T1", "positive"),
+            ("T3", "negative"),
+        ]
+        assert len(answer["results"][0]["scores"]) == 2
+
+
 @pytest.fixture
 async def unserved(gateway_settings: GatewaySettings, settings: Settings) -> AsyncIterator[Gateway]:
     """No worker: what is refused is refused before it is read."""
