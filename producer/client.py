@@ -9,7 +9,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sized
+from collections.abc import AsyncGenerator, Callable, Sized
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -63,6 +63,8 @@ class Client:
         """Settings as a value, or single ones by name: `Client(broker_url=...)`."""
         self.settings = settings or Settings.load(**arguments)
         self.id = uuid.uuid4().hex
+        #: Called with each reply that comes, beside whoever waits for it; they must not raise.
+        self.observers: list[Callable[[Reply], None]] = []
         #: None while it is not open.
         self._stack: contextlib.AsyncExitStack | None = None
         self._process = 0
@@ -225,13 +227,20 @@ class Client:
         self._check_open()
         return await self._publisher.cards(model)
 
+    async def card(self, model: str) -> ModelCard | None:
+        """What the first worker that answers says of a model; None when none serves it now.
+
+        Raises BrokerUnavailable.
+        """
+        self._check_open()
+        return await self._publisher.introduced(model)
+
     async def version(self, model: str) -> str | None:
         """The version that is current for a worker; None when none serves the model now.
 
         Raises BrokerUnavailable.
         """
-        self._check_open()
-        card = await self._publisher.introduced(model)
+        card = await self.card(model)
         return card.version if card else None
 
     async def workers(self, model: str) -> int:
@@ -285,6 +294,8 @@ class Client:
         finally:
             self._replies.forget(correlation_id)
         metrics.answered(reply)
+        for observe in self.observers:
+            observe(reply)
         if reply.error is not None:
             raise refusal(reply.error)
         if reply.timings is not None and reply.timings.cost > 0:

@@ -19,13 +19,24 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi
 from lmaas.producer.gateway.access import admit
-from lmaas.producer.gateway.app_keys import CLIENT, HOOKS, OUTBOX, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import (
+    CARDS,
+    CLIENT,
+    HOOKS,
+    OUTBOX,
+    SETTINGS,
+    STATE,
+    STATISTICS,
+)
 from lmaas.producer.gateway.callbacks import log as callback_log
 from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.hooks import receive
 from lmaas.producer.gateway.hooks.configured import ready
+from lmaas.producer.gateway.inference_protocol import handlers as inference_protocol
+from lmaas.producer.gateway.inference_protocol.statistics import Statistics
+from lmaas.producer.gateway.known_cards import KnownCards
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
@@ -37,6 +48,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *models.ROUTES,
     *receive.ROUTES,
     *callback_log.ROUTES,
+    *inference_protocol.ROUTES,
 )
 
 #: For every answer: what a browser should not do with it.
@@ -61,7 +73,10 @@ def create_app(
     settings.check()
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app[CLIENT] = Client(engine or Settings.load())
+    app[CLIENT] = client = Client(engine or Settings.load())
+    app[CARDS] = KnownCards(client)
+    app[STATISTICS] = statistics = Statistics()
+    client.observers.append(statistics.replied)
     app[STATE] = State(settings)
     app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
     app[HOOKS] = ready(settings.hooks)
@@ -72,7 +87,7 @@ def create_app(
         for route in (*ROUTES, *openapi.routes(ROUTES))
     ]
     app.middlewares.append(_unmatched(added))
-    status = _Status(app[CLIENT])
+    status = _Status(client)
     app.add_routes(health.routes(app, status, _State(status)))
     return app
 

@@ -9,11 +9,15 @@ from aiohttp import web
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.hooks.configured import Ready
+from lmaas.producer.gateway.inference_protocol.statistics import Statistics
+from lmaas.producer.gateway.known_cards import KnownCards
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 
+CARDS: Final = web.AppKey("cards", KnownCards)
 CLIENT: Final[web.AppKey[Client]] = web.AppKey("client", Client)
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)
+STATISTICS: Final = web.AppKey("statistics", Statistics)
 STATE: Final = web.AppKey("state", State)
 OUTBOX: Final = web.AppKey("outbox", Outbox)
 HOOKS: Final[web.AppKey[dict[str, Ready]]] = web.AppKey("hooks", dict)

@@ -44,6 +44,7 @@ def routes(described: Sequence[Route]) -> tuple[Route, ...]:
 
 def document(described: Sequence[Route]) -> dict[str, Any]:
     """As plain values."""
+    described = [route for route in described if route.documented]
     types = [kind for route in described for kind in (route.takes, route.gives) if kind]
     _, schemas = msgspec.json.schema_components([*types, Refusal], ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}

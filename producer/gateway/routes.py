@@ -58,6 +58,8 @@ class Route:
     #: Other statuses -> when.
     others: dict[int, str] = field(default_factory=dict)
     notes: str = ""
+    #: Whether it is in the OpenAPI document.
+    documented: bool = True
 
 
 def json_response(
