@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 import pytest
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError, ModelCard, Result
+from lmaas.broker_config.messages import Item, ItemError, ModelCard, Result, Tensor
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.inference_protocol import mapping
 from lmaas.producer.gateway.inference_protocol.codec import Call, Input, Wanted
@@ -40,6 +41,76 @@ def test_models_of_content_have_the_input_data() -> None:
     assert mapping.items_of(raw, PICTURES) == [Item(id="0", data=b"\xff\xd8")]
     with pytest.raises(HttpError, match=r"no input 'text'; it takes data \(BYTES \[-1\]\)"):
         mapping.items_of(call(Input("text", "BYTES", [1], ["x"])), PICTURES)
+
+
+def test_a_second_text_is_an_input_where_examples_have_one() -> None:
+    both = Item(id="1", text="x", text_pair="y")
+    pairs = msgspec.structs.replace(CARD, examples=[both])
+    either = msgspec.structs.replace(CARD, examples=[both, Item(id="2", text="x")])
+    first, second = (
+        Input("text", "BYTES", [2], ["a", "b"]),
+        Input("text_pair", "BYTES", [2], [b"c", "d"]),
+    )
+    items = mapping.items_of(call(first, second), pairs)
+    assert [(item.text, item.text_pair) for item in items] == [("a", "c"), ("b", "d")]
+    assert [item.text_pair for item in mapping.items_of(call(first), either)] == [None, None]
+    with pytest.raises(HttpError, match="the input 'text_pair' is missing"):
+        mapping.items_of(call(first), pairs)
+    with pytest.raises(HttpError, match="no input 'text_pair'"):
+        mapping.items_of(call(first, second), CARD)
+    with pytest.raises(HttpError, match="differ in their first dimension"):
+        mapping.items_of(call(first, Input("text_pair", "BYTES", [1], ["c"])), pairs)
+    with pytest.raises(HttpError, match="item 1: input 'text_pair' is not valid UTF-8"):
+        mapping.items_of(call(first, Input("text_pair", "BYTES", [2], ["c", b"\xff"])), pairs)
+    with pytest.raises(HttpError, match="more than a text"):
+        mapping.raw_call(b"x", pairs)
+    assert mapping.items_of(mapping.raw_call(b"x", either), either) == [Item(id="0", text="x")]
+
+
+def tensor(*shape: int, datatype: str = "INT16") -> Tensor:
+    return Tensor(shape=list(shape), datatype=datatype, data=bytes(2 * math.prod(shape)))
+
+
+def test_models_of_tensors_have_their_inputs() -> None:
+    card = msgspec.structs.replace(
+        CARD,
+        examples=[
+            Item(id="1", tensors={"ids": tensor(2, 3), "mask": tensor()}),
+            Item(id="2", tensors={"ids": tensor(2, 4)}),
+        ],
+    )
+    assert mapping.inputs_of(card) == [
+        mapping.Port("ids", "INT16", [-1, 2, -1]),
+        mapping.Port("mask", "INT16", [-1], optional=True),
+    ]
+    ids = Input("ids", "INT16", [2, 1, 2], b"\1\0\2\0\3\0\4\0")
+    assert mapping.items_of(call(ids, Input("mask", "INT16", [2], b"\5\0\6\0")), card) == [
+        Item(
+            id="0",
+            tensors={
+                "ids": Tensor(shape=[1, 2], datatype="INT16", data=b"\1\0\2\0"),
+                "mask": Tensor(shape=[], datatype="INT16", data=b"\5\0"),
+            },
+        ),
+        Item(
+            id="1",
+            tensors={
+                "ids": Tensor(shape=[1, 2], datatype="INT16", data=b"\3\0\4\0"),
+                "mask": Tensor(shape=[], datatype="INT16", data=b"\6\0"),
+            },
+        ),
+    ]
+    words = Input("ids", "BYTES", [1, 2], ["a", "b"])
+    with pytest.raises(HttpError, match="'ids' is BYTES; it must be INT16"):
+        mapping.items_of(call(words), card)
+    with pytest.raises(HttpError, match="send its inputs"):
+        mapping.raw_call(b"x", card)
+    named = {"ids": tensor(2, datatype="BYTES")}
+    (item,) = mapping.items_of(
+        call(words), msgspec.structs.replace(CARD, examples=[Item(id="1", tensors=named)])
+    )
+    assert item.tensors is not None
+    assert item.tensors["ids"].data == b"\1\0\0\0a\1\0\0\0b"
 
 
 @pytest.mark.parametrize(

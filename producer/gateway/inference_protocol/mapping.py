@@ -1,7 +1,8 @@
 """What a model takes and gives, as tensors: items of inputs, outputs of results. Pure.
 
-What it takes is seen from the examples on its card. A model of texts has the input `text`; one of
-encoded content, as of pictures, has the input `data`.
+What it takes is seen from the examples on its card. A model of texts has the input `text`, and
+`text_pair` if there are pairs among them; one of encoded content, as of pictures, has the input
+`data`; one of tensors has theirs.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from lmaas.broker_config.codes import meaning
-from lmaas.broker_config.messages import Item, ItemError, ModelCard, Result, item_error
+from lmaas.broker_config.item_errors import item_error
+from lmaas.broker_config.messages import Item, ItemError, ModelCard, Result, Tensor
 from lmaas.producer.gateway.failures import RETRY_AFTER, HttpError
 from lmaas.producer.gateway.inference_protocol.codec import Call, Input, Output, Wanted, new_id
-from lmaas.producer.gateway.inference_protocol.tensors import BYTES, Element, bad, shown
+from lmaas.producer.gateway.inference_protocol.tensors import BYTES, Element, bad, rows, shown
 
 TEXT: Final = "text"
 PAIR: Final = "text_pair"
@@ -45,7 +47,27 @@ def inputs_of(card: ModelCard) -> list[Port]:
     examples = card.examples
     if examples and examples[0].data is not None:
         return [Port(DATA, BYTES, [-1])]
-    return [Port(TEXT, BYTES, [-1])]
+    if examples and examples[0].tensors is not None:
+        return _tensor_ports([one.tensors for one in examples if one.tensors is not None])
+    ports = [Port(TEXT, BYTES, [-1])]
+    pairs = [one.text_pair is not None for one in examples]
+    if any(pairs):
+        ports.append(Port(PAIR, BYTES, [-1], optional=not all(pairs)))
+    return ports
+
+
+def _tensor_ports(examples: Sequence[dict[str, Tensor]]) -> list[Port]:
+    """Sizes in which the examples differ are free."""
+    named: dict[str, list[Tensor]] = {}
+    for tensors in examples:
+        for name, tensor in tensors.items():
+            named.setdefault(name, []).append(tensor)
+    ports = []
+    for name, seen in named.items():
+        sizes = zip(*(tensor.shape for tensor in seen), strict=False)
+        shape = [-1, *(one[0] if len(set(one)) == 1 else -1 for one in sizes)]
+        ports.append(Port(name, seen[0].datatype, shape, optional=len(seen) < len(examples)))
+    return ports
 
 
 def outputs_of(card: ModelCard) -> list[Port]:
@@ -77,7 +99,7 @@ def items_of(call: Call, card: ModelCard) -> list[Item]:
         raise bad("the inputs differ in their first dimension, which counts the items")
     if counts == {0}:
         raise bad("the inputs have no items: their first dimension is 0")
-    items = _contents(given[ports[0].name]) if ports[0].name == DATA else _texts(given)
+    items = _kind(card)(given, ports)
     for place, item in enumerate(items):
         if error := item_error(item, card.max_item_bytes):
             raise _refused(place, error)
@@ -86,20 +108,55 @@ def items_of(call: Call, card: ModelCard) -> list[Item]:
 
 def raw_call(body: bytes, card: ModelCard) -> Call:
     """A request without any JSON: the body is the one item of the one input. Raises HttpError."""
-    name = inputs_of(card)[0].name
+    name, *others = [port.name for port in inputs_of(card) if not port.optional]
+    if others or _kind(card) is _tensors:
+        raise bad(f"the model {card.model!r} takes more than a text or content: send its inputs")
     return Call({name: Input(name, BYTES, [1], [body])}, None, False, new_id(), {})
 
 
-def _texts(given: dict[str, Input]) -> list[Item]:
-    firsts = [_text(TEXT, place, one) for place, one in enumerate(_elements(given[TEXT]))]
-    return [Item(id=str(place), text=text) for place, text in enumerate(firsts)]
+def _kind(card: ModelCard) -> Callable[[dict[str, Input], Sequence[Port]], list[Item]]:
+    first = card.examples[0] if card.examples else None
+    if first is None or first.text is not None:
+        return _texts
+    return _contents if first.data is not None else _tensors
 
 
-def _contents(given: Input) -> list[Item]:
+def _texts(given: dict[str, Input], _ports: Sequence[Port]) -> list[Item]:
+    texts = _decoded(given[TEXT])
+    pairs = _decoded(given[PAIR]) if PAIR in given else [None] * len(texts)
+    return [
+        Item(id=str(place), text=text, text_pair=pair)
+        for place, (text, pair) in enumerate(zip(texts, pairs, strict=True))
+    ]
+
+
+def _contents(given: dict[str, Input], _ports: Sequence[Port]) -> list[Item]:
     return [
         Item(id=str(place), data=one.encode() if isinstance(one, str) else one)
-        for place, one in enumerate(_elements(given))
+        for place, one in enumerate(_elements(given[DATA]))
     ]
+
+
+def _tensors(given: dict[str, Input], ports: Sequence[Port]) -> list[Item]:
+    for port in ports:
+        one = given.get(port.name)
+        if one is not None and one.datatype != port.datatype:
+            raise bad(f"input {one.name!r} is {one.datatype}; it must be {port.datatype}")
+    columns = [
+        [
+            Tensor(shape=one.shape[1:], datatype=one.datatype, data=row)
+            for row in rows(one.datatype, one.shape, one.content)
+        ]
+        for one in given.values()
+    ]
+    return [
+        Item(id=str(place), tensors=dict(zip(given, row, strict=True)))
+        for place, row in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def _decoded(given: Input) -> list[str]:
+    return [_text(given.name, place, one) for place, one in enumerate(_elements(given))]
 
 
 def _elements(given: Input) -> list[Element]:
