@@ -19,7 +19,9 @@ CARD = ModelCard(
     examples=[Item(id="1", text="x")], max_item_bytes=10, max_pack_items=1, max_pack_bytes=1,
     fixed_seconds=0, seconds_per_byte=0,
 )  # fmt: skip
-PICTURES = msgspec.structs.replace(CARD, examples=[Item(id="1", data=b"\x89PNG")])
+PICTURES = msgspec.structs.replace(
+    CARD, examples=[Item(id="1", data=b"\x89PNG", media_type="image/png")]
+)
 SCORES = Wanted("scores", 0, binary=False)
 
 
@@ -36,9 +38,18 @@ def result(**scores: float) -> Result:
 def test_models_of_content_have_the_input_data() -> None:
     assert [port.name for port in mapping.inputs_of(PICTURES)] == ["data"]
     items = mapping.items_of(call(Input("data", "BYTES", [2], [b"\xff", "é"])), PICTURES)
-    assert items == [Item(id="0", data=b"\xff"), Item(id="1", data="é".encode())]
-    raw = mapping.raw_call(b"\xff\xd8", PICTURES)
-    assert mapping.items_of(raw, PICTURES) == [Item(id="0", data=b"\xff\xd8")]
+    assert items == [
+        Item(id="0", data=b"\xff", media_type="image/png"),
+        Item(id="1", data="é".encode(), media_type="image/png"),
+    ]
+    raw = mapping.raw_call(b"\xff\xd8", "image/jpeg", PICTURES)
+    assert mapping.items_of(raw, PICTURES) == [
+        Item(id="0", data=b"\xff\xd8", media_type="image/jpeg")
+    ]
+    encoded = Input("data", "BYTES", [1], ["/w=="], "base64")
+    assert mapping.items_of(call(encoded), PICTURES)[0].data == b"\xff"
+    with pytest.raises(HttpError, match="item 1: input 'data' is not base64"):
+        mapping.items_of(call(Input("data", "BYTES", [2], ["/w==", "?"], "base64")), PICTURES)
     with pytest.raises(HttpError, match=r"no input 'text'; it takes data \(BYTES \[-1\]\)"):
         mapping.items_of(call(Input("text", "BYTES", [1], ["x"])), PICTURES)
 
@@ -63,8 +74,10 @@ def test_a_second_text_is_an_input_where_examples_have_one() -> None:
     with pytest.raises(HttpError, match="item 1: input 'text_pair' is not valid UTF-8"):
         mapping.items_of(call(first, Input("text_pair", "BYTES", [2], ["c", b"\xff"])), pairs)
     with pytest.raises(HttpError, match="more than a text"):
-        mapping.raw_call(b"x", pairs)
-    assert mapping.items_of(mapping.raw_call(b"x", either), either) == [Item(id="0", text="x")]
+        mapping.raw_call(b"x", None, pairs)
+    assert mapping.items_of(mapping.raw_call(b"x", None, either), either) == [
+        Item(id="0", text="x")
+    ]
 
 
 def tensor(*shape: int, datatype: str = "INT16") -> Tensor:
@@ -104,7 +117,7 @@ def test_models_of_tensors_have_their_inputs() -> None:
     with pytest.raises(HttpError, match="'ids' is BYTES; it must be INT16"):
         mapping.items_of(call(words), card)
     with pytest.raises(HttpError, match="send its inputs"):
-        mapping.raw_call(b"x", card)
+        mapping.raw_call(b"x", None, card)
     named = {"ids": tensor(2, datatype="BYTES")}
     (item,) = mapping.items_of(
         call(words), msgspec.structs.replace(CARD, examples=[Item(id="1", tensors=named)])

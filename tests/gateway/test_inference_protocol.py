@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +24,9 @@ from lmaas.producer.gateway.inference_protocol.codec import LENGTH
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
 from tests.integration.conftest import serving
+from tests.integration.test_kinds import installed, letters
+
+__all__ = ["installed", "letters"]
 
 GOOD = "a wonderful, moving film"
 BAD = "dull and awful, a waste of time"
@@ -338,3 +344,67 @@ async def test_a_time_limit(gateway: Gateway, settings: Settings) -> None:
             with pytest.raises(InferenceServerException, match=r"within 0\.2 s") as refused:
                 await triton.infer(MODEL, [texts_input(*[GOOD] * count)], timeout=200_000)
             assert told(refused)[0] == "503"
+
+
+PAIR = 'Item(id="1", text="a", text_pair="b")'
+TENSORS = (
+    'Item(id="1", tensors={"letters": Tensor(shape=[2], datatype="UINT8", data=b"ab")}), '
+    'Item(id="2", tensors={"letters": Tensor(shape=[1], datatype="UINT8", data=b"a")})'
+)
+
+
+@pytest.fixture
+def examples(
+    request: pytest.FixtureRequest, letters: Settings, tmp_path: Path
+) -> Iterator[Settings]:
+    """A model that takes whatever its examples are, and counts the letters a and b in it."""
+    module = tmp_path / "site" / "letters_for_lmaas.py"
+    code = module.read_text().replace("import Item,", "import Item, Tensor,")
+    if request.param:
+        code = code.replace('Item(id="1", data=b"ab", media_type="text/letters")', request.param)
+    module.write_text(code)
+    sys.modules.pop(module.stem, None)
+    yield letters
+    sys.modules.pop(module.stem, None)
+
+
+def array_input(name: str, datatype: str, values: Any, dtype: Any, *, binary: bool) -> InferInput:
+    array = np.array(values, dtype=dtype)
+    return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array, binary)
+
+
+@pytest.mark.parametrize(
+    "examples", ["", PAIR, TENSORS], ids=["data", "pair", "tensors"], indirect=True
+)
+async def test_models_of_every_kind(
+    gateway_settings: GatewaySettings, examples: Settings, request: pytest.FixtureRequest
+) -> None:
+    kind = request.node.callspec.id
+    async with (
+        serving(examples),
+        listening(gateway_settings, examples) as gateway,
+        aio_http.InferenceServerClient(place(gateway)) as triton,
+    ):
+        inputs = (await triton.get_model_metadata("letters"))["inputs"]
+        for binary in (True, False):
+            match kind:
+                case "data":
+                    given = [
+                        array_input("data", "BYTES", [b"aaab", b"abbb"], object, binary=binary)
+                    ]
+                    assert inputs == [{"name": "data", "datatype": "BYTES", "shape": [-1]}]
+                case "pair":
+                    given = [
+                        array_input("text", "BYTES", ["aa", "ab"], object, binary=binary),
+                        array_input("text_pair", "BYTES", ["ab", "bb"], object, binary=binary),
+                    ]
+                    assert [one["name"] for one in inputs] == ["text", "text_pair"]
+                case "tensors":
+                    values = [list(b"aaab"), list(b"abbb")]
+                    given = [array_input("letters", "UINT8", values, np.uint8, binary=binary)]
+                    assert inputs == [{"name": "letters", "datatype": "UINT8", "shape": [-1, -1]}]
+            found = await triton.infer("letters", given)
+            assert found.as_numpy("label").tolist() == [b"a", b"b"]
+            assert found.as_numpy("scores").tolist() == [[0.75, 0.25], [0.25, 0.75]]
+        with pytest.raises(InferenceServerException, match="has no input 'x'"):
+            await triton.infer("letters", [array_input("x", "UINT8", [1], np.uint8, binary=True)])

@@ -92,6 +92,8 @@ class Input:
     datatype: str
     shape: list[int]
     content: Content
+    #: What the values of BYTES are: MLServer's word for it, as "base64", or a media type.
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,9 @@ def _inputs(given: Sequence[InferInput], body: bytes, length: int | None) -> dic
             blob = body[place : place + size]
             place += size
             content = from_binary(where, one.datatype, one.shape, blob)
-        found[one.name] = Input(one.name, one.datatype, one.shape, content)
+        kind = (one.parameters or {}).get("content_type")
+        content_type = kind if isinstance(kind, str) else None
+        found[one.name] = Input(one.name, one.datatype, one.shape, content, content_type)
     if place != len(body):
         raise bad(f"{len(body) - place:,} bytes of the body belong to no input")
     return found

@@ -18,7 +18,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import ModelCard
 from lmaas.producer.gateway.access import CLASSIFY
 from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS, STATISTICS
-from lmaas.producer.gateway.bodies import read
+from lmaas.producer.gateway.bodies import FORM, UNNAMED, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.failures import Failure, HttpError
 from lmaas.producer.gateway.inference_protocol import descriptions as told
@@ -84,7 +84,10 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
     length = header_length(request.headers.get(LENGTH))
     body = await read(request)
     check = partial(check_count, settings=settings)
-    call = await _beside(len(body), lambda: _read(body, length, check, card))
+    if length == 0:
+        call = mapping.raw_call(body, _media_type(request), card)
+    else:
+        call = await _beside(len(body), lambda: decode(body, length, check))
     wanted = mapping.wanted_of(call, card)
     items = mapping.items_of(call, card)
     version = request.match_info.get("version")
@@ -105,8 +108,10 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
     )
 
 
-def _read(body: bytes, length: int | None, check: Callable[[int], None], card: ModelCard) -> Call:
-    return mapping.raw_call(body, card) if length == 0 else decode(body, length, check)
+def _media_type(request: web.Request) -> str | None:
+    """Of a raw body; None where the client has only said what clients say of themselves."""
+    given = request.content_type
+    return None if given in {FORM, UNNAMED} else given
 
 
 async def _beside(size: int, work: Callable[[], Call]) -> Call:

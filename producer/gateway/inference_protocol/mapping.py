@@ -7,6 +7,7 @@ What it takes is seen from the examples on its card. A model of texts has the in
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -40,13 +41,15 @@ class Port:
     shape: list[int]
     #: Whether a request may leave it out.
     optional: bool = False
+    #: Of content, unless a request says another.
+    media_type: str | None = None
 
 
 def inputs_of(card: ModelCard) -> list[Port]:
     """What the model takes."""
     examples = card.examples
     if examples and examples[0].data is not None:
-        return [Port(DATA, BYTES, [-1])]
+        return [Port(DATA, BYTES, [-1], media_type=examples[0].media_type)]
     if examples and examples[0].tensors is not None:
         return _tensor_ports([one.tensors for one in examples if one.tensors is not None])
     ports = [Port(TEXT, BYTES, [-1])]
@@ -106,12 +109,13 @@ def items_of(call: Call, card: ModelCard) -> list[Item]:
     return items
 
 
-def raw_call(body: bytes, card: ModelCard) -> Call:
+def raw_call(body: bytes, content_type: str | None, card: ModelCard) -> Call:
     """A request without any JSON: the body is the one item of the one input. Raises HttpError."""
     name, *others = [port.name for port in inputs_of(card) if not port.optional]
     if others or _kind(card) is _tensors:
         raise bad(f"the model {card.model!r} takes more than a text or content: send its inputs")
-    return Call({name: Input(name, BYTES, [1], [body])}, None, False, new_id(), {})
+    given = Input(name, BYTES, [1], [body], content_type)
+    return Call({name: given}, None, False, new_id(), {})
 
 
 def _kind(card: ModelCard) -> Callable[[dict[str, Input], Sequence[Port]], list[Item]]:
@@ -130,11 +134,26 @@ def _texts(given: dict[str, Input], _ports: Sequence[Port]) -> list[Item]:
     ]
 
 
-def _contents(given: dict[str, Input], _ports: Sequence[Port]) -> list[Item]:
+def _contents(given: dict[str, Input], ports: Sequence[Port]) -> list[Item]:
+    one = given[DATA]
+    kind = one.content_type or ""
+    media_type = kind if "/" in kind else ports[0].media_type
+    read = _from_base64 if kind == "base64" else _as_bytes
     return [
-        Item(id=str(place), data=one.encode() if isinstance(one, str) else one)
-        for place, one in enumerate(_elements(given[DATA]))
+        Item(id=str(place), data=read(place, element), media_type=media_type)
+        for place, element in enumerate(_elements(one))
     ]
+
+
+def _as_bytes(_place: int, element: Element) -> bytes:
+    return element.encode() if isinstance(element, str) else element
+
+
+def _from_base64(place: int, element: Element) -> bytes:
+    try:
+        return base64.b64decode(element, validate=True)
+    except ValueError as error:
+        raise bad(f"item {place}: input {DATA!r} is not base64: {error}") from error
 
 
 def _tensors(given: dict[str, Input], ports: Sequence[Port]) -> list[Item]:
