@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -51,7 +52,7 @@ class ModelStats(msgspec.Struct):
     execution_count: int = 0
     inference_stats: InferenceStats = msgspec.field(default_factory=InferenceStats)
     #: Sizes of batches are known to workers only; see their metrics.
-    batch_stats: list[object] = msgspec.field(default_factory=list)
+    batch_stats: list[Any] = msgspec.field(default_factory=list)
 
 
 class ModelsStats(msgspec.Struct):

@@ -1,0 +1,17 @@
+"""The document of all routes."""
+
+from __future__ import annotations
+
+from lmaas.producer.gateway import openapi
+from lmaas.producer.gateway.app import ROUTES
+
+
+def test_each_operation_has_a_name_of_its_own() -> None:
+    paths = openapi.document(ROUTES)["paths"]
+    names = [one["operationId"] for operations in paths.values() for one in operations.values()]
+    assert len(set(names)) == len(names) >= len(paths) > 10
+    assert "/v2/models/{model}/versions/{version}/infer" in paths
+
+
+def test_what_there_is_not_is_not_described() -> None:
+    assert not any("sharedmemory" in path for path in openapi.document(ROUTES)["paths"])
