@@ -156,7 +156,7 @@ class Producer:
         answered = self.clock()
         if reply.timings is None:
             raise click.ClickException(f"a pack was refused: {reply.error or reply.results[0]}")
-        self._publisher.learn(model, await sent, reply.timings.cost)
+        self._publisher.learn(model, len(reply.results), await sent, reply.timings.cost)
         return published, answered, reply.timings.cost
 
     async def play(self, packs: Sequence[Request], arrivals: Seconds) -> Run:

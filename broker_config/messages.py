@@ -222,9 +222,10 @@ class ModelCard(_Wire, frozen=True):
     max_item_bytes: int
     max_pack_items: int
     max_pack_bytes: int
-    #: Estimated seconds of a pack there: fixed, and for each byte of its body.
+    #: Estimated seconds of a pack there: fixed, for each byte of its body, and for each item.
     fixed_seconds: float
     seconds_per_byte: float
+    seconds_per_item: float = 0.0
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,16 +46,23 @@ MOST: Final = 3600.0
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Estimated service time of a pack: a line in its bytes of text."""
+    """Estimated service time of a pack, in seconds. All of them 0: nothing is known."""
 
-    #: Seconds a pack, whatever is in it.
-    fixed: float = 0.0005
-    #: Seconds a byte. The default is near a small text model on one core.
-    per_byte: float = 40e-9
+    #: Of a pack, whatever is in it.
+    fixed: float = 0.0
+    #: Of each byte.
+    per_byte: float = 0.0
+    #: Of each item, whatever its size is.
+    per_item: float = 0.0
 
-    def estimate(self, size: int) -> float:
-        """Seconds for `size` bytes, at least LEAST and at most MOST."""
-        return clamped(self.fixed + self.per_byte * size)
+    def estimate(self, items: int, size: int) -> float:
+        """Seconds for so many items of `size` bytes together, at least LEAST and at most MOST."""
+        return clamped(self.fixed + self.per_item * items + self.per_byte * size)
+
+
+UNKNOWN: Final = Cost()
+#: Of a model of which nothing is known: near a small one for texts on one core.
+GUESS: Final = Cost(fixed=0.0005, per_byte=40e-9, per_item=10e-6)
 
 
 def clamped(seconds: float) -> float:

@@ -37,7 +37,7 @@ from lmaas.broker_config.messages import (
     encode,
     plain,
 )
-from lmaas.broker_config.scheduling import Cost
+from lmaas.broker_config.scheduling import GUESS
 from lmaas.broker_config.server import LARGEST_MESSAGE
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import client as real
@@ -359,12 +359,12 @@ def _cards(models: list[str], settings: Settings) -> list[ModelCard]:
         from lmaas.workers.cards import card
 
         return [
-            card(settings, loaded, model, loaded.load(model).manifest.cost.line) for model in models
+            card(settings, loaded, model, loaded.load(model).manifest.cost.calibration)
+            for model in models
         ]
 
 
 def _canned_card(model: str, settings: Settings) -> ModelCard:
-    cost = Cost()
     return ModelCard(
         model=model,
         version="1",
@@ -375,8 +375,9 @@ def _canned_card(model: str, settings: Settings) -> ModelCard:
         max_item_bytes=settings.max_item_bytes,
         max_pack_items=settings.max_pack_items,
         max_pack_bytes=settings.largest_pack,
-        fixed_seconds=cost.fixed,
-        seconds_per_byte=cost.per_byte,
+        fixed_seconds=GUESS.fixed,
+        seconds_per_byte=GUESS.per_byte,
+        seconds_per_item=GUESS.per_item,
     )
 
 

@@ -55,8 +55,8 @@ class Classifier(Protocol):
 
     async def run(self, request: Request) -> Reply: ...
 
-    def seconds(self, model: str, size: int) -> float:
-        """What a pack of `size` bytes is expected to take."""
+    def seconds(self, model: str, items: int, size: int) -> float:
+        """What a pack of `items` of `size` bytes is expected to take."""
         ...
 
 

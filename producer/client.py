@@ -211,9 +211,11 @@ class Client:
         self._check_open()
         return await self._exchange(request, self._patience(timeout), Headers(), wait=True)
 
-    def seconds(self, model: str, size: int) -> float:
-        """What a pack of `size` bytes is expected to take, as was learnt from answers."""
-        return self._publisher.seconds(model, size)
+    def seconds(self, model: str, items: int, size: int) -> float:
+        """What a pack of `items` of `size` bytes is expected to take, as was learnt from
+        answers.
+        """
+        return self._publisher.seconds(model, items, size)
 
     def of_file(self, file: uuid.UUID) -> FileClient:
         """This client's `run` for the packs of a file, by which the same pack is known again."""
@@ -299,7 +301,7 @@ class Client:
         if reply.error is not None:
             raise refusal(reply.error)
         if reply.timings is not None and reply.timings.cost > 0:
-            self._publisher.learn(request.model, size, reply.timings.cost)
+            self._publisher.learn(request.model, len(request.items), size, reply.timings.cost)
         if len(reply.results) != len(request.items):
             raise MessageError(
                 f"worker {reply.worker} sent {len(reply.results)} results for "
@@ -357,9 +359,9 @@ class FileClient:
         patience = client.settings.timeout
         return await client._exchange(request, patience, Headers(), wait=True, name=name)
 
-    def seconds(self, model: str, size: int) -> float:
+    def seconds(self, model: str, items: int, size: int) -> float:
         """As `Client.seconds`."""
-        return self._client.seconds(model, size)
+        return self._client.seconds(model, items, size)
 
 
 def _is_late(reply: Reply) -> bool:

@@ -62,13 +62,13 @@ class Linger:
         self,
         settings: Settings,
         send: Callable[[Request, float], Awaitable[Reply]],
-        seconds: Callable[[str, int], float],
+        seconds: Callable[[str, int, int], float],
         why_silent: Callable[[], str] = lambda: "is a worker running?",
     ) -> None:
         """`send` takes a request and the seconds until its callers give up.
 
-        `seconds` estimates the time that a model takes for so many bytes; `why_silent` says why
-        there may be no answer, for the words of a time limit.
+        `seconds` estimates the time that a model takes for so many items, of so many bytes
+        together; `why_silent` says why there may be no answer, for the words of a time limit.
         """
         self._settings = settings
         self._send = send

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 
-#: The seconds that a pack of so many bytes is expected to take.
-Estimate = Callable[[int], float]
+#: The seconds that a pack of so many items, of so many bytes together, is expected to take.
+Estimate = Callable[[int, int], float]
 
 
 class Packer:
@@ -40,7 +40,9 @@ class Packer:
         limits = self._settings
         if len(self._items) >= limits.pack_items or self._bytes >= limits.pack_bytes:
             return True
-        return self._estimate is not None and self._estimate(self._bytes) >= limits.pack_seconds
+        if self._estimate is None:
+            return False
+        return self._estimate(len(self._items), self._bytes) >= limits.pack_seconds
 
     def rest(self) -> list[Item]:
         """The pack as far as it is; empty when there is none."""

@@ -117,7 +117,7 @@ class PackPublisher(Publisher):
         """
         card = next(iter(await self.cards(model, first=True)), None)
         if card is not None and model not in self._estimators:
-            cost = Cost(card.fixed_seconds, card.seconds_per_byte)
+            cost = Cost(card.fixed_seconds, card.seconds_per_byte, card.seconds_per_item)
             self._estimators[model] = Estimator(cost)
         return card
 
@@ -125,13 +125,15 @@ class PackPublisher(Publisher):
         """Whether packs of the model are estimated already, by a worker's words or by a guess."""
         return model in self._estimators
 
-    def seconds(self, model: str, size: int) -> float:
-        """Estimated service time of `size` bytes, better with every answer that was learnt from."""
-        return self._estimators[model].seconds(size)
+    def seconds(self, model: str, items: int, size: int) -> float:
+        """Estimated service time of a pack of `items` of `size` bytes, better with every answer
+        that was learnt from.
+        """
+        return self._estimators[model].seconds(items, size)
 
-    def learn(self, model: str, size: int, seconds: float) -> None:
-        """A worker took `seconds` for a pack whose body had `size` bytes."""
-        self._estimators[model].observe([size], seconds)
+    def learn(self, model: str, items: int, size: int, seconds: float) -> None:
+        """A worker took `seconds` for a pack of `items`, whose body had `size` bytes."""
+        self._estimators[model].observe([(items, size)], seconds)
 
     async def publish_patiently(
         self,
@@ -183,7 +185,7 @@ class PackPublisher(Publisher):
             )
         now = int(time.time() * 1000)
         policy = self.settings.policy
-        seconds = self.seconds(request.model, len(body))
+        seconds = self.seconds(request.model, len(request.items), len(body))
         order = rank(policy, seconds, headers.remaining)
         lane, priority = place(policy, self.settings.ageing, order)
         message = aio_pika.Message(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from lmaas.broker_config.messages import Item
+from lmaas.producer.packer import Estimate
 
 
 class Remaining:
@@ -17,10 +18,8 @@ class Remaining:
       sizes that vary widely, long so far means long to come (least attained service).
     """
 
-    def __init__(
-        self, seconds: Callable[[int], float], items: int | None, *, at_once: bool = False
-    ) -> None:
-        """`seconds` estimates a pack from its bytes; `items` in the whole job, if that is known."""
+    def __init__(self, seconds: Estimate, items: int | None, *, at_once: bool = False) -> None:
+        """`seconds` estimates a pack; `items` are in the whole job, if that is known."""
         self._seconds = seconds
         self._items = items
         self._at_once = at_once
@@ -29,7 +28,7 @@ class Remaining:
 
     def next(self, pack: Sequence[Item]) -> float:
         """Of the pack that is about to be published; what remains includes it."""
-        seconds = self._seconds(sum(item.size for item in pack))
+        seconds = self._seconds(len(pack), sum(item.size for item in pack))
         self._sent_items += len(pack)
         self._sent_seconds += seconds
         if self._items is None:

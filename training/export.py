@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,12 +31,12 @@ from lmaas.training.architectures import (
     probabilities,
 )
 from lmaas.training.datasets import Dataset
+from lmaas.training.measuring import measured
 from lmaas.workers.manifest import (
     MODEL,
     PROBABILITIES,
     WORD_BATCHING,
     WORD_INPUTS,
-    Cost,
     Manifest,
 )
 from lmaas.workers.preprocess.text import PADDING, WordTokenizer
@@ -56,9 +55,9 @@ OPSET: Final = 18
 TOLERANCE: Final = 1e-5
 VOCABULARY: Final = "vocabulary.txt"
 PICTURE: Final = "evaluation.png"
-#: Texts that the graph is compared on and timed with.
-SAMPLE: Final = 256
-_REPEATS: Final = 5
+#: Texts that the graph is compared on, each alone, and timed with.
+COMPARED: Final = 256
+TIMED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +99,12 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset.name})"
     evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
-    texts = trained.dataset.test.texts[:: max(1, len(trained.dataset.test) // SAMPLE)][:SAMPLE]
     runtime = _runtime(folder, manifest)
+    texts = _sample(trained.dataset.test.texts, COMPARED)
     _compare(runtime.scores(_items(texts)), trained, texts)
-    manifest = msgspec.structs.replace(manifest, cost=_cost(runtime, texts))
+    timed = _items(_sample(trained.dataset.test.texts, TIMED))
+    batching, cost = measured(runtime, timed, manifest.batching)
+    manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
     written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(written + b"\n")
 
@@ -170,31 +171,16 @@ def _compare(served: evaluate.Scores, trained: Trained, texts: Sequence[str]) ->
             )
 
 
-def _cost(runtime: Runtime, texts: Sequence[str]) -> Cost:
-    """A line through the service times of a pack of one short text and of a pack of all."""
-    shortest = min(texts, key=len)
-    small, large = len(shortest.encode()), sum(len(text.encode()) for text in texts)
-    fixed, whole = _seconds(runtime, [shortest]), _seconds(runtime, texts)
-    per_byte = max(whole - fixed, 0) / max(large - small, 1)
-    return Cost(fixed_seconds=max(fixed - per_byte * small, 0), seconds_per_unit=per_byte)
+def _sample(texts: Sequence[str], most: int) -> Sequence[str]:
+    return texts[:: max(1, len(texts) // most)][:most]
 
 
 def _items(texts: Sequence[str]) -> list[Item]:
     return [Item(id="", text=text) for text in texts]
 
 
-def _seconds(runtime: Runtime, texts: Sequence[str]) -> float:
-    """The fastest of a few runs: what else the machine does is not the model's."""
-    items, times = _items(texts), []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        runtime.scores(items)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
-    """Without the cost, which needs the manifest to be measured."""
+    """Without what is measured, which needs the manifest: the cost and the size of batches."""
     dataset = trained.dataset
     return Manifest(
         name=trained.name,

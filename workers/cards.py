@@ -88,4 +88,5 @@ def card(settings: Settings, models: Models, model: str, cost: Cost) -> ModelCar
         max_pack_bytes=settings.largest_pack,
         fixed_seconds=cost.fixed,
         seconds_per_byte=cost.per_byte,
+        seconds_per_item=cost.per_item,
     )

@@ -136,8 +136,10 @@ class Consumer:
         )
         pack.version = self._versions.get(lane.model)
         headers = Headers.from_table(message.headers)
-        # The publisher knew neither this machine nor, perhaps, the model.
-        seconds = self._estimators[lane.model].seconds(len(message.body))
+        # The publisher knew neither this machine nor, perhaps, the model. How many items are in a
+        # large pack that is not read yet is not known: it is estimated as if it were one.
+        items = len(pack) if pack.is_read else 1
+        seconds = self._estimators[lane.model].seconds(items, len(message.body))
         order = rank(self._settings.policy, seconds, headers.remaining)
         if not again:
             self._meet(message)

@@ -165,7 +165,7 @@ class Execution:
                     raise
                 models.repository.tell(f"not served: {error}")
             else:
-                estimators[model] = Estimator(manifest.cost.line)
+                estimators[model] = Estimator(manifest.cost.calibration)
         if not estimators:
             raise ModelNotFound(
                 f"no model can be served of those in {models.repository}; train one, or name its "
@@ -310,10 +310,10 @@ class Execution:
         if all(d.pack.request is None for d in deliveries):
             return
         estimator = self.estimators[deliveries[0].model]
-        sizes = [d.pack.size for d in deliveries]
-        for delivery, share in zip(deliveries, estimator.shares(sizes, seconds), strict=True):
+        packs = [(len(d.pack), d.pack.size) for d in deliveries]
+        for delivery, share in zip(deliveries, estimator.shares(packs, seconds), strict=True):
             consumer.ran(delivery, share)
-        estimator.observe(sizes, seconds)
+        estimator.observe(packs, seconds)
         consumer.tune()
 
     def _settle(self, work: Coroutine[Any, Any, None]) -> None:
@@ -347,6 +347,7 @@ class Execution:
     def _begun(self, begun: Begun) -> Run:
         for delivery in begun.deliveries:
             self._read(delivery)
+            delivery.pack.seconds = delivery.seconds
         return begun.begin(self._answerer)
 
     def _is_left_alone(self, begun: Begun, replier: Replier) -> bool:

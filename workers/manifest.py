@@ -54,18 +54,27 @@ class Batching(_Strict, frozen=True, kw_only=True):
 
 
 class Cost(_Strict, frozen=True, kw_only=True):
-    """Service time of a pack on the machine that measured it: fixed + per unit."""
+    """Service time of a pack on the machine that measured it: fixed + per item + per unit.
+
+    All of them are 0 where nobody has measured it.
+    """
 
     #: Seconds a pack, whatever is in it.
     fixed_seconds: _Seconds = 0.0
+    #: Seconds an item, whatever its size is.
+    seconds_per_item: _Seconds = 0.0
     seconds_per_unit: _Seconds = 0.0
     #: What clients and workers can count before they prepare an item: bytes of its content.
     unit: Literal["bytes"] = "bytes"
 
     @property
-    def line(self) -> scheduling.Cost:
-        """As both ends estimate with."""
-        return scheduling.Cost(self.fixed_seconds, self.seconds_per_unit)
+    def calibration(self) -> scheduling.Cost:
+        """What both ends begin to estimate with."""
+        return scheduling.Cost(
+            fixed=self.fixed_seconds,
+            per_item=self.seconds_per_item,
+            per_byte=self.seconds_per_unit,
+        )
 
 
 class Manifest(_Strict, frozen=True, kw_only=True):

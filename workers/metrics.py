@@ -89,14 +89,14 @@ def began(deliveries: Sequence[Delivery]) -> None:
 
 @counted
 def ran(deliveries: Sequence[Delivery], seconds: float) -> None:
-    """They were run together, in so many seconds, which are shared among them by their bytes."""
+    """They were run together, in so many seconds, which they share by their estimates."""
     metrics = _metrics()
     metrics.executions.inc()
-    of_a_byte = seconds / max(1, sum(delivery.pack.size for delivery in deliveries))
+    scale = seconds / sum(delivery.seconds for delivery in deliveries)
     for delivery in deliveries:
         metrics.packs(delivery.model).inc()
         metrics.items(delivery.model).inc(len(delivery.pack))
-        metrics.service(delivery.model).observe(of_a_byte * delivery.pack.size)
+        metrics.service(delivery.model).observe(scale * delivery.seconds)
 
 
 @counted

@@ -27,6 +27,8 @@ class Pack:
     error: ItemError | None = None
     #: Bytes of the body.
     size: int = 0
+    #: Estimated; by these, packs that run together share the time that they took.
+    seconds: float = 1.0
     #: The version that answers if the request names none, where that was decided before it is run.
     version: str | None = None
     #: time.monotonic() when the pack was read.

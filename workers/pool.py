@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
+from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
@@ -39,6 +40,7 @@ class Pool:
         self.processes = min(settings.processes or cores.usable(), settings.window)
         self._answerer = Answerer(settings, NAME)
         self.manifest: Manifest = self._found(model)
+        self._estimator = Estimator(self.manifest.cost.calibration)
         self._thread: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
 
@@ -68,9 +70,9 @@ class Pool:
         if self._processes is not None:
             await self._processes.close()
 
-    def seconds(self, model: str, size: int) -> float:
-        """What a pack of `size` bytes is expected to take, by the model's manifest."""
-        return self.manifest.cost.line.estimate(size)
+    def seconds(self, model: str, items: int, size: int) -> float:
+        """What a pack of `items` of `size` bytes is expected to take, by what was measured."""
+        return self._estimator.seconds(items, size)
 
     async def run(self, request: Request) -> Reply:
         """The reply to a pack, of one version whatever is added meanwhile.
@@ -80,12 +82,17 @@ class Pool:
         if request.version is None and request.model == self.manifest.name:
             request = msgspec.structs.replace(request, version=self.manifest.version)
         body = encode(request)
+        reply = decode_reply(await self._answered(body), MSGPACK)
+        if reply.timings is not None and reply.timings.cost > 0:
+            self._estimator.observe([(len(request.items), len(body))], reply.timings.cost)
+        return reply
+
+    async def _answered(self, body: bytes) -> bytes:
         if self._processes is not None:
-            return decode_reply(await self._processes.run(body), MSGPACK)
+            return await self._processes.run(body)
         assert self._thread is not None, "enter the pool first"
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._thread, _answer, self._answerer, body)
-        return decode_reply(answer, MSGPACK)
+        return await loop.run_in_executor(self._thread, _answer, self._answerer, body)
 
 
 def _begin(settings: Settings) -> Answering:

@@ -99,7 +99,7 @@ class Run:
 
     def replies(self) -> list[Reply]:
         """To each pack, once all has run; of one that was dropped it says nothing."""
-        of_a_byte = self._seconds / max(1, sum(pack.size for pack in self._packs))
+        estimated = sum(pack.seconds for pack in self._packs)
         for group in self._groups:
             for place, results in group.results():
                 pack = self._packs[place]
@@ -111,7 +111,7 @@ class Run:
                     timings=Timings(
                         waited=round(self._began - pack.arrived, 6),
                         ran=round(self._seconds, 6),
-                        cost=round(of_a_byte * pack.size, 6),
+                        cost=round(self._seconds * pack.seconds / estimated, 6),
                     ),
                     results=results,
                 )

@@ -53,7 +53,7 @@ class Updates:
     def _switch(self, model: str, runtime: Runtime) -> None:
         before = self._models.current[model]
         self._models.switch(runtime)
-        self._estimators[model] = Estimator(runtime.manifest.cost.line)
+        self._estimators[model] = Estimator(runtime.manifest.cost.calibration)
         log.info(
             "model %r: version %s answers, after %s", model, runtime.manifest.version, before,
             extra={"action": "model_switched"},

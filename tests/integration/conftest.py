@@ -31,7 +31,7 @@ from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
-from lmaas.broker_config.scheduling import LANES, Cost
+from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key, topology
 from lmaas.producer.batch import Jobs
@@ -489,8 +489,8 @@ class Stage:
 def priced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pack costs PER_BYTE, for its publisher and for its worker."""
 
-    def estimator(cost: Cost | None = None) -> Estimator:
-        return Estimator(Cost(0.0, PER_BYTE))
+    def estimator(cost: Cost = UNKNOWN) -> Estimator:
+        return Estimator(Cost(per_byte=PER_BYTE))
 
     monkeypatch.setattr("lmaas.producer.publishing.Estimator", estimator)
     monkeypatch.setattr("lmaas.workers.execution.Estimator", estimator)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import aio_pika
 import msgspec
+import pytest
 
+from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import CARDS, JSON
+from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
@@ -27,6 +30,17 @@ async def test_a_client_learns_which_models_there_are(worker: Worker, client: Cl
     (again,) = await client.models("sentiment")
     assert (again.model, again.version) == ("sentiment", "1")
     assert await client.models("nope") == []
+
+
+async def test_a_client_estimates_by_the_card(worker: Worker, client: Client) -> None:
+    known = Cost(fixed=0.5, per_item=0.25, per_byte=0.125)
+    worker.execution.estimators["sentiment"] = Estimator(known)
+    (card,) = await client.models()
+    assert (card.fixed_seconds, card.seconds_per_item, card.seconds_per_byte) == (0.5, 0.25, 0.125)
+    answers = client.classify_many("sentiment", ["fine"])
+    assert [result.label async for result in answers] == ["positive"]
+    # What the answer took was a surprise, which has changed little.
+    assert client.seconds("sentiment", 8, 16) == pytest.approx(4.5, rel=0.5)
 
 
 async def test_without_a_worker_there_is_none(client: Client) -> None:

@@ -19,6 +19,7 @@ from lmaas import testing
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ItemFailed
 from lmaas.broker_config.messages import MSGPACK, Item, Request, Result, Tensor, encode
+from lmaas.broker_config.scheduling import GUESS
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
@@ -194,6 +195,9 @@ async def test_it_is_served_through_the_queue(letters: Settings) -> None:
     async with serving(letters) as worker, Client(letters) as client, Jobs(letters) as jobs:
         assert "letters" in worker.models
         await ask(client)
+        # Nobody has measured it: both ends begin with the same guess, and learn.
+        assert worker.estimators["letters"].cost != GUESS
+        assert client.seconds("letters", 5, 100) != GUESS.estimate(5, 100)
         await jobs.submit("letters", ITEMS, job="j")
         check([result async for chunk in jobs.results("j") for result in chunk.reply.results])
         twin = SyncClient(letters)
@@ -212,7 +216,9 @@ def of_twin(client: SyncClient) -> list[Result]:
 async def test_it_is_run_in_process(letters: Settings, processes: int) -> None:
     several = msgspec.structs.replace(letters, processes=processes)
     async with Pool(several, "letters") as pool:
+        assert pool.seconds("letters", 5, 100) == GUESS.estimate(5, 100)
         check((await pool.run(Request(model="letters", items=ITEMS))).results)
+        assert pool.seconds("letters", 5, 100) != GUESS.estimate(5, 100)
 
 
 async def test_it_is_there_in_tests(letters: Settings) -> None:

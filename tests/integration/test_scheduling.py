@@ -702,14 +702,14 @@ async def test_a_client_learns_from_the_answers_what_a_pack_costs(
         model="sentiment", items=[Item(id=str(n), text="a fine film " * 50) for n in range(50)]
     )
     async with Client(settings) as client:
-        client._publisher._estimators["sentiment"] = Estimator(Cost(2.0, 0.0))
+        client._publisher._estimators["sentiment"] = Estimator(Cost(fixed=2.0))
         believed, costs = [], []
         for _ in range(30):
-            believed.append(client._publisher.seconds("sentiment", 30_000))
+            believed.append(client._publisher.seconds("sentiment", 50, 30_000))
             reply = await client.run(request)
             assert reply.timings is not None
             costs.append(reply.timings.cost)
-    assert believed[0] == 2.0
+    assert believed[0] == pytest.approx(2.0, rel=1e-4)
     assert believed[-1] < 20 * max(costs)
 
 

@@ -23,7 +23,9 @@ from lmaas.broker_config.messages import Item
 from lmaas.training import export, quietly
 from lmaas.training.architectures import ARCHITECTURES, Architecture, Sizes
 from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.train import Recipe, train
+from lmaas.workers.manifest import WORD_BATCHING
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.repository import ModelVersion, Repository, read_version
 from lmaas.workers.runtime import Runtime
@@ -108,7 +110,12 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
         "test": len(dataset.test),
     }
     assert sorted(manifest.files) == ["evaluation.png", "model.onnx", "vocabulary.txt"]
-    assert 0 < manifest.cost.seconds_per_unit < 1e-4
+    cost = manifest.cost
+    assert 0 < cost.fixed_seconds < 0.1
+    assert 0 < cost.seconds_per_item < 1e-2
+    assert 0 < cost.seconds_per_unit < 1e-4
+    assert manifest.batching.most in BATCHES
+    assert msgspec.structs.replace(manifest.batching, most=WORD_BATCHING.most) == WORD_BATCHING
     assert manifest.training["recipe"]["seed"] == RECIPE.seed
 
 

@@ -12,6 +12,7 @@ from lmaas.broker_config.scheduling import (
     LANES,
     MAX_PRIORITY,
     MOST,
+    UNKNOWN,
     Cost,
     Policy,
     key,
@@ -54,17 +55,19 @@ def test_longer_work_is_never_ahead(times: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "size", "seconds"),
+    ("cost", "items", "size", "seconds"),
     [
-        (Cost(fixed=0.001, per_byte=1e-6), 0, 0.001),
-        (Cost(fixed=0.001, per_byte=1e-6), 1000, 0.002),
-        (Cost(fixed=0.0, per_byte=0.0), 1000, 1e-6),
-        (Cost(fixed=-5.0, per_byte=0.0), 1000, 1e-6),
-        (Cost(fixed=0.0, per_byte=1.0), 10**9, 3600.0),
+        (Cost(fixed=0.001, per_byte=1e-6), 1, 0, 0.001),
+        (Cost(fixed=0.001, per_byte=1e-6), 1, 1000, 0.002),
+        (Cost(fixed=0.001, per_item=0.01, per_byte=1e-6), 3, 1000, 0.032),
+        (UNKNOWN, 1, 1000, 1e-6),
+        (Cost(fixed=-5.0), 1, 1000, 1e-6),
+        (Cost(per_item=1.0), 10**9, 0, 3600.0),
+        (Cost(per_byte=1.0), 1, 10**9, 3600.0),
     ],
 )
-def test_estimates_stay_within_bounds(cost: Cost, size: int, seconds: float) -> None:
-    assert cost.estimate(size) == pytest.approx(seconds)
+def test_estimates_stay_within_bounds(cost: Cost, items: int, size: int, seconds: float) -> None:
+    assert cost.estimate(items, size) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(

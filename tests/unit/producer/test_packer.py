@@ -42,7 +42,7 @@ def test_a_pack_is_full_by_bytes_whatever_they_are_of() -> None:
 
 
 def test_a_pack_is_full_by_the_seconds_that_it_is_expected_to_take() -> None:
-    packer = Packer(Settings(pack_seconds=2.0), lambda size: 0.5 + 0.1 * size)
+    packer = Packer(Settings(pack_seconds=2.0), lambda _, size: 0.5 + 0.1 * size)
     first, second = Item(id="1", text="x" * 10), Item(id="2", text="x" * 4)
     assert packer.add(first) == []
     assert packer.add(second) == []
@@ -50,12 +50,18 @@ def test_a_pack_is_full_by_the_seconds_that_it_is_expected_to_take() -> None:
     assert packer.add(Item(id="3", text="x" * 15))  # alone, however long it takes
 
 
+def test_seconds_of_items_that_are_small_count_too() -> None:
+    packer = Packer(Settings(pack_seconds=2.0), lambda items, _: 0.8 * items)
+    item = Item(id="1", text="x")
+    assert [packer.add(item) for _ in range(4)] == [[], [], [item] * 3, []]
+
+
 @given(st.lists(st.integers(0, 300), max_size=60))
 def test_nothing_is_lost_doubled_or_moved_and_only_the_last_item_passes_a_limit(
     sizes: list[int],
 ) -> None:
     limits = Settings(pack_items=7, pack_bytes=400, pack_seconds=5.0)
-    packer = Packer(limits, lambda size: size / 60)
+    packer = Packer(limits, lambda items, size: items / 2 + size / 60)
     items = [Item(id=str(place), data=b"x" * size) for place, size in enumerate(sizes)]
     packs = [pack for item in items if (pack := packer.add(item))]
     if rest := packer.rest():

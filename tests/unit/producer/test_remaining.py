@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 
 from lmaas.broker_config.messages import Item
-from lmaas.broker_config.scheduling import Cost
+from lmaas.broker_config.scheduling import GUESS
 from lmaas.producer.remaining import Remaining
 
-SECONDS = Cost().estimate
+SECONDS = GUESS.estimate
 
 
 def pack(items: int) -> list[Item]:
@@ -20,24 +20,24 @@ def pack(items: int) -> list[Item]:
 def test_of_a_known_number_of_items_less_and_less_remains() -> None:
     remaining = Remaining(SECONDS, 50)
     ranks = [remaining.next(pack(10)) for _ in range(5)]
-    one = Cost().estimate(10_000)
+    one = SECONDS(10, 10_000)
     assert ranks == pytest.approx([5 * one, 4 * one, 3 * one, 2 * one, one])
 
 
 def test_published_at_once_all_of_a_job_is_in_one_place() -> None:
     remaining = Remaining(SECONDS, 50, at_once=True)
     ranks = [remaining.next(pack(10)) for _ in range(5)]
-    assert ranks == pytest.approx([5 * Cost().estimate(10_000)] * 5)
+    assert ranks == pytest.approx([5 * SECONDS(10, 10_000)] * 5)
 
 
 def test_of_an_unknown_number_what_it_had_so_far_stands_for_it() -> None:
     remaining = Remaining(SECONDS, None)
     ranks = [remaining.next(pack(10)) for _ in range(5)]
     assert all(earlier < later for earlier, later in pairwise(ranks))
-    assert ranks[0] == pytest.approx(Cost().estimate(10_000))
+    assert ranks[0] == pytest.approx(SECONDS(10, 10_000))
 
 
 def test_more_items_than_were_promised_count_for_themselves() -> None:
     remaining = Remaining(SECONDS, 5)
     remaining.next(pack(5))
-    assert remaining.next(pack(5)) == pytest.approx(Cost().estimate(5_000))
+    assert remaining.next(pack(5)) == pytest.approx(SECONDS(5, 5_000))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lmaas.broker_config import scheduling
 from lmaas.workers.manifest import (
     PROBABILITIES,
     WORD_BATCHING,
@@ -33,6 +34,12 @@ SCHEMA_1: dict[str, Any] = {
 }
 
 
+#: What schema 2 says besides.
+_SCHEMA_2 = msgspec.to_builtins(
+    {"inputs": WORD_INPUTS, "head": PROBABILITIES, "batching": WORD_BATCHING}
+)
+
+
 def written(changes: dict[str, Any], *without: str) -> bytes:
     kept = {name: value for name, value in SCHEMA_1.items() if name not in without}
     return msgspec.json.encode(kept | changes)
@@ -47,6 +54,7 @@ def test_schema_1_says_what_was_fixed_then() -> None:
         WORD_BATCHING,
     )
     assert found.cost == Cost(fixed_seconds=0.0001, seconds_per_unit=3e-8)
+    assert found.cost.calibration == scheduling.Cost(fixed=0.0001, per_byte=3e-8)
     assert (found.labels, found.training) == (SCHEMA_1["labels"], SCHEMA_1["training"])
 
 
@@ -55,6 +63,18 @@ def test_what_is_written_is_read() -> None:
     again = decoded(msgspec.json.encode(found))
     assert isinstance(again, Manifest)
     assert again == found
+
+
+def test_the_cost_of_an_item_is_optional_and_so_is_the_whole_cost() -> None:
+    found = msgspec.to_builtins(decoded(written({})))
+    whole = {"fixed_seconds": 0.001, "seconds_per_item": 0.02, "seconds_per_unit": 1e-7}
+    for cost, calibration in (
+        (whole, scheduling.Cost(fixed=0.001, per_item=0.02, per_byte=1e-7)),
+        ({"seconds_per_item": 0.02}, scheduling.Cost(per_item=0.02)),
+        ({}, scheduling.UNKNOWN),
+    ):
+        again = decoded(msgspec.json.encode(found | {"cost": cost}))
+        assert again.cost.calibration == calibration
 
 
 @pytest.mark.parametrize("schema", [0, 3, "2", None, [2]])
@@ -69,6 +89,11 @@ def test_another_schema_is_told_and_what_to_do(schema: object) -> None:
         ({}, "calibration", "Expected `object`, got `null`"),
         ({"schema": 2}, "calibration", "missing required field `inputs`"),
         ({"schema": 2}, "", "unknown field `calibration`"),
+        (
+            {"schema": 2, "cost": {"seconds_per_item": -1}, **_SCHEMA_2},
+            "calibration",
+            r">= 0.0 - at `\$\.cost\.seconds_per_item`",
+        ),
         ({"labels": []}, "", r"length >= 1 - at `\$\.labels`"),
         ({"labels": ["a", "a"]}, "", "two labels are the same"),
         ({"files": {"vocabulary.txt": ""}}, "", "does not list model.onnx"),
