@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Bytes of the files of versions that stay loaded beside the one of each model that answers by
     #: default: those that requests name, and those before a switch.
     model_memory: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
+    #: Bytes of all files of a version; a larger one is not loaded.
+    max_model_bytes: _Count = 8 * 1024 * 1024 * 1024
     #: Worker processes; in-process bulk uses as many.
     processes: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: Threads of an ONNX session.

@@ -41,7 +41,7 @@ from lmaas.workers.manifest import (
 )
 from lmaas.workers.preprocess.text import PADDING, WordTokenizer
 from lmaas.workers.preprocess.words import Words
-from lmaas.workers.repository import MANIFEST, ModelVersion, Repository
+from lmaas.workers.repository import MANIFEST, ModelVersion, Repository, read_files
 from lmaas.workers.runtime import Runtime
 
 with quietly():
@@ -153,7 +153,7 @@ def _serving(model: keras.Sequential) -> Any:
 
 def _runtime(folder: Path, manifest: Manifest) -> Runtime:
     try:
-        return Runtime(ModelVersion(folder, manifest))
+        return Runtime(ModelVersion(folder, manifest, read_files(folder, manifest)))
     except LmaasError as error:
         raise TrainingError(f"the exported model does not run: {error}") from error
 

@@ -6,12 +6,12 @@ are read from what it gives, how many items run together, and what they cost.
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from lmaas.broker_config import scheduling
+from lmaas.workers.plain_files import is_plain_name
 
 SCHEMA: Final = 2
 #: The graph; every version has it.
@@ -165,6 +165,6 @@ def _contradiction(manifest: Manifest) -> str | None:
     if MODEL not in manifest.files:
         return f"does not list {MODEL}"
     for name in manifest.files:
-        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
-            return f"{name!r} leads out of the folder"
+        if not is_plain_name(name):
+            return f"{name!r} is no plain name of a file in the folder"
     return None

@@ -2,7 +2,8 @@
 
 A version is a folder whose name is a positive whole number. It holds `manifest.json` and the
 files that the manifest lists, each with its sha256; `model.onnx` is always one of them, and so are
-the files that it refers to (ONNX's external data).
+the files that it refers to (ONNX's external data). Each file is read once: what runs is made of the
+same bytes that were compared, whatever becomes of the file meanwhile.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import contextlib
 import errno
 import hashlib
 import logging
-import mmap
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Final, TypeVar
 
@@ -26,6 +26,7 @@ from lmaas.broker_config.errors import DataError, ModelDamaged, ModelNotFound
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.workers.manifest import MODEL, Manifest, decoded
+from lmaas.workers.plain_files import read_plain
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ T = TypeVar("T")
 MANIFEST: Final = "manifest.json"
 #: Beside the versions of a model: the number of the one that answers, where that is not the newest.
 ACTIVE: Final = "active"
+#: Bytes of the two, at most.
+MANIFEST_BYTES: Final = 64 * 1024 * 1024
+ACTIVE_BYTES: Final = 1024
+#: Bytes of a version's files together, where no setting says otherwise.
+MOST: Final = 8 * 1024 * 1024 * 1024
 _VERSION: Final = re.compile("[1-9][0-9]{0,8}")
 #: In an ONNX file, before the name of a file with weights: the entry `location` of a tensor's
 #: external_data (field 1 is the key, field 2 the value, each after its length).
@@ -50,19 +56,25 @@ Signature = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version on disk."""
+    """One version: its manifest, and the bytes of its files, which are as the manifest says.
+
+    They take memory for as long as somebody has the version; what is made of it keeps none of them.
+    """
 
     path: Path
     manifest: Manifest
+    #: By the name in the manifest.
+    contents: Mapping[str, bytes] = field(repr=False)
 
     def file(self, name: str) -> Path:
+        """Where it was read; for words, and not to be read again."""
         return self.path / name
 
-    def listed(self, name: str) -> Path:
-        """A file that the manifest lists with its sha256. Raises ModelDamaged when it does not."""
-        if name not in self.manifest.files:
+    def content(self, name: str) -> bytes:
+        """Of a file that the manifest lists with its sha256. Raises ModelDamaged for another."""
+        if name not in self.contents:
             raise ModelDamaged(f"{self.file(MANIFEST)}: does not list {name}; export it again")
-        return self.file(name)
+        return self.contents[name]
 
 
 class Repository:
@@ -73,8 +85,10 @@ class Repository:
     next look. The newest answers, or the one that was activated.
     """
 
-    def __init__(self, *folders: Path | str) -> None:
+    def __init__(self, *folders: Path | str, most: int = MOST) -> None:
+        """A version whose files have more than `most` bytes together is left out."""
         self.folders = tuple(map(Path, folders))
+        self.most = most
         #: What was said of versions that were left out.
         self.told: list[str] = []
 
@@ -107,10 +121,15 @@ class Repository:
         for root in self.folders if is_model_name(model) else ():
             file = root / model / ACTIVE
             try:
-                version = file.read_text(encoding="utf-8").strip()
+                version = read_plain(root / model, ACTIVE, ACTIVE_BYTES).decode().strip()
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except ModelDamaged as error:
+                self.tell(f"{error}; the newest version of {model} answers")
+                return None
             except (OSError, UnicodeDecodeError) as error:
+                if isinstance(error, OSError) and error.errno in _PASSING:
+                    raise
                 self.tell(f"{file}: {error}; the newest version of {model} answers")
                 return None
             if version in self.versions(model):
@@ -136,7 +155,7 @@ class Repository:
         found = []
         for path in paths:
             with contextlib.suppress(OSError):
-                status = path.stat()
+                status = path.lstat()
                 found.append((str(path), status.st_size, status.st_mtime_ns))
         return tuple(sorted(found))
 
@@ -161,14 +180,12 @@ class Repository:
         problems: list[str] = []
         for path in self._asked(model, version):
             try:
-                found = _placed(read_version(path), model)
-                verify(found)
-                made = use(found)
+                made = use(_placed(read_version(path, self.most), model))
             except ModelDamaged as error:
                 problems.append(f"model {model!r} version {path.name}: {error}")
             else:
                 for problem in problems:
-                    self.tell(f"left out, {found.manifest.version} is used instead: {problem}")
+                    self.tell(f"left out, {path.name} is used instead: {problem}")
                 return made
         raise ModelDamaged("; ".join(problems))
 
@@ -207,7 +224,7 @@ class Repository:
 
 def opened(settings: Settings) -> Repository:
     """The repository of the settings, which says when a folder that was named is none."""
-    repository = Repository(*settings.model_folders)
+    repository = Repository(*settings.model_folders, most=settings.max_model_bytes)
     for folder in settings.named_models:
         if not folder.is_dir():
             repository.tell(f"{folder} is no folder; no model is looked for there")
@@ -237,92 +254,84 @@ def silence() -> None:
     log.setLevel(logging.ERROR)
 
 
-def read_version(path: Path) -> ModelVersion:
-    """The version in a folder, not verified. Raises ModelDamaged when it has no good manifest."""
+def read_manifest(path: Path) -> Manifest:
+    """Of the version in a folder; its files are not looked at. Raises ModelDamaged."""
     file = path / MANIFEST
     try:
-        manifest = decoded(file.read_bytes())
+        return decoded(read_plain(path, MANIFEST, MANIFEST_BYTES))
     except FileNotFoundError as error:
         raise ModelDamaged(f"{file} is missing; copy the version again, or remove it") from error
     except OSError as error:
         raise _damaged(error, file) from error
     except ValueError as error:
         raise ModelDamaged(f"{file}: {error}") from error
-    return ModelVersion(path, manifest)
+
+
+def read_version(path: Path, most: int = MOST) -> ModelVersion:
+    """The version in a folder, all of it, each file compared with its sha256.
+
+    Raises ModelDamaged naming the file: also when the files have more than `most` bytes together,
+    or the model uses one that is not listed.
+    """
+    manifest = read_manifest(path)
+    return ModelVersion(path, manifest, read_files(path, manifest, most))
+
+
+def read_files(path: Path, manifest: Manifest, most: int = MOST) -> dict[str, bytes]:
+    """What the manifest lists of a folder, as `read_version` does."""
+    contents: dict[str, bytes] = {}
+    left = most
+    for name, expected in manifest.files.items():
+        try:
+            content = read_plain(path, name, left)
+        except OSError as error:
+            raise _damaged(error, path / name) from error
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != expected:
+            raise ModelDamaged(
+                f"{path / name}: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
+                "copy or export the version again"
+            )
+        contents[name] = content
+        left -= len(content)
+    for name in _external(path, contents[MODEL]):
+        if PurePath(name).as_posix() not in contents:
+            raise ModelDamaged(
+                f"{path / MODEL}: its weights are in {name!r}, which the manifest does not list "
+                "with its sha256; export it as one file, or list that one too"
+            )
+    return contents
 
 
 def _placed(version: ModelVersion, model: str) -> ModelVersion:
     """Called as its folders are: somebody may have copied it to another name or number."""
     manifest = msgspec.structs.replace(version.manifest, name=model, version=version.path.name)
-    return ModelVersion(version.path, manifest)
+    return ModelVersion(version.path, manifest, version.contents)
 
 
 def _damaged(error: OSError, path: Path) -> Exception:
     """What an error over a file means: that the version is damaged, or the machine in trouble."""
     if error.errno in _PASSING:
         return error
-    place = error.filename or path
     if isinstance(error, FileNotFoundError):
-        return ModelDamaged(f"{place} is missing; copy the version again")
-    return ModelDamaged(f"{place}: {error.strerror}; copy the version again")
+        return ModelDamaged(f"{path} is missing; copy the version again")
+    return ModelDamaged(f"{path}: {error.strerror}; copy the version again")
 
 
-def verify(version: ModelVersion) -> None:
-    """Compare every file with its sha256, and ask for one of every file that the model uses.
-
-    Raises ModelDamaged naming the file.
-    """
-    try:
-        _compare(version)
-        _ask_for_all(version)
-    except OSError as error:
-        raise _damaged(error, version.path) from error
-
-
-def _compare(version: ModelVersion) -> None:
-    for name, expected in version.manifest.files.items():
-        path = version.file(name)
-        actual = _sha256(path)
-        if actual != expected:
-            raise ModelDamaged(
-                f"{path}: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
-                "copy or export the version again"
-            )
-
-
-def _ask_for_all(version: ModelVersion) -> None:
-    model = version.file(MODEL)
-    for name in _external(model):
-        if PurePath(name).as_posix() not in version.manifest.files:
-            raise ModelDamaged(
-                f"{model}: its weights are in {name!r}, which the manifest does not list with its "
-                "sha256; export it as one file, or list that one too"
-            )
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file() and path.exists():  # a pipe would be waited for
-        raise ModelDamaged(f"{path}: not a file; copy the version again")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _external(model: Path) -> Iterator[str]:
+def _external(folder: Path, model: bytes) -> Iterator[str]:
     """Names of the files that an ONNX file has its weights in, found without a parser.
 
-    Some other text of the file's metadata may be called `location`; no file has its name.
+    Some other text of the file's metadata may be called `location`; no file has its name. What is
+    not found here ONNX Runtime does not find either (`lmaas.workers.ort`), in other words.
     """
-    if model.stat().st_size == 0:
-        return
-    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for entry in _LOCATION.finditer(content):
-            length, start = _varint(content, entry.end())
-            name = content[start : start + length].decode("utf-8", "replace")
-            if "\0" not in name and _is_there(model.parent / name):
-                yield name
+    for entry in _LOCATION.finditer(model):
+        length, start = _varint(model, entry.end())
+        name = model[start : start + length].decode("utf-8", "replace")
+        if "\0" not in name and _is_there(folder / name):
+            yield name
 
 
-def _varint(content: mmap.mmap, place: int) -> tuple[int, int]:
+def _varint(content: bytes, place: int) -> tuple[int, int]:
     """A protobuf number and the place behind it."""
     number = shift = 0
     while place < len(content):

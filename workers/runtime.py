@@ -13,6 +13,7 @@ import numpy as np
 
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item
+from lmaas.workers import ort
 from lmaas.workers.batcher import Batch, batches, bisected
 from lmaas.workers.heads import DECIMALS, Scores, head
 from lmaas.workers.manifest import MODEL
@@ -41,7 +42,7 @@ class Runtime:
         self.manifest = manifest
         self.labels = manifest.labels
         #: Bytes of its files, about what it takes of memory.
-        self.size = sum(version.file(name).stat().st_size for name in manifest.files)
+        self.size = sum(map(len, version.contents.values()))
         self._batching = manifest.batching
         if batch_units:
             self._batching = msgspec.structs.replace(self._batching, most=batch_units)
@@ -123,8 +124,9 @@ def _session(
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     path = version.file(MODEL)
+    others = {name: content for name, content in version.contents.items() if name != MODEL}
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        session = ort.session(version.content(MODEL), others, options, providers)
     except Exception as error:
         raise ModelDamaged(f"{path}: ONNX Runtime cannot load it: {error}") from error
     taken = {one.name for one in session.get_inputs()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import msgspec
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 from rich.console import Console
-from rich.table import Table
 
 from lmaas.broker_config import policies
 from lmaas.broker_config.declaring import Difference, declare, difference
@@ -29,10 +29,13 @@ from lmaas.cli import options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
+from lmaas.producer.tables.chunks import counted
 from lmaas.service import logs
 
 #: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.
 PATIENCE = 5.0
+#: Names of what has the same problem that are listed.
+NAMED = 3
 #: Seconds for all that is tried out; a broker in alarm takes no messages.
 TRIAL = 15.0
 
@@ -178,15 +181,23 @@ def _show(report: _Report) -> None:
             f"(a policy that deletes after more than {policies.SECONDS:g} s, or "
             f"{policies.MESSAGES} messages, cannot be seen from here: `rabbitmqctl list_policies`)"
         )
-    if not report.differences:
-        return
-    table = Table("kind", "name", "problem")
-    for one in report.differences:
-        # The broker repeats the name that the row has already.
-        table.add_row(one.kind, one.name, re.sub(r" for \S+ '.*' in vhost '.*':", ":", one.problem))
-    console.print(table)
+    for line in _together(report.differences):
+        console.print(line)
     if any(one.problem == "missing" for one in report.differences):
         console.print("`lmaas broker declare` makes what is missing; so does a worker's start")
+
+
+def _together(differences: Sequence[Difference]) -> Iterator[str]:
+    """A line for each problem, however many have it."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in differences:
+        # The broker repeats the name that is in front of it.
+        problem = re.sub(r" for \S+ '.*' in vhost '.*':", ":", one.problem)
+        alike.setdefault((one.kind, problem), []).append(one.name)
+    for (kind, problem), names in alike.items():
+        more = ", …" if len(names) > NAMED else ""
+        what = kind if len(names) == 1 else f"{counted(len(names), kind)}:"
+        yield f"{what} {', '.join(names[:NAMED])}{more}: {problem}"
 
 
 @command.command("definitions")

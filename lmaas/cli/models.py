@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,8 +34,8 @@ from lmaas.workers.repository import (
     Repository,
     activate,
     opened,
+    read_manifest,
     read_version,
-    verify,
 )
 
 #: What nobody reads line by line: the picture of the evaluation shows it.
@@ -49,7 +48,11 @@ _LISTED: Final = 20
 @options.models
 @click.pass_context
 def command(context: click.Context, /, **arguments: Any) -> None:
-    """List the models of the repository; or show, import, verify or activate one."""
+    """List the models of the repository; or show, import, verify or activate one.
+
+    In the list, versions are tried as a worker tries them, until one can be served: that is the one
+    that answers. `verify` tries all.
+    """
     context.obj = Settings.load(**arguments)
     if context.invoked_subcommand is None:
         _list(opened(context.obj))
@@ -59,42 +62,68 @@ def command(context: click.Context, /, **arguments: Any) -> None:
 
 
 def _list(repository: Repository) -> None:
-    """A table a folder. `used` is what answers when no version is asked for, `active` the same when
-    somebody has activated it.
-    """
-    console = Console(highlight=False)
-    rows: dict[Path, list[tuple[str, ...]]] = {root: [] for root in repository.folders}
+    """A table a folder, and why workers leave out what they leave out."""
+    console = Console(highlight=False, soft_wrap=True)
+    rows: dict[Path, list[_Row]] = {root: [] for root in repository.folders}
     for model in repository.models():
-        for path, row in _rows(repository, model):
-            rows[path.parents[1]].append(row)
+        for row in _rows(repository, model):
+            rows[row.path.parents[1]].append(row)
     for root, those in rows.items():
-        console.print(escape(str(root)), soft_wrap=True)
+        console.print(escape(str(root)))
         table = Table("model", "version", "state", "architecture", "labels", "accuracy", "made")
         for row in those:
-            table.add_row(*map(escape, row))
-        console.print(table if those else "  no models")
+            table.add_row(*map(escape, row.columns))
+        console.print(table if those else "  no models", soft_wrap=False)
+        for row in those:
+            if row.problem:
+                console.print(escape(f"  {row.columns[0]} {row.columns[1]}: {row.problem}"))
 
 
-def _rows(repository: Repository, model: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """Its versions, oldest first."""
-    paths = repository.paths(model)
-    manifests: dict[Path, Manifest] = {}
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A version in the list."""
+
+    path: Path
+    columns: tuple[str, ...]
+    #: Why no worker serves it, as far as it was looked at.
+    problem: str | None = None
+
+
+def _rows(repository: Repository, model: str) -> list[_Row]:
+    """Its versions, oldest first. `used` is what answers when no version is asked for, `active` the
+    same when somebody has activated it.
+
+    They are tried as a worker tries them, until one can be served. Of the others only the manifest
+    is read: to hash all that was ever trained would take its time.
+    """
+    paths, active = repository.paths(model), repository.active(model)
+    problems: dict[Path, str] = {}
+    used = None
+    for path in repository.in_turn(model):
+        try:
+            _served(path, repository.most)
+        except ModelDamaged as error:
+            problems[path] = str(error)
+        else:
+            used = path
+            break
+    rows: list[_Row] = []
+    seen: set[str] = set()
     for path in paths:
-        with contextlib.suppress(ModelDamaged):
-            manifests[path] = _verified(path).manifest
-    active = repository.active(model)
-    used = next((path for path in repository.in_turn(model) if path in manifests), None)
-    rows: list[tuple[Path, tuple[str, ...]]] = []
-    for path in paths:
-        if path not in manifests:
-            rows.append((path, (model, path.name, "damaged", "", "", "", "")))
-            continue
-        state = ""
-        if path == used:
+        try:
+            columns = _columns(read_manifest(path))
+        except ModelDamaged as error:
+            columns = ()
+            problems[path] = str(error)
+        if path in problems:
+            state = "refused"
+        elif path == used:
             state = "active" if path.name == active else "used"
-        elif any(path.name == other.name for other, _ in rows if other in manifests):
-            state = "hidden"  # by the same number in a folder before
-        rows.append((path, (model, path.name, state, *_columns(manifests[path]))))
+        else:
+            state = "hidden" if path.name in seen else ""  # by the same number in a folder before
+        if path not in problems:
+            seen.add(path.name)
+        rows.append(_Row(path, (model, path.name, state, *columns), problems.get(path)))
     return rows[::-1]
 
 
@@ -114,8 +143,9 @@ def _columns(manifest: Manifest) -> tuple[str, ...]:
 @click.option("--json", "as_json", is_flag=True, help="All of its manifest, as a JSON object.")
 @click.pass_obj
 def show(settings: Settings, model: str, version: str | None, as_json: bool) -> None:
-    """Print where MODEL is (the newest VERSION when none is given), and what is known of it."""
-    found = opened(settings).find(model, version)
+    """Print where MODEL is, and what is known of it: of VERSION, or of the one that answers."""
+    repository = opened(settings)
+    found = repository.find(model, version) if version else repository.load(model, None, _tried)
     shown = {"path": str(found.path), **msgspec.to_builtins(found.manifest)}
     if as_json:
         click.echo(msgspec.json.encode(shown))
@@ -169,14 +199,12 @@ def verify_(context: click.Context, model: str | None) -> None:
     repository = opened(context.obj)
     if model and not repository.versions(model):
         raise ModelNotFound(f"no model {model!r} in {repository}")
-    runs = importlib.util.find_spec("onnxruntime") is not None
+    runs = _runs()
     damaged = 0
     for name in [model] if model else repository.models():
         for path in reversed(repository.paths(name)):
             try:
-                version = _verified(path)
-                if runs:
-                    _try(version)
+                _served(path, repository.most)
             except ModelError as error:
                 damaged += 1
                 click.echo(f"{name} {path.name}: {error}", err=True)
@@ -186,9 +214,20 @@ def verify_(context: click.Context, model: str | None) -> None:
     context.exit(Exit.FAILED if damaged else Exit.OK)
 
 
-def _verified(path: Path) -> ModelVersion:
-    version = read_version(path)
-    verify(version)
+def _runs() -> bool:
+    """Whether models can be tried here: who only sends work needs no ONNX Runtime."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _served(path: Path, most: int) -> ModelVersion:
+    """The version in a folder, if a worker would serve it. Raises ModelDamaged."""
+    return _tried(read_version(path, most))
+
+
+def _tried(version: ModelVersion) -> ModelVersion:
+    """The same, if it can be served, as far as that can be tried. Raises ModelDamaged."""
+    if _runs():
+        _try(version)
     return version
 
 
@@ -213,14 +252,12 @@ def activate_(settings: Settings, model: str, version: str | None, newest: bool)
         raise click.UsageError("give VERSION, or --newest")
     repository = opened(settings)
     if version is not None:
-        found = repository.find(model, version)
-        if importlib.util.find_spec("onnxruntime") is not None:
-            _try(found)
+        repository.load(model, version, _tried)
         activate(settings.new_models, model, version)
     else:
         for folder in repository.folders:
             activate(folder, model, None)
-    answers = repository.find(model).manifest.version
+    answers = repository.load(model, None, _tried).manifest.version
     click.echo(f"{model}: version {answers} answers, in workers that run within seconds")
 
 
@@ -233,7 +270,7 @@ def activate_(settings: Settings, model: str, version: str | None, newest: bool)
 @click.pass_obj
 def import_(settings: Settings, folder: Path, name: str | None) -> None:
     """Copy a model version that can be served from FOLDER, as the next version here."""
-    version = _verified(folder)
+    version = read_version(folder, settings.max_model_bytes)
     _try(version)
     name = name or version.manifest.name
     if not is_model_name(name):
@@ -249,9 +286,9 @@ def _add(version: ModelVersion, parent: Path, number: str) -> Path:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent, prefix=".import-") as folder:
             staging = Path(folder) / "version"
-            for name in manifest.files:
+            for name, content in version.contents.items():
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(version.file(name), staging / name)
+                (staging / name).write_bytes(content)
             text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
             (staging / MANIFEST).write_bytes(text)
             return staging.rename(parent / number)

@@ -193,9 +193,9 @@ def _bar(console: Console) -> Iterator[Report]:
 
 def _conclude(path: Path, settings: Settings) -> None:
     from lmaas.training.evaluate import Evaluation
-    from lmaas.workers.repository import read_version
+    from lmaas.workers.repository import read_manifest
 
-    metrics = msgspec.convert(read_version(path).manifest.metrics, Evaluation)
+    metrics = msgspec.convert(read_manifest(path).metrics, Evaluation)
     console = Console()
     console.print(metrics.as_table())
     if len(metrics.classes) > 2 and metrics.confused:

@@ -86,13 +86,17 @@ def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_pat
     networks.save(own / "tiny" / "10")
     networks.save(tmp_path / "more" / "tiny" / "2")
     (own / "tiny" / "10" / "model.onnx").write_bytes(b"half")
+    networks.save(own / "tiny" / "11", [(17.18, -3)] * 5)
     ended = lmaas("models", "--models", str(own), "--models", "more")
     lines = [line for line in ended.stdout.splitlines() if line[0] not in "┏┡└┃"]
+    assert lines.pop(5).startswith(f"  tiny 10: {own}/tiny/10/model.onnx: sha256 is ")
+    assert "tiny/11/model.onnx: the model gives 17.18 where a probability is" in lines.pop(5)
     assert [line.replace("│", " ").split()[:3] for line in lines] == [
         [str(own)],
         ["tiny", "1", "gap"],
         ["tiny", "2", "used"],
-        ["tiny", "10", "damaged"],
+        ["tiny", "10", "refused"],
+        ["tiny", "11", "refused"],
         ["more"],
         ["tiny", "2", "hidden"],
         [str(SHIPPED_MODELS)],
@@ -100,6 +104,56 @@ def test_the_list_says_which_version_is_where(lmaas: Command, own: Path, tmp_pat
     ]
     shown = json.loads(lmaas("models", "show", "tiny", "--json").stdout)
     assert (shown["path"], shown["version"]) == (str(own / "tiny" / "2"), "2")
+
+
+def test_the_list_says_used_of_what_a_worker_serves_and_loads_no_tensorflow(
+    lmaas: Command, own: Path, tmp_path: Path
+) -> None:
+    networks.save(own / "sentiment" / "2", words=["", "[UNK]", *networks.WORDS])
+    networks.save(own / "alone" / "1", external="model.onnx.data")
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('it was loaded')")
+    ended = lmaas("models", PYTHONPATH=str(tmp_path))
+    states = [line.replace("│", " ").split()[:3] for line in ended.stdout.splitlines()]
+    assert (ended.returncode, ended.stderr) == (Exit.OK, "")
+    assert ["sentiment", "2", "refused"] in states
+    assert ["sentiment", "1", "used"] in states
+    assert ["alone", "1", "refused"] in states
+    assert "  sentiment 2: " in ended.stdout
+    assert "begins with '', '[UNK]'" in ended.stdout
+    assert "weights are in 'model.onnx.data', which the manifest does not list" in ended.stdout
+    asked = lmaas("classify", "--text", "I love it")
+    assert asked.stdout.startswith("positive\t"), "version 1 has answered"
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a device"])
+def test_nothing_but_plain_files_is_imported(
+    lmaas: Command, own: Path, tmp_path: Path, kind: str
+) -> None:
+    source = networks.save(tmp_path / "theirs" / "1")
+    vocabulary = source / "vocabulary.txt"
+    secret = vocabulary.rename(tmp_path / "secret")
+    if kind == "a pipe":
+        os.mkfifo(vocabulary)
+    else:
+        vocabulary.symlink_to(secret if kind == "a link" else "/dev/zero")
+    ended = lmaas("models", "import", str(source))
+    assert (ended.returncode, ended.stdout) == (Exit.FAILED, "")
+    assert str(vocabulary) in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not own.exists()
+
+
+def test_what_is_imported_is_what_was_compared_with_external_weights(
+    lmaas: Command, own: Path, tmp_path: Path
+) -> None:
+    source = networks.save(tmp_path / "theirs" / "1", external="model.onnx.data")
+    networks.describe(source, ["a", "b"], "model.onnx.data")
+    assert lmaas("models", "import", str(source), "--name", "tiny").returncode == Exit.OK
+    for name in ("model.onnx", "model.onnx.data", "vocabulary.txt"):
+        copied = own / "tiny" / "1" / name
+        assert not copied.is_symlink()
+        assert copied.read_bytes() == (source / name).read_bytes()
+    assert lmaas("models", "verify", "tiny").returncode == Exit.OK
 
 
 @pytest.mark.parametrize(

@@ -76,16 +76,22 @@ class WordTokenizer:
 
     @classmethod
     def load(cls, path: Path, max_tokens: int) -> Self:
-        """Read a vocabulary: UTF-8, one word a line, the first line being FIRST_WORD.
-
-        Raises DataError when the file cannot be read.
-        """
+        """Of the vocabulary in a file. Raises DataError when it cannot be read."""
         try:
-            text = path.read_text(encoding="utf-8")
+            return cls.read(path.read_bytes(), max_tokens)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{path}: not a vocabulary ({error}); export the model again"
             ) from error
+
+    @classmethod
+    def read(cls, content: bytes, max_tokens: int) -> Self:
+        """Of a vocabulary: UTF-8, one word a line, the first line being FIRST_WORD.
+
+        Raises UnicodeDecodeError.
+        """
+        # As in any text file, the lines may end as those of Windows do.
+        text = content.decode().replace("\r\n", "\n").replace("\r", "\n")
         return cls(text.removesuffix("\n").split("\n") if text else [], max_tokens)
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import DataError, ModelDamaged
+from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, Ids, WordTokenizer
@@ -47,11 +47,13 @@ class WordPreprocessor:
     def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
         """Raises ModelDamaged."""
         words = msgspec.convert(how, Words)
-        path = version.listed(words.file)
+        path, content = version.file(words.file), version.content(words.file)
         try:
-            self._tokenize = WordTokenizer.load(path, words.max_tokens)
-        except DataError as error:
-            raise ModelDamaged(str(error)) from error
+            self._tokenize = WordTokenizer.read(content, words.max_tokens)
+        except UnicodeDecodeError as error:
+            raise ModelDamaged(
+                f"{path}: not a vocabulary ({error}); export the model again"
+            ) from error
         first = self._tokenize.words[:FIRST_WORD]
         if special := [word for word in first if _SPECIAL.fullmatch(word)]:
             raise ModelDamaged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def version(tmp_path: Path) -> ModelVersion:
 
 def made(version: ModelVersion, **how: Any) -> Head:
     manifest = msgspec.structs.replace(version.manifest, labels=["a", "b", "c"], head=how)
-    return head(ModelVersion(version.path, manifest))
+    return head(dataclasses.replace(version, manifest=manifest))
 
 
 LOGITS = np.array([[1.0, 2.0, 3.0], [1000.0, 0.0, -1000.0], [0.0, 0.0, 0.0]], np.float32)
@@ -84,7 +85,7 @@ def test_numbers_as_labels_of_a_map_are_found(version: ModelVersion) -> None:
     manifest = msgspec.structs.replace(
         version.manifest, labels=["0", "1"], head={"kind": "label_map", "output": "p"}
     )
-    found = head(ModelVersion(version.path, manifest))
+    found = head(dataclasses.replace(version, manifest=manifest))
     assert found.scores([[{0: 0.25, 1: 0.75}]], 1).tolist() == [[0.25, 0.75]]
 
 

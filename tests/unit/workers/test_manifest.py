@@ -97,8 +97,8 @@ def test_another_schema_is_told_and_what_to_do(schema: object) -> None:
         ({"labels": []}, "", r"length >= 1 - at `\$\.labels`"),
         ({"labels": ["a", "a"]}, "", "two labels are the same"),
         ({"files": {"vocabulary.txt": ""}}, "", "does not list model.onnx"),
-        ({"files": {"model.onnx": "", "../x": ""}}, "", "leads out of the folder"),
-        ({"files": {"model.onnx": "", "/etc/passwd": ""}}, "", "leads out of the folder"),
+        ({"files": {"model.onnx": "", "../x": ""}}, "", "no plain name"),
+        ({"files": {"model.onnx": "", "/etc/passwd": ""}}, "", "no plain name"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], without: str, words: str) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.plain_files import read_plain
 from lmaas.workers.repository import ModelVersion, Repository, opened
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
@@ -166,14 +170,63 @@ def spoil(folder: Path, how: str) -> None:
         case "a pipe for a file":
             (folder / "vocabulary.txt").unlink()
             os.mkfifo(folder / "vocabulary.txt")
-        case "a way out":
-            files = json.loads((folder / "manifest.json").read_text())["files"]
-            change_manifest(folder, files=files | {"../1/model.onnx": files["model.onnx"]})
+        case _:
+            disguise(folder, how)
+
+
+def disguise(folder: Path, how: str) -> None:
+    """What somebody may do who supplies a model and wants other files to be read."""
+    match how:
+        case "a device for a file":
+            put_a_link(folder / "vocabulary.txt", "/dev/zero")
+        case "an endless manifest":
+            put_a_link(folder / "manifest.json", "/dev/zero")
+        case "a pipe for a manifest":
+            (folder / "manifest.json").unlink()
+            os.mkfifo(folder / "manifest.json")
+        case "a link to a file of another version":
+            put_a_link(folder / "model.onnx", "../1/model.onnx")
+        case "a link to a file beside it":
+            shutil.copyfile(folder / "model.onnx", folder / "graph.onnx")
+            put_a_link(folder / "model.onnx", "graph.onnx")
+        case "a folder that is a link":
+            list_too(folder, "more/vocabulary.txt", folder / "vocabulary.txt")
+            (folder / "more").symlink_to("../1", target_is_directory=True)
+        case _:
+            list_too(folder, LISTED[how], folder / "vocabulary.txt")
+
+
+def put_a_link(place: Path, target: str) -> None:
+    place.unlink()
+    place.symlink_to(target)
+
+
+#: Names that no manifest may list.
+LISTED = {
+    "a name of several ways": "./vocabulary.txt",
+    "a way out": "../1/vocabulary.txt",
+    "a way out and in": "../10/vocabulary.txt",
+    "a file of the machine": "/etc/hostname",
+    "a device of the machine": "/dev/zero",
+    "no name": "",
+    "the folder": ".",
+    "a name with a line break": "vocabulary\n.txt",
+    "a name that ends too soon": "vocabulary.txt\0",
+}
+
+
+def list_too(folder: Path, name: str, like: Path) -> None:
+    """Let the manifest list another name, with the sha256 of a file that is there."""
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    sha256 = hashlib.sha256(like.read_bytes()).hexdigest()
+    change_manifest(folder, files=files | {name: sha256})
 
 
 WAYS = (
     "no manifest", "no model", "half a model", "junk", "no labels", "twin labels",
-    "a folder for a file", "a pipe for a file", "a way out",
+    "a folder for a file", "a pipe for a file", "a device for a file", "an endless manifest",
+    "a pipe for a manifest", "a link to a file of another version", "a link to a file beside it",
+    "a folder that is a link", *LISTED,
 )  # fmt: skip
 
 
@@ -226,12 +279,93 @@ def test_a_version_that_its_user_cannot_use_is_left_out(
 def test_the_machine_being_in_trouble_damages_nothing(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_many(_: Path) -> bytes:
+    def too_many(*_: object, **__: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(Path, "read_bytes", too_many)
+    monkeypatch.setattr(os, "open", too_many)
     with pytest.raises(OSError, match="Too many open files"):
         Repository(repository).find("sentiment")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "endless"])
+def test_an_active_file_that_is_no_plain_file_is_told_and_the_newest_answers(
+    repository: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = repository / "sentiment" / "active"
+    if kind == "a pipe":
+        os.mkfifo(file)
+    elif kind == "a device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_bytes(b"1" * 2000)
+    assert Repository(repository).find("sentiment").manifest.version == "10"
+    (told,) = caplog.messages
+    assert str(file) in told
+    assert told.endswith("the newest version of sentiment answers")
+
+
+def test_the_folder_of_a_version_may_be_a_link_of_whoever_runs_this(repository: Path) -> None:
+    (repository / "sentiment" / "11").symlink_to("10", target_is_directory=True)
+    assert Repository(repository).find("sentiment").manifest.version == "11"
+
+
+def test_a_file_in_a_folder_of_the_version_can_be_listed(repository: Path) -> None:
+    folder = repository / "sentiment" / "10"
+    (folder / "more").mkdir()
+    shutil.copyfile(folder / "vocabulary.txt", folder / "more" / "words é.txt")
+    list_too(folder, "more/words é.txt", folder / "vocabulary.txt")
+    found = Repository(repository).find("sentiment")
+    assert found.content("more/words é.txt") == found.content("vocabulary.txt")
+
+
+def test_a_version_of_more_bytes_than_may_be_is_left_out(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = repository / "sentiment" / "10"
+    size = sum(map(len, Repository(repository).find("sentiment").contents.values()))
+    (folder / "more").write_bytes(b"x")
+    list_too(folder, "more", folder / "more")
+    assert Repository(repository, most=size + 1).find("sentiment").manifest.version == "10"
+    assert Repository(repository, most=size).find("sentiment").manifest.version == "2"
+    (told,) = caplog.messages
+    assert re.search(r"10/\S+: it has [0-9,]+ bytes, of which at most [0-9,]+ are read", told)
+
+
+def test_a_file_that_grows_while_it_is_read_is_damage(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in /proc, where files have no size."""
+    with pytest.raises(ModelDamaged, match="changed while it was read"):
+        read_plain(Path("/proc/self"), "status", 1000)
+
+
+@pytest.mark.parametrize("name", ["vocabulary.txt", "model.onnx.data"])
+def test_what_runs_is_made_of_the_bytes_that_were_compared(tmp_path: Path, name: str) -> None:
+    """Somebody overwrites files and puts links in their place between the two."""
+    folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
+    networks.describe(folder, ["a", "b"], "model.onnx.data")
+
+    def use(found: ModelVersion) -> Runtime:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(bytes(len(content)))
+        (folder / "model.onnx").unlink()
+        (folder / "model.onnx").symlink_to("/dev/zero")
+        return Runtime(found)
+
+    runtime = Repository(tmp_path).load("m", None, use)
+    ((label, score, _),) = runtime.labelled([Item(id="1", text="good")])
+    assert (label, score) == ("b", 0.9)
+
+
+def test_what_was_loaded_keeps_none_of_the_bytes_of_the_files(tmp_path: Path) -> None:
+    folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
+    networks.describe(folder, ["a", "b"], "model.onnx.data")
+    found = Repository(tmp_path).find("m")
+    before = {name: sys.getrefcount(content) for name, content in found.contents.items()}
+    runtime = Runtime(found)
+    assert runtime.size == sum(map(len, found.contents.values()))
+    after = {name: sys.getrefcount(content) for name, content in found.contents.items()}
+    assert after == before
 
 
 # ------------------------------------------------------------------- several folders
@@ -314,6 +448,32 @@ def test_weights_in_a_file_that_is_listed_are_compared(tmp_path: Path) -> None:
     (folder / "model.onnx.data").write_bytes(content)
     with pytest.raises(ModelDamaged, match=r"model\.onnx\.data: sha256 is "):
         Repository(tmp_path).find("m")
+
+
+@pytest.mark.parametrize(
+    "location", ["elsewhere.data", "../2/elsewhere.data", "{cwd}/elsewhere.data", "/dev/zero"]
+)
+def test_weights_are_read_from_nowhere_but_the_listed_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """Not even from the folder that a worker runs in, when they are hidden from a first look."""
+    folder = networks.save(tmp_path / "m" / "1", external="model.onnx.data")
+    weights = (folder / "model.onnx.data").read_bytes()
+    (tmp_path / "m" / "2").mkdir()
+    for place in (tmp_path, tmp_path / "m" / "2"):
+        (place / "elsewhere.data").write_bytes(weights)
+    (folder / "model.onnx.data").unlink()
+    monkeypatch.chdir(tmp_path)
+    graph = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location.format(cwd=tmp_path)
+    (folder / "model.onnx").write_bytes(graph.SerializeToString())
+    networks.describe(folder, ["a", "b"])
+    monkeypatch.setattr("lmaas.workers.repository._external", lambda *_: ())
+    with pytest.raises(ModelDamaged, match="ONNX Runtime cannot load it"):
+        Repository(tmp_path).load("m", "1", Runtime)
 
 
 def test_files_that_the_model_does_not_use_may_lie_there(repository: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -152,20 +153,24 @@ def test_a_pack_of_faults_alone_needs_no_model(runtime: Runtime) -> None:
 
 def test_a_file_that_is_no_model_is_named(repository: Path) -> None:
     found = Repository(repository).find("sentiment")
-    found.file("model.onnx").write_bytes(b"not a model")
+    found = with_content(found, "model.onnx", b"not a model")
     with pytest.raises(ModelDamaged, match=r"model\.onnx: ONNX Runtime cannot load it"):
         Runtime(found)
 
 
 def test_a_vocabulary_that_is_no_text_is_named(repository: Path) -> None:
     found = Repository(repository).find("sentiment")
-    found.file("vocabulary.txt").write_bytes(b"\xff\xfe\n")
+    found = with_content(found, "vocabulary.txt", b"\xff\xfe\n")
     with pytest.raises(ModelDamaged, match=r"vocabulary\.txt"):
         Runtime(found)
 
 
 def spoiled(found: ModelVersion, **changes: object) -> ModelVersion:
-    return ModelVersion(found.path, msgspec.structs.replace(found.manifest, **changes))
+    return dataclasses.replace(found, manifest=msgspec.structs.replace(found.manifest, **changes))
+
+
+def with_content(found: ModelVersion, name: str, content: bytes) -> ModelVersion:
+    return dataclasses.replace(found, contents={**found.contents, name: content})
 
 
 def test_labels_that_do_not_fit_the_model_are_told_at_the_start(repository: Path) -> None:
