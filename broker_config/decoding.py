@@ -95,6 +95,14 @@ _AT_ONCE: Final[dict[str, msgspec.json.Decoder[Request] | msgspec.msgpack.Decode
 }
 
 
+def takes_long(body: bytes, content_type: str | None) -> bool:
+    """Whether one call of a decoder may take more than milliseconds.
+
+    Raises MessageError for a language that is neither JSON nor MessagePack.
+    """
+    return len(body) > (COUNTED if known_language(content_type) == MSGPACK else SMALL)
+
+
 def decode_at_once(
     body: bytes, content_type: str | None, *, max_item_bytes: int, max_items: int
 ) -> Decoded | None:
@@ -102,9 +110,9 @@ def decode_at_once(
 
     It takes milliseconds at most. Raises MessageError when nothing of the body can be used.
     """
-    kind = known_language(content_type)
-    if len(body) > (COUNTED if kind == MSGPACK else SMALL):
+    if takes_long(body, content_type):
         return None
+    kind = known_language(content_type)
     try:
         if len(body) <= SMALL:
             request = _AT_ONCE[kind].decode(body)

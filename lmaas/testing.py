@@ -318,7 +318,7 @@ class _Publisher(_Unconnected, PackPublisher):
     async def _answer(self, message: aio_pika.Message) -> None:
         try:
             reply = await self._service.reply(message.body, self.settings)
-            self._answers_to.take(message.correlation_id, encode(reply), MSGPACK, {})
+            await self._answers_to.take(message.correlation_id, encode(reply), MSGPACK, {})
         except Exception as error:
             self._answers_to.fail(message.correlation_id, error)
 

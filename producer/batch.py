@@ -17,7 +17,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -29,7 +29,7 @@ from aiormq.exceptions import AMQPError
 from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.declaring import declare
-from lmaas.broker_config.errors import BrokerError, JobError
+from lmaas.broker_config.errors import BrokerError, JobError, MessageError, ModelNotFound
 from lmaas.broker_config.messages import (
     Headers,
     Item,
@@ -43,7 +43,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, job_results
 from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
-from lmaas.producer.journal import JobEntry, State, read, record
+from lmaas.producer.journal import JobEntry, read, record
 from lmaas.producer.lost import loss
 from lmaas.producer.packing import Entries, packs
 from lmaas.producer.publishing import PackPublisher
@@ -94,6 +94,22 @@ class Progress:
         if self.finished:
             return "finished"
         return "running" if self.entry.state == "submitted" else "submitting"
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a submission has sent."""
+
+    #: Chunks that may be on the broker.
+    begun: int = 0
+    #: Items of each chunk that the broker has.
+    items: list[int] = field(default_factory=list)
+
+    def is_refused(self, error: BaseException) -> bool:
+        """Whether a submission that ends with the error has left nothing in the lanes."""
+        return not self.begun or (
+            not self.items and isinstance(error, (ModelNotFound, MessageError))
+        )
 
 
 class Jobs:
@@ -165,15 +181,18 @@ class Jobs:
         job = str(plain(job)) if job else uuid.uuid4().hex[:12]
         queue = await self._claim(job)
         entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
+        sent = _Sent()
         try:
             await record(self._publisher, self._names.jobs, entry)
-            chunks, count = await self._publish_chunks(entry, items, top_k)
-            entry = entry.now("submitted", chunks=chunks, items=count)
+            await self._publish_chunks(entry, items, top_k, sent)
+            entry = entry.now("submitted", chunks=len(sent.items), items=sum(sent.items))
             await record(self._publisher, queue, entry)
             await record(self._publisher, self._names.jobs, entry)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(BrokerError):
-                await self._end(entry, "cancelled")
+                # Of what was refused before the broker had anything, no list says anything.
+                nothing = {"chunks": 0, "items": 0} if sent.is_refused(error) else {}
+                await self._end(entry.now("cancelled", **nothing))
             raise
         return entry
 
@@ -218,8 +237,9 @@ class Jobs:
         await self._session.ask(declared)
         return self._names.job_results(run)
 
-    async def _publish_chunks(self, entry: JobEntry, texts: Entries, top_k: int) -> tuple[int, int]:
-        numbers = iter(range(2**31))
+    async def _publish_chunks(
+        self, entry: JobEntry, texts: Entries, top_k: int, sent: _Sent
+    ) -> None:
         # The seal has a place among them.
         most = MOST_HELD[self.settings.queue_type] - 1
         estimate = functools.partial(self._publisher.seconds, entry.model)
@@ -227,8 +247,9 @@ class Jobs:
             estimate, len(texts) if isinstance(texts, Sized) else None, at_once=True
         )
 
-        async def publish(items: list[Item]) -> int:
-            number = next(numbers)
+        async def publish(items: list[Item]) -> None:
+            number = sent.begun
+            sent.begun += 1
             if number == most:
                 raise JobError(
                     f"a job on quorum queues has at most {most:,} chunks, which are collected at "
@@ -246,14 +267,14 @@ class Jobs:
                 correlation_id=f"{entry.job}.{number}",
                 headers=Headers(job=entry.job, chunk=number, remaining=ranking.next(items)),
             )
-            return len(items)
+            sent.items.append(len(items))
 
         async with (
             contextlib.aclosing(packs(texts, self.settings, estimate)) as source,
-            contextlib.aclosing(windowed(source, publish, self.settings.window)) as sent,
+            contextlib.aclosing(windowed(source, publish, self.settings.window)) as done,
         ):
-            sizes = [size async for size in sent]
-        return len(sizes), sum(sizes)
+            async for _ in done:
+                pass
 
     async def list(self) -> list[Progress]:
         """Every job of the last week, oldest first."""
@@ -307,19 +328,21 @@ class Jobs:
         entry = await self._entry(job)
         if entry.state in ENDED:
             raise JobError(f"job {job!r} was {entry.state} before")
-        await self._end(entry, "cancelled")
+        await self._end(entry.now("cancelled"))
 
     async def remove(self, job: str) -> None:
         """Drop the results, which somebody has. Raises JobError when there is no such job."""
-        await self._end(await self._entry(job), "collected")
+        await self._end((await self._entry(job)).now("collected"))
 
-    async def _end(self, entry: JobEntry, state: State) -> None:
+    async def _end(self, entry: JobEntry) -> None:
+        """As the entry says: nothing of the job is left."""
+
         async def delete(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
                 await channel.queue_delete(entry.queue)
 
         await self._session.ask(delete)
-        await record(self._publisher, self._names.jobs, entry.now(state))
+        await record(self._publisher, self._names.jobs, entry)
 
     async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
         """Each chunk of the job once, as it is completed; ends when the last one has come.
@@ -343,7 +366,7 @@ class Jobs:
         finally:
             watching.cancel()
         if not keep:
-            await self._end(entry, "collected")
+            await self._end(entry.now("collected"))
 
     async def _watch(self, entry: JobEntry, collector: Collector) -> None:
         """Says in the log when what is waited for is nowhere."""

@@ -12,7 +12,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import BrokerUnavailable, JobError
 from lmaas.broker_config.hosts import is_gone
-from lmaas.broker_config.messages import JOB, Headers, decode_reply
+from lmaas.broker_config.messages import JOB, Headers
+from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD
 from lmaas.producer.answers import Answers, Chunk
@@ -62,16 +63,16 @@ class Collector:
         lost = asyncio.create_task(self.session.failed())
         try:
             while not self._answers.is_complete:
-                for chunk in self._taken(await _first(self._arrivals, lost)):
+                for chunk in await self._taken(await _first(self._arrivals, lost)):
                     yield chunk
             await self._all_arrived()
             while not self._arrivals.empty():
-                for chunk in self._taken(self._arrivals.get_nowait()):
+                for chunk in await self._taken(self._arrivals.get_nowait()):
                     yield chunk
         finally:
             lost.cancel()
 
-    def _taken(self, message: AbstractIncomingMessage) -> list[Chunk]:
+    async def _taken(self, message: AbstractIncomingMessage) -> list[Chunk]:
         """What can be handed on with this message: most often one chunk."""
         self.last_arrival = asyncio.get_running_loop().time()
         if message.type == JOB:
@@ -82,7 +83,7 @@ class Collector:
         # A chunk that was run twice, or delivered again after a lost connection.
         if number is None or self._answers.knows(number, replays):
             return []
-        reply = decode_reply(message.body, message.content_type)
+        reply = await decoded_reply(message.body, message.content_type)
         if not replays and reply.error is not None and not reply.results:
             raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
         return self._answers.add(number, replays, reply)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import aio_pika
@@ -76,7 +77,7 @@ async def read(
 ) -> dict[str, JobEntry]:
     """The newest entry of each job, oldest job first; what is no entry is passed over.
 
-    Raises BrokerUnavailable.
+    So is a submission that was refused before anything was sent. Raises BrokerUnavailable.
     """
     queue, held = names.jobs, MOST_HELD[queue_type]
     try:
@@ -87,8 +88,15 @@ async def read(
         raise BrokerUnavailable(
             f"the journal {queue} is being read by others for {READ_TIMEOUT:g} s; try again"
         ) from error
-    entries = (entry(body, names) for body in bodies)
-    return {found.job: found for found in entries if found is not None}
+    entries = [found for body in bodies if (found := entry(body, names)) is not None]
+    return newest(entries)
+
+
+def newest(entries: Sequence[JobEntry]) -> dict[str, JobEntry]:
+    """By job, without the submissions that were refused."""
+    sent = {one.queue for one in entries if one.state == "submitted"}
+    refused = {one.queue for one in entries if one.state == "cancelled" and one.chunks == 0}
+    return {one.job: one for one in entries if one.queue not in refused - sent}
 
 
 def entry(body: bytes, names: Names) -> JobEntry | None:

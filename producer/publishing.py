@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 import uuid
-from collections import defaultdict
 from types import TracebackType
 from typing import Final
 
@@ -52,6 +51,8 @@ PATIENCE: Final = 0.01
 BUSY_PAUSE: Final = 0.25
 #: Seconds that a first publish waits to hear whether messages are diverted; it takes milliseconds.
 DIVERSION_TIMEOUT: Final = 1.0
+#: For a model of which nothing is known yet.
+_GUESS: Final = Estimator()
 
 
 class PackPublisher(Publisher):
@@ -60,7 +61,10 @@ class PackPublisher(Publisher):
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, self._declare)
         self._admission = Admission(settings.max_waiting, self._depth)
-        self._estimators: defaultdict[str, Estimator] = defaultdict(Estimator)
+        #: Of models of which a worker has said or shown what packs cost.
+        self._estimators: dict[str, Estimator] = {}
+        #: Models of which a worker was asked what packs cost.
+        self._introductions: set[str] = set()
         #: Why the broker could not say the depth of a lane, when it was last asked; else None.
         self.silence: BrokerSilent | None = None
         #: Whether the broker takes what no queue takes, and says nothing; asked at each start.
@@ -116,24 +120,29 @@ class PackPublisher(Publisher):
         From the first time on what packs cost is estimated as it says. Raises BrokerUnavailable.
         """
         card = next(iter(await self.cards(model, first=True)), None)
-        if card is not None and model not in self._estimators:
+        if card is not None and not self.knows(model):
             cost = Cost(card.fixed_seconds, card.seconds_per_byte, card.seconds_per_item)
             self._estimators[model] = Estimator(cost)
+        self._introductions.add(model)
         return card
 
     def knows(self, model: str) -> bool:
-        """Whether packs of the model are estimated already, by a worker's words or by a guess."""
-        return model in self._estimators
+        """Whether packs of the model are estimated by what a worker said.
+
+        Or by what its answers have shown, where none said anything. A few answers to single calls
+        say little of large packs.
+        """
+        return model in self._introductions and model in self._estimators
 
     def seconds(self, model: str, items: int, size: int) -> float:
         """Estimated service time of a pack of `items` of `size` bytes, better with every answer
         that was learnt from.
         """
-        return self._estimators[model].seconds(items, size)
+        return self._estimators.get(model, _GUESS).seconds(items, size)
 
     def learn(self, model: str, items: int, size: int, seconds: float) -> None:
         """A worker took `seconds` for a pack of `items`, whose body had `size` bytes."""
-        self._estimators[model].observe([(items, size)], seconds)
+        self._estimators.setdefault(model, Estimator()).observe([(items, size)], seconds)
 
     async def publish_patiently(
         self,

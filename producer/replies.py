@@ -13,7 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerUnavailable, MessageError
-from lmaas.broker_config.messages import CLOCK, Reply, decode_reply
+from lmaas.broker_config.messages import CLOCK, Reply
+from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import client_results
 from lmaas.producer.clocks import Clocks
@@ -64,28 +65,35 @@ class Replies:
     def forget(self, correlation_id: str) -> None:
         self._waiting.pop(correlation_id, None)
 
-    def take(
+    async def take(
         self,
         correlation_id: str | None,
         body: bytes,
         content_type: str | None,
         headers: Mapping[str, Any],
     ) -> None:
-        """A reply has come."""
-        self.last_arrival = asyncio.get_running_loop().time()
-        waiting, sent = self._waiting.pop(correlation_id or "", _NOBODY)
-        if waiting is None or waiting.done():
+        """A reply has come. While a large one is decoded, its caller goes on to wait."""
+        self.last_arrival, arrived = asyncio.get_running_loop().time(), time.time()
+        waiting, sent = self._waiting.get(correlation_id or "", _NOBODY)
+        if waiting is None:
             return
+        reply: Reply | MessageError
         try:
-            reply = decode_reply(body, content_type)
+            reply = await decoded_reply(body, content_type)
         except MessageError as error:
-            waiting.set_exception(error)
+            reply = error
+        if self._waiting.get(correlation_id or "", _NOBODY)[0] is waiting:
+            self.forget(correlation_id or "")
+        if waiting.done():
+            return
+        if isinstance(reply, MessageError):
+            waiting.set_exception(reply)
         else:
-            self.clocks.heard(headers.get(CLOCK), sent, time.time(), reply.worker)
+            self.clocks.heard(headers.get(CLOCK), sent, arrived, reply.worker)
             waiting.set_result(reply)
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self.take(message.correlation_id, message.body, message.content_type, message.headers)
+        await self.take(message.correlation_id, message.body, message.content_type, message.headers)
         with harmless_when_gone("ack"):
             await message.ack()
 

@@ -13,7 +13,8 @@ from typing import Final, Self
 import msgspec
 
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import MSGPACK, Reply, Request, decode_reply, encode
+from lmaas.broker_config.messages import MSGPACK, Reply, Request, encode
+from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
 from lmaas.workers.answering import Answerer
@@ -82,7 +83,7 @@ class Pool:
         if request.version is None and request.model == self.manifest.name:
             request = msgspec.structs.replace(request, version=self.manifest.version)
         body = encode(request)
-        reply = decode_reply(await self._answered(body), MSGPACK)
+        reply = await decoded_reply(await self._answered(body), MSGPACK)
         if reply.timings is not None and reply.timings.cost > 0:
             self._estimator.observe([(len(request.items), len(body))], reply.timings.cost)
         return reply

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import msgspec
 import pytest
 
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import CARDS, JSON
+from lmaas.broker_config.messages import CARDS, JSON, ModelCard
 from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
@@ -92,6 +93,45 @@ async def test_cards_go_to_queues_for_answers_only(settings: Settings, worker: W
         assert await client.models()  # the questions before it have been heard
         dead = await channel.get_queue(settings.names.dead)
         assert dead.declaration_result.message_count == 0
+
+
+async def test_a_stream_after_single_calls_asks_what_packs_cost(
+    worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client guesses for a call, or learns of it, says nothing of packs of a slow model."""
+    asked: list[str | None] = []
+    publisher = client._publisher
+    ask = publisher.cards
+
+    async def counted(model: str | None = None, **options: Any) -> list[ModelCard]:
+        asked.append(model)
+        return await ask(model, **options)
+
+    monkeypatch.setattr(publisher, "cards", counted)
+    assert client.seconds("sentiment", 1, 1000) > 0
+    await client.classify("sentiment", "a wonderful film")
+    assert (asked, publisher.knows("sentiment")) == ([], False)
+    for _ in range(3):
+        assert [one async for one in client.classify_many("sentiment", ["a film"])]
+    assert (asked, publisher.knows("sentiment")) == (["sentiment"], True)
+    await client.version("sentiment")
+    assert publisher.knows("sentiment")
+
+
+async def test_where_no_worker_says_what_packs_cost_what_was_learnt_counts(
+    worker: Worker, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with workers of an older release."""
+    publisher = client._publisher
+
+    async def silent(*_: object, **__: object) -> list[ModelCard]:
+        return []
+
+    monkeypatch.setattr(publisher, "cards", silent)
+    guess = client.seconds("sentiment", 1, 1000)
+    assert [one async for one in client.classify_many("sentiment", ["a film"])]
+    assert publisher.knows("sentiment")
+    assert client.seconds("sentiment", 1, 1000) != guess
 
 
 async def test_a_job_is_answered_by_the_version_that_was_current_when_it_was_submitted(

@@ -7,22 +7,28 @@ import contextlib
 import random
 import re
 import tarfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
+from lmaas.broker_config import replies
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     LmaasError,
 )
+from lmaas.broker_config.messages import Reply
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from tests.integration.conftest import depth, in_process, serving, until, waiting_packs
+from tests.unit.workers import networks
 
 GOOD = "a wonderful, moving film"
 
@@ -223,3 +229,38 @@ async def test_reviews_are_answered_alike_in_process_and_through_the_queue(
             results = [result async for result in client.classify_many("sentiment", some)]
         assert [result.id for result in results] == [str(number) for number, _ in some]
         assert [(r.label, r.score) for r in results] == [expected[number] for number, _ in some]
+
+
+async def test_large_answers_are_decoded_beside_the_loop_and_stay_in_order(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply of 64 items has the scores of 2,000 labels each, 3 MB; those of single calls few."""
+    large: list[int] = []
+    decode = replies.decode_by_result
+
+    def watched(body: bytes, content_type: str | None) -> Reply:
+        assert threading.current_thread() is not threading.main_thread()
+        large.append(len(body))
+        return decode(body, content_type)
+
+    monkeypatch.setattr(replies, "decode_by_result", watched)
+    rows = np.full((5, 2000), 0.5 / 1999)
+    rows[range(5), [0, 1, 2, 3, 4]] = 0.5
+    networks.save(tmp_path / "wide" / "1", rows.tolist())
+    wide = msgspec.structs.replace(settings, models=str(tmp_path), pack_items=64)
+    words = (networks.WORDS * 100)[:192]
+    async with serving(wide), Client(wide) as client, Jobs(wide) as jobs:
+        found = [one async for one in client.classify_many("wide", words, top_k=2000)]
+        assert [one.label for one in found] == [f"label {place % 3 + 2}" for place in range(192)]
+        assert {len(one.scores or {}) for one in found} == {2000}
+        assert len(large) == 3
+        assert (await client.classify("wide", "good", top_k=2000)).label == "label 2"
+        assert len(large) == 3
+        entry = await jobs.submit("wide", words, top_k=2000)
+        chunks = [chunk async for chunk in jobs.results(entry.job)]
+    chunks.sort(key=lambda chunk: chunk.number)
+    assert [one.label for chunk in chunks for one in chunk.reply.results] == [
+        one.label for one in found
+    ]
+    assert len(large) == 6
+    assert min(large) > 1024 * 1024

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import csv
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lmaas.broker_config.topology import Names
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.collect import collect
-from lmaas.producer.journal import JobEntry
+from lmaas.producer.journal import JobEntry, newest
 from lmaas.producer.tables import Place
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, channel_to, depth, serving, until, waiting_packs
@@ -195,7 +195,8 @@ async def test_an_id_of_other_characters_is_refused(jobs: Jobs, job: str) -> Non
 async def test_a_negative_top_k_is_refused_before_anything_is_published(jobs: Jobs) -> None:
     with pytest.raises(MessageError, match="top_k"):
         await jobs.submit("sentiment", [GOOD], job="negative", top_k=-1)
-    assert await state(jobs, "negative") == "cancelled"
+    with pytest.raises(JobError, match="no job 'negative'"):
+        await jobs.progress("negative")
 
 
 @pytest.mark.usefixtures("worker")
@@ -245,12 +246,55 @@ async def test_a_job_that_nobody_knows_is_told(jobs: Jobs) -> None:
             await asking
 
 
+class Broken:
+    """A source that fails before its first text."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise LookupError("source")
+
+
 @pytest.mark.usefixtures("worker")
-async def test_a_model_that_nobody_serves_is_told_and_leaves_no_results(jobs: Jobs) -> None:
-    with pytest.raises(ModelNotFound):
-        await jobs.submit("nope", [GOOD], job="j")
-    progress = await jobs.progress("j")
-    assert (progress.state, progress.done) == ("cancelled", None)
+@pytest.mark.parametrize(
+    ("model", "texts", "options", "error"),
+    [
+        ("nope", [GOOD], {}, ModelNotFound),
+        ("nope", [GOOD] * 500, {}, ModelNotFound),
+        ("no/pe", [GOOD], {}, ModelNotFound),
+        ("sentiment", [GOOD], {"top_k": -1}, MessageError),
+        ("sentiment", Broken(), {}, LookupError),
+    ],
+)
+async def test_a_submission_that_is_refused_leaves_nothing(
+    jobs: Jobs,
+    settings: Settings,
+    model: str,
+    texts: Iterable[Any],
+    options: dict[str, Any],
+    error: type[Exception],
+) -> None:
+    await jobs.submit("sentiment", [GOOD], job="j")
+    await jobs.cancel("j")
+    with pytest.raises(error):
+        await jobs.submit(model, texts, job="j", **options)
+    with pytest.raises(error):
+        await jobs.submit(model, texts, job="k", **options)
+    found = {one.entry.job: one.state for one in await jobs.list()}
+    assert found == {"j": "cancelled"}, "of the one before it is still known what became of it"
+    assert (await jobs.progress("j")).entry.model == "sentiment"
+    with pytest.raises(JobError, match="no job 'k'"):
+        await jobs.cancel("k")
+    entries = await journal(settings)
+    assert [await depth(settings, one.queue) for one in entries] == [None] * len(entries)
+
+
+async def journal(settings: Settings) -> list[JobEntry]:
+    """Everything that is in it; nothing is left there."""
+    found = []
+    async with channel_to(settings) as channel:
+        queue = await channel.get_queue(settings.names.jobs)
+        while message := await queue.get(fail=False, no_ack=True):
+            found.append(msgspec.json.decode(message.body, type=JobEntry))
+    return found
 
 
 @pytest.mark.usefixtures("lanes")
@@ -422,6 +466,23 @@ async def test_a_file_that_cannot_be_written_is_told_before_anything_is_waited_f
     with pytest.raises(DataError, match="-o"):
         await collect(jobs, "j", Place.of("-", "csv"))
     assert len(await results_of(jobs, "j")) == 1
+
+
+def entry(queue: str, state: Any, **changes: Any) -> JobEntry:
+    job = queue.partition(".")[0]
+    return JobEntry(job=job, state=state, model="m", queue=queue, at=1.0, **changes)
+
+
+def test_the_newest_entry_of_each_job_counts_but_not_of_what_was_refused() -> None:
+    begun, ended = entry("a.1", "submitting"), entry("a.1", "cancelled", chunks=0)
+    whole = [entry("b.1", "submitting"), entry("b.1", "submitted", chunks=0)]
+    assert newest([begun]) == {"a": begun}
+    assert newest([begun, ended]) == {}
+    assert newest([*whole, entry("b.1", "cancelled", chunks=0)])["b"].state == "cancelled"
+    again = [entry("b.2", "submitting"), entry("b.2", "cancelled", chunks=0)]
+    assert newest([*whole, *again]) == {"b": whole[-1]}
+    stopped = entry("a.1", "cancelled")
+    assert newest([begun, stopped]) == {"a": stopped}
 
 
 def test_an_entry_of_the_journal_says_all_that_a_collector_needs() -> None:
