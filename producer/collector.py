@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
@@ -17,24 +16,25 @@ from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD
 from lmaas.producer.answers import Answers, Chunk
-from lmaas.producer.journal import READ_PAUSE, JobEntry
+from lmaas.producer.journal import READ_PAUSE, JobEntry, entry
 
 
 class Collector:
     """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
 
-    def __init__(self, settings: Settings, entry: JobEntry) -> None:
-        self._job = entry.job
-        self._name = entry.queue
+    def __init__(self, settings: Settings, job: JobEntry) -> None:
+        self._job = job.job
+        self._name = job.queue
+        self._names = settings.names
         self._most_held = MOST_HELD[settings.queue_type]
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._queue: AbstractQueue | None = None
         self._answers = Answers()
-        if entry.state == "submitted":  # else the seal will say it
-            self._answers.seal(entry.chunks, entry.items)
+        if job.state == "submitted":  # else the seal will say it
+            self._answers.seal(job.chunks, job.items)
         #: On the event loop's clock.
         self.last_arrival = asyncio.get_running_loop().time()
-        self.session = Session(settings, f"job {entry.job} results", self._prepare)
+        self.session = Session(settings, f"job {job.job} results", self._prepare)
 
     async def _prepare(self, channel: AbstractChannel) -> None:
         again = self._queue is not None
@@ -76,7 +76,9 @@ class Collector:
         """What can be handed on with this message: most often one chunk."""
         self.last_arrival = asyncio.get_running_loop().time()
         if message.type == JOB:
-            seal = msgspec.json.decode(message.body, type=JobEntry)
+            seal = entry(message.body, self._names, self._name)
+            if seal is None or seal.queue != self._name:  # anybody else's
+                return []
             return self._answers.seal(seal.chunks, seal.items)
         headers = Headers.from_table(message.headers)
         number, replays = headers.chunk, headers.replays

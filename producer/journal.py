@@ -88,7 +88,7 @@ async def read(
         raise BrokerUnavailable(
             f"the journal {queue} is being read by others for {READ_TIMEOUT:g} s; try again"
         ) from error
-    entries = [found for body in bodies if (found := entry(body, names)) is not None]
+    entries = [found for body in bodies if (found := entry(body, names, queue)) is not None]
     return newest(entries)
 
 
@@ -99,8 +99,8 @@ def newest(entries: Sequence[JobEntry]) -> dict[str, JobEntry]:
     return {one.job: one for one in entries if one.queue not in refused - sent}
 
 
-def entry(body: bytes, names: Names) -> JobEntry | None:
-    """The entry of a body; None of what anybody else has written there.
+def entry(body: bytes, names: Names, source: str) -> JobEntry | None:
+    """The entry of a body from the queue `source`; None of what anybody else has written there.
 
     Its queue is deleted when its job is cancelled, so that it has to be a results queue of that
     job.
@@ -110,7 +110,7 @@ def entry(body: bytes, names: Names) -> JobEntry | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = None
     if found is None or not names.are_results_of(found.queue, found.job):
-        log.warning("an entry of %s is none: %.200r", names.jobs, body, extra={"action": "journal"})
+        log.warning("an entry of %s is none: %.200r", source, body, extra={"action": "journal"})
         return None
     return found
 

@@ -1,25 +1,38 @@
 """`lmaas worker`, which somebody else kills over a text: `python -m tests.integration.killed`.
 
 A text `... zzkilledzz FILE` ends the process that runs it with SIGKILL while FILE has bytes, and
-takes one of them each time. To the worker that is what the kernel or an operator does to a process
-that happens to be at that text.
+takes one of them each time. With `zzdecodedzz` it is the process that decodes it, in the isolated
+process. To the worker that is what the kernel or an operator does to a process that happens to be
+at that text.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks import poisoned
 from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
+from lmaas.workers import isolated
+from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 
 WORD: Final = "zzkilledzz"
+DECODED: Final = "zzdecodedzz"
+
+
+def spend(name: str) -> None:
+    """End this process, if the file has a byte left."""
+    if left := Path(name).stat().st_size:
+        os.truncate(name, left - 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+        signal.pause()  # until it is delivered
 
 
 def mortal(plain: Callable[..., Encoded]) -> Callable[..., Encoded]:
@@ -28,17 +41,27 @@ def mortal(plain: Callable[..., Encoded]) -> Callable[..., Encoded]:
     def encode(runtime: Runtime, items: Sequence[Item]) -> Encoded:
         for item in items:
             _, found, name = (item.text or "").partition(f"{WORD} ")
-            if found and (left := Path(name).stat().st_size):
-                os.truncate(name, left - 1)
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # until it is delivered
+            if found:
+                spend(name.partition(" ")[0])
         return plain(runtime, items)
 
     return encode
 
 
+def mortal_read(plain: Callable[..., Pack]) -> Callable[..., Pack]:
+    """`read` of the isolated process that is ended over the bodies that say so."""
+
+    def read(body: bytes, *arguments: Any) -> Pack:
+        if found := re.search(rb"%b (\S+?\.bytes)" % DECODED.encode(), body):
+            spend(found[1].decode())
+        return plain(body, *arguments)
+
+    return read
+
+
 assert poisoned  # its harm is there too
 Runtime.encode = mortal(Runtime.encode)  # type: ignore[method-assign]
+isolated.read = mortal_read(isolated.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()

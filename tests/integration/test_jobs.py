@@ -240,6 +240,21 @@ async def test_what_others_write_into_the_journal_is_passed_over(
     assert await depth(settings, names.work_queue("sentiment", "short")) == 0
 
 
+@pytest.mark.usefixtures("lanes")
+async def test_what_others_write_as_the_seal_of_a_job_is_passed_over(
+    jobs: Jobs, settings: Settings
+) -> None:
+    job = await jobs.submit("sentiment", numbered(25), job="j")
+    other = await jobs.submit("sentiment", [GOOD], job="k")
+    forged = [b"{}", b"?", msgspec.json.encode(other), b'{"at": 1e300}']
+    async with channel_to(settings) as channel:
+        for body in forged:
+            message = aio_pika.Message(body, type=JOB)
+            await channel.default_exchange.publish(message, job.queue)
+    async with serving(settings):
+        assert len(await results_of(jobs, "j")) == 25
+
+
 async def test_a_job_that_nobody_knows_is_told(jobs: Jobs) -> None:
     for asking in (jobs.progress("nope"), jobs.cancel("nope"), results_of(jobs, "nope")):
         with pytest.raises(JobError, match="no job 'nope'"):

@@ -17,6 +17,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.messages import Item, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
@@ -32,7 +33,7 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
-from tests.integration.killed import WORD
+from tests.integration.killed import DECODED, WORD
 
 GOOD = "a wonderful, moving film"
 POISONED = ("benchmarks.poisoned",)
@@ -167,25 +168,63 @@ async def test_an_item_of_a_file_that_is_sent_again_is_one_dead_letter(
 
 
 @pytest.mark.parametrize(
-    ("kills", "guilty"),
+    ("items", "kills", "guilty"),
     [
         # A worker; the isolated process over the pack as a whole; over the item.
-        pytest.param(3, False, id="killed from outside"),
-        pytest.param(4, True, id="killed again, alone"),
+        pytest.param(4, 3, False, id="in a pack, killed from outside"),
+        pytest.param(4, 4, True, id="in a pack, killed again, alone"),
+        # A worker; the isolated process over the item, which is all that the pack has.
+        pytest.param(1, 2, False, id="alone, killed from outside"),
+        pytest.param(1, 3, True, id="alone, killed again"),
     ],
 )
 async def test_one_kill_over_an_item_does_not_blame_it(
-    settings: Settings, start_worker: StartWorker, tmp_path: Path, kills: int, guilty: bool
+    settings: Settings,
+    start_worker: StartWorker,
+    tmp_path: Path,
+    items: int,
+    kills: int,
+    guilty: bool,
 ) -> None:
     file = tmp_path / "kills"
     file.write_bytes(bytes(kills))
-    texts = [GOOD] * 4
-    texts[2] += f" {WORD} {file}"
+    texts = [GOOD] * items
+    texts[items // 2] += f" {WORD} {file}"
     await start_worker("--processes", "2", module=("tests.integration.killed",))
     results = await classified(settings, texts)
     assert file.stat().st_size == 0
-    codes = [r.error.code if r.error else r.label for r in results]
-    assert codes == ["positive", "positive", Code.POISON if guilty else "positive", "positive"]
+    expected: list[str] = ["positive"] * items
+    if guilty:
+        expected[items // 2] = Code.POISON
+    assert [r.error.code if r.error else r.label for r in results] == expected
+    assert await depth(settings, settings.names.dead) == int(guilty)
+
+
+@pytest.mark.parametrize(
+    ("kills", "guilty"),
+    [
+        pytest.param(1, False, id="killed from outside"),
+        pytest.param(2, True, id="killed again"),
+    ],
+)
+async def test_one_kill_while_a_body_is_decoded_does_not_blame_it(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, kills: int, guilty: bool
+) -> None:
+    """A worker is killed over it first, so that it is decoded in the isolated process."""
+    of_worker, of_decoder = tmp_path / "kills", tmp_path / "decoding.bytes"
+    of_worker.write_bytes(bytes(1))
+    of_decoder.write_bytes(bytes(kills))
+    text = f"{GOOD} {WORD} {of_worker} {DECODED} {of_decoder}"
+    await start_worker("--processes", "2", module=("tests.integration.killed",))
+    async with Client(settings) as client:
+        request = Request(model="sentiment", items=[Item(id="0", text=text)])
+        if guilty:
+            with pytest.raises(LmaasError, match="ended the process that ran it: signal SIGKILL"):
+                await client.run(request)
+        else:
+            (result,) = (await client.run(request)).results
+            assert (result.label, result.error) == ("positive", None)
+    assert of_worker.stat().st_size == of_decoder.stat().st_size == 0
     assert await depth(settings, settings.names.dead) == int(guilty)
 
 
