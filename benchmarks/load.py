@@ -42,8 +42,10 @@ T = TypeVar("T")
 WARM_UP: Final = 1.0
 #: Seconds after which what does not answer, or does not start, is given up.
 PATIENCE: Final = 30.0
-#: Processes that make a load together.
-PROCESSES: Final = 4
+#: Processes that make a load together: as many as are not the first thing that is busy (see
+#: `Calls.late`). Each is a client, which may send a pack every `linger` seconds: more of them are
+#: more messages for the same calls.
+PROCESSES: Final = 2
 
 
 @dataclass(frozen=True)
