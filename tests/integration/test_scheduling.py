@@ -354,11 +354,18 @@ async def test_a_single_call_is_answered_while_a_job_waits(
     entry = await jobs.submit("sentiment", job if known else iter(job), job="night")
     stage = Stage()
     stage.hold()
-    async with stage.serving(settings), Client(settings) as client:
+    # The job's second pack would be old enough to go first after a second.
+    patient = having(settings, ageing=0.001)
+    async with stage.serving(patient), Client(settings) as client:
         await stage.began()
-        held = len(stage.worker.execution.ready)
         call = asyncio.create_task(client.classify("sentiment", "a short one"))
-        await stage.has(held + 1)
+
+        async def is_next() -> bool:
+            """The call, of no stream: the worker may still be getting packs of the job."""
+            head = stage.worker.execution.ready.head
+            return head is not None and head[1].stream is None
+
+        await until(is_next)
         stage.step()
         await stage.began(2)
         assert stage.packs == ["job 0", "0"]
