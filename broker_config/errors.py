@@ -15,6 +15,7 @@
     ├── TimeLimitExceeded        no answer within the caller's time limit
     ├── ItemFailed               one item could not be classified
     ├── JobError                 an unknown, cancelled or unfinished job
+    │   └── JobHeld              somebody else is collecting the job
     ├── WorkerStuck              a worker cannot finish: only a new process helps
     ├── ModelError
     │   ├── ModelNotFound        no such model or version in the repository
@@ -109,6 +110,10 @@ class ItemFailed(LmaasError):
 
 class JobError(LmaasError):
     """The job is unknown, was cancelled, or is not finished."""
+
+
+class JobHeld(JobError):
+    """Somebody else is collecting the job's results at this moment."""
 
 
 class WorkerStuck(LmaasError):

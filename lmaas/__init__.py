@@ -15,6 +15,7 @@ from lmaas.broker_config.errors import (
     DataError,
     ItemFailed,
     JobError,
+    JobHeld,
     LimitReached,
     LmaasError,
     LocalNodeError,
@@ -49,9 +50,10 @@ if _typing.TYPE_CHECKING:
     from lmaas.broker_config.settings import Settings
     from lmaas.broker_config.topology import Names
     from lmaas.producer.answers import Chunk
-    from lmaas.producer.batch import Jobs, Progress
+    from lmaas.producer.batch import Jobs
     from lmaas.producer.client import Client, FileClient
     from lmaas.producer.journal import JobEntry
+    from lmaas.producer.progress import Progress
     from lmaas.producer.sync import SyncClient
 
 #: Imported when they are asked for: every run of pytest imports `lmaas.pytest_plugin`, and should
@@ -67,7 +69,7 @@ _HOMES = {
     "ModelCard": "lmaas.broker_config.messages",
     "Names": "lmaas.broker_config.topology",
     "Options": "lmaas.broker_config.messages",
-    "Progress": "lmaas.producer.batch",
+    "Progress": "lmaas.producer.progress",
     "Reply": "lmaas.broker_config.messages",
     "Request": "lmaas.broker_config.messages",
     "Result": "lmaas.broker_config.messages",
@@ -92,6 +94,7 @@ __all__ = [
     "ItemFailed",
     "JobEntry",
     "JobError",
+    "JobHeld",
     "Jobs",
     "LimitReached",
     "LmaasError",

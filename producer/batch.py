@@ -17,7 +17,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sized
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -29,7 +28,7 @@ from aiormq.exceptions import AMQPError
 from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.declaring import declare
-from lmaas.broker_config.errors import BrokerError, JobError, MessageError, ModelNotFound
+from lmaas.broker_config.errors import BrokerError, JobError
 from lmaas.broker_config.messages import (
     Headers,
     Item,
@@ -46,70 +45,22 @@ from lmaas.producer.collector import Collector
 from lmaas.producer.journal import JobEntry, read, record
 from lmaas.producer.lost import loss
 from lmaas.producer.packing import Entries, packs
+from lmaas.producer.progress import ENDED, Progress
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.remaining import Remaining
+from lmaas.producer.submission import Sent, Terms
 from lmaas.producer.window import windowed
 
 log = logging.getLogger(__name__)
 
 #: Seconds without an arrival after which a collector looks where the chunks are, again and again.
 LOOK: Final = 5.0
-#: States in which nothing of a job is left.
-ENDED: Final = ("cancelled", "collected")
 #: What to do where a job is not in the list: the list is on the broker, too.
 IF_MISSED: Final = (
     "if there should be one, see with `lmaas broker doctor` whether messages are deleted"
 )
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is."""
-
-    entry: JobEntry
-    #: Chunks whose results wait to be collected; None when the results are gone.
-    done: int | None
-    #: Whether somebody is collecting at this moment; `done` does not count what they hold.
-    collecting: bool = False
-    #: Why it may never be finished, as far as is known.
-    note: str | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether every chunk has been answered."""
-        chunks = self.entry.chunks
-        return chunks is not None and self.done is not None and self.done >= chunks
-
-    @property
-    def state(self) -> str:
-        """One word for people."""
-        if self.entry.state in ENDED:
-            return self.entry.state
-        if self.done is None:
-            return "expired"
-        if self.collecting:
-            return "collecting"
-        if self.finished:
-            return "finished"
-        return "running" if self.entry.state == "submitted" else "submitting"
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What a submission has sent."""
-
-    #: Chunks that may be on the broker.
-    begun: int = 0
-    #: Items of each chunk that the broker has.
-    items: list[int] = field(default_factory=list)
-
-    def is_refused(self, error: BaseException) -> bool:
-        """Whether a submission that ends with the error has left nothing in the lanes."""
-        return not self.begun or (
-            not self.items and isinstance(error, (ModelNotFound, MessageError))
-        )
 
 
 class Jobs:
@@ -173,20 +124,55 @@ class Jobs:
         `policies`.
         """
         model, version, top_k = asked(model, version, top_k)
+        entry = await self.draft(model, job=job, version=version)
+        return await self.publish(entry, items, top_k=top_k)
+
+    async def draft(
+        self, model: str, *, job: str | None = None, version: str | None = None
+    ) -> JobEntry:
+        """A job of which the broker knows nothing yet, to be noted before `publish`.
+
+        Who is killed before that ends has it dropped by `drop`. Raises as `submit`.
+        """
+        model, version, _ = asked(model, version, 0)
         if self._trial is None:
             self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
         if version is None:
             card = await self._publisher.introduced(model)
             version = card.version if card else None
-        job = str(plain(job)) if job else uuid.uuid4().hex[:12]
-        queue = await self._claim(job)
-        entry = JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
-        sent = _Sent()
+        if not job:
+            job = uuid.uuid4().hex[:12]
+        else:
+            await self._check_free(job := str(plain(job)))
+        # It is this submission's alone: what is left in the lanes of an earlier job with the same
+        # id finds its own queue gone, and never this one.
+        queue = self._names.job_results(f"{job}.{uuid.uuid4().hex[:8]}")
+        return JobEntry(job=job, state="submitting", model=model, queue=queue, version=version)
+
+    async def publish(
+        self,
+        entry: JobEntry,
+        items: Entries,
+        *,
+        top_k: int = 0,
+        weight: float = 1.0,
+        deadline_ms: int | None = None,
+        patience: float = math.inf,
+    ) -> JobEntry:
+        """Publish what is asked of a draft; returns when the broker has all of it.
+
+        What remains of the job counts `weight` times when its packs are ordered. After
+        `deadline_ms`, in Unix milliseconds, what has not run gets an error. Raises as `submit`, and
+        Busy when a lane has no room for `patience` seconds.
+        """
+        sent = Sent()
+        terms = Terms(Options(top_k=top_k), weight, deadline_ms, patience)
         try:
+            await self._declare_results(entry.queue)
             await record(self._publisher, self._names.jobs, entry)
-            await self._publish_chunks(entry, items, top_k, sent)
+            await self._publish_chunks(entry, items, terms, sent)
             entry = entry.now("submitted", chunks=len(sent.items), items=sum(sent.items))
-            await record(self._publisher, queue, entry)
+            await record(self._publisher, entry.queue, entry)
             await record(self._publisher, self._names.jobs, entry)
         except BaseException as error:
             with contextlib.suppress(BrokerError):
@@ -216,18 +202,16 @@ class Jobs:
             log.warning("%s", words, extra={"action": "policy"})
         return told
 
-    async def _claim(self, job: str) -> str:
-        """The results queue for a new job.
-
-        It is this submission's alone: what is left in the lanes of an earlier job with the same
-        id finds its own queue gone, and never this one.
-        """
+    async def _check_free(self, job: str) -> None:
+        """Raises JobError when a new job cannot have this id."""
         if not _ID.fullmatch(job):
             raise JobError(f"job id {job!r} must be 1 to 64 letters, digits or . _ -")
         earlier = (await self._entries()).get(job)
         if earlier and await self._count(earlier) is not None:
             raise JobError(f"there is a job {job!r} already; `lmaas jobs cancel {job}` removes it")
-        run = f"{job}.{uuid.uuid4().hex[:8]}"
+
+    async def _declare_results(self, queue: str) -> None:
+        run = queue.removeprefix(self._names.job_results(""))
 
         async def declared(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
@@ -235,10 +219,9 @@ class Jobs:
                 await declare(channel, wanted)
 
         await self._session.ask(declared)
-        return self._names.job_results(run)
 
     async def _publish_chunks(
-        self, entry: JobEntry, texts: Entries, top_k: int, sent: _Sent
+        self, entry: JobEntry, texts: Entries, terms: Terms, sent: Sent
     ) -> None:
         # The seal has a place among them.
         most = MOST_HELD[self.settings.queue_type] - 1
@@ -260,12 +243,17 @@ class Jobs:
                     model=entry.model,
                     version=entry.version,
                     items=items,
-                    options=Options(top_k=top_k),
+                    options=terms.options,
                 ),
-                math.inf,  # a full lane is no reason to give up a job
+                terms.patience,
                 reply_to=entry.queue,
                 correlation_id=f"{entry.job}.{number}",
-                headers=Headers(job=entry.job, chunk=number, remaining=ranking.next(items)),
+                headers=Headers(
+                    job=entry.job,
+                    chunk=number,
+                    remaining=ranking.next(items) * terms.weight,
+                    deadline_ms=terms.deadline_ms,
+                ),
             )
             sent.items.append(len(items))
 
@@ -288,7 +276,9 @@ class Jobs:
         names, kind = self._names, self.settings.queue_type
         return await self._session.ask(lambda connection: read(connection, names, kind))
 
-    async def _entry(self, job: str) -> JobEntry:
+    async def _entry(self, job: str | JobEntry) -> JobEntry:
+        if isinstance(job, JobEntry):
+            return job
         entries = await self._entries()
         if job not in entries:
             raise JobError(
@@ -323,14 +313,22 @@ class Jobs:
         """Messages and consumers of a job's results queue; None when there is no such queue."""
         return await self._session.counts(entry.queue)
 
-    async def cancel(self, job: str) -> None:
-        """Drop what is not done and all results. Raises JobError when there is nothing to drop."""
+    async def cancel(self, job: str | JobEntry) -> None:
+        """Drop what is not done and all results. Raises JobError when there is nothing to drop.
+
+        Who has kept the entry of the job gives that, and spares reading the broker's list.
+        """
         entry = await self._entry(job)
         if entry.state in ENDED:
-            raise JobError(f"job {job!r} was {entry.state} before")
+            raise JobError(f"job {entry.job!r} was {entry.state} before")
         await self._end(entry.now("cancelled"))
 
-    async def remove(self, job: str) -> None:
+    async def drop(self, draft: JobEntry) -> None:
+        """Cancel a draft, if anything of it is on the broker."""
+        if await self._count(draft) is not None:
+            await self._end(draft.now("cancelled"))
+
+    async def remove(self, job: str | JobEntry) -> None:
         """Drop the results, which somebody has. Raises JobError when there is no such job."""
         await self._end((await self._entry(job)).now("collected"))
 
@@ -344,7 +342,9 @@ class Jobs:
         await self._session.ask(delete)
         await record(self._publisher, self._names.jobs, entry)
 
-    async def results(self, job: str, *, keep: bool = False) -> AsyncGenerator[Chunk, None]:
+    async def results(
+        self, job: str | JobEntry, *, keep: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
         """Each chunk of the job once, as it is completed; ends when the last one has come.
 
         What was replayed from the dead letters and answered anew comes as a chunk that `amends`, at
@@ -352,11 +352,12 @@ class Jobs:
 
         Results stay on the broker until all of them were taken (or with `keep` until `remove`):
         who stops half-way, or crashes, gets everything again the next time. Raises JobError when
-        the job is unknown, cancelled, or was collected before.
+        the job is unknown, cancelled, or was collected before; JobHeld while somebody else collects
+        it.
         """
         entry = await self._entry(job)
         if entry.state in ENDED:
-            raise JobError(f"job {job!r} was {entry.state} before")
+            raise JobError(f"job {entry.job!r} was {entry.state} before")
         collector = Collector(self.settings, entry)
         watching = asyncio.create_task(self._watch(entry, collector), name="watch losses")
         try:

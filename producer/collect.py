@@ -25,6 +25,7 @@ from lmaas.producer.threads import beside
 #: Items and how many of them failed.
 Counts = tuple[int, int]
 _UNRANKED: Final = ("label", "score", "error")
+_RANKED: Final = ("label", "score", "scores", "error")
 
 
 async def collect(
@@ -50,7 +51,7 @@ async def collect(
     with _spool(target) as file, PartialFile(target) as partial:
         places = await _spooled(jobs, job, file, report)
         results = _Results(file, places)
-        pairs = _alone(results) if submitted is None else _beside(submitted, job, results)
+        pairs = _alone(results.parts()) if submitted is None else _beside(submitted, job, results)
         with pairs as (table, chunks):
             counts = _written(table, chunks, partial, target, results.names(submitted))
     await jobs.remove(job)
@@ -100,7 +101,7 @@ class _Results:
         return (_read(self._file, place) for place in self._places)
 
     def names(self, submitted: Submitted | None) -> tuple[str, ...]:
-        names = ("label", "score", "scores", "error") if self.ranked else _UNRANKED
+        names = _RANKED if self.ranked else _UNRANKED
         return tuple((submitted.prefix if submitted else "") + name for name in names)
 
 
@@ -108,18 +109,30 @@ _Pairs = tuple[Table, Iterable[tuple[Chunk, list[Result]]]]
 
 
 @contextlib.contextmanager
-def _alone(results: _Results) -> Iterator[_Pairs]:
+def _alone(parts: Iterable[list[Result]]) -> Iterator[_Pairs]:
     """Rows that have nothing but an id."""
 
     def pairs() -> Iterator[tuple[Chunk, list[Result]]]:
         start = 0
-        for part in results.parts():
+        for part in parts:
             ids = [result.id for result in part]
             numbers = range(start, start + len(ids))
             yield Chunk(start, {"id": ids}, texts=ids, lines=numbers, faults={}), part
             start += len(ids)
 
     yield Table("results", ("id",), iter(()), lambda: None), pairs()
+
+
+def write_results(parts: Iterator[list[Result]], target: Place) -> Counts:
+    """Write results, pack by pack, into a file with the columns id, label, score and error.
+
+    Those that have scores get a column for them. Raises DataError.
+    """
+    begin = list(islice(parts, 1))
+    ranked = any(result.scores for part in begin for result in part)
+    names = _RANKED if ranked else _UNRANKED
+    with PartialFile(target) as partial, _alone(chain(begin, parts)) as (table, chunks):
+        return _written(table, chunks, partial, target, names)
 
 
 @contextlib.contextmanager

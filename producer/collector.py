@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from lmaas.broker_config.connection import Session
-from lmaas.broker_config.errors import BrokerUnavailable, JobError
+from lmaas.broker_config.errors import BrokerUnavailable, JobError, JobHeld
 from lmaas.broker_config.hosts import is_gone
 from lmaas.broker_config.messages import JOB, Headers
 from lmaas.broker_config.replies import decoded_reply
@@ -48,7 +48,7 @@ class Collector:
         except ChannelAccessRefused as error:
             if again:  # the broker has not noticed yet that our last connection is gone
                 raise BrokerUnavailable(f"job {self._job!r} is still held") from error
-            raise JobError(f"job {self._job!r} is being collected by somebody else") from error
+            raise JobHeld(f"job {self._job!r} is being collected by somebody else") from error
 
     @property
     def answered(self) -> int:

@@ -21,6 +21,8 @@ from lmaas.cli.loop import run
 from lmaas.producer import batch
 from lmaas.producer.batch import Jobs
 from lmaas.producer.collect import Counts, collect
+from lmaas.producer.progress import ENDED
+from lmaas.producer.progress import Progress as JobProgress
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.chunks import counted
@@ -38,7 +40,7 @@ def command(context: click.Context, /, as_json: bool, **arguments: Any) -> None:
         _print(run(_list(settings)), as_json)
 
 
-async def _list(settings: Settings) -> list[batch.Progress]:
+async def _list(settings: Settings) -> list[JobProgress]:
     async with Jobs(settings) as jobs:
         return await jobs.list()
 
@@ -50,7 +52,7 @@ async def _list(settings: Settings) -> list[batch.Progress]:
 def show(settings: Settings, job: str, as_json: bool) -> None:
     """Say how far JOB is."""
 
-    async def ask() -> batch.Progress:
+    async def ask() -> JobProgress:
         async with Jobs(settings) as jobs:
             return await jobs.progress(job)
 
@@ -114,7 +116,7 @@ def cancel(settings: Settings, job: str, yes: bool) -> None:
     Asks before it drops results that nobody has collected.
     """
 
-    async def ask() -> batch.Progress:
+    async def ask() -> JobProgress:
         async with Jobs(settings) as jobs:
             return await jobs.progress(job)
 
@@ -130,12 +132,12 @@ def cancel(settings: Settings, job: str, yes: bool) -> None:
     click.echo(f"job {job} is cancelled", err=True)
 
 
-def _would_lose(job: batch.Progress) -> str | None:
+def _would_lose(job: JobProgress) -> str | None:
     """What work is thrown away with a job; None when there is none."""
     entry = job.entry
     if job.state == "collecting":
         return f"somebody is collecting the results of job {entry.job}"
-    if entry.state in batch.ENDED or not job.done:
+    if entry.state in ENDED or not job.done:
         return None
     if job.finished:
         return f"all {entry.items or 0:,} results of job {entry.job} are there and not collected"
@@ -145,7 +147,7 @@ def _would_lose(job: batch.Progress) -> str | None:
     return f"results of {counted(job.done, 'chunk')} of job {entry.job} are there"
 
 
-def _say_what_is_missing(job: batch.Progress) -> None:
+def _say_what_is_missing(job: JobProgress) -> None:
     entry = job.entry
     if entry.state == "submitting":
         click.echo("it is still being submitted; if its submitter has died, cancel it", err=True)
@@ -163,7 +165,7 @@ def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda items: progress.update(task, completed=items)
 
 
-def _print(jobs: list[batch.Progress], as_json: bool) -> None:
+def _print(jobs: list[JobProgress], as_json: bool) -> None:
     if as_json:
         for job in jobs:
             entry = msgspec.to_builtins(job.entry) | {
@@ -185,7 +187,7 @@ def _print(jobs: list[batch.Progress], as_json: bool) -> None:
             click.echo(job.note, err=True)
 
 
-def _row(job: batch.Progress) -> tuple[str, ...]:
+def _row(job: JobProgress) -> tuple[str, ...]:
     entry = job.entry
     items = "?" if entry.items is None else f"{entry.items:,}"
     done = (

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import click
 import msgspec
 
-from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.loop import run
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
-from lmaas.producer.rows import ids_of, item_of
-from lmaas.producer.tables import FILES, Chunk, Dialect, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import counted, well_formed
+from lmaas.producer.table_items import table_items
+from lmaas.producer.tables import FILES, Dialect, Place, Wanted, open_table
+from lmaas.producer.tables.chunks import counted
 from lmaas.producer.tables.folders import FILE
 from lmaas.producer.tables.places import FORMATS
-from lmaas.producer.threads import beside
 
 
 @click.command()
@@ -78,7 +74,7 @@ def command(
 
     async def submit() -> None:
         async with Jobs(settings) as jobs:
-            items = _items(table, settings.max_item_bytes)
+            items = table_items(table, settings.max_item_bytes)
             tell(await jobs.submit(model, items, job=job, version=version, top_k=top_k))
             await jobs.policies()  # they are told by the log
 
@@ -86,29 +82,3 @@ def command(
         run(submit())
     finally:
         table.close()
-
-
-async def _items(table: Table, max_bytes: int) -> AsyncIterator[Item]:
-    """The only column that is kept, if any, has the ids."""
-    id_column = next(iter(table.columns), None)
-    while (chunk := await beside(lambda: next(table.chunks, None))) is not None:
-        for item in _chunk_items(chunk, id_column, max_bytes):
-            yield item
-
-
-def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
-    ids = ids_of(chunk, id_column)
-    return [
-        Item(id=item_id, error=_unreadable(fault, max_bytes))
-        if (fault := chunk.faults.get(position))
-        else item_of(chunk, item_id, text, max_bytes)
-        for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
-    ]
-
-
-def _unreadable(fault: str, max_bytes: int) -> ItemError:
-    """The fault may have all of a row; a message takes no more of it than of a text."""
-    message = well_formed(fault)
-    if len(message) * 4 > max_bytes and len(message.encode()) > max_bytes:
-        message = message.encode()[:max_bytes].decode("utf-8", "ignore") + "…"
-    return ItemError(code=Code.UNREADABLE_ROW, message=message)

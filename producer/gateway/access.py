@@ -16,6 +16,15 @@ from lmaas.producer.gateway.settings import LOOPBACK
 CLASSIFY: Final = "classify"
 JOBS: Final = "jobs"
 
+#: What a request has when a key was asked for: the key's id.
+OWNER: Final = web.RequestKey("owner", str)
+
+
+def owner_of(request: web.Request) -> str:
+    """Whose a job, file or batch is that this request makes; "" when access is open."""
+    owner: str = request.get(OWNER, "")
+    return owner
+
 
 def admit(request: web.Request, scope: str) -> None:
     """Raises HttpError when the caller may not do what has this scope."""

@@ -6,6 +6,7 @@ app.add_subapp("/ai", create_app(GatewaySettings(access="open")))
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
@@ -16,17 +17,22 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi
 from lmaas.producer.gateway.access import admit
 from lmaas.producer.gateway.app_keys import (
+    BROKER_JOBS,
     CARDS,
     CLIENT,
+    COLLECTING,
+    FINISHED,
     HOOKS,
     OUTBOX,
     SETTINGS,
     STATE,
     STATISTICS,
+    STOPPING,
 )
 from lmaas.producer.gateway.callbacks import log as callback_log
 from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
@@ -36,6 +42,9 @@ from lmaas.producer.gateway.hooks import receive
 from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.inference_protocol import handlers as inference_protocol
 from lmaas.producer.gateway.inference_protocol.statistics import Statistics
+from lmaas.producer.gateway.jobs import events, results, submit, views
+from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
+from lmaas.producer.gateway.jobs.telling import telling
 from lmaas.producer.gateway.known_cards import KnownCards
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -49,6 +58,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *receive.ROUTES,
     *callback_log.ROUTES,
     *inference_protocol.ROUTES,
+    *submit.ROUTES,
+    *views.ROUTES,
+    *results.ROUTES,
+    *events.ROUTES,
 )
 
 #: For every answer: what a browser should not do with it.
@@ -73,14 +86,21 @@ def create_app(
     settings.check()
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app[CLIENT] = client = Client(engine or Settings.load())
+    engine = engine or Settings.load()
+    app[CLIENT] = client = Client(engine)
     app[CARDS] = KnownCards(client)
     app[STATISTICS] = statistics = Statistics()
     client.observers.append(statistics.replied)
     app[STATE] = State(settings)
     app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
     app[HOOKS] = ready(settings.hooks)
+    app[BROKER_JOBS] = Jobs(engine)
+    finished: list[Finished] = [telling(app[OUTBOX])]
+    app[FINISHED] = finished
+    app[COLLECTING] = Collecting(app[STATE], app[BROKER_JOBS], finished, settings.keep_results)
+    app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_connected)
+    app.on_shutdown.append(_stop)
     app.on_response_prepare.append(_secure)
     added = [
         (app.router.add_route(route.method, route.path, answering(route, admit)), route.protocol)
@@ -95,10 +115,17 @@ def create_app(
 async def _connected(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         state, client = app[STATE], app[CLIENT]
+        jobs, collecting = app[BROKER_JOBS], app[COLLECTING]
         await stack.enter_async_context(state)
         await stack.enter_async_context(client)
         await stack.enter_async_context(Dispatcher(state, app[OUTBOX], app[SETTINGS].callbacks))
+        await stack.enter_async_context(jobs)
+        await stack.enter_async_context(collecting)
         yield
+
+
+async def _stop(app: web.Application) -> None:
+    app[STOPPING].set()
 
 
 def _unmatched(added: Sequence[tuple[web.AbstractRoute, Protocol]]) -> Middleware:

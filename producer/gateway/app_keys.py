@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
 
+from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.inference_protocol.statistics import Statistics
+from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
 from lmaas.producer.gateway.known_cards import KnownCards
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
@@ -21,3 +24,9 @@ STATISTICS: Final = web.AppKey("statistics", Statistics)
 STATE: Final = web.AppKey("state", State)
 OUTBOX: Final = web.AppKey("outbox", Outbox)
 HOOKS: Final[web.AppKey[dict[str, Ready]]] = web.AppKey("hooks", dict)
+BROKER_JOBS: Final = web.AppKey("broker_jobs", Jobs)
+COLLECTING: Final = web.AppKey("collecting", Collecting)
+#: What is to be done in the transaction in which a job ends; modules append to it.
+FINISHED: Final[web.AppKey[list[Finished]]] = web.AppKey("finished", list)
+#: Set when the gateway is stopped: answers without an end are ended.
+STOPPING: Final = web.AppKey("stopping", asyncio.Event)

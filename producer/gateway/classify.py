@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Final
+import hashlib
+import logging
+from typing import Annotated, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, ItemError, Result, Tensor
+from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY
-from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import json_body
 from lmaas.producer.gateway.calls import answered, check_count
+from lmaas.producer.gateway.idempotency import Note, once
+from lmaas.producer.gateway.jobs.accepting import Asked
+from lmaas.producer.gateway.jobs.submitted import submitted
+from lmaas.producer.gateway.prefer import HEADER, Preferences
 from lmaas.producer.gateway.routes import Route, json_response
+
+log = logging.getLogger(__name__)
 
 
 class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,15 +73,28 @@ class Answers(msgspec.Struct):
     results: list[Result]
 
 
-class _Body:
+Strict = TypeVar("Strict", bound="_Items")
+Loose = TypeVar("Loose", bound="_RawItems")
+
+
+class _Items(Protocol):
+    items: list[str | GivenItem]
+
+
+class _RawItems(Protocol):
+    items: list[msgspec.Raw]
+
+
+class Body(Generic[Strict, Loose]):
     """Decodes a call at once; only if that fails, item by item."""
 
-    def __init__(self) -> None:
-        self._strict = msgspec.json.Decoder(Call)
-        self._loose = msgspec.json.Decoder(_Loose)
+    def __init__(self, strict: type[Strict], loose: type[Loose]) -> None:
+        """The same structure, with items, and with each of its items unread."""
+        self._strict = msgspec.json.Decoder(strict)
+        self._loose = msgspec.json.Decoder(loose)
         self._item = msgspec.json.Decoder(str | GivenItem)
 
-    def decode(self, body: bytes) -> tuple[Call | _Loose, list[Item]]:
+    def decode(self, body: bytes) -> tuple[Strict | Loose, list[Item]]:
         try:
             call = self._strict.decode(body)
             return call, [_item(place, given) for place, given in enumerate(call.items)]
@@ -100,7 +123,7 @@ def _name(raw: msgspec.Raw) -> str | None:
     return None
 
 
-_body: Final = _Body()
+_body: Final = Body(Call, _Loose)
 
 
 def _item(place: int, given: str | GivenItem) -> Item:
@@ -119,19 +142,48 @@ def _item(place: int, given: str | GivenItem) -> Item:
 
 async def classify(request: web.Request) -> web.Response:
     """A caller that hangs up cancels this, and with it what has not been run."""
-    settings = request.app[SETTINGS]
     call, items = await json_body(request, _body)
+    if idempotency.HEADER not in request.headers:
+        return await _answer(request, call, items, None)
+
+    async def do(note: Note | None) -> web.Response:
+        return await _answer(request, call, items, note)
+
+    return await once(request, hashlib.sha256(await request.read()).digest(), do)
+
+
+async def _answer(
+    request: web.Request, call: Call | _Loose, items: list[Item], note: Note | None
+) -> web.Response:
+    """200 with the results; 202 with a job of all items when they take longer than one waits."""
+    settings, prefer = request.app[SETTINGS], request.headers.get(HEADER)
     check_count(len(items), settings)
     seconds = min(call.timeout or settings.wait, settings.wait)
-    results = await answered(
-        request.app[CLIENT],
-        call.model,
-        items,
-        version=call.version,
-        top_k=call.top_k,
-        timeout=seconds,
-    )
-    return json_response(Answers(call.model, results))
+    if prefer is not None:
+        seconds = Preferences.of(prefer).patience(seconds)
+    if seconds > 0:
+        try:
+            results = await answered(
+                request.app[CLIENT],
+                call.model,
+                items,
+                version=call.version,
+                top_k=call.top_k,
+                timeout=seconds,
+            )
+        except TimeLimitExceeded:
+            log.debug("a call became a job after %g s", seconds)
+        else:
+            return await _noted(request, json_response(Answers(call.model, results)), note)
+    asked = Asked(model=call.model, version=call.version, top_k=call.top_k)
+    return await submitted(request, asked, items, note)
+
+
+async def _noted(request: web.Request, answer: web.Response, note: Note | None) -> web.Response:
+    if note is not None:
+        async with request.app[STATE].writing() as connection:
+            await note(connection, answer)
+    return answer
 
 
 ROUTES: Final = (
@@ -144,13 +196,16 @@ ROUTES: Final = (
         takes=Call,
         gives=Answers,
         others={
+            202: "the answers take longer: `Location` names the job that has all items",
             404: "no worker has ever served the model",
+            409: "the first request with this Idempotency-Key is still being worked on",
             413: "too many bytes or items",
-            422: "the body has another structure",
+            422: "the body has another structure, or the Idempotency-Key was used for another one",
             429: "too much work waits; see Retry-After",
             503: "the broker is away",
-            504: "no answer in time",
         },
-        notes="An item that cannot be classified has an error as its result; the others go on.",
+        notes="An item that cannot be classified has an error as its result; the others go on. "
+        "What takes longer than `timeout`, `Prefer: wait=SECONDS` or the gateway's own limit is "
+        "made a job, as everything is with `Prefer: respond-async`.",
     ),
 )

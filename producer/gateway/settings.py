@@ -53,6 +53,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     callbacks: Callbacks = Callbacks()
     #: Networks (10.0.0.0/8) that callbacks may go to, besides the public internet.
     allowed_networks: tuple[str, ...] = ()
+    #: Bytes and rows of what is sent up as a job, decompressed.
+    max_job_bytes: _Count = 16 * 1024**3
+    max_job_items: _Count = 100_000_000
+    #: Seconds for which results are kept after a job has ended.
+    keep_results: _Positive = 7 * 24 * 3600.0
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

@@ -16,9 +16,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.serving import serving as serving_http
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import MODELS, client, serving, texts
+from tests.integration.conftest import MODELS, client, lanes, node, own_node, serving, texts
 
-__all__ = ["client", "texts"]
+__all__ = ["client", "lanes", "node", "own_node", "texts"]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.producer.gateway.access import JOBS
+from lmaas.producer.gateway.access import JOBS, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX, STATE
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import Route, json_response
@@ -56,22 +56,18 @@ class Deliveries(msgspec.Struct):
 async def of_job(request: web.Request) -> web.Response:
     job = request.match_info["id"]
     async with request.app[STATE].reading() as connection:
-        found = await deliveries.of_job(connection, _owner(request), job)
+        found = await deliveries.of_job(connection, owner_of(request), job)
     return json_response(Deliveries([_told(row) for row in found]))
 
 
 async def redeliver(request: web.Request) -> web.Response:
-    name, owner = request.match_info["id"], _owner(request)
+    name, owner = request.match_info["id"], owner_of(request)
     async with request.app[STATE].writing() as connection:
         if not await deliveries.again(connection, owner, name, time.time()):
             raise HttpError(HTTPStatus.NOT_FOUND, "not_found", f"there is no delivery {name!r}")
         found = await deliveries.one(connection, owner, name)
     request.app[OUTBOX].filled.set()
     return json_response(_told(found or {}), HTTPStatus.ACCEPTED)
-
-
-def _owner(_request: web.Request) -> str:
-    return ""
 
 
 def _told(row: dict[str, Any]) -> Delivery:

@@ -276,7 +276,7 @@ async def _told(
     rows = await connection.execute(
         sa.select(*columns).where(*which).order_by(table.created, table.id)
     )
-    found = {row.id: {**row._mapping, "tries": []} for row in rows}
+    found = {row.id: {**_plain(row._mapping), "tries": []} for row in rows}
     made = await connection.execute(
         sa.select(tries)
         .join(deliveries, table.id == tries.c.delivery)
@@ -313,3 +313,8 @@ async def _enable(connection: AsyncConnection, receivers: Collection[str]) -> No
 async def forget(connection: AsyncConnection, before: float) -> None:
     """Deletes those that ended before this moment, with their tries."""
     await connection.execute(sa.delete(deliveries).where(deliveries.c.ended < before))
+
+
+def _plain(row: sa.RowMapping) -> dict[str, Any]:
+    """By names that are `str` and nothing more: msgspec takes no others."""
+    return {str.__str__(name): value for name, value in row.items()}

@@ -1,10 +1,22 @@
-"""The table of jobs: what callers see of them, and which gateway collects which."""
+"""The table of jobs: what callers see of them, and which gateway does what is left to be done."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from lmaas.broker_config.messages import ItemError
 from lmaas.producer.gateway.state.database import METADATA
+from lmaas.producer.journal import JobEntry
+
+#: `submitting`: not accepted yet. `running`: accepted. `cancelling`: the broker does not know it
+#: yet. The others are ends.
+JobState = Literal["submitting", "running", "cancelling", "finished", "cancelled", "failed"]
+ENDED: Final = ("finished", "cancelled", "failed")
 
 jobs = sa.Table(
     "jobs",
@@ -17,7 +29,10 @@ jobs = sa.Table(
     sa.Column("version", sa.Text),
     # The broker's entry of it (JobEntry) as JSON.
     sa.Column("entry", sa.LargeBinary, nullable=False),
+    # Whether something of it may be on the broker, so that something is left to be done.
+    sa.Column("on_broker", sa.Boolean, nullable=False),
     sa.Column("callback_url", sa.Text),
+    sa.Column("callback_secret", sa.Text),
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("submitted", sa.Double),
     # When the counts were written last.
@@ -37,5 +52,269 @@ jobs = sa.Table(
     sa.Column("held_until", sa.Double),
 )
 sa.Index(None, jobs.c.owner, jobs.c.created, jobs.c.id)
-sa.Index(None, jobs.c.state, jobs.c.held_until)
+sa.Index(None, jobs.c.on_broker, jobs.c.held_until)
+sa.Index(None, jobs.c.holder)
 sa.Index(None, jobs.c.expires)
+
+#: What there is to be done, and nobody does it.
+_FREE: Final = jobs.c.on_broker & (
+    jobs.c.held_until.is_(None) | (jobs.c.held_until < sa.bindparam("now"))
+)
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An item of a job that failed."""
+
+    id: str
+    error: ItemError
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A row."""
+
+    id: str
+    owner: str
+    state: JobState
+    model: str
+    version: str | None
+    entry: JobEntry
+    on_broker: bool
+    callback_url: str | None
+    callback_secret: str | None
+    created: float
+    submitted: float | None
+    updated: float
+    ended: float | None
+    expires: float | None
+    items: int | None
+    done: int
+    failed: int
+    errors: list[Failed]
+    reason: str | None
+    holder: str | None
+    held_until: float | None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ENDED
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How far a job is: items that have a result, and those of them whose result is an error."""
+
+    done: int
+    failed: int
+    #: The first of them.
+    errors: list[Failed]
+
+    def values(self) -> dict[str, Any]:
+        """Of the columns."""
+        return {
+            "done": self.done,
+            "failed": self.failed,
+            "errors": msgspec.json.encode(self.errors),
+        }
+
+
+def _job(row: sa.RowMapping) -> Job:
+    fields = dict(row)
+    fields["entry"] = msgspec.json.decode(fields["entry"], type=JobEntry)
+    fields["errors"] = msgspec.json.decode(fields["errors"], type=list[Failed])
+    return Job(**fields)
+
+
+async def _all(connection: AsyncConnection, query: Any, **values: Any) -> list[Job]:
+    return [_job(row) for row in (await connection.execute(query, values)).mappings()]
+
+
+async def begin(
+    connection: AsyncConnection,
+    entry: JobEntry,
+    *,
+    owner: str,
+    holder: str,
+    held_until: float,
+    callback_url: str | None = None,
+    callback_secret: str | None = None,
+) -> None:
+    """A job that is about to be submitted."""
+    row = {
+        "id": entry.job,
+        "owner": owner,
+        "state": "submitting",
+        "model": entry.model,
+        "version": entry.version,
+        "entry": msgspec.json.encode(entry),
+        "on_broker": True,
+        "callback_url": callback_url,
+        "callback_secret": callback_secret,
+        "created": entry.at,
+        "updated": entry.at,
+        "done": 0,
+        "failed": 0,
+        "errors": b"[]",
+        "holder": holder,
+        "held_until": held_until,
+    }
+    await connection.execute(sa.insert(jobs).values(row))
+
+
+async def accept(connection: AsyncConnection, entry: JobEntry, holder: str) -> Job | None:
+    """The broker has all of a job; None when it was cancelled meanwhile. From now on it is free."""
+    values = {
+        "state": "running",
+        "entry": msgspec.json.encode(entry),
+        "submitted": entry.at,
+        "updated": entry.at,
+        "items": entry.items,
+        "holder": None,
+        "held_until": None,
+    }
+    return await _changed(connection, entry.job, holder, ("submitting",), values)
+
+
+async def end(
+    connection: AsyncConnection,
+    job: str,
+    holder: str,
+    state: JobState,
+    counts: Counts,
+    *,
+    now: float,
+    expires: float,
+    reason: str | None = None,
+) -> Job | None:
+    """A job has come to an end; None when it had before, or somebody else holds it.
+
+    What is cancelled becomes nothing else, whatever else has happened.
+    """
+    before: tuple[JobState, ...] = ("running",) if state != "cancelled" else ("cancelling",)
+    values = counts.values() | {
+        "state": state,
+        "ended": now,
+        "updated": now,
+        "expires": expires,
+        "reason": reason,
+    }
+    return await _changed(connection, job, holder, before, values)
+
+
+async def _changed(
+    connection: AsyncConnection,
+    job: str,
+    holder: str,
+    before: Sequence[JobState],
+    values: dict[str, Any],
+) -> Job | None:
+    """The job with these values, if it is held and in one of these states."""
+    query = (
+        sa.update(jobs)
+        .where(jobs.c.id == job, jobs.c.holder == holder, jobs.c.state.in_(before))
+        .values(values)
+        .returning(*jobs.c)
+    )
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else _job(row)
+
+
+async def cancel(connection: AsyncConnection, job: str) -> None:
+    """Whoever holds a job that has not ended, or takes it next, is to cancel it."""
+    query = sa.update(jobs).where(jobs.c.id == job, jobs.c.state.in_(("submitting", "running")))
+    await connection.execute(query.values(state="cancelling"))
+
+
+async def release(
+    connection: AsyncConnection, job: str, holder: str, *, until: float | None = None
+) -> None:
+    """Somebody else may do what is left, from a moment on."""
+    query = sa.update(jobs).where(jobs.c.id == job, jobs.c.holder == holder)
+    await connection.execute(query.values(holder=None, held_until=until))
+
+
+async def settle(connection: AsyncConnection, job: str, holder: str) -> None:
+    """Nothing of a job is on the broker any more."""
+    query = sa.update(jobs).where(jobs.c.id == job, jobs.c.holder == holder)
+    await connection.execute(query.values(on_broker=False, holder=None, held_until=None))
+
+
+async def forget(connection: AsyncConnection, job: str, holder: str) -> None:
+    """A job that was never accepted."""
+    await connection.execute(
+        sa.delete(jobs).where(jobs.c.id == job, jobs.c.holder == holder, jobs.c.submitted.is_(None))
+    )
+
+
+async def are_free(connection: AsyncConnection, now: float) -> bool:
+    """Whether there is something to be done that nobody does."""
+    return bool(await connection.scalar(sa.select(sa.exists().where(_FREE)), {"now": now}))
+
+
+async def take(
+    connection: AsyncConnection, holder: str, *, now: float, until: float, most: int
+) -> list[Job]:
+    """Jobs of which something is left to be done, at most so many, the oldest first."""
+    free = (
+        sa.select(jobs.c.id)
+        .where(_FREE)
+        .order_by(jobs.c.created)
+        .limit(most)
+        .with_for_update(skip_locked=True)  # nothing to SQLite, which has one writer
+    )
+    found = list(await connection.scalars(free, {"now": now}))
+    query = (
+        sa.update(jobs)
+        .where(jobs.c.id.in_(found))
+        .values(holder=holder, held_until=until)
+        .returning(*jobs.c)
+    )
+    return await _all(connection, query)
+
+
+async def hold(connection: AsyncConnection, holder: str, *, until: float) -> None:
+    """Go on with everything that is held."""
+    await connection.execute(
+        sa.update(jobs).where(jobs.c.holder == holder).values(held_until=until)
+    )
+
+
+async def held(connection: AsyncConnection, holder: str) -> dict[str, str]:
+    """The state of each job that is held."""
+    rows = await connection.execute(
+        sa.select(jobs.c.id, jobs.c.state).where(jobs.c.holder == holder)
+    )
+    return {row.id: row.state for row in rows}
+
+
+async def note(
+    connection: AsyncConnection, job: str, holder: str, counts: Counts, now: float
+) -> None:
+    """How far a job is that is held."""
+    query = sa.update(jobs).where(jobs.c.id == job, jobs.c.holder == holder)
+    await connection.execute(query.values(counts.values() | {"updated": now}))
+
+
+async def one(connection: AsyncConnection, job: str, owner: str) -> Job | None:
+    """A job that this caller has."""
+    query = sa.select(jobs).where(jobs.c.id == job, jobs.c.owner == owner)
+    return next(iter(await _all(connection, query)), None)
+
+
+async def page(
+    connection: AsyncConnection, owner: str, *, limit: int, after: str | None
+) -> list[Job]:
+    """Jobs of this caller, the newest first: those that come after the job `after`."""
+    query = sa.select(jobs).where(jobs.c.owner == owner)
+    if after is not None:
+        created = sa.select(jobs.c.created).where(jobs.c.id == after, jobs.c.owner == owner)
+        moment = created.scalar_subquery()
+        query = query.where(
+            (jobs.c.created < moment) | ((jobs.c.created == moment) & (jobs.c.id < after))
+        )
+    order = (jobs.c.created.desc(), jobs.c.id.desc())
+    return await _all(connection, query.order_by(*order).limit(limit))
+
+
+async def expire(connection: AsyncConnection, now: float) -> list[str]:
+    """Forgets jobs whose time is over; their ids."""
+    query = sa.delete(jobs).where(jobs.c.expires < now, sa.not_(jobs.c.on_broker))
+    return list(await connection.scalars(query.returning(jobs.c.id)))

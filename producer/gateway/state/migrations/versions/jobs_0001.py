@@ -20,7 +20,9 @@ def upgrade() -> None:
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("version", sa.Text),
         sa.Column("entry", sa.LargeBinary, nullable=False),
+        sa.Column("on_broker", sa.Boolean, nullable=False),
         sa.Column("callback_url", sa.Text),
+        sa.Column("callback_secret", sa.Text),
         sa.Column("created", sa.Double, nullable=False),
         sa.Column("submitted", sa.Double),
         sa.Column("updated", sa.Double, nullable=False),
@@ -36,7 +38,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
     op.create_index("ix_jobs_owner_created_id", "jobs", ["owner", "created", "id"])
-    op.create_index("ix_jobs_state_held_until", "jobs", ["state", "held_until"])
+    op.create_index("ix_jobs_on_broker_held_until", "jobs", ["on_broker", "held_until"])
+    op.create_index("ix_jobs_holder", "jobs", ["holder"])
     op.create_index("ix_jobs_expires", "jobs", ["expires"])
     op.create_table(
         "idempotency",
@@ -52,3 +55,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", "key", name="pk_idempotency"),
     )
     op.create_index("ix_idempotency_created", "idempotency", ["created"])
+    op.create_index("ix_idempotency_holder", "idempotency", ["holder"])

@@ -1,0 +1,1 @@
+"""Jobs: work that callers leave here and come back for."""

@@ -1,0 +1,103 @@
+"""A job is accepted: noted before anything of it is published, and again when the broker has all.
+
+Between the two it is `submitting`. What is left so by a gateway that was killed, or by a caller who
+left, is cancelled by `collecting`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+import msgspec
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from lmaas.producer.gateway.app_keys import BROKER_JOBS, COLLECTING, SETTINGS, STATE
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.state import jobs as table
+from lmaas.producer.gateway.state.jobs import Job
+from lmaas.producer.packing import Entries
+
+Priority = Literal["high", "normal", "low"]
+#: By how much larger or smaller a job counts when its packs are ordered.
+WEIGHTS: Final[dict[Priority, float]] = {"high": 0.01, "normal": 1.0, "low": 100.0}
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted of a job, besides its items."""
+
+    model: str
+    version: str | None = None
+    top_k: int = 0
+    priority: Priority = "normal"
+    deadline: datetime | None = None
+    callback_url: str | None = None
+    callback_secret: str | None = None
+
+
+async def accept(
+    app: web.Application,
+    owner: str,
+    asked: Asked,
+    items: Entries,
+    accepted: Callable[[AsyncConnection, Job], Awaitable[None]] | None = None,
+) -> Job:
+    """The job, once the broker has all of it. Cancelling this cancels the job.
+
+    `accepted` is called in the transaction by which it is accepted. Raises Busy when a lane has no
+    room for `wait` seconds, HttpError 409 when somebody has cancelled the job, and what
+    `Jobs.publish` raises, or the source of the items.
+    """
+    broker, state, collecting = app[BROKER_JOBS], app[STATE], app[COLLECTING]
+    draft = await broker.draft(asked.model, version=asked.version)
+    async with state.writing() as connection:
+        await table.begin(
+            connection,
+            draft,
+            owner=owner,
+            holder=collecting.holder,
+            held_until=collecting.until(),
+            callback_url=asked.callback_url,
+            callback_secret=asked.callback_secret,
+        )
+    try:
+        entry = await broker.publish(draft, items, **_how(asked, app[SETTINGS].wait))
+        async with state.writing() as connection:
+            job = await table.accept(connection, entry, collecting.holder)
+            if job is not None and accepted is not None:
+                await accepted(connection, job)
+    except BaseException:
+        await _let_go(app, draft.job)
+        raise
+    if job is None:
+        await _let_go(app, draft.job)
+        raise HttpError(
+            HTTPStatus.CONFLICT, "cancelled", f"job {draft.job} was cancelled meanwhile"
+        )
+    collecting.wake()
+    return job
+
+
+def _how(asked: Asked, patience: float) -> dict[str, Any]:
+    deadline = asked.deadline
+    return {
+        "top_k": asked.top_k,
+        "weight": WEIGHTS[asked.priority],
+        "deadline_ms": None if deadline is None else math.ceil(deadline.timestamp() * 1000),
+        "patience": patience,
+    }
+
+
+async def _let_go(app: web.Application, job: str) -> None:
+    """It is cancelled by whoever takes it next; without the database, when its lease ends."""
+    collecting = app[COLLECTING]
+    with contextlib.suppress(SQLAlchemyError):
+        async with app[STATE].writing() as connection:
+            await table.release(connection, job, collecting.holder)
+    collecting.wake()

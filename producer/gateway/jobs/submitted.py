@@ -1,0 +1,36 @@
+"""The answer to who submits a job, by any route."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import hdrs, web
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from lmaas.producer.gateway.access import owner_of
+from lmaas.producer.gateway.idempotency import Note
+from lmaas.producer.gateway.jobs.accepting import Asked, accept
+from lmaas.producer.gateway.jobs.views import path_of, view
+from lmaas.producer.gateway.routes import json_response
+from lmaas.producer.gateway.state.jobs import Job
+from lmaas.producer.packing import Entries
+
+
+async def submitted(
+    request: web.Request, asked: Asked, items: Entries, note: Note | None = None
+) -> web.Response:
+    """202 with the job, which is accepted when this returns. Raises as `accept`."""
+    answers: list[web.Response] = []
+
+    async def accepted(connection: AsyncConnection, job: Job) -> None:
+        answers.append(_answer(request, job))
+        if note is not None:
+            await note(connection, answers[0])
+
+    await accept(request.app, owner_of(request), asked, items, accepted)
+    return answers[0]
+
+
+def _answer(request: web.Request, job: Job) -> web.Response:
+    headers = {str(hdrs.LOCATION): path_of(request, job.id)}
+    return json_response(view(request, job), HTTPStatus.ACCEPTED, headers)

@@ -1,0 +1,318 @@
+"""What callers send up as a job: JSON in memory; files, of any size, by way of the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import BodyPartReader, hdrs, multipart, web
+
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import Item
+from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
+from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
+from lmaas.producer.gateway.classify import Body, GivenItem
+from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.accepting import Asked, Priority
+from lmaas.producer.gateway.routes import JSON
+from lmaas.producer.packing import Entries
+from lmaas.producer.table_items import table_items
+from lmaas.producer.tables import Dialect, Place, Wanted, open_table
+from lmaas.producer.tables.places import COMPRESSIONS, FORMATS
+
+#: Media type -> format of a file.
+MEDIA_TYPES: Final = {
+    "application/x-ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+    "application/jsonlines": "jsonl",
+    "text/csv": "csv",
+    "text/tab-separated-values": "tsv",
+    "text/plain": "text",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+}
+MULTIPART: Final = "multipart/form-data"
+#: Bytes of a field of a form that is no file.
+FIELD_BYTES: Final = 64 * 1024
+FIELDS: Final = 64
+_PIECE: Final = 256 * 1024
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A job in one JSON body."""
+
+    model: str
+    #: Texts, or items with an id and a kind.
+    items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
+    #: The one that is current when the job is submitted, when left out.
+    version: str | None = None
+    #: The scores of so many labels, best first.
+    top_k: _Count = 0
+    #: A job of high priority is ordered as one a hundredth as long; low, a hundred times as long.
+    priority: Priority = "normal"
+    #: What has not run by then gets an error: a moment as 2030-01-31T12:00:00Z.
+    deadline: _Moment | None = None
+    #: Where the end of the job is told, and by which secret that is signed.
+    callback_url: str | None = None
+    callback_secret: str | None = None
+
+
+class _LooseCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The same, of which some items are wrong."""
+
+    model: str
+    items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+    version: str | None = None
+    top_k: _Count = 0
+    priority: Priority = "normal"
+    deadline: _Moment | None = None
+    callback_url: str | None = None
+    callback_secret: str | None = None
+
+
+class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is said of a file, in the query or in the fields of a form."""
+
+    model: str
+    version: str | None = None
+    top_k: _Count = 0
+    priority: Priority = "normal"
+    deadline: _Moment | None = None
+    callback_url: str | None = None
+    callback_secret: str | None = None
+    #: The column with the texts; `text`, or the only one, when left out.
+    text_column: str | None = None
+    #: The column that names the rows, which are called by their numbers, from 0, when left out.
+    id_column: str | None = None
+    #: Of the file, where its name or media type does not say it.
+    format: str | None = None
+    #: Of CSV: one character; found, when left out.
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A job that has come completely."""
+
+    asked: Asked
+    items: Entries
+    #: SHA-256 of everything that was asked.
+    digest: bytes
+
+
+_body: Final = Body(JobCall, _LooseCall)
+
+
+@contextlib.asynccontextmanager
+async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
+    """What is sent up; its file is there as long as the context.
+
+    Raises HttpError: 400, 413, 415 or 422.
+    """
+    kind = request.content_type
+    if kind in {JSON, FORM, UNNAMED} and "model" not in request.query:
+        yield await _of_json(request)
+        return
+    folder = request.app[STATE].folder / "uploads"
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    path = folder / uuid.uuid4().hex
+    try:
+        spool = _Spool(path, request.app[SETTINGS].max_job_bytes)
+        if kind == MULTIPART:
+            file = await _of_form(request, spool)
+        elif kind in MEDIA_TYPES or "format" in request.query:
+            spool.digest.update(kind.encode())
+            await spool.write_all(request.content)
+            file = _File(dict(request.query), media_type=kind, charset=request.charset)
+        else:
+            raise unsupported(request, JSON, MULTIPART, *MEDIA_TYPES)
+        async with _table_of(request, file, path, spool) as upload:
+            yield upload
+    finally:
+        await asyncio.shield(asyncio.to_thread(path.unlink, missing_ok=True))
+
+
+async def _of_json(request: web.Request) -> Upload:
+    call, items = await json_body(request, _body)
+    asked = msgspec.convert(call, Asked, from_attributes=True)
+    return Upload(asked, items, hashlib.sha256(await request.read()).digest())
+
+
+class _Spool:
+    """A file on disk that grows up to a limit."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._size = 0
+        self.digest = hashlib.sha256()
+
+    async def write_all(self, source: Any) -> None:
+        """Everything of a stream (`read`) or part (`read_chunk`), decompressed."""
+        read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
+        with await asyncio.to_thread(self._path.open, "wb") as file:
+            while piece := await read(_PIECE):
+                self._size += len(piece)
+                if self._size > self._limit:
+                    raise HttpError(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        "too_large",
+                        f"the file is larger than {self._limit:,} bytes (setting "
+                        "gateway.max_job_bytes); send it as several jobs",
+                    )
+                await asyncio.to_thread(self._keep, file, piece)
+
+    def _keep(self, file: Any, piece: bytes) -> None:
+        file.write(piece)
+        self.digest.update(piece)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that was sent up, and what was said of it."""
+
+    said: Mapping[str, str]
+    media_type: str
+    charset: str | None = None
+    #: As its sender calls it; "" when it has no name.
+    name: str = ""
+
+
+async def _of_form(request: web.Request, spool: _Spool) -> _File:
+    """The fields may come before or after the file."""
+    said = dict(request.query)
+    file: BodyPartReader | None = None
+    async for part in _parts(request):
+        if part.filename is not None or part.name == "file":
+            if file is not None:
+                raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form has one file")
+            file = part
+            await spool.write_all(part)
+            continue
+        said[part.name or ""] = await _field(part)
+        if len(said) > FIELDS:
+            raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
+    if file is None:
+        raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "the form has no field `file`")
+    media_type = file.headers.get(hdrs.CONTENT_TYPE, UNNAMED).partition(";")[0].strip().lower()
+    return _File(said, media_type, file.get_charset("") or None, file.filename or "")
+
+
+async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader):
+                raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form inside of a form")
+            yield part
+    except (ValueError, AssertionError, multipart.BadContentDispositionHeader) as error:
+        raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
+
+
+async def _field(part: BodyPartReader) -> str:
+    content = bytearray()
+    while piece := await part.read_chunk(FIELD_BYTES):
+        content += piece
+        if len(content) > FIELD_BYTES:
+            raise HttpError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"field {part.name!r} is larger than {FIELD_BYTES:,} bytes",
+            )
+    return content.decode("utf-8", "replace")
+
+
+@contextlib.asynccontextmanager
+async def _table_of(
+    request: web.Request, file: _File, path: Path, spool: _Spool
+) -> AsyncGenerator[Upload, None]:
+    said = _options(file.said)
+    spool.digest.update(msgspec.json.encode([sorted(file.said.items()), file.name]))
+    keep = (said.id_column,) if said.id_column else ()
+    shown = file.name or "the body"
+    with _told(path, shown):
+        place = _place(path, file, said)
+        table = await asyncio.to_thread(open_table, place, Wanted(text=said.text_column, keep=keep))
+    try:
+        items = _counted(
+            table_items(table, request.app[BROKER_JOBS].settings.max_item_bytes),
+            request.app[SETTINGS].max_job_items,
+        )
+        asked = msgspec.convert(said, Asked, from_attributes=True)
+        with _told(path, shown):
+            yield Upload(asked, items, spool.digest.digest())
+    finally:
+        table.close()
+
+
+def _options(said: Mapping[str, str]) -> FileOptions:
+    try:
+        return msgspec.convert(dict(said), FileOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error)) from error
+
+
+def _place(path: Path, file: _File, said: FileOptions) -> Place:
+    """Raises DataError, HttpError."""
+    suffixes = [suffix.lower() for suffix in Path(file.name).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    named = FORMATS.get(suffixes[-1]) if suffixes else None
+    form = said.format or named or MEDIA_TYPES.get(file.media_type)
+    if form is None or form not in FORMATS.values():
+        raise HttpError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            f"{file.name or 'the file'} has no format that is known; say format, one of "
+            f"{', '.join(sorted(set(FORMATS.values())))}",
+        )
+    encoding = said.encoding or (file.charset if form in {"csv", "tsv", "text"} else None)
+    dialect = Dialect(delimiter=said.delimiter, encoding=encoding)
+    dialect.check(file.name or "the body", form)
+    return Place(str(path), form, compression, dialect)
+
+
+@contextlib.contextmanager
+def _told(path: Path, name: str) -> Any:
+    """Errors name the file as its sender does, and options as they are called over HTTP."""
+    try:
+        yield
+    except DataError as error:
+        words = str(error).replace(str(path), name)
+        for option in ("text-column", "id-column", "format", "delimiter", "encoding"):
+            words = words.replace(f"--{option}", option.replace("-", "_"))
+        raise HttpError(HTTPStatus.BAD_REQUEST, "unreadable", words) from error
+
+
+async def _counted(items: AsyncIterator[Item], most: int) -> AsyncIterator[Item]:
+    count = 0
+    async for item in items:
+        count += 1
+        if count > most:
+            raise HttpError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_many_items",
+                f"more than {most:,} rows (setting gateway.max_job_items); send several jobs",
+            )
+        yield item
+
+
+def check_deadline(asked: Asked) -> None:
+    """Raises HttpError 422 for a deadline that has passed."""
+    if asked.deadline is not None and asked.deadline <= datetime.now(UTC):
+        raise HttpError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"deadline {asked.deadline} has passed"
+        )
