@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import test_utils, web
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.http import aio as aio_http
 from tritonclient.utils import InferenceServerException
 
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
+from lmaas.producer.gateway.app import create_app
 from lmaas.producer.gateway.inference_protocol.codec import LENGTH
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
@@ -227,6 +229,15 @@ async def test_tritons_client_in_asyncio(gateway: Gateway) -> None:
             request_compression_algorithm="gzip",
         )
         assert many.as_numpy("scores").shape == (1000, 2)
+        # `mlserver infer` says that it sends JSON, also where it does not.
+        as_mlserver = await triton.infer(
+            MODEL,
+            [InferInput("text", [1, 1], "BYTES").set_data_from_numpy(np.array([[GOOD.encode()]]))],
+            outputs=[],
+            request_id="r",
+            headers={"content-type": "application/json", "x-request-id": "r"},
+        )
+        assert as_mlserver.as_numpy("label").tolist() == [b"positive"]
         with pytest.raises(InferenceServerException, match="item 1: empty_text"):
             await triton.infer(MODEL, [texts_input(GOOD, " ")])
         with pytest.raises(InferenceServerException, match="workers load models"):
@@ -275,6 +286,25 @@ async def test_what_kserve_sends(gateway: Gateway) -> None:
         async with gateway.http.request(method, gateway.url + path, json=request) as answer:
             assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
             assert list(await answer.json()) == ["error"]
+
+
+async def test_it_can_be_mounted(gateway_settings: GatewaySettings, settings: Settings) -> None:
+    """Errors have the protocol's shape there, too."""
+    app = web.Application()
+    app.add_subapp("/ai", create_app(gateway_settings, settings))
+    async with test_utils.TestClient(test_utils.TestServer(app)) as http:
+        for method, path, status in (
+            ("GET", "/ai/v2/health/ready", 200),
+            ("DELETE", "/ai/v2/health/ready", 405),
+            ("GET", "/ai/v2/nothing", 404),
+        ):
+            async with http.request(method, path) as answer:
+                assert answer.status == status
+                found = await answer.json()
+                assert found == ({"ready": True, "live": True} if status == 200 else found)
+                assert status == 200 or type(found["error"]) is str
+        async with http.get("/ai/v1/nothing") as answer:
+            assert (await answer.json())["error"]["code"] == "not_found"
 
 
 @pytest.mark.usefixtures("worker")
