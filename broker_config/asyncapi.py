@@ -34,6 +34,7 @@ from lmaas.broker_config.messages import (
     Timings,
 )
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
+from lmaas.broker_config.statuses import STATUS, WorkerStatus
 from lmaas.broker_config.topology import Names, topology
 
 _BINDING: Final = {"bindingVersion": "0.3.0"}
@@ -100,6 +101,7 @@ def document() -> dict[str, Any]:
         "operations": {
             "classify": _classify(),
             "describe": _describe(),
+            "report": _report(),
             "cancel": _cancel(),
         },
         "components": {
@@ -109,6 +111,8 @@ def document() -> dict[str, Any]:
                 "question": _question(),
                 "cancellation": _cancellation(),
                 "cards": _cards(),
+                "inquiry": _inquiry(),
+                "status": _status(),
             },
             "schemas": _schemas(),
             "correlationIds": {
@@ -171,6 +175,7 @@ def _results(names: Names) -> dict[str, Any]:
         "messages": {
             "reply": {"$ref": "#/components/messages/reply"},
             "cards": {"$ref": "#/components/messages/cards"},
+            "status": {"$ref": "#/components/messages/status"},
         },
     }
 
@@ -185,6 +190,7 @@ def _questions(names: Names) -> dict[str, Any]:
         "parameters": {"model": {"description": "Name of a model; empty for all models."}},
         "messages": {
             "question": {"$ref": "#/components/messages/question"},
+            "inquiry": {"$ref": "#/components/messages/inquiry"},
             "cancellation": {"$ref": "#/components/messages/cancellation"},
         },
         "bindings": {
@@ -225,6 +231,42 @@ def _question() -> dict[str, Any]:
         "title": "Which models there are; without a body",
         "contentType": JSON,
         "bindings": {"amqp": {"messageType": CARDS, **_BINDING}},
+    }
+
+
+def _report() -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "summary": "A worker says how it is, and what it has taken from its lanes.",
+        "channel": {"$ref": "#/channels/questions"},
+        "messages": [{"$ref": "#/channels/questions/messages/inquiry"}],
+        "reply": {
+            "address": {
+                "description": "The AMQP property reply_to.",
+                "location": "$message.header#/replyTo",
+            },
+            "channel": {"$ref": "#/channels/results"},
+            "messages": [{"$ref": "#/channels/results/messages/status"}],
+        },
+    }
+
+
+def _inquiry() -> dict[str, Any]:
+    return {
+        "name": "inquiry",
+        "title": "How workers are; without a body",
+        "contentType": JSON,
+        "bindings": {"amqp": {"messageType": STATUS, **_BINDING}},
+    }
+
+
+def _status() -> dict[str, Any]:
+    return {
+        "name": "status",
+        "title": "The state of one worker",
+        "contentType": JSON,
+        "payload": {"$ref": "#/components/schemas/WorkerStatus"},
+        "bindings": {"amqp": {"messageType": STATUS, **_BINDING}},
     }
 
 
@@ -324,7 +366,7 @@ def _reply() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
-        [Request, Reply, Headers, ModelCard, Cancellation],
+        [Request, Reply, Headers, ModelCard, Cancellation, WorkerStatus],
         ref_template="#/components/schemas/{name}",
     )
     schemas["ItemError"]["properties"]["code"]["examples"] = [code.value for code in Code]

@@ -114,6 +114,7 @@ class Consumer:
         async def on_message(message: AbstractIncomingMessage) -> None:
             delivery = self._delivery(message, lane)
             lane.waited = time.time() - delivery.published
+            lane.taken += 1
             metrics.delivered(lane.model, again=bool(message.redelivered))
             self.hold(delivery)
 

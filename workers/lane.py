@@ -22,6 +22,8 @@ class Lane:
     was_alone: bool = False
     #: Seconds that the pack that came last had waited.
     waited: float = 0.0
+    #: Packs that came.
+    taken: int = 0
 
     @property
     def age(self) -> float:

@@ -16,12 +16,14 @@ from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import CANCEL, CARDS
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.statuses import STATUS, LaneStatus, WorkerStatus, encode_status
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.cards import Cards
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.execution import Execution, grace
 from lmaas.workers.lane import Lane
 from lmaas.workers.notices import Notices
+from lmaas.workers.questions import Answer, Questions
 from lmaas.workers.replier import Replier
 from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch
@@ -104,6 +106,32 @@ class Worker:
         """What packs of each model cost."""
         return self.execution.estimators
 
+    @property
+    def status(self) -> WorkerStatus:
+        """For who asks over the broker."""
+        shared = self.settings.names.work_queue
+        lanes = [
+            LaneStatus(
+                model=lane.model,
+                lane=lane.name,
+                taken=lane.taken,
+                waited=max(lane.waited, 0.0),
+                own=0 if lane.queue.name == shared(lane.model, lane.name) else lane.depth,
+            )
+            for lane in self.lanes
+        ]
+        return WorkerStatus(
+            worker=self.name,
+            models=dict(self.versions),
+            problem=self.not_ready,
+            held=self.held,
+            running=self.running,
+            lanes=lanes,
+        )
+
+    async def _tell_status(self, _model: str, content_type: str) -> bytes:
+        return encode_status(self.status, content_type)
+
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Serve until `stop`; `started` is set when all lanes are consumed.
 
@@ -137,8 +165,10 @@ class Worker:
         await self.execution.load()
         publisher = Publisher(self.settings, f"{self.name} publish", outlasts_alarms=True)
         execution = self.execution
-        cards = Cards(self.settings, execution.loaded, execution.estimators, publisher)
-        handlers = {CARDS: cards.hear, CANCEL: self.cancelled.hear}
+        cards = Cards(self.settings, execution.loaded, execution.estimators)
+        answers: dict[str, Answer] = {CARDS: cards.answer, STATUS: self._tell_status}
+        questions = Questions(self.settings.names, publisher, answers)
+        handlers = {**dict.fromkeys(answers, questions.hear), CANCEL: self.cancelled.hear}
         notices = Notices(self.settings.names, execution.estimators, handlers)
         consumer = Consumer(
             self.settings,

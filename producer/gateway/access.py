@@ -15,6 +15,7 @@ from lmaas.producer.gateway.settings import LOOPBACK
 #: What a key may allow.
 CLASSIFY: Final = "classify"
 JOBS: Final = "jobs"
+ADMIN: Final = "admin"
 
 #: What a request has when a key was asked for: the key's id.
 OWNER: Final = web.RequestKey("owner", str)

@@ -26,9 +26,12 @@ from lmaas.producer.gateway.app_keys import (
     CARDS,
     CLIENT,
     COLLECTING,
+    DEAD_LETTERS,
     FINISHED,
     HOOKS,
+    LOOKS,
     OUTBOX,
+    RECENT,
     SETTINGS,
     STATE,
     STATISTICS,
@@ -46,6 +49,11 @@ from lmaas.producer.gateway.jobs import events, results, submit, views
 from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
 from lmaas.producer.gateway.jobs.telling import telling
 from lmaas.producer.gateway.known_cards import KnownCards
+from lmaas.producer.gateway.monitoring import handlers as monitoring
+from lmaas.producer.gateway.monitoring.dead_letters import DeadLetters
+from lmaas.producer.gateway.monitoring.looks import Looks
+from lmaas.producer.gateway.monitoring.recent import Recent
+from lmaas.producer.gateway.pages import serving as pages
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
@@ -62,12 +70,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     *views.ROUTES,
     *results.ROUTES,
     *events.ROUTES,
+    *monitoring.ROUTES,
+    *pages.ROUTES,
 )
 
 #: For every answer: what a browser should not do with it.
 HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'none'; object-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -90,7 +101,10 @@ def create_app(
     app[CLIENT] = client = Client(engine)
     app[CARDS] = KnownCards(client)
     app[STATISTICS] = statistics = Statistics()
-    client.observers.append(statistics.replied)
+    app[RECENT] = recent = Recent()
+    client.observers += [statistics.replied, recent.replied]
+    app[LOOKS] = Looks(client.settings)
+    app[DEAD_LETTERS] = DeadLetters(client.settings)
     app[STATE] = State(settings)
     app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
     app[HOOKS] = ready(settings.hooks)
@@ -116,8 +130,10 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         state, client = app[STATE], app[CLIENT]
         jobs, collecting = app[BROKER_JOBS], app[COLLECTING]
+        looks = app[LOOKS]
         await stack.enter_async_context(state)
         await stack.enter_async_context(client)
+        await stack.enter_async_context(looks)
         await stack.enter_async_context(Dispatcher(state, app[OUTBOX], app[SETTINGS].callbacks))
         await stack.enter_async_context(jobs)
         await stack.enter_async_context(collecting)

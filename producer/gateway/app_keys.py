@@ -14,6 +14,9 @@ from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.inference_protocol.statistics import Statistics
 from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
 from lmaas.producer.gateway.known_cards import KnownCards
+from lmaas.producer.gateway.monitoring.dead_letters import DeadLetters
+from lmaas.producer.gateway.monitoring.looks import Looks
+from lmaas.producer.gateway.monitoring.recent import Recent
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 
@@ -30,3 +33,6 @@ COLLECTING: Final = web.AppKey("collecting", Collecting)
 FINISHED: Final[web.AppKey[list[Finished]]] = web.AppKey("finished", list)
 #: Set when the gateway is stopped: answers without an end are ended.
 STOPPING: Final = web.AppKey("stopping", asyncio.Event)
+LOOKS: Final[web.AppKey[Looks]] = web.AppKey("looks", Looks)
+DEAD_LETTERS: Final = web.AppKey("dead_letters", DeadLetters)
+RECENT: Final = web.AppKey("recent", Recent)

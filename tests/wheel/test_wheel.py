@@ -18,7 +18,12 @@ from tests.wheel.conftest import ROOT, Distributions, Environment, Program
 pytestmark = pytest.mark.wheel
 
 MODEL = {f"lmaas/models/sentiment/1/{name}" for name in ("manifest.json", "model.onnx")}
-NEEDED = {"lmaas/py.typed", "lmaas/broker_config/definitions.json", *MODEL}
+PAGES = {f"lmaas/producer/gateway/pages/{name}" for name in ("page.html", "page.js", "page.css")}
+SWAGGER = {
+    f"lmaas/producer/gateway/pages/swagger-ui/{name}"
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "LICENSE", "NOTICE")
+}
+NEEDED = {"lmaas/py.typed", "lmaas/broker_config/definitions.json", *MODEL, *PAGES, *SWAGGER}
 
 TYPED = """
 import lmaas

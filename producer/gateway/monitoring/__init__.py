@@ -1,0 +1,1 @@
+"""What an operator sees: lanes, workers, dead letters, failures."""
