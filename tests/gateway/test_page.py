@@ -122,6 +122,19 @@ async def test_it_is_readable_on_a_telephone_and_in_the_dark(
     assert (light > 128) == (scheme == "light")
 
 
+@pytest.mark.usefixtures("worker")
+async def test_jobs_are_shown_with_their_progress(gateway: Gateway, page: Page) -> None:
+    call = {"model": "sentiment", "items": [GOOD, ""] * 50}
+    _, job = await gateway.post("/v1/jobs", json=call)
+    await page.go(f"{gateway.url}/")
+    done = f"{rows('jobs')}[0]?.cells[2].textContent === 'finished'"
+    await page.shows(done)
+    assert await page.does(f"{rows('jobs')}[0].cells[0].textContent") == job["id"]
+    assert await page.does("document.querySelector('#jobs progress').position") == 1
+    assert await page.does(f"{rows('jobs')}[0].cells[3].textContent") == "100 of 100"
+    assert (await page.does(f"{rows('jobs')}[0].cells[6].textContent")).startswith("50, first: ")
+
+
 async def test_without_workers_it_says_so(gateway: Gateway, page: Page) -> None:
     await page.go(f"{gateway.url}/")
     note = await page.shows("document.querySelector('[data-note=workers]').textContent")
