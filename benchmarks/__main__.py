@@ -28,6 +28,7 @@ NAMES = (
     "batching",
     "bulk",
     "requests",
+    "http",
     "callers",
     "preemption",
     "switching",

@@ -84,7 +84,7 @@ async def process(
             raise click.ClickException(f"{' '.join(command)} is not ready: {error}") from error
         yield child
     finally:
-        await _end(child)
+        await end(child)
         await listening
 
 
@@ -102,7 +102,7 @@ async def _listen(
         started.set_exception(EOFError(b"".join(last).decode(errors="replace")))
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def end(child: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         child.terminate()
     with contextlib.suppress(TimeoutError):
