@@ -28,7 +28,7 @@ from lmaas.workers import metrics
 from lmaas.workers.answering import Answerer
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.isolated import IsolatedProcess
+from lmaas.workers.isolation import Isolation
 from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
@@ -125,8 +125,7 @@ class Execution:
         self.models = list(models) or self.loaded.repository.models()
         # One thread: the event loop stays free for heartbeats, and one batch runs at a time.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._isolated = IsolatedProcess(settings, worker, self.loaded.current)
-        self._isolated_executor = ThreadPoolExecutor(1, thread_name_prefix="isolated")
+        self._isolation = Isolation(settings, worker, self.loaded.current)
         self._settling: set[asyncio.Task[None]] = set()
         #: Packs that came for the first time, and those that came back.
         self.ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
@@ -184,10 +183,9 @@ class Execution:
             await asyncio.wait(self._settling)
 
     def close(self) -> None:
-        """A run that goes on is left to itself; the isolated process is ended."""
-        self._isolated.stop()
-        for executor in (self._executor, self._isolated_executor):
-            executor.shutdown(wait=False, cancel_futures=True)
+        """A run that goes on is left to itself; isolated processes are ended."""
+        self._isolation.stop()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self, replier: Replier, consumer: Consumer) -> None:
         """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
@@ -244,29 +242,28 @@ class Execution:
         }
 
     async def _work_isolated(self, replier: Replier) -> None:
-        """The same for packs that came back: each alone, in the process beside us."""
-        loop = asyncio.get_running_loop()
+        """The same for packs that came back: each alone, in a process beside us."""
         while deliveries := await self._next_redelivered():
             for delivery in deliveries:
                 await replier.look_for_caller(delivery)
-                if self._settled_unrun(delivery, replier):
-                    continue
-                _begin([delivery])
-                delivery.pack, reply = await loop.run_in_executor(
-                    self._isolated_executor, self._isolated.answer, delivery.pack, *_body(delivery)
-                )
-                metrics.ran([delivery], time.monotonic() - delivery.began)
-                self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
+                if not self._settled_unrun(delivery, replier):
+                    running = asyncio.create_task(self._run_isolated(delivery, replier))
+                    await self._isolation.do(running)
+        await self._isolation.done()
+
+    async def _run_isolated(self, delivery: Delivery, replier: Replier) -> None:
+        _begin([delivery])
+        delivery.pack, reply = await self._isolation.answer(delivery.pack, *_body(delivery))
+        metrics.ran([delivery], time.monotonic() - delivery.began)
+        self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
 
     async def _next_redelivered(self) -> list[Delivery]:
-        """When none comes for a while, the process for them is ended."""
+        """When none comes for a while, the processes for them are ended."""
         try:
             async with asyncio.timeout(ISOLATED_IDLE):
                 return await self.redelivered.take()
         except TimeoutError:
-            await asyncio.get_running_loop().run_in_executor(
-                self._isolated_executor, self._isolated.close
-            )
+            await self._isolation.rest()
         return await self.redelivered.take()
 
     def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
@@ -295,12 +292,10 @@ class Execution:
     async def _expire(self, delivery: Delivery, replier: Replier) -> None:
         """Each of its items has the error, so that they have to be known."""
         if not delivery.pack.is_read:
-            loop = asyncio.get_running_loop()
             if delivery.is_redelivered:
-                delivery.pack = await loop.run_in_executor(
-                    self._isolated_executor, self._isolated.read, *_body(delivery)
-                )
+                delivery.pack = await self._isolation.read(*_body(delivery))
             else:
+                loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._executor, self._read, delivery)
         reply = failed_reply(delivery.pack, _late(delivery.headers.deadline_ms or 0), self._worker)
         await replier.finish(delivery, Answer.of(delivery, reply))

@@ -437,12 +437,12 @@ class Stage:
             time.sleep(PER_BYTE * sum(pack.size for pack in packs))
         return [self._reply(pack) for pack in packs]
 
-    def _isolated(
+    async def _isolated(
         self, _: Pack, body: bytes, content_type: str | None, model: str
     ) -> tuple[Pack, Reply]:
-        """In the place of IsolatedProcess.answer."""
+        """In the place of Isolation.answer."""
         pack = read(body, content_type, self.worker.settings, model)
-        return pack, self.answer([pack])[0]
+        return pack, (await asyncio.to_thread(self.answer, [pack]))[0]
 
     def _reply(self, pack: Pack) -> Reply:
         if pack.request is None:
@@ -470,7 +470,7 @@ class Stage:
             self.consumer = consumer
             observe(deliveries, seconds, consumer)
 
-        execution._isolated.answer = self._isolated  # type: ignore[method-assign]
+        execution._isolation.answer = self._isolated  # type: ignore[method-assign]
         execution._run = run  # type: ignore[method-assign]
         execution._observe = observed  # type: ignore[method-assign]
         return worker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -100,9 +99,9 @@ async def test_what_is_run_isolated_is_answered_by_the_version_that_the_worker_s
     named = encode(Request(model="tiny", items=[Item(id="1", text="good")], version="7"))
     async with serving(settings) as worker:
         networks.save(folder / "tiny" / "7", [(0.75, 0.25)] * 5)  # while it runs
-        isolated = worker.execution._isolated
+        isolation = worker.execution._isolation
         found = [
-            await asyncio.to_thread(isolated.answer, Pack(None), sent, MSGPACK, "tiny")
+            await isolation.answer(Pack(None), sent, MSGPACK, "tiny")
             for sent in (body, named)
         ]
     assert [(reply.version, reply.results[0].score) for _, reply in found] == [

@@ -274,3 +274,22 @@ async def test_the_isolated_process_ends_with_its_worker(
 
 async def is_taken(settings: Settings) -> bool:
     return await waiting_packs(settings) == 0
+
+
+async def test_what_never_ends_holds_up_nothing_else_that_came_back(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """The worker that had both is ended; the next one isolates both, one after the other."""
+    stuck = await start_worker(module=POISONED, LMAAS_PACK_TIMEOUT="1")
+    endless = asyncio.create_task(classified(settings, [f"{GOOD} {Poison.SLEEP}"]))
+    await until(lambda: is_taken(settings))
+    innocent = asyncio.create_task(classified(settings, [GOOD]))
+    assert await stuck.ended() == 1
+    # From now on an item has this time; and its neighbours wait for a quarter of it.
+    await start_worker(module=POISONED, LMAAS_PACK_TIMEOUT="8")
+    done, _ = await asyncio.wait([endless, innocent], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {innocent}
+    (good,), (bad,) = await innocent, await endless
+    assert good.label == "positive"
+    assert bad.error is not None
+    assert bad.error.code == Code.TIME_LIMIT

@@ -126,10 +126,10 @@ async def test_what_is_run_isolated_is_answered_by_the_version_that_was_current_
         body = encode(PACK)
         pack = glanced(body, MSGPACK, settings, redelivered=True)
         pack.version = "1"
-        _, reply = await asyncio.to_thread(execution._isolated.answer, pack, body, MSGPACK)
+        _, reply = await execution._isolation.answer(pack, body, MSGPACK, "mine")
         assert reply.version == "1"
         pack.version = None
-        _, reply = await asyncio.to_thread(execution._isolated.answer, pack, body, MSGPACK)
+        _, reply = await execution._isolation.answer(pack, body, MSGPACK, "mine")
         assert reply.version == "2"
     finally:
         execution.close()
