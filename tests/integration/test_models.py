@@ -101,8 +101,7 @@ async def test_what_is_run_isolated_is_answered_by_the_version_that_the_worker_s
         networks.save(folder / "tiny" / "7", [(0.75, 0.25)] * 5)  # while it runs
         isolation = worker.execution._isolation
         found = [
-            await isolation.answer(Pack(None), sent, MSGPACK, "tiny")
-            for sent in (body, named)
+            await isolation.answer(Pack(None), sent, MSGPACK, "tiny") for sent in (body, named)
         ]
     assert [(reply.version, reply.results[0].score) for _, reply in found] == [
         ("1", 0.9),
