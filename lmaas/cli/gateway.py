@@ -13,7 +13,7 @@ import click
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings
-from lmaas.cli import options
+from lmaas.cli import gateway_keys, options
 from lmaas.cli.loop import run
 from lmaas.producer.gateway.settings import SECTION, GatewaySettings
 from lmaas.service import logs
@@ -70,6 +70,9 @@ def command(context: click.Context, /, **arguments: Any) -> None:
     settings, broker = GatewaySettings.load(**own), Settings.load(**engine)
     logs.configure(logging.INFO, broker.log_format)
     run(serve(settings, broker))
+
+
+command.add_command(gateway_keys.command, "keys")
 
 
 async def serve(settings: GatewaySettings, engine: Settings) -> None:

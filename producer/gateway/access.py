@@ -2,34 +2,98 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from lmaas.producer.gateway.app_keys import SETTINGS
+from lmaas.producer.gateway.api_keys import ADMIN, CLASSIFY, FOLLOW, JOBS
+from lmaas.producer.gateway.app_keys import CALLERS, SETTINGS
+from lmaas.producer.gateway.callers import Caller
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.settings import LOOPBACK
 
-#: What a key may allow.
-CLASSIFY: Final = "classify"
-JOBS: Final = "jobs"
-ADMIN: Final = "admin"
+__all__ = ["ADMIN", "CLASSIFY", "FOLLOW", "JOBS", "admit", "caller_of", "check_names", "owner_of"]
 
-#: What a request has when a key was asked for: the key's id.
-OWNER: Final = web.RequestKey("owner", str)
+#: Who calls, from its admission on.
+CALLER: Final = web.RequestKey("caller", Caller)
+#: Where a key may be, besides `Authorization: Bearer KEY`.
+X_API_KEY: Final = "X-API-Key"
+_BEARER: Final = "bearer "
+#: What a 401 has to say (RFC 9110, 11.6.1).
+_CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="lmaas"'),)
 
 
 def owner_of(request: web.Request) -> str:
     """Whose a job, file or batch is that this request makes; "" when access is open."""
-    owner: str = request.get(OWNER, "")
-    return owner
+    caller = request.get(CALLER)
+    return caller.owner if caller else ""
 
 
-def admit(request: web.Request, scope: str) -> None:
-    """Raises HttpError when the caller may not do what has this scope."""
-    check_names(request)
+def caller_of(request: web.Request) -> Caller:
+    """Who calls a route with a scope."""
+    return request[CALLER]
+
+
+async def admit(request: web.Request, scope: str) -> contextlib.AbstractContextManager[None]:
+    """The context in which a request is answered.
+
+    Raises HttpError: 401 without a key, 403 when it may not do what has this scope, and 503. The
+    context raises 429 when it is one request too many.
+    """
+    if request.app[SETTINGS].access == "open":
+        # Whoever has a key needs no such check: a page of somebody else does not know the key.
+        check_names(request)
+        caller: Caller | None = request.app[CALLERS].anybody
+    else:
+        caller = await request.app[CALLERS].of(_presented(request))
+    if caller is None:
+        raise HttpError(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "no API key that may be used came with the request: send Authorization: Bearer KEY, "
+            f"or {X_API_KEY}: KEY",
+            headers=_CHALLENGE,
+        )
+    request[CALLER] = caller
+    if not caller.allows(scope):
+        raise HttpError(
+            HTTPStatus.FORBIDDEN,
+            "forbidden",
+            f"this key does not have the scope {' or '.join(scope.split())}",
+        )
+    return _visit(request, caller)
+
+
+@contextlib.contextmanager
+def _visit(request: web.Request, caller: Caller) -> Iterator[None]:
+    caller.begin()
+    try:
+        yield
+    finally:
+        caller.end(request.content.total_bytes)
+
+
+def tell_limits(request: web.Request, response: web.StreamResponse) -> None:
+    """To the caller what is left of its limits; to the usage that it has failed."""
+    caller = request.get(CALLER)
+    if caller is None:
+        return
+    response.headers.update(caller.headers)
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        caller.count_error()
+
+
+def _presented(request: web.Request) -> str:
+    """The key that came with a request; empty without one."""
+    headers = request.headers
+    given = headers.get(hdrs.AUTHORIZATION, "")
+    if given[: len(_BEARER)].lower() == _BEARER:
+        return given[len(_BEARER) :].strip()
+    return headers.get(X_API_KEY, "").strip()
 
 
 def check_names(request: web.Request) -> None:

@@ -19,10 +19,11 @@ from prometheus_client.registry import Collector
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from lmaas.producer.gateway import classify, models, openapi
-from lmaas.producer.gateway.access import admit
+from lmaas.producer.gateway import classify, models, openapi, usage
+from lmaas.producer.gateway.access import admit, tell_limits
 from lmaas.producer.gateway.app_keys import (
     BROKER_JOBS,
+    CALLERS,
     CARDS,
     CLIENT,
     COLLECTING,
@@ -41,6 +42,7 @@ from lmaas.producer.gateway.callbacks import log as callback_log
 from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callbacks.receivers import Receivers
+from lmaas.producer.gateway.callers import Callers
 from lmaas.producer.gateway.hooks import receive
 from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.inference_protocol import handlers as inference_protocol
@@ -72,6 +74,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *events.ROUTES,
     *monitoring.ROUTES,
     *pages.ROUTES,
+    *usage.ROUTES,
 )
 
 #: For every answer: what a browser should not do with it.
@@ -106,6 +109,7 @@ def create_app(
     app[LOOKS] = Looks(client.settings)
     app[DEAD_LETTERS] = DeadLetters(client.settings)
     app[STATE] = State(settings)
+    app[CALLERS] = Callers(app[STATE], with_keys=settings.access == "keys")
     app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
     app[HOOKS] = ready(settings.hooks)
     app[BROKER_JOBS] = Jobs(engine)
@@ -117,7 +121,12 @@ def create_app(
     app.on_shutdown.append(_stop)
     app.on_response_prepare.append(_secure)
     added = [
-        (app.router.add_route(route.method, route.path, answering(route, admit)), route.protocol)
+        (
+            app.router.add_route(
+                route.method, route.path, answering(route, admit, settings.body_timeout)
+            ),
+            route.protocol,
+        )
         for route in (*ROUTES, *openapi.routes(ROUTES))
     ]
     app.middlewares.append(_unmatched(added))
@@ -128,10 +137,11 @@ def create_app(
 
 async def _connected(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
-        state, client = app[STATE], app[CLIENT]
+        state, client, callers = app[STATE], app[CLIENT], app[CALLERS]
         jobs, collecting = app[BROKER_JOBS], app[COLLECTING]
         looks = app[LOOKS]
         await stack.enter_async_context(state)
+        await stack.enter_async_context(callers)
         await stack.enter_async_context(client)
         await stack.enter_async_context(looks)
         await stack.enter_async_context(Dispatcher(state, app[OUTBOX], app[SETTINGS].callbacks))
@@ -163,11 +173,12 @@ def _unmatched(added: Sequence[tuple[web.AbstractRoute, Protocol]]) -> Middlewar
     return tell
 
 
-async def _secure(_request: web.Request, response: web.StreamResponse) -> None:
+async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     headers.pop(hdrs.SERVER, None)
+    tell_limits(request, response)
 
 
 class _Status:

@@ -10,6 +10,7 @@ from aiohttp import web
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.callbacks.outbox import Outbox
+from lmaas.producer.gateway.callers import Callers
 from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.inference_protocol.statistics import Statistics
 from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
@@ -20,6 +21,7 @@ from lmaas.producer.gateway.monitoring.recent import Recent
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 
+CALLERS: Final[web.AppKey[Callers]] = web.AppKey("callers", Callers)
 CARDS: Final = web.AppKey("cards", KnownCards)
 CLIENT: Final[web.AppKey[Client]] = web.AppKey("client", Client)
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)

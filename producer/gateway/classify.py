@@ -14,7 +14,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, ItemError, Result, Tensor
 from lmaas.producer.gateway import idempotency
-from lmaas.producer.gateway.access import CLASSIFY
+from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import json_body
 from lmaas.producer.gateway.calls import answered, check_count
@@ -158,6 +158,7 @@ async def _answer(
     """200 with the results; 202 with a job of all items when they take longer than one waits."""
     settings, prefer = request.app[SETTINGS], request.headers.get(HEADER)
     check_count(len(items), settings)
+    caller_of(request).charge(len(items))
     seconds = min(call.timeout or settings.wait, settings.wait)
     if prefer is not None:
         seconds = Preferences.of(prefer).patience(seconds)
@@ -201,7 +202,7 @@ ROUTES: Final = (
             409: "the first request with this Idempotency-Key is still being worked on",
             413: "too many bytes or items",
             422: "the body has another structure, or the Idempotency-Key was used for another one",
-            429: "too much work waits; see Retry-After",
+            429: "too much work waits, or the key is at a limit; see Retry-After",
             503: "the broker is away",
         },
         notes="An item that cannot be classified has an error as its result; the others go on. "

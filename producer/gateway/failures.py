@@ -29,6 +29,9 @@ from lmaas.broker_config.errors import (
 #: Seconds after which a caller may try again where nobody knows better.
 RETRY_AFTER: Final = 1.0
 
+#: Names and values.
+Headers = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -41,23 +44,31 @@ class Failure:
     message: str
     #: Seconds, where it may be worth to try again.
     retry_after: float | None = None
+    #: Headers that the answer needs besides.
+    others: Headers = ()
 
     @property
     def headers(self) -> dict[str, str]:
-        """`Retry-After` in whole seconds, at least one (RFC 9110, 10.2.3)."""
-        if self.retry_after is None:
-            return {}
-        return {"Retry-After": str(max(1, math.ceil(self.retry_after)))}
+        """With `Retry-After` in whole seconds, at least one (RFC 9110, 10.2.3)."""
+        headers = dict(self.others)
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return headers
 
 
 class HttpError(LmaasError):
     """A request that is refused; each protocol tells it in its own shape."""
 
     def __init__(
-        self, status: int, code: str, message: str, retry_after: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after: float | None = None,
+        headers: Headers = (),
     ) -> None:
         super().__init__(message)
-        self.failure = Failure(status, code, message, retry_after)
+        self.failure = Failure(status, code, message, retry_after, headers)
 
 
 #: Exception -> status and code, the more special ones first.

@@ -61,7 +61,10 @@ def document(described: Sequence[Route]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
         },
     }
 
@@ -89,7 +92,8 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.takes is not None:
         operation["requestBody"] = {"required": True, **_content(route.takes)}
     if route.scope is not None:
-        operation["security"] = [{"key": [route.scope]}]
+        ways = [[scope] for scope in route.scope.split()] or [[]]
+        operation["security"] = [{by: scopes} for scopes in ways for by in ("key", "header")]
     return operation
 
 

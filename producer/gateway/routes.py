@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,10 +15,12 @@ from aiohttp import hdrs, web
 
 from lmaas.broker_config.codes import Code
 from lmaas.producer.gateway.failures import Failure, failure
+from lmaas.producer.gateway.pace import watch
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Admit = Callable[[web.Request, str], Awaitable[AbstractContextManager[None]]]
 
 JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
@@ -48,7 +51,8 @@ class Route:
     handler: Handler
     #: For people, one line.
     summary: str
-    #: What a key must allow; None: nothing is asked for.
+    #: What a key must allow, or one of several with spaces between; "": any key will do; None:
+    #: nothing is asked for.
     scope: str | None
     protocol: Protocol = OURS
     #: Structures of the JSON bodies: msgspec types. None: no body, or one that `notes` describes.
@@ -69,17 +73,21 @@ def json_response(
     return web.Response(body=_encode(value), status=status, content_type=JSON, headers=headers)
 
 
-def answering(route: Route, admit: Callable[[web.Request, str], None]) -> Handler:
+def answering(route: Route, admit: Admit, body_timeout: float) -> Handler:
     """The handler of a route, which raises nothing but what aiohttp itself wants to see.
 
-    `admit` raises HttpError when the caller may not do what has this scope.
+    `admit` raises HttpError when the caller may not do what has this scope; what it returns is the
+    context of the answer. A body must come at some pace: see `pace.watch`.
     """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
-            if route.scope is not None:
-                admit(request, route.scope)
-            return await route.handler(request)
+            if not request.content.is_eof():
+                watch(request.content, body_timeout)
+            if route.scope is None:
+                return await route.handler(request)
+            with await admit(request, route.scope):
+                return await route.handler(request)
         except Exception as error:
             return refused(request, route.protocol, error)
 

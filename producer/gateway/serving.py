@@ -23,7 +23,12 @@ async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[
     """
     context = _tls(settings)
     app = create_app(settings, engine)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=settings.idle_timeout,
+    )
     try:
         await runner.setup()
         await _listen(runner, settings, context)

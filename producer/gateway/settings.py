@@ -47,6 +47,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Bytes of a JSON body, and items of one call; what is more goes into a job.
     max_body_bytes: _Count = 16 * 1024 * 1024
     max_call_items: _Count = 4096
+    #: Seconds in which a body must end, or some of it must come: 1 KiB for each of them.
+    body_timeout: _Positive = 30.0
+    #: Seconds until a connection on which no request comes, or none that is complete, is closed;
+    #: more than the proxy in front keeps its own.
+    idle_timeout: _Positive = 75.0
     #: Webhooks that come in, at /hooks/NAME, and those that go out.
     hooks: dict[str, Hook] = {}
     endpoints: dict[str, Endpoint] = {}

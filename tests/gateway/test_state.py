@@ -15,10 +15,19 @@ from alembic.migration import MigrationContext
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.settings import GatewaySettings
-from lmaas.producer.gateway.state import METADATA, State, deliveries, idempotency, jobs, received
+from lmaas.producer.gateway.state import (
+    METADATA,
+    State,
+    deliveries,
+    idempotency,
+    jobs,
+    keys,
+    received,
+    usage,
+)
 
 #: Every module that has tables.
-MODULES = (deliveries, idempotency, jobs, received)
+MODULES = (deliveries, idempotency, jobs, keys, received, usage)
 
 #: Opens the state, and adds one row for each of its numbers.
 _OPENER = """

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.producer.gateway.access import JOBS, owner_of
+from lmaas.producer.gateway.access import FOLLOW, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX, STATE
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import Route, json_response
@@ -88,7 +88,7 @@ ROUTES: Final = (
         "/v1/jobs/{id}/deliveries",
         of_job,
         "The callbacks of a job, with each try",
-        scope=JOBS,
+        scope=FOLLOW,
         gives=Deliveries,
     ),
     Route(
@@ -96,7 +96,7 @@ ROUTES: Final = (
         "/v1/deliveries/{id}/redeliver",
         redeliver,
         "Send a callback again",
-        scope=JOBS,
+        scope=FOLLOW,
         gives=Delivery,
         status=HTTPStatus.ACCEPTED,
         others={404: "there is no such delivery"},

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import ModelCard
-from lmaas.producer.gateway.access import CLASSIFY
+from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS, STATISTICS
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, read
 from lmaas.producer.gateway.calls import answered, check_count
@@ -90,6 +90,7 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
         call = await _beside(len(body), lambda: decode(body, length, check))
     wanted = mapping.wanted_of(call, card)
     items = mapping.items_of(call, card)
+    caller_of(request).charge(len(items))
     version = request.match_info.get("version")
     results = await answered(
         request.app[CLIENT],
@@ -228,7 +229,7 @@ _INFER: Final[dict[int, str]] = {
     **_UNKNOWN,
     400: "the inputs are not what the model takes; an item cannot be classified",
     413: "too many bytes or items",
-    429: "too much work waits; see Retry-After",
+    429: "too much work waits, or the key is at a limit; see Retry-After",
     503: "the broker is away, or no answer in time",
 }
 

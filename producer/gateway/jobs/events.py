@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
-from lmaas.producer.gateway.access import JOBS
+from lmaas.producer.gateway.access import FOLLOW
 from lmaas.producer.gateway.jobs.results import pause, streaming
 from lmaas.producer.gateway.jobs.views import JobView, found, view
 from lmaas.producer.gateway.routes import Route
@@ -53,7 +53,7 @@ ROUTES: Final = (
         "/v1/jobs/{id}/events",
         events,
         "The progress of a job, as server-sent events",
-        scope=JOBS,
+        scope=FOLLOW,
         others={404: "there is no such job, or it is somebody else's"},
         notes="text/event-stream: `progress` now and whenever the counts have changed, and `end` "
         "when the job has ended, which ends the answer; `data` is the job as `GET /v1/jobs/{id}` "

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from lmaas.producer.collect import write_results
-from lmaas.producer.gateway.access import JOBS
+from lmaas.producer.gateway.access import FOLLOW
 from lmaas.producer.gateway.app_keys import COLLECTING, STOPPING
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.jobs.result_file import end_of, in_order, lines_path
@@ -196,7 +196,7 @@ ROUTES: Final = (
         "/v1/jobs/{id}/results",
         results,
         "The results of a job",
-        scope=JOBS,
+        scope=FOLLOW,
         others={
             404: "there is no such job, or it is somebody else's",
             406: "there are no results of this media type",

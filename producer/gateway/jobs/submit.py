@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from lmaas.producer.gateway.access import JOBS, owner_of
+from lmaas.producer.gateway.access import JOBS, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.idempotency import Note, once
@@ -26,7 +26,8 @@ async def submit(request: web.Request) -> web.Response:
         async def do(note: Note | None) -> web.Response:
             check_deadline(upload.asked)
             _check_callback(request, upload.asked)
-            return await submitted(request, upload.asked, upload.items, note)
+            count = caller_of(request).count_items
+            return await submitted(request, upload.asked, upload.items, note, count)
 
         return await once(request, upload.digest, do)
 

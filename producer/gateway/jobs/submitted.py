@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -17,9 +18,16 @@ from lmaas.producer.packing import Entries
 
 
 async def submitted(
-    request: web.Request, asked: Asked, items: Entries, note: Note | None = None
+    request: web.Request,
+    asked: Asked,
+    items: Entries,
+    note: Note | None = None,
+    count: Callable[[int], None] | None = None,
 ) -> web.Response:
-    """202 with the job, which is accepted when this returns. Raises as `accept`."""
+    """202 with the job, which is accepted when this returns. Raises as `accept`.
+
+    `count` is told the number of its items.
+    """
     answers: list[web.Response] = []
 
     async def accepted(connection: AsyncConnection, job: Job) -> None:
@@ -27,7 +35,9 @@ async def submitted(
         if note is not None:
             await note(connection, answers[0])
 
-    await accept(request.app, owner_of(request), asked, items, accepted)
+    job = await accept(request.app, owner_of(request), asked, items, accepted)
+    if count is not None:
+        count(job.items or 0)
     return answers[0]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.producer.gateway.access import JOBS, owner_of
+from lmaas.producer.gateway.access import FOLLOW, owner_of
 from lmaas.producer.gateway.app_keys import COLLECTING, STATE
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import Route, json_response
@@ -159,7 +159,7 @@ ROUTES: Final = (
         "/v1/jobs",
         every,
         "Your jobs, the newest first",
-        scope=JOBS,
+        scope=FOLLOW,
         gives=Page,
         others={422: "`limit` is not 1 to 100"},
         notes="`limit` jobs a page; `next` of the answer is the path of the page after it.",
@@ -169,7 +169,7 @@ ROUTES: Final = (
         "/v1/jobs/{id}",
         one,
         "How far a job is",
-        scope=JOBS,
+        scope=FOLLOW,
         gives=JobView,
         others=_UNKNOWN,
     ),
@@ -178,7 +178,7 @@ ROUTES: Final = (
         "/v1/jobs/{id}",
         cancel,
         "Cancel a job",
-        scope=JOBS,
+        scope=FOLLOW,
         gives=JobView,
         others=_UNKNOWN | {202: "it is cancelled as soon as the broker can be told"},
         notes="What is not done is dropped; results that are there stay. A job that has ended is "
