@@ -116,7 +116,7 @@ async def test_a_scope_that_the_key_does_not_have(
     key, _ = await made(gateway_settings, "jobs")
     status, answer = await gateway.post("/v1/classify", json=CALL, headers=bearer(key))
     assert (status, answer["error"]["code"]) == (403, "forbidden")
-    assert "'classify'" in answer["error"]["message"]
+    assert "the scope classify" in answer["error"]["message"]
 
 
 async def test_what_needs_no_key(gateway: Gateway) -> None:
@@ -365,7 +365,7 @@ async def test_headers_that_are_too_large_are_refused(gateway: Gateway) -> None:
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 100_000 + b"\r\n\r\n")
     async with asyncio.timeout(LIMIT):
-        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        assert b" 400 Bad Request" in await reader.readline()
     writer.close()
 
 
