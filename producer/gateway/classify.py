@@ -21,7 +21,7 @@ from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.idempotency import Note, once
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
-from lmaas.producer.gateway.prefer import HEADER, Preferences
+from lmaas.producer.gateway.prefer import APPLIED, HEADER, Preferences
 from lmaas.producer.gateway.routes import Route, json_response
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,10 @@ async def _answer(
         else:
             return await _noted(request, json_response(Answers(call.model, results)), note)
     asked = Asked(model=call.model, version=call.version, top_k=call.top_k)
-    return await submitted(request, asked, items, note)
+    answer = await submitted(request, asked, items, note)
+    if prefer is not None and Preferences.of(prefer).respond_async:
+        answer.headers[APPLIED] = "respond-async"
+    return answer
 
 
 async def _noted(request: web.Request, answer: web.Response, note: Note | None) -> web.Response:

@@ -7,6 +7,7 @@ import base64
 import csv
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -182,6 +183,7 @@ async def test_what_cannot_be_a_job_is_told(
         ({"model": "sentiment"}, b"x" * 1001, text, 413, "too_large"),
         ({"model": "sentiment"}, b"x\n" * 4, text, 413, "too_many_items"),
         ({}, no_file, {}, 400, "bad_request"),
+        ({"model": "sentiment"}, b"x\n", {**text, "Content-Encoding": "gzip"}, 400, "malformed"),
     ]  # fmt: skip
     async with listening(small, settings) as gateway:
         for query, data, headers, status, code in cases:
@@ -374,6 +376,11 @@ async def test_results_expire(
     gateway_settings: GatewaySettings, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lmaas.producer.gateway.jobs.collecting.SWEEP", 0.1)
+    uploads = gateway_settings.state_folder / "uploads"
+    uploads.mkdir(parents=True)
+    (uploads / "new").touch()
+    (uploads / "old").touch()
+    os.utime(uploads / "old", (0, 0))
     brief = msgspec.structs.replace(gateway_settings, keep_results=0.2)
     async with listening(brief, settings) as gateway:
         _, job = await gateway.post("/v1/jobs", json={"model": "sentiment", "items": [GOOD]})
@@ -387,6 +394,7 @@ async def test_results_expire(
 
         await until(gone)
         await until(deleted)
+        assert [path.name for path in uploads.iterdir()] == ["new"]
 
 
 async def test_calls_that_take_longer_become_jobs(stage: Stage, gateway: Gateway) -> None:
@@ -401,6 +409,9 @@ async def test_calls_that_take_longer_become_jobs(stage: Stage, gateway: Gateway
             assert answer.status == 202
             job = await answer.json()
             assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
+            assert answer.headers.get("Preference-Applied") == (
+                prefer if prefer == "respond-async" else None
+            )
             assert job["items"] == 2
     stage.release()
     assert (await ended(gateway, job["id"]))["state"] == "finished"

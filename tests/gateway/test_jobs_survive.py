@@ -217,14 +217,15 @@ async def test_without_the_broker_a_job_is_refused_and_others_go_on_later(
         _, job = await gateway.post("/v1/jobs", json=CALL)
         stage.step()
         await has(gateway, job["id"], 1)
-        node.kill()
+        await node.stop()
         async with asyncio.timeout(LIMIT):
             status, answer = await gateway.post("/v1/jobs", json=CALL)
         assert (status, answer["error"]["code"]) == (503, "broker_unavailable")
         assert (await gateway.get(f"/v1/jobs/{job['id']}"))[1]["state"] == "running"
         await node.start()
         stage.release()
-        assert (await ended(gateway, job["id"]))["state"] == "finished"
+        found = await ended(gateway, job["id"])
+        assert (found["state"], found["reason"]) == ("finished", None)
         assert told(await results(gateway, job["id"])) == EXPECTED
 
 

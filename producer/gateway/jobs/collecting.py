@@ -45,6 +45,8 @@ RENEWAL: Final = LEASE / 4
 RETRY: Final = 5.0
 #: Seconds between two looks for what has expired.
 SWEEP: Final = 60.0
+#: Seconds after its last change when a file that is sent up has nobody any more who sends it.
+STALE: Final = 24 * 3600.0
 
 
 class Collecting:
@@ -70,7 +72,7 @@ class Collecting:
     @property
     def folder(self) -> Path:
         """Where the results are."""
-        return self._state.folder / "results"
+        return self._state.results
 
     async def __aenter__(self) -> Self:
         self._beating = [asyncio.create_task(self._beat()), asyncio.create_task(self._sweep())]
@@ -195,6 +197,13 @@ class Collecting:
 
     async def _collected(self, job: Job, file: ResultFile) -> str | None:
         """Returns when everything is in the file; or why that will never be."""
+        why = await self._read(job, file)
+        if why is not None:  # a broker that is just starting does not know its queues yet
+            await asyncio.sleep(RETRY)
+            why = await self._read(job, file)
+        return why
+
+    async def _read(self, job: Job, file: ResultFile) -> str | None:
         try:
             async with contextlib.aclosing(self._broker.results(job.entry, keep=True)) as chunks:
                 async for chunk in chunks:
@@ -257,3 +266,12 @@ class Collecting:
             gone = await table.expire(connection, now)
             await keys.expire(connection, now)
         await asyncio.to_thread(remove, self.folder, gone)
+        await asyncio.to_thread(_clear_uploads, self._state.uploads, now - STALE)
+
+
+def _clear_uploads(folder: Path, before: float) -> None:
+    """What a gateway that was killed has left: nothing takes so long to be sent up."""
+    for path in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another gateway was quicker
+            if path.stat().st_mtime < before:
+                path.unlink()

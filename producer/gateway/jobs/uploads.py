@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -127,7 +127,7 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
     if kind in {JSON, FORM, UNNAMED} and "model" not in request.query:
         yield await _of_json(request)
         return
-    folder = request.app[STATE].folder / "uploads"
+    folder = request.app[STATE].uploads
     await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     path = folder / uuid.uuid4().hex
     try:
@@ -152,6 +152,16 @@ async def _of_json(request: web.Request) -> Upload:
     return Upload(asked, items, hashlib.sha256(await request.read()).digest())
 
 
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    try:
+        yield
+    except web.RequestPayloadError as error:
+        raise HttpError(
+            HTTPStatus.BAD_REQUEST, "malformed", f"the body cannot be read to its end: {error}"
+        ) from error
+
+
 class _Spool:
     """A file on disk that grows up to a limit."""
 
@@ -164,7 +174,7 @@ class _Spool:
     async def write_all(self, source: Any) -> None:
         """Everything of a stream (`read`) or part (`read_chunk`), decompressed."""
         read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
-        with await asyncio.to_thread(self._path.open, "wb") as file:
+        with _whole(), await asyncio.to_thread(self._path.open, "wb") as file:
             while piece := await read(_PIECE):
                 self._size += len(piece)
                 if self._size > self._limit:
@@ -286,7 +296,7 @@ def _place(path: Path, file: _File, said: FileOptions) -> Place:
 
 
 @contextlib.contextmanager
-def _told(path: Path, name: str) -> Any:
+def _told(path: Path, name: str) -> Iterator[None]:
     """Errors name the file as its sender does, and options as they are called over HTTP."""
     try:
         yield

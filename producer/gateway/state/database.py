@@ -58,6 +58,16 @@ class State:
     def is_sqlite(self) -> bool:
         return self._url.get_backend_name() == "sqlite"
 
+    @property
+    def results(self) -> Path:
+        """The folder of what jobs have answered."""
+        return self.folder / "results"
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of what is sent up, while it is read."""
+        return self.folder / "uploads"
+
     async def __aenter__(self) -> Self:
         """Makes the folder and the tables. Raises SettingsError when one of them cannot be made."""
         try:
