@@ -1,4 +1,4 @@
-"""The main job on this machine: a broker, two workers, single calls and a batch job.
+"""The main job on this machine: a broker, two workers, single calls, a batch job, HTTP.
 
 Uses the broker in LMAAS_BROKER_URL when it is set, and a private one otherwise; everything that
 it starts has ended when it ends.
@@ -7,16 +7,22 @@ it starts has ended when it ends.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import csv
 import itertools
+import json
 import os
+import secrets
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
+from aiohttp import web
 from rich.console import Console
 from rich.table import Table
 
@@ -24,12 +30,18 @@ import lmaas
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.topology import topology
+from lmaas.producer.gateway.secret import Secret
+from lmaas.producer.gateway.serving import serving
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.signatures import StandardWebhooks
 
 MODEL = "sentiment"
 WORKERS = 2
 #: How much is measured: calls at the same time, and items of the batch job.
 CALLS = 2_000
 JOB_ITEMS = 20_000
+#: Seconds for a callback to come.
+PATIENCE = 30
 HERE = Path(__file__).parent
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
@@ -47,6 +59,7 @@ async def main() -> None:
         async with workers(settings), cleared(settings):
             await single_calls(settings, reviews)
             await batch_job(settings, reviews)
+            await over_http(settings)
 
 
 @contextlib.asynccontextmanager
@@ -132,6 +145,54 @@ async def batch_job(settings: lmaas.Settings, reviews: list[str]) -> None:
         f"a batch job of {JOB_ITEMS:,} short texts: submitted in {submitted:.1f} s, "
         f"{rate:,.0f} a second until the last result:\n{told}"
     )
+
+
+async def over_http(settings: lmaas.Settings) -> None:
+    """A call as curl makes it, and a job whose end a callback tells."""
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
+    with tempfile.TemporaryDirectory() as folder:
+        gateway = GatewaySettings(
+            access="open", port=0, folder=folder, allowed_networks=("127.0.0.0/8",)
+        )
+        async with (
+            serving(gateway, settings) as url,
+            receiving(secret) as (callback_url, received),
+            aiohttp.ClientSession() as http,
+        ):
+            call = {"model": MODEL, "items": ["What a wonderful film!", "Dull. A waste of time."]}
+            async with http.post(f"{url}/v1/classify", json=call) as answer:
+                found = await answer.text()
+            console.print(f"\ncurl -d '{json.dumps(call)}' {url}/v1/classify\n{found}")
+            job = call | {"callback_url": callback_url, "callback_secret": secret}
+            async with http.post(f"{url}/v1/jobs", json=job) as answer:
+                accepted = answer.headers["Location"]
+            console.print(f"a job with a callback: {answer.status}, {accepted}")
+            console.print(await asyncio.wait_for(received, PATIENCE))
+
+
+@contextlib.asynccontextmanager
+async def receiving(secret: str) -> AsyncIterator[tuple[str, asyncio.Future[str]]]:
+    """A receiver of webhooks that checks signatures: its URL, and what came first, in words."""
+    scheme = StandardWebhooks([Secret(secret)])
+    received: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def receive(request: web.Request) -> web.Response:
+        body = await request.read()
+        signed = scheme.verify(request.headers, body, time.time())
+        if not received.done():
+            told = "its signature is right" if signed else "its signature is WRONG"
+            received.set_result(f"the callback came, {told}: {json.loads(body)['type']}")
+        return web.Response(status=204 if signed else 401)
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", received
+    finally:
+        await runner.cleanup()
 
 
 def show(reviews: list[str], results: list[lmaas.Result]) -> None:
