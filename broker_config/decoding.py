@@ -161,14 +161,18 @@ def check_size(body: bytes, max_bytes: int) -> None:
 
 def _check_tokens(body: bytes, max_items: int) -> None:
     """Raises MessageError for JSON of more parts than so many items have. Needs no memory."""
-    limit = TOKENS_AN_ITEM * max_items
-    if sum(map(body.count, _TOKENS)) <= limit:
-        return
-    # Most of them may be in texts, where they do not count.
-    if _more_tokens_than(limit).match(body):
+    if has_more_tokens(body, TOKENS_AN_ITEM * max_items):
         raise MessageError(
             f"the pack has more parts than {max_items:,} items have (setting max_pack_items)"
         )
+
+
+def has_more_tokens(body: bytes, limit: int) -> bool:
+    """Whether JSON has more strings, commas and opening brackets; without decoding any of it."""
+    if sum(map(body.count, _TOKENS)) <= limit:
+        return False
+    # Most of them may be in texts, where they do not count.
+    return _more_tokens_than(limit).match(body) is not None
 
 
 @functools.cache

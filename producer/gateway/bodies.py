@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from aiohttp import hdrs, web
 
+from lmaas.broker_config.decoding import SMALL, TOKENS_AN_ITEM, has_more_tokens
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import JSON
 
@@ -29,11 +30,25 @@ UNNAMED: Final = "application/octet-stream"
 _ENCODINGS: Final = {"identity", "gzip", "deflate"}
 
 
-async def json_body(request: web.Request, decoder: Decoder[T]) -> T:
-    """The body as a structure. Raises HttpError: 400, 413, 415 or 422."""
+async def json_body(request: web.Request, decoder: Decoder[T], max_items: int | None = None) -> T:
+    """The body as a structure. Raises HttpError: 400, 413, 415 or 422.
+
+    A body with more parts than so many items have is not decoded: a few bytes of JSON may take a
+    hundred of memory.
+    """
     if request.content_type not in {JSON, FORM, UNNAMED}:
         raise unsupported(request, JSON)
     body = await read(request)
+    if (
+        max_items is not None
+        and len(body) > SMALL
+        and has_more_tokens(body, TOKENS_AN_ITEM * max_items)
+    ):
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_items",
+            f"the body has more parts than {max_items:,} items have, which are the most",
+        )
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -86,7 +86,10 @@ class _RawItems(Protocol):
 
 
 class Body(Generic[Strict, Loose]):
-    """Decodes a call at once; only if that fails, item by item."""
+    """Decodes a call at once; only if that fails, item by item.
+
+    Its items are made afterwards, when it is known that they are not too many.
+    """
 
     def __init__(self, strict: type[Strict], loose: type[Loose]) -> None:
         """The same structure, with items, and with each of its items unread."""
@@ -94,15 +97,20 @@ class Body(Generic[Strict, Loose]):
         self._loose = msgspec.json.Decoder(loose)
         self._item = msgspec.json.Decoder(str | GivenItem)
 
-    def decode(self, body: bytes) -> tuple[Strict | Loose, list[Item]]:
+    def decode(self, body: bytes) -> Strict | Loose:
         try:
-            call = self._strict.decode(body)
-            return call, [_item(place, given) for place, given in enumerate(call.items)]
+            return self._strict.decode(body)
         except msgspec.ValidationError:
-            loose = self._loose.decode(body)
-            return loose, [self._one(place, raw) for place, raw in enumerate(loose.items)]
+            return self._loose.decode(body)
 
-    def _one(self, place: int, raw: msgspec.Raw) -> Item:
+    def items(self, call: Strict | Loose) -> list[Item]:
+        """One that is wrong has its error."""
+        return [self._one(place, given) for place, given in enumerate(call.items)]
+
+    def _one(self, place: int, given: str | GivenItem | msgspec.Raw) -> Item:
+        if not isinstance(given, msgspec.Raw):
+            return _item(place, given)
+        raw = given
         try:
             return _item(place, self._item.decode(raw))
         except msgspec.DecodeError as error:
@@ -142,7 +150,10 @@ def _item(place: int, given: str | GivenItem) -> Item:
 
 async def classify(request: web.Request) -> web.Response:
     """A caller that hangs up cancels this, and with it what has not been run."""
-    call, items = await json_body(request, _body)
+    settings = request.app[SETTINGS]
+    call = await json_body(request, _body, settings.max_call_items)
+    check_count(len(call.items), settings)
+    items = _body.items(call)
     if idempotency.HEADER not in request.headers:
         return await _answer(request, call, items, None)
 
@@ -157,7 +168,6 @@ async def _answer(
 ) -> web.Response:
     """200 with the results; 202 with a job of all items when they take longer than one waits."""
     settings, prefer = request.app[SETTINGS], request.headers.get(HEADER)
-    check_count(len(items), settings)
     caller_of(request).charge(len(items))
     seconds = min(call.timeout or settings.wait, settings.wait)
     if prefer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import zlib
 
@@ -136,6 +137,22 @@ async def test_limits_are_told(gateway_settings: GatewaySettings, settings: Sett
             "/v1/classify", data=b"x", headers={"Content-Type": "image/png"}
         )
         assert (status, answer["error"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("item", ["0", '""', "[]", '{"text": 1}'])
+async def test_more_items_than_a_call_may_have_are_not_decoded(gateway: Gateway, item: str) -> None:
+    """A body of 15 MB would be millions of them."""
+    items = ",".join([item] * (15_000_000 // (len(item) + 1)))
+    body = f'{{"model": "sentiment", "items": [{items}]}}'.encode()
+    for path in ("/v1/classify", "/v1/jobs"):
+        status, answer = await gateway.post(path, data=io.BytesIO(body))
+        assert (status, answer["error"]["code"]) == (413, "too_many_items"), path
+
+
+async def test_what_separates_values_may_be_in_a_text(gateway: Gateway) -> None:
+    call = {"model": "sentiment", "items": ['",[{' * 100_000, "x"]}
+    status, answer = await gateway.post("/v1/classify", json=call)
+    assert (status, len(answer["results"])) == (200, 2)
 
 
 async def test_bodies_may_be_compressed(

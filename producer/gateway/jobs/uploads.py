@@ -42,6 +42,8 @@ MEDIA_TYPES: Final = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
 MULTIPART: Final = "multipart/form-data"
+#: Items of a JSON body, which is held in memory.
+JSON_ITEMS: Final = 100_000
 #: Bytes of a field of a form that is no file.
 FIELD_BYTES: Final = 64 * 1024
 FIELDS: Final = 64
@@ -147,7 +149,15 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
 
 
 async def _of_json(request: web.Request) -> Upload:
-    call, items = await json_body(request, _body)
+    call = await json_body(request, _body, JSON_ITEMS)
+    if len(call.items) > JSON_ITEMS:
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_items",
+            f"{len(call.items):,} items; a JSON body may have {JSON_ITEMS:,}: send NDJSON, CSV or "
+            "Parquet, which may have any number",
+        )
+    items = _body.items(call)
     asked = msgspec.convert(call, Asked, from_attributes=True)
     return Upload(asked, items, hashlib.sha256(await request.read()).digest())
 
