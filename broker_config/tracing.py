@@ -13,7 +13,7 @@ import functools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from lmaas.broker_config.messages import Headers
@@ -27,14 +27,37 @@ HEADER: Final = "traceparent"
 
 def context(headers: Headers) -> dict[str, Any]:
     """What a log line says of the pack that it is about, for `extra`: job, chunk, trace."""
-    said = {"job": headers.job, "chunk": headers.chunk, "trace": _trace_id(headers.traceparent)}
+    said = {"job": headers.job, "chunk": headers.chunk, "trace": trace_id(headers.traceparent)}
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _trace_id(traceparent: str | None) -> str | None:
+def trace_id(traceparent: str | None) -> str | None:
     """The id that all spans of the trace share: the second part of `00-TRACE-SPAN-FLAGS`."""
     parts = (traceparent or "").split("-")
     return parts[1] if len(parts) >= 4 else None
+
+
+@contextlib.contextmanager
+def serving(method: str, route: str, headers: Mapping[str, str]) -> Iterator[None]:
+    """A span around the answer to an HTTP request, whose caller may have sent a trace context.
+
+    None of ours where an instrumentation of the server has made one.
+    """
+    if LIBRARY not in sys.modules:
+        yield
+        return
+    from opentelemetry.trace import SpanKind, get_current_span
+
+    if get_current_span().get_span_context().is_valid:
+        yield
+        return
+    with _tracer().start_as_current_span(
+        f"{method} {route}",
+        context=_context(headers.get(HEADER)),
+        kind=SpanKind.SERVER,
+        attributes={"http.request.method": method, "http.route": route},
+    ):
+        yield
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
-from prometheus_client.core import Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from lmaas.broker_config.settings import Settings
@@ -59,6 +59,7 @@ from lmaas.producer.gateway.pages import serving as pages
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
+from lmaas.producer.gateway.watched import watched
 from lmaas.service import health
 
 #: All that the gateway answers, besides health and metrics.
@@ -121,18 +122,18 @@ def create_app(
     app.on_shutdown.append(_stop)
     app.on_response_prepare.append(_secure)
     added = [
-        (
-            app.router.add_route(
-                route.method, route.path, answering(route, admit, settings.body_timeout)
-            ),
-            route.protocol,
-        )
+        (app.router.add_route(route.method, route.path, _handler(route, settings)), route.protocol)
         for route in (*ROUTES, *openapi.routes(ROUTES))
     ]
     app.middlewares.append(_unmatched(added))
     status = _Status(client)
     app.add_routes(health.routes(app, status, _State(status)))
     return app
+
+
+def _handler(route: Route, settings: GatewaySettings) -> Handler:
+    answer = answering(route, admit, settings.body_timeout)
+    return watched(route.method, route.path, answer, logs=settings.access_log)
 
 
 async def _connected(app: web.Application) -> AsyncIterator[None]:
@@ -205,4 +206,5 @@ class _State(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        return iter(())
+        ready = self._status.not_ready is None
+        yield GaugeMetricFamily("lmaas_ready", "1 while its connections are up, else 0.", ready)

@@ -37,6 +37,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: PEM files of a certificate and its key: with them it speaks HTTPS, without them HTTP.
     tls_certificate: str | None = None
     tls_key: str | None = None
+    #: Whether each request is told in the log, without its body.
+    access_log: bool = False
     #: Where jobs, files and what was sent are kept: the folder holds the bodies and, without
     #: `database`, an SQLite file. None: the user's own.
     folder: str | None = None

@@ -209,8 +209,27 @@ async def test_the_models_are_told(gateway: Gateway) -> None:
 
 async def test_health_and_metrics(gateway: Gateway) -> None:
     assert (await gateway.get("/health/ready"))[0] == 200
+    await gateway.post("/v1/classify", json={"model": "sentiment", "items": [GOOD]})
     async with gateway.http.get(gateway.url + "/metrics") as answer:
-        assert "lmaas_" in await answer.text()
+        told = await answer.text()
+    counted = 'lmaas_http_requests_total{method="POST",route="/v1/classify",status="200"}'
+    assert counted in told
+    assert "lmaas_ready 1.0" in told
+
+
+async def test_each_request_is_told_in_the_log_without_its_body(
+    gateway_settings: GatewaySettings, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lmaas")
+    telling = msgspec.structs.replace(gateway_settings, access_log=True)
+    async with listening(telling, settings) as gateway:
+        trace = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+        call = {"model": "sentiment", "items": [GOOD]}
+        await gateway.post("/v1/classify?secret=1", json=call, headers=trace)
+    (told,) = [one for one in caplog.records if getattr(one, "action", "") == "http_request"]
+    assert told.getMessage() == "POST /v1/classify 200"
+    assert told.__dict__["trace"] == "ab" * 16
+    assert GOOD not in caplog.text
 
 
 async def test_many_callers_share_messages(gateway: Gateway) -> None:

@@ -28,10 +28,12 @@ from lmaas.broker_config.messages import Headers, Item, Request
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
+from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers import watch
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.worker import Worker
+from tests.gateway.conftest import listening
 from tests.integration.conftest import (
     LIMIT,
     Sender,
@@ -565,6 +567,30 @@ def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
     exporter.clear()
     yield exporter
     exporter.clear()
+
+
+async def test_a_trace_goes_from_an_http_request_to_the_worker(
+    settings: Settings, worker: Worker, tmp_path: Path, spans: InMemorySpanExporter
+) -> None:
+    given = GatewaySettings(access="open", port=0, folder=str(tmp_path))
+    headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    call = {"model": "sentiment", "items": [GOOD]}
+    async with listening(given, settings) as gateway:
+        assert (await gateway.post("/v1/classify", json=call, headers=headers))[0] == 200
+
+    async def all_told() -> bool:
+        return len(spans.get_finished_spans()) == 3
+
+    await until(all_told)
+    by_name = {span.name: span for span in spans.get_finished_spans()}
+    serves = by_name["POST /v1/classify"]
+    publishes = by_name[f"publish {settings.names.work}"]
+    processes = by_name[f"process {settings.names.work}"]
+    assert {f"{span.context.trace_id:032x}" for span in by_name.values()} == {TRACE}
+    assert publishes.parent is not None
+    assert publishes.parent.span_id == serves.context.span_id
+    assert processes.parent is not None
+    assert processes.parent.span_id == publishes.context.span_id
 
 
 async def test_the_spans_of_a_client_and_of_a_worker_are_one_trace(
