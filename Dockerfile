@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
-# An image for each role: client, worker (no TensorFlow), training.
+# An image for each role: client, worker (no TensorFlow), gateway, training.
 #   docker build --target worker --tag lmaas-worker .
 # Seen: `make image-test`, which builds the worker's with buildah on a Debian 12 made by debootstrap,
-# and runs it with podman. Not tried yet: Docker, the base that is named below, the other two roles.
+# and runs it with podman. Not tried yet: Docker, the base that is named below, the other three roles.
 
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11
@@ -30,6 +30,11 @@ RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --e
 COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra files
 
+FROM build AS build-gateway
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra postgresql --extra files
+COPY . .
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra postgresql --extra files
+
 FROM build AS build-training
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra training
 COPY . .
@@ -48,6 +53,12 @@ CMD ["--help"]
 
 FROM run AS client
 COPY --from=build-client /opt/lmaas /opt/lmaas
+
+FROM run AS gateway
+COPY --from=build-gateway /opt/lmaas /opt/lmaas
+# Made here, so that a volume at this place is this user's.
+RUN mkdir -p /home/lmaas/.local/state/lmaas/gateway
+CMD ["gateway"]
 
 FROM run AS training
 COPY --from=build-training /opt/lmaas /opt/lmaas

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lmaas.broker_config.errors import LocalNodeError
@@ -15,6 +16,10 @@ from lmaas.broker_config.local_node import LocalNode, installed_server
 from lmaas.broker_config.settings import Settings
 
 BROKER_URL = "LMAAS_TEST_BROKER_URL"
+
+# An example is not slow because the machine is busy.
+hypothesis.settings.register_profile("lmaas", deadline=None)
+hypothesis.settings.load_profile("lmaas")
 
 
 @pytest.fixture(scope="session")
