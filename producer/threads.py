@@ -43,3 +43,14 @@ async def settled(work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) ->
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+async def opened(work: Callable[[], T], close: Callable[[T], object]) -> T:
+    """Run in a thread what opens something; if that is cancelled, it is closed."""
+    opening = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(Exception):
+            close(await opening)
+        raise

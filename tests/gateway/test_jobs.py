@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT, Stage, having, until
+from tests.integration.conftest import LIMIT, Stage, channel_to, having, until
 
 GOOD = "a wonderful, moving film"
 PARQUET = "application/vnd.apache.parquet"
@@ -499,3 +502,63 @@ async def test_the_end_of_a_job_is_told_to_its_callback(
             assert (status, answer["error"]["code"]) == (422, "invalid")
     finally:
         await runner.cleanup()
+
+
+async def test_who_follows_a_job_does_not_keep_the_gateway_from_stopping(
+    stage: Stage, gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """What is followed is cut off, so that its missing end is seen."""
+    stage.hold()
+    async with aiohttp.ClientSession() as http, asyncio.timeout(LIMIT):
+        async with listening(gateway_settings, settings) as gateway:
+            _, job = await gateway.post("/v1/jobs", json=CALL)
+            path = f"{gateway.url}/v1/jobs/{job['id']}"
+            following = await http.get(path + "/results?follow=true")
+            events = await http.get(path + "/events")
+            assert (await events.content.readuntil(b"\n\n")).startswith(b"event: progress")
+        for cut in (following, events):
+            with pytest.raises(aiohttp.ClientError):
+                await cut.read()
+
+
+@pytest.mark.usefixtures("lanes")
+async def test_after_its_deadline_a_job_is_not_run(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    punctual = having(settings, clock_skew=0.0)
+    async with listening(gateway_settings, punctual) as gateway:
+        deadline = datetime.now(UTC) + timedelta(seconds=1)
+        call = {"model": "sentiment", "items": [GOOD, BAD], "deadline": deadline.isoformat()}
+        status, job = await gateway.post("/v1/jobs", json=call)
+        assert status == 202
+
+        async def passed() -> bool:
+            return datetime.now(UTC) > deadline
+
+        await until(passed)
+        async with Stage().serving(punctual) as stage:
+            job = await ended(gateway, job["id"])
+            assert stage.packs == []
+    assert (job["state"], job["failed"]) == ("finished", 2)
+    assert {one["error"]["code"] for one in job["errors"]} == {"deadline_exceeded"}
+
+
+@pytest.mark.usefixtures("lanes")
+async def test_priority_changes_how_a_job_is_ordered(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """By what remains of it, as its packs say."""
+    remaining = {}
+    async with (
+        listening(gateway_settings, settings) as gateway,
+        channel_to(settings) as channel,
+    ):
+        for priority in ("low", "normal", "high"):
+            call = {"model": "sentiment", "items": [GOOD], "priority": priority}
+            assert (await gateway.post("/v1/jobs", json=call))[0] == 202
+            for lane in LANES:
+                queue = await channel.get_queue(settings.names.work_queue("sentiment", lane))
+                if message := await queue.get(no_ack=True, fail=False):
+                    remaining[priority] = Headers.from_table(message.headers).remaining or 0.0
+    assert remaining["low"] / remaining["normal"] == pytest.approx(100)
+    assert remaining["normal"] / remaining["high"] == pytest.approx(100)

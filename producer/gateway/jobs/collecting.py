@@ -26,7 +26,7 @@ from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state import idempotency as keys
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Counts, Job, JobState
-from lmaas.producer.threads import settled
+from lmaas.producer.threads import opened, settled
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ class Collecting:
                 await table.release(connection, job.id, self.holder, until=until)
 
     async def _collect(self, job: Job) -> None:
-        file = await asyncio.to_thread(ResultFile, self.folder, job.id)
+        file = await opened(lambda: ResultFile(self.folder, job.id), ResultFile.close)
         with file:
             self._files[job.id] = file
             try:

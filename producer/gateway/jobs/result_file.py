@@ -75,6 +75,10 @@ class ResultFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Others may write it from now on."""
         self._lines.close()
         self._index.close()
 

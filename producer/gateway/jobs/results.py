@@ -9,8 +9,9 @@ import os
 import uuid
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import hdrs, web
@@ -24,6 +25,7 @@ from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route
 from lmaas.producer.gateway.state.jobs import Job
 from lmaas.producer.tables import Place
+from lmaas.producer.threads import opened
 
 log = logging.getLogger(__name__)
 
@@ -105,23 +107,20 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.file: BinaryIO | None = None
+        self.file: BufferedReader | None = None
 
     async def send(self, response: web.StreamResponse, offset: int, end: int) -> int:
         """What is between; returns the end."""
-        while offset < end:
-            piece = await asyncio.to_thread(self._read, offset, min(_PIECE, end - offset))
+        if self.file is None and offset < end:
+            self.file = await opened(lambda: self._path.open("rb"), BufferedReader.close)
+        while self.file is not None and offset < end:
+            size = min(_PIECE, end - offset)
+            piece = await asyncio.to_thread(os.pread, self.file.fileno(), size, offset)
+            if not piece:
+                raise OSError(f"{self._path} was cut")
             await response.write(piece)
             offset += len(piece)
         return offset
-
-    def _read(self, offset: int, size: int) -> bytes:
-        if self.file is None:
-            self.file = self._path.open("rb")
-        piece = os.pread(self.file.fileno(), size, offset)
-        if not piece:
-            raise OSError(f"{self._path} was cut")
-        return piece
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from io import BufferedWriter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -28,6 +29,7 @@ from lmaas.producer.packing import Entries
 from lmaas.producer.table_items import table_items
 from lmaas.producer.tables import Dialect, Place, Wanted, open_table
 from lmaas.producer.tables.places import COMPRESSIONS, FORMATS
+from lmaas.producer.threads import opened
 
 #: Media type -> format of a file.
 MEDIA_TYPES: Final = {
@@ -184,7 +186,7 @@ class _Spool:
     async def write_all(self, source: Any) -> None:
         """Everything of a stream (`read`) or part (`read_chunk`), decompressed."""
         read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
-        with _whole(), await asyncio.to_thread(self._path.open, "wb") as file:
+        with _whole(), await opened(lambda: self._path.open("wb"), BufferedWriter.close) as file:
             while piece := await read(_PIECE):
                 self._size += len(piece)
                 if self._size > self._limit:
@@ -266,7 +268,8 @@ async def _table_of(
     shown = file.name or "the body"
     with _told(path, shown):
         place = _place(path, file, said)
-        table = await asyncio.to_thread(open_table, place, Wanted(text=said.text_column, keep=keep))
+        wanted = Wanted(text=said.text_column, keep=keep)
+        table = await opened(lambda: open_table(place, wanted), lambda table: table.close())
     try:
         items = _counted(
             table_items(table, request.app[BROKER_JOBS].settings.max_item_bytes),
