@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from lmaas.producer.gateway.callbacks.settings import Callbacks, Endpoint
 from lmaas.producer.gateway.secret import Secret, Secrets
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State, deliveries
+from tests.gateway import postgresql
 from tests.gateway.receivers import Came, receiving, statuses
 
 MINE = "whsec_bWluZSBtaW5lIG1pbmUgbWluZSBtaW5lIG1pbmU="
@@ -39,10 +40,23 @@ OLDER = "whsec_b2xkZXIgb2xkZXIgb2xkZXIgb2xkZXIgb2xkZXI="
 QUICK = Callbacks(secret=Secrets(OURS), delays=(0.0, 0.02, 0.05, 0.1), jitter=0.0, timeout=5.0)
 
 
+#: What several gateways may share.
+EVERY_DATABASE = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def settings(gateway_settings: GatewaySettings) -> GatewaySettings:
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    with postgresql.private() as url:
+        yield url
+
+
+@pytest.fixture
+def settings(gateway_settings: GatewaySettings, database: str | None) -> GatewaySettings:
     return msgspec.structs.replace(
-        gateway_settings, allowed_networks=("127.0.0.0/8",), callbacks=QUICK
+        gateway_settings, allowed_networks=("127.0.0.0/8",), callbacks=QUICK, database=database
     )
 
 
@@ -148,6 +162,7 @@ async def test_what_fails_is_tried_again_by_the_schedule(settings: GatewaySettin
         assert waited >= expected
 
 
+@EVERY_DATABASE
 async def test_after_the_last_try_it_has_failed_and_may_be_sent_again(
     settings: GatewaySettings,
 ) -> None:
@@ -169,6 +184,7 @@ async def test_after_the_last_try_it_has_failed_and_may_be_sent_again(
             assert not await deliveries.again(connection, "you", told["id"], time.time())
 
 
+@EVERY_DATABASE
 async def test_410_disables_a_receiver_until_it_accepts_again(settings: GatewaySettings) -> None:
     slow = msgspec.structs.replace(
         settings, callbacks=msgspec.structs.replace(QUICK, delays=(0.0, 3600.0))
@@ -283,6 +299,7 @@ async def test_what_was_not_committed_is_not_sent(settings: GatewaySettings) -> 
         assert len(receiver.came) == 1
 
 
+@EVERY_DATABASE
 async def test_a_restart_forgets_neither_what_is_on_its_way_nor_when_others_are_due(
     settings: GatewaySettings,
 ) -> None:
@@ -319,27 +336,24 @@ async def test_a_restart_forgets_neither_what_is_on_its_way_nor_when_others_are_
             assert told["due"] - time.time() > 3000
 
 
+@EVERY_DATABASE
 async def test_of_several_gateways_one_sends(settings: GatewaySettings) -> None:
-    async with receiving() as receiver, State(settings) as state:
-        outboxes = [Sending(state, settings) for _ in range(4)]
-        async with contextlib.AsyncExitStack() as stack:
-            for outbox in outboxes:
-                dispatcher = Dispatcher(state, outbox.outbox, settings.callbacks)
-                await stack.enter_async_context(dispatcher)
-            async with state.writing() as connection:
-                for number in range(100):
-                    await outboxes[0].outbox.enqueue(
-                        connection, "me", f"job{number}", receiver.url, "x", {}
-                    )
-            for outbox in outboxes:
-                outbox.outbox.filled.set()
-            await receiver.received(100)
+    async with receiving() as receiver, contextlib.AsyncExitStack() as stack:
+        gateways = [await stack.enter_async_context(sending(settings)) for _ in range(4)]
+        first = gateways[0]
+        async with first.state.writing() as connection:
             for number in range(100):
-                assert (await outboxes[0].ended(f"job{number}"))[0]["state"] == "delivered"
+                await first.outbox.enqueue(connection, "me", f"job{number}", receiver.url, "x", {})
+        for gateway in gateways:
+            gateway.outbox.filled.set()
+        await receiver.received(100)
+        for number in range(100):
+            assert (await first.ended(f"job{number}"))[0]["state"] == "delivered"
         assert len(receiver.came) == 100
         assert len({one.id for one in receiver.came}) == 100
 
 
+@EVERY_DATABASE
 async def test_who_died_while_sending_is_replaced(settings: GatewaySettings) -> None:
     """Its lease ends."""
     async with receiving() as receiver, State(settings) as state:
