@@ -111,12 +111,14 @@ def create_app(
     app[DEAD_LETTERS] = DeadLetters(client.settings)
     app[STATE] = State(settings)
     app[CALLERS] = Callers(app[STATE], with_keys=settings.access == "keys")
-    app[OUTBOX] = Outbox(settings.callbacks, Receivers(settings))
-    app[HOOKS] = ready(settings.hooks)
+    receivers = Receivers(settings)
+    app[OUTBOX] = Outbox(settings.callbacks, receivers)
+    app[HOOKS] = ready(settings.hooks, receivers)
     app[BROKER_JOBS] = Jobs(engine)
-    finished: list[Finished] = [telling(app[OUTBOX])]
+    finished: list[Finished] = []
     app[FINISHED] = finished
     app[COLLECTING] = Collecting(app[STATE], app[BROKER_JOBS], finished, settings.keep_results)
+    finished.append(telling(app[OUTBOX], app[COLLECTING].folder))
     app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_connected)
     app.on_shutdown.append(_stop)

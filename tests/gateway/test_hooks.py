@@ -18,6 +18,7 @@ from standardwebhooks import Webhook
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.hooks.mapping import Items, parsed
@@ -354,12 +355,20 @@ def test_bodies() -> None:
         ({"items": ""}, r"gateway\.hooks\.h\.items is no JMESPath"),
         ({"id": "[*].{a: to_txt(b)}"}, r"gateway\.hooks\.h\.id: JMESPath has no function to_txt"),
         ({"callback": Callback(url="https://e.example")}, 'set reply = "job"'),
+        (
+            {"reply": "job", "callback": Callback(url="http://127.0.0.1/")},
+            r"gateway\.hooks\.h\.callback: .* loopback",
+        ),
+        (
+            {"reply": "job", "callback": Callback(url="https://e.example")},
+            r"gateway\.hooks\.h\.callback: a callback is signed",
+        ),
     ],
 )
 def test_wrong_settings_are_told(wrong: dict[str, Any], words: str) -> None:
     hook = msgspec.structs.replace(HOOKS["standard"], **wrong)
     with pytest.raises(SettingsError, match=words) as told:
-        ready({"h": hook})
+        ready({"h": hook}, Receivers(GatewaySettings()))
     assert "short" not in str(told.value)
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from lmaas.producer.gateway.access import FOLLOW, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX, STATE
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route, json_response
 from lmaas.producer.gateway.state import deliveries
 
@@ -54,10 +55,10 @@ class Deliveries(msgspec.Struct):
 
 
 async def of_job(request: web.Request) -> web.Response:
-    job = request.match_info["id"]
+    job = await found(request)
     async with request.app[STATE].reading() as connection:
-        found = await deliveries.of_job(connection, owner_of(request), job)
-    return json_response(Deliveries([_told(row) for row in found]))
+        rows = await deliveries.of_job(connection, job.owner, job.id)
+    return json_response(Deliveries([_told(row) for row in rows]))
 
 
 async def redeliver(request: web.Request) -> web.Response:
@@ -65,9 +66,9 @@ async def redeliver(request: web.Request) -> web.Response:
     async with request.app[STATE].writing() as connection:
         if not await deliveries.again(connection, owner, name, time.time()):
             raise HttpError(HTTPStatus.NOT_FOUND, "not_found", f"there is no delivery {name!r}")
-        found = await deliveries.one(connection, owner, name)
+        row = await deliveries.one(connection, owner, name)
     request.app[OUTBOX].filled.set()
-    return json_response(_told(found or {}), HTTPStatus.ACCEPTED)
+    return json_response(_told(row or {}), HTTPStatus.ACCEPTED)
 
 
 def _told(row: dict[str, Any]) -> Delivery:
@@ -90,6 +91,7 @@ ROUTES: Final = (
         "The callbacks of a job, with each try",
         scope=FOLLOW,
         gives=Deliveries,
+        others={404: "there is no such job, or it is somebody else's"},
     ),
     Route(
         "POST",
@@ -99,7 +101,7 @@ ROUTES: Final = (
         scope=FOLLOW,
         gives=Delivery,
         status=HTTPStatus.ACCEPTED,
-        others={404: "there is no such delivery"},
+        others={404: "there is no such delivery, or it is somebody else's"},
         notes="It is sent at once, with all tries of the schedule ahead, also to a receiver "
         "that has answered 410. One that is being sent at this moment goes on as it is.",
     ),

@@ -69,17 +69,27 @@ class Receivers:
     def callback(self, owner: str, url: str, secret: Secret | None) -> Receiver:
         """What a job names. Raises ValueError, in words, for what could not be sent there.
 
-        Names are resolved, and their addresses looked at, at each try.
+        `secret`: one, or several with spaces between. Names are resolved, and their addresses
+        looked at, at each try.
         """
         if problem := complaint(url, self.allowed):
             raise ValueError(f"callback_url cannot be used: {problem}")
-        scheme = self._default if secret is None else StandardWebhooks([secret])
+        scheme = self._default if secret is None else _own(secret)
         if scheme is None:
             raise ValueError(
                 "a callback is signed: give callback_secret (whsec_ and 24 to 64 bytes in base64), "
                 f"or set a secret in [{SECTION}.callbacks]"
             )
         return Receiver(url, scheme, callback_name(owner, url))
+
+
+def _own(secret: Secret) -> StandardWebhooks:
+    try:
+        scheme = StandardWebhooks([Secret(text) for text in secret.reveal().split()])
+        scheme.sign("check", 0, b"")
+    except ValueError as error:
+        raise ValueError(f"callback_secret cannot be used: {error}") from error
+    return scheme
 
 
 def callback_name(owner: str, url: str) -> str:

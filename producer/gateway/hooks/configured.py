@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from lmaas.broker_config.errors import SettingsError
+from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.hooks.mapping import Items
 from lmaas.producer.gateway.hooks.settings import Hook
 from lmaas.producer.gateway.secret import Secret
@@ -35,19 +36,34 @@ class Ready:
     settings: Hook
     scheme: Scheme
     items: Items
+    #: Of the callback, as a job has it.
+    callback_secret: str | None = field(repr=False)
 
 
-def ready(hooks: Mapping[str, Hook]) -> dict[str, Ready]:
+def ready(hooks: Mapping[str, Hook], receivers: Receivers) -> dict[str, Ready]:
     """Of the settings. Raises SettingsError naming the hook and what is wrong with it."""
-    return {name: _ready(name, hook) for name, hook in hooks.items()}
+    return {name: _ready(name, hook, receivers) for name, hook in hooks.items()}
 
 
-def _ready(name: str, hook: Hook) -> Ready:
+def _ready(name: str, hook: Hook, receivers: Receivers) -> Ready:
     place = f"{SECTION}.hooks.{name}"
-    if hook.callback is not None and hook.reply != "job":
-        raise SettingsError(f'{place}.callback is told of jobs: set reply = "job"')
     items = Items(hook.items, hook.text, hook.id, place)
-    return Ready(name, hook, _scheme(hook, place), items)
+    secret = _callback_secret(hook, place, receivers)
+    return Ready(name, hook, _scheme(hook, place), items, secret)
+
+
+def _callback_secret(hook: Hook, place: str, receivers: Receivers) -> str | None:
+    if hook.callback is None:
+        return None
+    place = f"{place}.callback"
+    if hook.reply != "job":
+        raise SettingsError(f'{place} is told of jobs: set reply = "job"')
+    text = " ".join(one.reveal() for one in hook.callback.secrets(place))
+    try:
+        receivers.callback("", hook.callback.url, Secret(text) if text else None)
+    except ValueError as error:
+        raise SettingsError(f"{place}: {error}") from error
+    return text or None
 
 
 def _scheme(hook: Hook, place: str) -> Scheme:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.gateway.access import check_names
 from lmaas.producer.gateway.app_keys import CLIENT, HOOKS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import read
@@ -18,6 +19,9 @@ from lmaas.producer.gateway.classify import Answers
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.hooks.mapping import parsed
+from lmaas.producer.gateway.idempotency import Note
+from lmaas.producer.gateway.jobs.accepting import Asked
+from lmaas.producer.gateway.jobs.submitted import submitted
 from lmaas.producer.gateway.routes import JSON, Route, json_response
 from lmaas.producer.gateway.state import received
 from lmaas.producer.gateway.state.received import Answered
@@ -40,7 +44,7 @@ async def receive(request: web.Request) -> web.Response:
         # Nothing that helps to find out which part was right.
         raise HttpError(HTTPStatus.UNAUTHORIZED, "unauthorized", "the request is not authentic")
     if signed.id is None:
-        return await _done(request, hook, body)
+        return await _done(request, hook, body, None)
     return await _once(request, hook, received.key(signed.id), body)
 
 
@@ -63,15 +67,17 @@ async def _once(request: web.Request, hook: Ready, delivery: str, body: bytes) -
             "this delivery came before and is being worked on; send it again",
             retry_after=1.0,
         )
+
+    async def note(connection: AsyncConnection, answer: web.Response) -> None:
+        await received.finish(connection, hook.name, delivery, _kept(answer))
+
     try:
-        answer = await _done(request, hook, body)
-        async with state.writing() as connection:
-            await received.finish(connection, hook.name, delivery, _kept(answer))
+        return await _done(request, hook, body, note)
     except BaseException:
+        # What was noted stays.
         async with state.writing() as connection:
             await received.give_up(connection, hook.name, delivery)
         raise
-    return answer
 
 
 def _kept(answer: web.Response) -> Answered:
@@ -79,24 +85,48 @@ def _kept(answer: web.Response) -> Answered:
     return Answered(answer.status, answer.headers.get(hdrs.LOCATION), body)
 
 
-async def _done(request: web.Request, hook: Ready, body: bytes) -> web.Response:
+async def _done(request: web.Request, hook: Ready, body: bytes, note: Note | None) -> web.Response:
+    """What the hook asks for; `note` is called with the answer, for a job when it is accepted."""
     if len(body) < _LARGE:
         items = _items(hook, body, request.content_type)
     else:
         items = await asyncio.to_thread(_items, hook, body, request.content_type)
+    if items and hook.settings.reply == "job":
+        return await _job(request, hook, items, note)
+    answer = json_response(Answers(hook.settings.model, await _results(request, hook, items)))
+    if note is not None:
+        async with request.app[STATE].writing() as connection:
+            await note(connection, answer)
+    return answer
+
+
+async def _results(request: web.Request, hook: Ready, items: list[Item]) -> list[Result]:
     settings = request.app[SETTINGS]
     check_count(len(items), settings)
-    results: list[Any] = []
-    if items:
-        results = await answered(
-            request.app[CLIENT],
-            hook.settings.model,
-            items,
-            version=hook.settings.version,
-            top_k=hook.settings.top_k,
-            timeout=settings.wait,
-        )
-    return json_response(Answers(hook.settings.model, results))
+    if not items:
+        return []
+    return await answered(
+        request.app[CLIENT],
+        hook.settings.model,
+        items,
+        version=hook.settings.version,
+        top_k=hook.settings.top_k,
+        timeout=settings.wait,
+    )
+
+
+async def _job(
+    request: web.Request, hook: Ready, items: list[Item], note: Note | None
+) -> web.Response:
+    callback = hook.settings.callback
+    asked = Asked(
+        model=hook.settings.model,
+        version=hook.settings.version,
+        top_k=hook.settings.top_k,
+        callback_url=callback.url if callback else None,
+        callback_secret=hook.callback_secret,
+    )
+    return await submitted(request, asked, items, note, owner=hook.settings.owner)
 
 
 def _items(hook: Ready, body: bytes, content_type: str) -> list[Item]:
@@ -112,6 +142,7 @@ ROUTES: Final = (
         scope=None,
         gives=Answers,
         others={
+            202: "its items are a job, which the answer describes",
             400: "the body is neither JSON nor a form",
             401: "the request is not authentic",
             404: "there is no such hook",

@@ -33,7 +33,8 @@ class Hook(WithSecrets, frozen=True, kw_only=True):
     top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: "wait": the answer has the results. "job": the answer has the id of a job.
     reply: Literal["wait", "job"] = "wait"
-    #: With reply = "job": whom to tell.
+    #: With reply = "job": whom to tell of its end, and whose it is: the owner of an API key.
     callback: Callback | None = None
+    owner: str = ""
     #: Seconds for which a delivery is known, so that it is not done again.
     remember: Annotated[float, msgspec.Meta(ge=600)] = 30 * 86_400.0

@@ -33,13 +33,12 @@ async def submit(request: web.Request) -> web.Response:
 
 
 def _check_callback(request: web.Request, asked: Asked) -> None:
+    """Raises HttpError (422) when the end of the job could not be told."""
     if asked.callback_url is None:
         return
-    receivers, owner = request.app[OUTBOX].receivers, owner_of(request)
     try:
-        secret = None if asked.callback_secret is None else Secret(asked.callback_secret)
-        receiver = receivers.callback(owner, asked.callback_url, secret)
-        receiver.scheme.sign("check", 0, b"")
+        secret = Secret(asked.callback_secret) if asked.callback_secret else None
+        request.app[OUTBOX].receivers.callback(owner_of(request), asked.callback_url, secret)
     except ValueError as error:
         raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error)) from error
 

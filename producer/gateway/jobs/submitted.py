@@ -23,11 +23,14 @@ async def submitted(
     items: Entries,
     note: Note | None = None,
     count: Callable[[int], None] | None = None,
+    *,
+    owner: str | None = None,
 ) -> web.Response:
     """202 with the job, which is accepted when this returns. Raises as `accept`.
 
-    `count` is told the number of its items.
+    `count` is told the number of its items. `owner`: whose it is, if not the caller's.
     """
+    whose = owner_of(request) if owner is None else owner
     answers: list[web.Response] = []
 
     async def accepted(connection: AsyncConnection, job: Job) -> None:
@@ -35,7 +38,7 @@ async def submitted(
         if note is not None:
             await note(connection, answers[0])
 
-    job = await accept(request.app, owner_of(request), asked, items, accepted)
+    job = await accept(request.app, whose, asked, items, accepted)
     if count is not None:
         count(job.items or 0)
     return answers[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -74,7 +75,8 @@ class _Query(msgspec.Struct):
 
 def path_of(request: web.Request, job: str) -> str:
     """Where a job is, also where the gateway is mounted in another application."""
-    return f"{request.path.partition('/v1/')[0]}/v1/jobs/{job}"
+    mounted = re.split("/v1/|/hooks/", request.path, maxsplit=1)[0]
+    return f"{mounted}/v1/jobs/{job}"
 
 
 def view(request: web.Request, job: Job) -> JobView:

@@ -71,6 +71,10 @@ disabled = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
 )
 
+#: What is told of a delivery, and of a try.
+_TOLD: Final = ("id", "job", "event", "endpoint", "url", "created", "state", "due", "ended")
+_TRIED: Final = ("number", "at", "seconds", "status", "error")
+
 PENDING: Final = "pending"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
@@ -269,22 +273,19 @@ async def _told(
     connection: AsyncConnection, *which: sa.ColumnElement[bool]
 ) -> list[dict[str, Any]]:
     table = deliveries.c
-    columns = (
-        table.id, table.job, table.event, table.endpoint, table.url, table.created, table.state,
-        table.due, table.ended,
-    )  # fmt: skip
+    columns = [table[name] for name in _TOLD]
     rows = await connection.execute(
         sa.select(*columns).where(*which).order_by(table.created, table.id)
     )
-    found = {row.id: {**_plain(row._mapping), "tries": []} for row in rows}
+    found = {row.id: {**dict(zip(_TOLD, row, strict=True)), "tries": []} for row in rows}
     made = await connection.execute(
-        sa.select(tries)
+        sa.select(tries.c.delivery, *(tries.c[name] for name in _TRIED))
         .join(deliveries, table.id == tries.c.delivery)
         .where(*which)
         .order_by(tries.c.number)
     )
-    for row in made:
-        found[row.delivery]["tries"].append(dict(row._mapping))
+    for delivery, *values in made:
+        found[delivery]["tries"].append(dict(zip(_TRIED, values, strict=True)))
     return list(found.values())
 
 
@@ -313,8 +314,3 @@ async def _enable(connection: AsyncConnection, receivers: Collection[str]) -> No
 async def forget(connection: AsyncConnection, before: float) -> None:
     """Deletes those that ended before this moment, with their tries."""
     await connection.execute(sa.delete(deliveries).where(deliveries.c.ended < before))
-
-
-def _plain(row: sa.RowMapping) -> dict[str, Any]:
-    """By names that are `str` and nothing more: msgspec takes no others."""
-    return {str.__str__(name): value for name, value in row.items()}
