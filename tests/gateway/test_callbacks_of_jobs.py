@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import runpy
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,10 +21,10 @@ from lmaas.producer.gateway.callbacks.settings import Callbacks
 from lmaas.producer.gateway.hooks.settings import Callback, Hook
 from lmaas.producer.gateway.secret import Secrets
 from lmaas.producer.gateway.settings import GatewaySettings
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import Came, Receiver, receiving, statuses
 from tests.gateway.test_callbacks import MINE, OURS
-from tests.gateway.test_hooks import BAD, GOOD, SECRET, signed
+from tests.gateway.test_hooks import BAD, GOOD, SECRET, by_github, signed
 from tests.gateway.test_jobs_survive import process
 from tests.integration.conftest import until
 
@@ -218,3 +219,66 @@ async def test_a_mounted_gateway_says_where_its_jobs_are(
                 assert answer.status == 200
     finally:
         await runner.cleanup()
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TICKETS = [
+    {"id": "T1", "status": "new", "subject": "Thanks", "description": GOOD},
+    {"id": "T2", "status": "closed", "subject": "Old", "description": BAD},
+    {"id": "T3", "status": "new", "subject": "No!", "description": BAD},
+]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_examples_work(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    """With the shipped model in the place of theirs, and `receiver` in the place of GitHub."""
+    for name, value in {
+        "LMAAS_CONFIG": str(EXAMPLES / "hooks.toml"),
+        "GITHUB_WEBHOOK_SECRET": "old secret",
+        "GITHUB_API": receiver.url.rstrip("/"),
+        "GITHUB_TOKEN": "of-github",
+        "LABELS_WEBHOOK_SECRET": MINE,
+        "TICKETS_WEBHOOK_SECRET": SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    loaded = GatewaySettings.load(access="open", port=0, folder=str(tmp_path / "gateway"))
+    labels = runpy.run_path(str(EXAMPLES / "label_issues.py"))
+    runner = web.AppRunner(labels["application"]())
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = "http://{}:{}/".format(*runner.addresses[0])
+        hooks = {
+            name: msgspec.structs.replace(
+                hook,
+                model="sentiment",
+                callback=hook.callback and msgspec.structs.replace(hook.callback, url=url),
+            )
+            for name, hook in loaded.hooks.items()
+        }
+        changed = msgspec.structs.replace(loaded, hooks=hooks)
+        async with listening(changed, settings) as gateway:
+            await _label_an_issue(gateway, receiver)
+            body = json.dumps({"type": "tickets", "data": {"tickets": TICKETS}}).encode()
+            status, answer = await gateway.post("/hooks/tickets", data=body, headers=signed(body))
+    finally:
+        await runner.cleanup()
+    assert status == 200
+    assert [(one["id"], one["label"]) for one in answer["results"]] == [
+        ("T1", "positive"),
+        ("T3", "negative"),
+    ]
+    assert len(answer["results"][0]["scores"]) == 2
+
+
+async def _label_an_issue(gateway: Gateway, github: Receiver) -> None:
+    issue = {"url": github.url + "repos/a/b/issues/7", "title": "It is awful", "body": BAD}
+    body = json.dumps({"action": "opened", "issue": issue}).encode()
+    status, job = await gateway.post("/hooks/github-issues", data=body, headers=by_github(body))
+    assert (status, job["items"]) == (202, 1)
+    (came,) = await github.received(1)
+    assert came.path == "/repos/a/b/issues/7/labels"
+    assert came.headers["Authorization"] == "Bearer of-github"
+    assert came.json == {"labels": ["negative"]}

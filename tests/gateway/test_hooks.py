@@ -189,44 +189,6 @@ class TestThroughTheQueue:
         assert (await gateway.post("/hooks/open", json=GOOD, headers=evil))[0] == 403
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "hooks.toml"
-
-
-@pytest.mark.usefixtures("worker")
-async def test_the_examples_work(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the shipped model in the place of theirs."""
-    monkeypatch.setenv("LMAAS_CONFIG", str(EXAMPLES))
-    monkeypatch.setenv("GITHUB_WEBHOOK_SECRET", "old secret")
-    monkeypatch.setenv("TICKETS_WEBHOOK_SECRET", SECRET)
-    loaded = GatewaySettings.load(access="open", port=0, folder=str(tmp_path / "gateway"))
-    hooks = {
-        name: msgspec.structs.replace(hook, model="sentiment")
-        for name, hook in loaded.hooks.items()
-    }
-    tickets = [
-        {"id": "T1", "status": "new", "subject": "Thanks", "description": GOOD},
-        {"id": "T2", "status": "closed", "subject": "Old", "description": BAD},
-        {"id": "T3", "status": "new", "subject": "No!", "description": BAD},
-    ]
-    async with listening(msgspec.structs.replace(loaded, hooks=hooks), settings) as gateway:
-        body = json.dumps(ISSUE).encode()
-        status, answer = await gateway.post(
-            "/hooks/github-issues", data=body, headers=by_github(body)
-        )
-        assert status == 200
-        assert [(one["id"], one["label"]) for one in answer["results"]] == [("17", "negative")]
-        body = json.dumps({"type": "tickets", "data": {"tickets": tickets}}).encode()
-        status, answer = await gateway.post("/hooks/tickets", data=body, headers=signed(body))
-        assert status == 200
-        assert [(one["id"], one["label"]) for one in answer["results"]] == [
-            ("T1", "positive"),
-            ("T3", "negative"),
-        ]
-        assert len(answer["results"][0]["scores"]) == 2
-
-
 @pytest.fixture
 async def unserved(gateway_settings: GatewaySettings, settings: Settings) -> AsyncIterator[Gateway]:
     """No worker: what is refused is refused before it is read."""
@@ -390,3 +352,36 @@ async def test_deliveries_are_remembered_for_their_time(gateway_settings: Gatewa
             await received.give_up(connection, "h", "d")
         assert await begin(50.0) == answer
         assert await begin(101.0) is True
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('scheme = "x"', r"gateway\.hooks\.my-hook\.scheme \(.*\) is 'x': invalid enum value"),
+        ('scheme = "none"', r"gateway\.hooks\.my-hook \(.*\): object missing required field text$"),
+        (
+            "scheme = 'none'\ntext = '@'\nmodle = 'x'",
+            r"my-hook \(.*\): object contains unknown field",
+        ),
+        (
+            "scheme = 'none'\ntext = '@'\ntop_k = -1",
+            r"my-hook\.top_k \(.*\) is -1: expected a whole",
+        ),
+    ],
+)
+def test_a_wrong_file_is_told_by_the_name_of_the_hook_and_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, told: str
+) -> None:
+    secret = '\nmodel = "m"\nsecret = ["hush", "hush too"]\n'
+    file = tmp_path / "s.toml"
+    good = '[gateway.hooks.good]\nscheme = "bearer"\ntext = "@"' + secret
+    file.write_text(f"{good}[gateway.hooks.my-hook]\n{content}{secret}")
+    monkeypatch.setenv("LMAAS_CONFIG", str(file))
+    with pytest.raises(SettingsError, match=told) as error:
+        GatewaySettings.load()
+    assert "hush" not in str(error.value)
+    file.write_text(good.replace('"hush too"', "5"))
+    with pytest.raises(SettingsError, match=r"hooks\.good\.secret \(.*\) is '\*\*\*': expected"):
+        GatewaySettings.load()
+    file.write_text(good)
+    assert "hush" not in repr(GatewaySettings.load())
