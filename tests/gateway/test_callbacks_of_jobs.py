@@ -112,6 +112,7 @@ async def test_many_results_are_not_sent_along(gateway: Gateway, receiver: Recei
     assert len(came.body) < 20_000
 
 
+@pytest.mark.usefixtures("lanes")
 async def test_a_cancelled_job_is_told_too(gateway: Gateway, receiver: Receiver) -> None:
     _, job = await gateway.post("/v1/jobs", json={**CALL, "callback_url": receiver.url})
     async with gateway.http.delete(f"{gateway.url}/v1/jobs/{job['id']}") as answer:
@@ -196,6 +197,7 @@ async def test_kill_9_in_the_middle_of_a_callback(
         assert [made["status"] for made in told["tries"]] == [204]
 
 
+@pytest.mark.usefixtures("lanes")
 async def test_a_mounted_gateway_says_where_its_jobs_are(
     settings: Settings, gateway_settings: GatewaySettings
 ) -> None:
