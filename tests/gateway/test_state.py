@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -109,3 +110,31 @@ async def test_what_cannot_be_a_database_is_told(
     with pytest.raises(SettingsError, match="cannot be kept"):
         async with State(GatewaySettings(folder=str(tmp_path / "file" / "folder"))):
             pass
+
+
+async def test_who_is_cancelled_leaves_the_database_free(gateway_settings: GatewaySettings) -> None:
+    """At any moment: while it begins, writes, fails or commits; also while its error is kept."""
+    rounds = 0
+    async with State(gateway_settings) as state:
+
+        async def write() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                async with state.reading() as connection:
+                    await connection.scalar(sa.select(idempotency.requests.c.key))
+                # Of those that begin together one succeeds.
+                row = {"owner": "", "key": str(rounds), "request": b"", "created": 0.0}
+                async with state.writing() as connection:
+                    await connection.execute(sa.insert(idempotency.requests).values(row))
+
+        for _ in range(150):
+            writers = [asyncio.create_task(write()) for _ in range(3)]
+            await asyncio.wait(writers, timeout=random.random() * 0.02)
+            for writer in writers:
+                writer.cancel()
+            ends = await asyncio.gather(*writers, return_exceptions=True)
+            expected = (asyncio.CancelledError, sa.exc.IntegrityError)
+            assert all(isinstance(end, expected) for end in ends), ends
+            async with asyncio.timeout(5), state.writing():
+                pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -163,12 +163,55 @@ def _engine(url: sa.URL) -> AsyncEngine:
 
 
 def _prepare(connection: Any, _record: object) -> None:
+    driver = connection.driver_connection
+    driver._execute = _to_its_end(driver._execute)
+    driver.close = _rolled_back(driver)
     # The sqlite3 module begins no transactions of its own: it would begin them too late.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")  # what was committed survives a lost power supply
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _to_its_end(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A step of aiosqlite that has ended when a task is cancelled over it.
+
+    A step goes on in its thread whoever waits for it. A caller that leaves in the middle, as one
+    whose request is cancelled, does not know whether a transaction has begun, and SQLAlchemy then
+    leaves some open, which keep the database locked.
+    """
+
+    async def whole(*arguments: Any, **named: Any) -> Any:
+        task = asyncio.ensure_future(step(*arguments, **named))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            task.exception()  # nobody wants to hear of it
+            raise cancelled
+        return task.result()
+
+    return whole
+
+
+def _rolled_back(driver: Any) -> Callable[[], Awaitable[None]]:
+    """Closes a connection of aiosqlite after its transaction.
+
+    SQLite keeps a connection that is closed while something refers to one of its cursors, as the
+    traceback of an error does, and with it the transaction and its lock.
+    """
+    close = driver.close
+
+    async def rolled_back() -> None:
+        with contextlib.suppress(Exception):
+            await driver.rollback()
+        await close()
+
+    return rolled_back
 
 
 def _begin(connection: sa.Connection) -> None:
