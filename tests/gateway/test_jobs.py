@@ -317,6 +317,12 @@ async def test_who_leaves_before_the_answer_has_no_job(
 
         await until(submitting)
         job = (await gateway.get("/v1/jobs"))[1]["jobs"][0]["id"]
+        async with Jobs(settings) as broker:
+
+            async def known() -> bool:
+                return job in {one.entry.job for one in await broker.list()}
+
+            await until(known)
         sending.cancel()
 
         async def forgotten() -> bool:
