@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -23,45 +16,16 @@ from alembic.migration import MigrationContext
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import METADATA, State
+from tests.gateway import postgresql
 from tests.gateway.conftest import listening
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
-
-_FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The URL of one without databases."""
-    if not _FOLDERS:
-        pytest.skip("PostgreSQL is not installed")
-    folder, port = Path(tempfile.mkdtemp(dir="/tmp")), _free_port()
-    # PostgreSQL does not run as root.
-    user = [] if os.getuid() else ["runuser", "-u", "postgres", "--"]
-    if user:
-        os.chown(folder, pwd.getpwnam("postgres").pw_uid, -1)
-    data = str(folder / "data")
-
-    def run(command: str, *arguments: str) -> None:
-        subprocess.run(
-            [*user, str(_FOLDERS[-1] / command), "-D", data, *arguments],
-            check=True, stdout=subprocess.DEVNULL, cwd=folder,
-        )  # fmt: skip
-
-    run("initdb", "-U", "lmaas", "--auth=trust", "-N")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    try:
-        run("pg_ctl", "-w", "-t", "120", "-l", str(folder / "log"), "-o", options, "start")
-        yield f"postgresql://lmaas@127.0.0.1:{port}"
-    finally:
-        run("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """The URL of one, without a database."""
+    with postgresql.private() as url:
+        yield url.rpartition("/")[0]
 
 
 @pytest.fixture
