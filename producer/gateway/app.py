@@ -20,6 +20,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.gateway import classify, models, openapi, usage
+from lmaas.producer.gateway import events as cloud_events
 from lmaas.producer.gateway.access import admit, tell_limits
 from lmaas.producer.gateway.app_keys import (
     BROKER_JOBS,
@@ -73,6 +74,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *views.ROUTES,
     *results.ROUTES,
     *events.ROUTES,
+    *cloud_events.ROUTES,
     *monitoring.ROUTES,
     *pages.ROUTES,
     *usage.ROUTES,

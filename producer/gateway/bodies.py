@@ -39,22 +39,24 @@ async def json_body(request: web.Request, decoder: Decoder[T], max_items: int | 
     if request.content_type not in {JSON, FORM, UNNAMED}:
         raise unsupported(request, JSON)
     body = await read(request)
-    if (
-        max_items is not None
-        and len(body) > SMALL
-        and has_more_tokens(body, TOKENS_AN_ITEM * max_items)
-    ):
-        raise HttpError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "too_many_items",
-            f"the body has more parts than {max_items:,} items have, which are the most",
-        )
+    if max_items is not None:
+        check_parts(body, max_items)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no JSON: {error}") from error
+
+
+def check_parts(body: bytes, max_items: int) -> None:
+    """Raises HttpError 413 for JSON with more parts than so many items have."""
+    if len(body) > SMALL and has_more_tokens(body, TOKENS_AN_ITEM * max_items):
+        raise HttpError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "too_many_items",
+            f"the body has more parts than {max_items:,} items have, which are the most",
+        )
 
 
 async def read(request: web.Request) -> bytes:

@@ -1,0 +1,240 @@
+"""`POST /v1/events`: CloudEvents in, their labels as CloudEvents out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from lmaas.broker_config.messages import Item
+from lmaas.producer.gateway import cloud_events
+from lmaas.producer.gateway.access import CLASSIFY, caller_of
+from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.bodies import check_parts, read, unsupported
+from lmaas.producer.gateway.calls import answered, check_count
+from lmaas.producer.gateway.classify import Answers, Body, GivenItem
+from lmaas.producer.gateway.cloud_events import BATCH, CLASSIFIED, FAILED, STRUCTURED, Event
+from lmaas.producer.gateway.failures import Failure, HttpError, failure
+from lmaas.producer.gateway.openapi import Fault, Refusal
+from lmaas.producer.gateway.routes import Route, json_response
+
+
+class _Query(msgspec.Struct):
+    """Holds for what the data does not say itself."""
+
+    model: str | None = None
+    version: str | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class _Data(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The body of `POST /v1/classify`, of which all but the items may be elsewhere."""
+
+    items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
+    model: str | None = None
+    version: str | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class _LooseData(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
+    model: str | None = None
+    version: str | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class _Asked(msgspec.Struct):
+    """What an event wants."""
+
+    event: Event
+    model: str
+    items: list[Item]
+    version: str | None
+    top_k: int
+
+
+class _Sent(msgspec.Struct):
+    """An event as it goes."""
+
+    attributes: dict[str, str]
+    data: Answers | Refusal
+
+
+_body: Final = Body(_Data, _LooseData)
+_text: Final = msgspec.json.Decoder(str)
+
+
+async def receive(request: web.Request) -> web.Response:
+    """The answer has the mode of what came."""
+    query = _query(request)
+    body = await read(request)
+    check_parts(body, request.app[SETTINGS].max_call_items)
+    match request.content_type:
+        case "application/cloudevents-batch+json":
+            return await _batch(request, query, body)
+        case "application/cloudevents+json":
+            sent = await _one(request, _asked(lambda: cloud_events.structured(body), query))
+            return _structured(_flat(sent), STRUCTURED)
+        case kind if any(name.lower().startswith(cloud_events.PREFIX) for name in request.headers):
+            event = _asked(lambda: cloud_events.binary(request.headers, kind, body), query)
+            sent = await _one(request, event)
+            return json_response(sent.data, headers=cloud_events.headers_of(sent.attributes))
+    raise unsupported(request, STRUCTURED, BATCH, "headers ce-id, ce-source, ...")
+
+
+async def _batch(request: web.Request, query: _Query, body: bytes) -> web.Response:
+    """An event that fails has an event that says so; the others go on."""
+    try:
+        raws = cloud_events.batch(body)
+    except ValueError as error:
+        raise _malformed(f"no list of events: {error}") from error
+    check_count(len(raws), request.app[SETTINGS])
+    found: list[_Asked | _Sent] = []
+    for place, raw in enumerate(raws):
+        event = None
+        try:
+            event = _event(lambda raw=raw: cloud_events.structured(raw))  # type: ignore[misc]
+            found.append(_wanted(event, query))
+        except HttpError as error:
+            found.append(_failed(request, event, error.failure, f"event {place} of the batch: "))
+    check_count(
+        sum(len(one.items) for one in found if isinstance(one, _Asked)), request.app[SETTINGS]
+    )
+    sent = await asyncio.gather(*(_settled(request, one) for one in found))
+    return _structured([_flat(one) for one in sent], BATCH)
+
+
+async def _settled(request: web.Request, one: _Asked | _Sent) -> _Sent:
+    if isinstance(one, _Sent):
+        return one
+    try:
+        return await _one(request, one)
+    except Exception as error:
+        failed = failure(error)
+        if failed is None:
+            raise
+        return _failed(request, one.event, failed)
+
+
+async def _one(request: web.Request, asked: _Asked) -> _Sent:
+    settings = request.app[SETTINGS]
+    check_count(len(asked.items), settings)
+    caller_of(request).charge(len(asked.items))
+    results = await answered(
+        request.app[CLIENT],
+        asked.model,
+        asked.items,
+        version=asked.version,
+        top_k=asked.top_k,
+        timeout=settings.wait,
+    )
+    attributes = cloud_events.answer(asked.event, CLASSIFIED, request.path, asked.event.subject)
+    return _Sent(attributes, Answers(asked.model, results))
+
+
+def _failed(request: web.Request, event: Event | None, failed: Failure, where: str = "") -> _Sent:
+    attributes = cloud_events.answer(event, FAILED, request.path, event.subject if event else None)
+    return _Sent(attributes, Refusal(Fault(failed.code, f"{where}{failed.message}")))
+
+
+def _query(request: web.Request) -> _Query:
+    try:
+        return msgspec.convert(dict(request.query), _Query, strict=False)
+    except msgspec.ValidationError as error:
+        raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", str(error)) from error
+
+
+def _asked(read_event: Callable[[], Event], query: _Query) -> _Asked:
+    return _wanted(_event(read_event), query)
+
+
+def _event(read_event: Callable[[], Event]) -> Event:
+    """Raises HttpError 400 for what is no CloudEvent."""
+    try:
+        return read_event()
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise _malformed(f"no CloudEvent: {error}") from error
+
+
+def _wanted(event: Event, query: _Query) -> _Asked:
+    """Raises HttpError 422 for data that cannot be classified."""
+    try:
+        asked = _of_data(event, query)
+    except (ValueError, RecursionError) as error:
+        words = f"data of event {event.id!r}: {error}"
+        raise HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", words) from error
+    if not asked.model:
+        raise HttpError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid",
+            f"event {event.id!r} names no model: in its data, by ?model=NAME, or as its subject",
+        )
+    return asked
+
+
+def _of_data(event: Event, query: _Query) -> _Asked:
+    model = query.model or event.subject or ""
+    if event.data_base64 is not None:
+        text = event.data_base64.decode()
+        if not cloud_events.is_json(event):
+            return _Asked(event, model, [_item(event, text)], query.version, query.top_k)
+        event.data = msgspec.Raw(event.data_base64)
+    if bytes(event.data).strip() in {b"", b"null"}:
+        raise ValueError("there is none")
+    if bytes(event.data).lstrip()[:1] == b'"':
+        text = _text.decode(event.data)
+        return _Asked(event, model, [_item(event, text)], query.version, query.top_k)
+    data = _body.decode(bytes(event.data))
+    return _Asked(
+        event,
+        data.model or model,
+        _body.items(data),
+        data.version or query.version,
+        query.top_k if data.top_k is None else data.top_k,
+    )
+
+
+def _item(event: Event, text: str) -> Item:
+    return Item(id=event.id, text=text)
+
+
+def _malformed(words: str) -> HttpError:
+    return HttpError(HTTPStatus.BAD_REQUEST, "malformed", words)
+
+
+def _flat(sent: _Sent) -> dict[str, Any]:
+    return {**sent.attributes, "data": sent.data}
+
+
+def _structured(value: object, kind: str) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type=kind)
+
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/v1/events",
+        receive,
+        "Classify CloudEvents",
+        scope=CLASSIFY,
+        others={
+            400: "no CloudEvent",
+            404: "no worker has ever served the model",
+            413: "too many bytes or items",
+            415: "neither a content type of CloudEvents nor headers ce-*",
+            422: "the data cannot be classified, or no model is named",
+            429: "too much work waits; see Retry-After",
+            503: "the broker is away",
+            504: "no answer in time",
+        },
+        notes="CloudEvents 1.0 in binary mode (headers `ce-*`), structured "
+        f"(`{STRUCTURED}`) or batched (`{BATCH}`). Data is a text, or the body of "
+        "`POST /v1/classify`; its model may also be the query's `model` or the event's subject. "
+        f"The answer is an event `{CLASSIFIED}` in the same mode, whose `causationid` is the id of "
+        f"what it answers; in a batch what fails is answered by an event `{FAILED}`.",
+    ),
+)
