@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.pages import serving as pages
+from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.chromium import Page, browsing
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, listening
+from tests.gateway.test_keys import made
 from tests.gateway.test_monitoring import put_dead
 from tests.integration.conftest import depth, until
 
@@ -162,3 +165,33 @@ async def test_what_a_browser_has_is_not_sent_again(gateway: Gateway, path: str)
         tag = first.headers["ETag"]
     async with gateway.http.get(gateway.url + path, headers={"If-None-Match": tag}) as again:
         assert again.status == 304
+
+
+@pytest.mark.usefixtures("worker")
+async def test_with_keys_the_page_asks_for_one_and_keeps_it_in_the_tab(
+    gateway_settings: GatewaySettings, settings: Settings, page: Page
+) -> None:
+    keyed = msgspec.structs.replace(gateway_settings, access="keys")
+    plain, _ = await made(keyed, "classify")
+    admin, _ = await made(keyed, "admin")
+    async with listening(keyed, settings) as gateway:
+        await page.go(f"{gateway.url}/")
+        await page.shows("!document.getElementById('key-form').hidden")
+        for wrong in ("lmaas_wrong", plain):
+            assert await page.shows("document.activeElement.id === 'key'")
+            await page.types(wrong)
+            await page.presses("Enter", 13)
+            if wrong != plain:
+                await page.shows("document.getElementById('key-words').className === 'bad'")
+        await page.shows("document.getElementById('model').value === 'sentiment'")
+        note = "document.querySelector('[data-note=workers]').textContent"
+        assert "scope" in await page.shows(note)
+        assert "scope" in await page.shows(note.replace("workers", "dead"))
+
+        await page.does("document.getElementById('leave').click()")
+        await page.shows("!document.getElementById('key-form').hidden")
+        assert await page.does("sessionStorage.length + localStorage.length") == 0
+        await page.types(admin)
+        await page.presses("Enter", 13)
+        await page.shows(f"{rows('workers')}.length === 1")
+        assert await page.does("localStorage.length + document.cookie.length") == 0

@@ -43,7 +43,7 @@ class Recent:
     def replied(self, reply: Reply) -> None:
         """A worker has answered a pack."""
         failed = [(one.id, one.error) for one in reply.results if one.error is not None]
-        if reply.error is not None:
+        if reply.error is not None and not failed:
             failed.append(("", reply.error))
         for name, error in failed[-MOST:]:
             self._failed.append(

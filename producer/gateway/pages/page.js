@@ -34,7 +34,10 @@ async function call(path, options = {}) {
 function askForKey(words) {
   sessionStorage.removeItem(KEY);
   by("leave").hidden = true;
-  if (words) by("key-words").textContent = words;
+  if (words) {
+    by("key-words").textContent = words;
+    by("key-words").className = "bad";
+  }
   if (!by("key-form").hidden) return;
   by("key-form").hidden = false;
   by("key").focus();
