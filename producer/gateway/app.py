@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -56,6 +58,8 @@ from lmaas.producer.gateway.monitoring import handlers as monitoring
 from lmaas.producer.gateway.monitoring.dead_letters import DeadLetters
 from lmaas.producer.gateway.monitoring.looks import Looks
 from lmaas.producer.gateway.monitoring.recent import Recent
+from lmaas.producer.gateway.openai_batches import batches, calls, files
+from lmaas.producer.gateway.openai_batches.work import BATCHES, BatchWork
 from lmaas.producer.gateway.pages import serving as pages
 from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -75,6 +79,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *results.ROUTES,
     *events.ROUTES,
     *cloud_events.ROUTES,
+    *calls.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
     *monitoring.ROUTES,
     *pages.ROUTES,
     *usage.ROUTES,
@@ -89,6 +96,10 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+#: Names of requests, for answers: of this process, and the number.
+_PROCESS: Final = secrets.token_hex(8)
+_requests: Final = itertools.count(1)
 
 
 def create_app(
@@ -121,6 +132,8 @@ def create_app(
     app[FINISHED] = finished
     app[COLLECTING] = Collecting(app[STATE], app[BROKER_JOBS], finished, settings.keep_results)
     finished.append(telling(app[OUTBOX], app[COLLECTING].folder))
+    app[BATCHES] = BatchWork(app)
+    finished.append(app[BATCHES].finished())
     app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_connected)
     app.on_shutdown.append(_stop)
@@ -144,7 +157,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         state, client, callers = app[STATE], app[CLIENT], app[CALLERS]
         jobs, collecting = app[BROKER_JOBS], app[COLLECTING]
-        looks = app[LOOKS]
+        looks, batch_work = app[LOOKS], app[BATCHES]
         await stack.enter_async_context(state)
         await stack.enter_async_context(callers)
         await stack.enter_async_context(client)
@@ -152,6 +165,7 @@ async def _connected(app: web.Application) -> AsyncIterator[None]:
         await stack.enter_async_context(Dispatcher(state, app[OUTBOX], app[SETTINGS].callbacks))
         await stack.enter_async_context(jobs)
         await stack.enter_async_context(collecting)
+        await stack.enter_async_context(batch_work)
         yield
 
 
@@ -182,6 +196,7 @@ async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
+    headers["X-Request-Id"] = f"req_{_PROCESS}{next(_requests):x}"
     headers.pop(hdrs.SERVER, None)
     tell_limits(request, response)
 

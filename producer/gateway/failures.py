@@ -46,6 +46,8 @@ class Failure:
     retry_after: float | None = None
     #: Headers that the answer needs besides.
     others: Headers = ()
+    #: The part of the request that was wrong, for protocols that tell it.
+    param: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -66,9 +68,10 @@ class HttpError(LmaasError):
         message: str,
         retry_after: float | None = None,
         headers: Headers = (),
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.failure = Failure(status, code, message, retry_after, headers)
+        self.failure = Failure(status, code, message, retry_after, headers, param)
 
 
 #: Exception -> status and code, the more special ones first.

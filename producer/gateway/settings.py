@@ -18,6 +18,11 @@ SECTION: Final = "gateway"
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
+#: What models call that which is all right.
+HARMLESS: Final = (
+    "benign", "clean", "ham", "harmless", "neutral", "none", "normal", "ok", "positive", "safe",
+)  # fmt: skip
+
 #: Hosts that only the machine itself reaches.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -65,6 +70,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_job_items: _Count = 100_000_000
     #: Seconds for which results are kept after a job has ended.
     keep_results: _Positive = 7 * 24 * 3600.0
+    #: Seconds for which files of batches are kept, unless their sender says otherwise, and batches.
+    keep_files: _Positive = 30 * 24 * 3600.0
+    #: Labels for which `/v1/moderations` flags nothing, in any case of letters.
+    harmless_labels: tuple[str, ...] = HARMLESS
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:

@@ -19,7 +19,9 @@ from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import (
     METADATA,
     State,
+    batches,
     deliveries,
+    files,
     idempotency,
     jobs,
     keys,
@@ -28,7 +30,7 @@ from lmaas.producer.gateway.state import (
 )
 
 #: Every module that has tables.
-MODULES = (deliveries, idempotency, jobs, keys, received, usage)
+MODULES = (batches, deliveries, files, idempotency, jobs, keys, received, usage)
 
 #: Opens the state, and adds one row for each of its numbers.
 _OPENER = """

@@ -47,6 +47,7 @@ async def accept(
     asked: Asked,
     items: Entries,
     accepted: Callable[[AsyncConnection, Job], Awaitable[None]] | None = None,
+    patience: float | None = None,
 ) -> Job:
     """The job, once the broker has all of it. Cancelling this cancels the job.
 
@@ -67,7 +68,9 @@ async def accept(
             callback_secret=asked.callback_secret,
         )
     try:
-        entry = await broker.publish(draft, items, **_how(asked, app[SETTINGS].wait))
+        entry = await broker.publish(
+            draft, items, **_how(asked, app[SETTINGS].wait if patience is None else patience)
+        )
         async with state.writing() as connection:
             job = await table.accept(connection, entry, collecting.holder)
             if job is not None and accepted is not None:

@@ -10,12 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from io import BufferedWriter
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-from aiohttp import BodyPartReader, hdrs, multipart, web
+from aiohttp import BodyPartReader, hdrs, web
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
@@ -23,6 +22,7 @@ from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
 from lmaas.producer.gateway.classify import Body, GivenItem
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, parts, text_of
 from lmaas.producer.gateway.jobs.accepting import Asked, Priority
 from lmaas.producer.gateway.routes import JSON
 from lmaas.producer.packing import Entries
@@ -43,13 +43,8 @@ MEDIA_TYPES: Final = {
     "application/x-parquet": "parquet",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
-MULTIPART: Final = "multipart/form-data"
 #: Items of a JSON body, which is held in memory.
 JSON_ITEMS: Final = 100_000
-#: Bytes of a field of a form that is no file.
-FIELD_BYTES: Final = 64 * 1024
-FIELDS: Final = 64
-_PIECE: Final = 256 * 1024
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -135,7 +130,7 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
     await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     path = folder / uuid.uuid4().hex
     try:
-        spool = _Spool(path, request.app[SETTINGS].max_job_bytes)
+        spool = Spool(path, request.app[SETTINGS].max_job_bytes)
         if kind == MULTIPART:
             file = await _of_form(request, spool)
         elif kind in MEDIA_TYPES or "format" in request.query:
@@ -164,45 +159,6 @@ async def _of_json(request: web.Request) -> Upload:
     return Upload(asked, items, hashlib.sha256(await request.read()).digest())
 
 
-@contextlib.contextmanager
-def _whole() -> Iterator[None]:
-    try:
-        yield
-    except web.RequestPayloadError as error:
-        raise HttpError(
-            HTTPStatus.BAD_REQUEST, "malformed", f"the body cannot be read to its end: {error}"
-        ) from error
-
-
-class _Spool:
-    """A file on disk that grows up to a limit."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path = path
-        self._limit = limit
-        self._size = 0
-        self.digest = hashlib.sha256()
-
-    async def write_all(self, source: Any) -> None:
-        """Everything of a stream (`read`) or part (`read_chunk`), decompressed."""
-        read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
-        with _whole(), await opened(lambda: self._path.open("wb"), BufferedWriter.close) as file:
-            while piece := await read(_PIECE):
-                self._size += len(piece)
-                if self._size > self._limit:
-                    raise HttpError(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "too_large",
-                        f"the file is larger than {self._limit:,} bytes (setting "
-                        "gateway.max_job_bytes); send it as several jobs",
-                    )
-                await asyncio.to_thread(self._keep, file, piece)
-
-    def _keep(self, file: Any, piece: bytes) -> None:
-        file.write(piece)
-        self.digest.update(piece)
-
-
 @dataclass(frozen=True)
 class _File:
     """A file that was sent up, and what was said of it."""
@@ -214,18 +170,18 @@ class _File:
     name: str = ""
 
 
-async def _of_form(request: web.Request, spool: _Spool) -> _File:
+async def _of_form(request: web.Request, spool: Spool) -> _File:
     """The fields may come before or after the file."""
     said = dict(request.query)
     file: BodyPartReader | None = None
-    async for part in _parts(request):
+    async for part in parts(request):
         if part.filename is not None or part.name == "file":
             if file is not None:
                 raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form has one file")
             file = part
             await spool.write_all(part)
             continue
-        said[part.name or ""] = await _field(part)
+        said[part.name or ""] = await text_of(part)
         if len(said) > FIELDS:
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
     if file is None:
@@ -234,33 +190,9 @@ async def _of_form(request: web.Request, spool: _Spool) -> _File:
     return _File(said, media_type, file.get_charset("") or None, file.filename or "")
 
 
-async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    try:
-        reader = await request.multipart()
-        while (part := await reader.next()) is not None:
-            if not isinstance(part, BodyPartReader):
-                raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form inside of a form")
-            yield part
-    except (ValueError, AssertionError, multipart.BadContentDispositionHeader) as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
-
-
-async def _field(part: BodyPartReader) -> str:
-    content = bytearray()
-    while piece := await part.read_chunk(FIELD_BYTES):
-        content += piece
-        if len(content) > FIELD_BYTES:
-            raise HttpError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "too_large",
-                f"field {part.name!r} is larger than {FIELD_BYTES:,} bytes",
-            )
-    return content.decode("utf-8", "replace")
-
-
 @contextlib.asynccontextmanager
 async def _table_of(
-    request: web.Request, file: _File, path: Path, spool: _Spool
+    request: web.Request, file: _File, path: Path, spool: Spool
 ) -> AsyncGenerator[Upload, None]:
     said = _options(file.said)
     spool.digest.update(msgspec.json.encode([sorted(file.said.items()), file.name]))

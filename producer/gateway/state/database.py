@@ -64,6 +64,11 @@ class State:
         return self.folder / "results"
 
     @property
+    def files(self) -> Path:
+        """The folder of files that were sent up for batches, and of what came of them."""
+        return self.folder / "files"
+
+    @property
     def uploads(self) -> Path:
         """The folder of what is sent up, while it is read."""
         return self.folder / "uploads"

@@ -299,6 +299,23 @@ async def one(connection: AsyncConnection, job: str, owner: str) -> Job | None:
     return next(iter(await _all(connection, query)), None)
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """How far a job is, and nothing else of it."""
+
+    items: int | None
+    done: int
+    failed: int
+
+
+async def counted(connection: AsyncConnection, names: Sequence[str]) -> dict[str, Counted]:
+    """Of each of these that there is."""
+    if not names:
+        return {}
+    columns = (jobs.c[name] for name in ("id", *Counted.__struct_fields__))
+    rows = await connection.execute(sa.select(*columns).where(jobs.c.id.in_(names)))
+    return {name: Counted(*counts) for name, *counts in rows}
+
+
 async def page(
     connection: AsyncConnection, owner: str, *, limit: int, after: str | None
 ) -> list[Job]:
