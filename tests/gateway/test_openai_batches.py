@@ -278,6 +278,37 @@ async def test_what_is_not_done_in_its_time_is_expired(
         stage.release()
 
 
+@pytest.mark.usefixtures("lanes")
+async def test_what_waits_for_room_is_cancelled_and_expires(
+    settings: Settings, gateway_settings: GatewaySettings
+) -> None:
+    """Nobody works, and the lane is full before all of it is published."""
+    engine = having(settings, pack_items=1, max_waiting=2)
+    content = b"".join(line(str(number), LONG) for number in range(6))
+    async with listening(gateway_settings, engine) as gateway, calling(gateway) as client:
+        for options, status, code in (
+            ({}, "cancelled", "batch_cancelled"),
+            ({"completion_window": "3s"}, "expired", "batch_expired"),
+        ):
+            batch = await submitted(client, content, **options)
+
+            async def begins(name: str = batch.id) -> bool:
+                return (await client.batches.retrieve(name)).status == "in_progress"
+
+            await until(begins)
+            if not options:
+                await client.batches.cancel(batch.id)
+            batch = await ended(client, batch)
+            assert (batch.status, counts(batch)) == (status, (6, 0, 0))
+            errors = await told(client, batch.error_file_id)
+            assert [one["error"]["code"] for one in errors.values()] == [code] * 6
+
+            async def nothing_is_left() -> bool:
+                return bool((await gateway.get("/v1/jobs"))[1]["jobs"] == [])
+
+            await until(nothing_is_left)
+
+
 @pytest.mark.usefixtures("worker")
 async def test_the_same_within_a_minute_is_the_same_batch(client: openai.AsyncOpenAI) -> None:
     file = await client.files.create(file=line("a"), purpose="batch")

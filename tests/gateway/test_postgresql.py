@@ -17,6 +17,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import METADATA, State
 from tests.gateway import postgresql
+from tests.gateway import test_openai_batches as batches
 from tests.gateway.conftest import listening
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
 
@@ -52,6 +53,37 @@ async def test_gateways_that_start_at_once_migrate_once(shared: GatewaySettings)
             lambda sync: compare_metadata(MigrationContext.configure(sync), METADATA)
         )
     assert differences == []
+
+
+@pytest.mark.usefixtures("worker")
+async def test_two_gateways_share_batches(shared: GatewaySettings, settings: Settings) -> None:
+    content = batches.line("a") + batches.line("b", "")
+    async with contextlib.AsyncExitStack() as stack:
+        gateways = [await stack.enter_async_context(listening(shared, settings)) for _ in range(2)]
+        one, other = [
+            await stack.enter_async_context(batches.calling(gateway)) for gateway in gateways
+        ]
+        file = await one.files.create(file=content, purpose="batch")
+        made = await asyncio.gather(
+            *(
+                client.batches.create(
+                    input_file_id=file.id,
+                    endpoint=batches.CLASSIFICATIONS,
+                    completion_window="24h",
+                )
+                for client in (one, other) * 3
+            )
+        )
+        (name,) = {batch.id for batch in made}
+        more = [await batches.submitted(client, content) for client in (one, other) * 2]
+        for client in (one, other):
+            for batch in (made[0], *more):
+                found = await batches.ended(client, batch)
+                assert (found.status, batches.counts(found)) == ("completed", (2, 1, 1))
+                assert list(await batches.told(client, found.output_file_id)) == ["a"]
+            listed = [batch.id async for batch in client.batches.list(limit=2)]
+            assert listed == [batch.id for batch in reversed(more)] + [name]
+        assert len((await other.files.list(limit=100)).data) == 5 + 10
 
 
 @pytest.mark.usefixtures("worker")

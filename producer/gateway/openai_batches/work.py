@@ -22,7 +22,7 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.broker_config.errors import LmaasError, ModelNotFound
+from lmaas.broker_config.errors import JobError, LmaasError, ModelNotFound
 from lmaas.producer.gateway.app_keys import CALLERS, COLLECTING, OUTBOX, SETTINGS, STATE
 from lmaas.producer.gateway.jobs.accepting import Asked, accept
 from lmaas.producer.gateway.jobs.collecting import Finished
@@ -235,6 +235,9 @@ class BatchWork:
                 job = await accept(self._app, batch.owner, asked, items, accepted, PATIENCE)
         except ModelNotFound as error:
             await self._fail(batch, [Problem("model_not_found", str(error), "body.model")])
+            return
+        except JobError as error:  # as more chunks than a queue can have
+            await self._fail(batch, [Problem("job_failed", str(error))])
             return
         self._app[CALLERS].count_items(batch.owner, job.items or 0)
 
