@@ -412,6 +412,30 @@ async def test_the_synchronous_client(gateway: Gateway, tmp_path: Path) -> None:
     assert '"label":"positive"' in await asyncio.to_thread(go)
 
 
+async def test_a_large_batch_takes_no_memory(settings: Settings, tmp_path: Path) -> None:
+    """200,000 lines, 70 MB, before workers that answer at once."""
+    psutil = pytest.importorskip("psutil")
+    path = tmp_path / "in.jsonl"
+    with path.open("wb") as file:
+        file.writelines(line(str(number), "good " * 50) for number in range(200_000))
+    async with (
+        Stage().serving(settings),
+        process(tmp_path / "state", settings) as one,
+        calling(one.gateway, timeout=120) as client,
+    ):
+        running = psutil.Process(one._process.pid)
+        before = most = running.memory_info().rss
+        sent = await client.files.create(file=path, purpose="batch")
+        batch = await client.batches.create(
+            input_file_id=sent.id, endpoint=CLASSIFICATIONS, completion_window="24h"
+        )
+        while batch.status not in {"completed", "failed"}:
+            most = max(most, running.memory_info().rss)
+            batch = await client.batches.retrieve(batch.id)
+        assert (batch.status, counts(batch)) == ("completed", (200_000, 200_000, 0))
+        assert most - before < 100 * 1024 * 1024, (before, most)
+
+
 # ---------------------------------------------------------------------- files
 
 
