@@ -160,8 +160,10 @@ class BatchWork:
         self.wake()
 
     def _begin(self, batch: Batch) -> None:
-        def forget(_task: asyncio.Task[None]) -> None:
-            del self._doing[batch.id]
+        def forget(task: asyncio.Task[None]) -> None:
+            # It may have been taken anew before this task was at its very end.
+            if (doing := self._doing.get(batch.id)) and doing.task is task:
+                del self._doing[batch.id]
             self.wake()
 
         task = asyncio.create_task(self._do(batch), name=f"batch {batch.id}")
