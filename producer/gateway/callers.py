@@ -179,7 +179,8 @@ class Callers:
             if not self._known:
                 log.warning(
                     "there is no API key yet: `lmaas gateway keys create --name NAME --scope "
-                    "classify --scope jobs` makes one"
+                    "classify --scope jobs` makes one",
+                    extra={"action": "no_key"},
                 )
         self._task = asyncio.create_task(self._work(), name="keys and usage")
         return self
@@ -273,6 +274,6 @@ class Callers:
         except _AWAY as error:
             words = f"keys and usage: the database cannot be used: {error}"
             if self._repeats.is_due(words):
-                log.warning(words)
+                log.warning("%s", words, extra={"action": "state_away"})
         except Exception:
-            log.exception("keys and usage: a bug of the gateway")
+            log.exception("keys and usage", extra={"action": "bug"})

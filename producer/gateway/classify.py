@@ -183,7 +183,7 @@ async def _answer(
                 timeout=seconds,
             )
         except TimeLimitExceeded:
-            log.debug("a call became a job after %g s", seconds)
+            log.debug("a call becomes a job after %g s", seconds, extra={"action": "call_to_job"})
         else:
             return await _noted(request, json_response(Answers(call.model, results)), note)
     asked = Asked(model=call.model, version=call.version, top_k=call.top_k)

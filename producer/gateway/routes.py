@@ -111,7 +111,7 @@ def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.R
     """The answer to a request that has failed."""
     failed = failure(error)
     if failed is None:
-        log.error("%s %s", request.method, request.path, exc_info=error)
+        log.error("%s %s", request.method, request.path, exc_info=error, extra={"action": "bug"})
         failed = Failure(
             HTTPStatus.INTERNAL_SERVER_ERROR, Code.INTERNAL, "a bug of the gateway; see its log"
         )

@@ -493,6 +493,7 @@ def priced(monkeypatch: pytest.MonkeyPatch) -> None:
         return Estimator(Cost(per_byte=PER_BYTE))
 
     monkeypatch.setattr("lmaas.producer.publishing.Estimator", estimator)
+    monkeypatch.setattr("lmaas.producer.publishing._GUESS", estimator())
     monkeypatch.setattr("lmaas.workers.execution.Estimator", estimator)
 
 

@@ -86,10 +86,10 @@ class Dispatcher:
             try:
                 wait = await self._turn()
             except SQLAlchemyError as error:
-                log.warning("the outbox of callbacks: %s", error)
+                log.warning("the outbox of callbacks: %s", error, extra={"action": "callbacks"})
                 wait = LOOK
             except Exception:
-                log.exception("the outbox of callbacks")
+                log.exception("the outbox of callbacks", extra={"action": "bug"})
                 wait = LOOK
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(filled.wait(), wait)
@@ -162,7 +162,12 @@ class Dispatcher:
         state, wait = self._next(delivery, made)
         if state in {deliveries.FAILED, deliveries.DISABLED}:
             log.warning(
-                "callback %s to %s is %s: %s", delivery.id, delivery.host, state, made.error
+                "callback %s to %s is %s: %s",
+                delivery.id,
+                delivery.host,
+                state,
+                made.error,
+                extra={"action": "callback", "delivery": delivery.id},
             )
         due = made.at + made.seconds + wait
         return Settled(delivery, made.at, made.seconds, made.status, made.error, state, due)

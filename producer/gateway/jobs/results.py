@@ -145,7 +145,9 @@ async def streaming(
         """The caller has left."""
     except Exception as error:
         if not isinstance(error, HttpError):  # the job was deleted meanwhile, or we are stopped
-            log.error("%s %s", request.method, request.path, exc_info=error)
+            log.error(
+                "%s %s", request.method, request.path, exc_info=error, extra={"action": "bug"}
+            )
         if request.transport is not None:
             request.transport.abort()
 

@@ -378,7 +378,7 @@ async def _repeated(
         except (SQLAlchemyError, OSError) as error:
             log.warning("batches: %s", error, extra={"action": "state_failed"})
         except Exception:
-            log.exception("batches")
+            log.exception("batches", extra={"action": "bug"})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await woken.wait()
