@@ -61,7 +61,11 @@ def harmless_when_gone(action: str) -> Iterator[None]:
 
 
 def _end_if_cancelled() -> None:
-    """aiormq may turn the cancellation of its caller into an error of its own."""
+    """aiormq may turn the cancellation of its caller into an error of its own, or lose it.
+
+    It is lost when an answer comes in the same turn of the event loop: Python 3.11's
+    `asyncio.wait_for` then returns the answer.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
@@ -165,7 +169,9 @@ class Session:
                     channel = await self.channel()
                     assert self._connection is not None
                     try:
-                        return await question(self._connection)
+                        answer = await question(self._connection)
+                        _end_if_cancelled()
+                        return answer
                     except BaseException as error:
                         _end_if_cancelled()
                         reached = limit_reached(error, self.settings.broker)
@@ -255,6 +261,7 @@ class Session:
             channel = await self._watched_channel(connection)
             if self._prepare:
                 await self._prepare(channel)
+            _end_if_cancelled()
         except BaseException as error:
             await self._close()
             if reached := limit_reached(error, self.settings.broker):
