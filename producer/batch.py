@@ -16,7 +16,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sized
+from collections.abc import AsyncGenerator, Callable, Sized
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -158,15 +158,17 @@ class Jobs:
         weight: float = 1.0,
         deadline_ms: int | None = None,
         patience: float = math.inf,
+        ahead: Callable[[int], int] | None = None,
     ) -> JobEntry:
         """Publish what is asked of a draft; returns when the broker has all of it.
 
-        What remains of the job counts `weight` times when its packs are ordered. After
-        `deadline_ms`, in Unix milliseconds, what has not run gets an error. Raises as `submit`, and
-        Busy when a lane has no room for `patience` seconds.
+        What remains of the job, and the items of others that are `ahead` of one of its size, count
+        `weight` times when its packs are ordered. After `deadline_ms`, in Unix milliseconds, what
+        has not run gets an error. Raises as `submit`, and Busy when a lane has no room for
+        `patience` seconds.
         """
         sent = Sent()
-        terms = Terms(Options(top_k=top_k), weight, deadline_ms, patience)
+        terms = Terms(Options(top_k=top_k), weight, deadline_ms, patience, ahead)
         try:
             await self._declare_results(entry.queue)
             await record(self._publisher, self._names.jobs, entry)
@@ -227,7 +229,10 @@ class Jobs:
         most = MOST_HELD[self.settings.queue_type] - 1
         estimate = functools.partial(self._publisher.seconds, entry.model)
         ranking = Remaining(
-            estimate, len(texts) if isinstance(texts, Sized) else None, at_once=True
+            estimate,
+            len(texts) if isinstance(texts, Sized) else None,
+            at_once=True,
+            ahead=terms.ahead,
         )
 
         async def publish(items: list[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lmaas.broker_config.errors import MessageError, ModelNotFound
@@ -33,3 +34,5 @@ class Terms:
     deadline_ms: int | None
     #: Seconds that each waits for room in a full lane.
     patience: float
+    #: How many items of other jobs count for one of so many, too.
+    ahead: Callable[[int], int] | None = None

@@ -23,6 +23,7 @@ from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Job
 from lmaas.producer.packing import Entries
+from lmaas.producer.remaining import Ahead
 
 Priority = Literal["high", "normal", "low"]
 #: By how much larger or smaller a job counts when its packs are ordered.
@@ -58,6 +59,7 @@ async def accept(
     broker, state, collecting = app[BROKER_JOBS], app[STATE], app[COLLECTING]
     draft = await broker.draft(asked.model, version=asked.version)
     async with state.writing() as connection:
+        waiting = await table.waiting(connection, owner, draft.model) if owner else ()
         await table.begin(
             connection,
             draft,
@@ -69,7 +71,10 @@ async def accept(
         )
     try:
         entry = await broker.publish(
-            draft, items, **_how(asked, app[SETTINGS].wait if patience is None else patience)
+            draft,
+            items,
+            **_how(asked, app[SETTINGS].wait if patience is None else patience),
+            ahead=Ahead(waiting),
         )
         async with state.writing() as connection:
             job = await table.accept(connection, entry, collecting.holder)

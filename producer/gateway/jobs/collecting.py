@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -36,6 +37,10 @@ Finished = Callable[[AsyncConnection, Job], Awaitable[None]]
 
 #: Jobs that one gateway does something for at a time; each has a connection to the broker.
 MOST: Final = 64
+#: With so many of one API key it takes no more of that key, and takes GULP at a time: keys whose
+#: jobs last long leave room for those of others.
+MOST_OF_ONE: Final = MOST // 2
+GULP: Final = 8
 #: Seconds between two looks at the table, for which the counts in it may be late.
 BEAT: Final = 0.5
 #: Seconds that a job is held without being renewed, and between two renewals.
@@ -62,6 +67,7 @@ class Collecting:
         #: By this the others know what is held here.
         self.holder = uuid.uuid4().hex
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._owners: dict[str, str] = {}
         self._files: dict[str, ResultFile] = {}
         self._told: dict[str, Counts] = {}
         self._woken = asyncio.Event()
@@ -117,7 +123,7 @@ class Collecting:
         room = MOST - len(self._tasks)
         async with self._state.reading() as connection:
             held = await table.held(connection, self.holder)
-            free = room > 0 and await table.are_free(connection, now)
+            free = room > 0 and await table.are_free(connection, now, self._full())
         for job, task in self._tasks.items():
             # Another gateway has it; or it is to be cancelled, which begins anew.
             gone = job not in held or (held[job] == "cancelling" and job in self._files)
@@ -133,22 +139,44 @@ class Collecting:
                 for job, count in news.items():
                     await table.note(connection, job, self.holder, count, now)
                 if free:
-                    taken = await table.take(
-                        connection, self.holder, now=now, until=self.until(), most=room
-                    )
+                    taken = await self._take(connection, now, room)
             self._renewed = loop_now
             self._told = counts
         for one in taken:
             self._begin(one)
 
+    def _full(self, taken: Sequence[Job] = ()) -> list[str]:
+        """The owners of whose jobs no more are done at the moment."""
+        owners = Counter(self._owners.values())
+        owners.update(job.owner for job in taken)
+        return [owner for owner, jobs in owners.items() if owner and jobs >= MOST_OF_ONE]
+
+    async def _take(self, connection: AsyncConnection, now: float, room: int) -> list[Job]:
+        taken: list[Job] = []
+        while len(taken) < room:
+            more = await table.take(
+                connection,
+                self.holder,
+                now=now,
+                until=self.until(),
+                most=min(GULP, room - len(taken)),
+                without=self._full(taken),
+            )
+            taken += more
+            if not more:
+                break
+        return taken
+
     def _begin(self, job: Job) -> None:
         def forget(task: asyncio.Task[None]) -> None:
             if self._tasks.get(job.id) is task:
                 del self._tasks[job.id]
+                del self._owners[job.id]
             self.wake()
 
         task = asyncio.create_task(self._do(job), name=f"job {job.id}")
         self._tasks[job.id] = task
+        self._owners[job.id] = job.owner
         task.add_done_callback(forget)
 
     async def _do(self, job: Job) -> None:

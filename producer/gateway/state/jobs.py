@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -159,6 +159,19 @@ async def begin(
     await connection.execute(sa.insert(jobs).values(row))
 
 
+async def waiting(connection: AsyncConnection, owner: str, model: str) -> list[int]:
+    """How many items remain of each job that this caller has waiting for a model."""
+    items = jobs.c["items"]
+    query = sa.select(items - jobs.c.done).where(
+        jobs.c.owner == owner,
+        jobs.c.model == model,
+        jobs.c.on_broker,
+        jobs.c.state == "running",
+        items.is_not(None),
+    )
+    return list(await connection.scalars(query))
+
+
 async def accept(connection: AsyncConnection, entry: JobEntry, holder: str) -> Job | None:
     """The broker has all of a job; None when it was cancelled meanwhile. From now on it is free."""
     values = {
@@ -244,18 +257,28 @@ async def forget(connection: AsyncConnection, job: str, holder: str) -> None:
     )
 
 
-async def are_free(connection: AsyncConnection, now: float) -> bool:
-    """Whether there is something to be done that nobody does."""
-    return bool(await connection.scalar(sa.select(sa.exists().where(_FREE)), {"now": now}))
+async def are_free(connection: AsyncConnection, now: float, without: Collection[str]) -> bool:
+    """Whether there is something to be done that nobody does, but `without` these owners."""
+    free = _FREE & jobs.c.owner.not_in(without)
+    return bool(await connection.scalar(sa.select(sa.exists().where(free)), {"now": now}))
 
 
 async def take(
-    connection: AsyncConnection, holder: str, *, now: float, until: float, most: int
+    connection: AsyncConnection,
+    holder: str,
+    *,
+    now: float,
+    until: float,
+    most: int,
+    without: Collection[str],
 ) -> list[Job]:
-    """Jobs of which something is left to be done, at most so many, the oldest first."""
+    """Jobs of which something is left to be done, at most so many, the oldest first.
+
+    `without` those of these owners.
+    """
     free = (
         sa.select(jobs.c.id)
-        .where(_FREE)
+        .where(_FREE, jobs.c.owner.not_in(without))
         .order_by(jobs.c.created)
         .limit(most)
         .with_for_update(skip_locked=True)  # nothing to SQLite, which has one writer

@@ -8,7 +8,7 @@ import pytest
 
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.scheduling import GUESS
-from lmaas.producer.remaining import Remaining
+from lmaas.producer.remaining import Ahead, Remaining
 
 SECONDS = GUESS.estimate
 
@@ -41,3 +41,17 @@ def test_more_items_than_were_promised_count_for_themselves() -> None:
     remaining = Remaining(SECONDS, 5)
     remaining.next(pack(5))
     assert remaining.next(pack(5)) == pytest.approx(SECONDS(5, 5_000))
+
+
+def test_those_that_are_not_longer_are_ahead() -> None:
+    ahead = Ahead([30, 10, 20, 10])
+    assert [ahead(items) for items in (9, 10, 19, 20, 29, 30, 99)] == [0, 20, 20, 40, 40, 70, 70]
+    assert Ahead([])(5) == 0
+
+
+def test_what_is_ahead_counts_as_if_it_were_of_the_same_job() -> None:
+    one = SECONDS(10, 10_000)
+    known = Remaining(SECONDS, 20, at_once=True, ahead=Ahead([20, 10, 1000]))
+    assert [known.next(pack(10)) for _ in range(2)] == pytest.approx([5 * one] * 2)
+    unknown = Remaining(SECONDS, None, at_once=True, ahead=Ahead([20, 10, 1000]))
+    assert [unknown.next(pack(10)) for _ in range(2)] == pytest.approx([2 * one, 5 * one])

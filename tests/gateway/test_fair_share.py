@@ -1,0 +1,106 @@
+"""Jobs of one API key do not keep those of another one waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.gateway import api_keys
+from lmaas.producer.gateway.jobs import collecting
+from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.state import State, keys
+from lmaas.producer.gateway.state.jobs import jobs
+from tests.gateway.conftest import Gateway, listening
+from tests.integration.conftest import LIMIT, serving
+
+#: Jobs of the key that has many of them.
+MANY = 18
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """By what waits, and hardly by when it came."""
+    return msgspec.structs.replace(settings, ageing=0.0001)
+
+
+@pytest.fixture
+def gateway_settings(tmp_path: Path) -> GatewaySettings:
+    return GatewaySettings(port=0, folder=str(tmp_path / "gateway"))
+
+
+async def made(settings: GatewaySettings) -> dict[str, str]:
+    """What a new key's caller sends."""
+    written, key = api_keys.make("test", ("jobs",), time.time())
+    async with State(settings) as state, state.writing() as connection:
+        await keys.add(connection, key)
+    return {"X-API-Key": written}
+
+
+async def submitted(gateway: Gateway, key: dict[str, str], items: list[str]) -> str:
+    status, job = await gateway.post(
+        "/v1/jobs", json={"model": "sentiment", "items": items}, headers=key
+    )
+    assert status == 202, job
+    name: str = job["id"]
+    return name
+
+
+async def ended(gateway: Gateway, key: dict[str, str], job: str) -> float:
+    """When a job has ended, which is awaited."""
+    async with asyncio.timeout(LIMIT):
+        async with gateway.http.get(f"{gateway.url}/v1/jobs/{job}/events", headers=key) as events:
+            await events.read()
+        _, view = await gateway.get(f"/v1/jobs/{job}", headers=key)
+    assert view["state"] == "finished", view
+    moment: float = view["ended"]
+    return moment
+
+
+async def test_one_job_does_not_wait_for_all_of_another_key(
+    gateway_settings: GatewaySettings, settings: Settings, texts: list[str]
+) -> None:
+    """They are all of one size, and those of the other key came first."""
+    async with serving(settings):
+        pass  # the model has lanes now
+    greedy, other = await made(gateway_settings), await made(gateway_settings)
+    items = texts[:500]
+    async with listening(gateway_settings, settings) as gateway:
+        many = [await submitted(gateway, greedy, items) for _ in range(MANY)]
+        small = await submitted(gateway, other, items)
+        async with serving(settings):
+            moment = await ended(gateway, other, small)
+            others = [await ended(gateway, greedy, job) for job in many]
+    assert sum(other < moment for other in others) <= MANY // 3
+
+
+async def test_one_key_does_not_hold_all_that_collects(
+    gateway_settings: GatewaySettings, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a worker no job ends; one of each key is looked after all the same."""
+    monkeypatch.setattr(collecting, "MOST", 2)
+    monkeypatch.setattr(collecting, "MOST_OF_ONE", 1)
+    monkeypatch.setattr(collecting, "GULP", 1)
+    async with serving(settings):
+        pass  # the model has lanes now
+    greedy, other = await made(gateway_settings), await made(gateway_settings)
+    async with listening(gateway_settings, settings) as gateway:
+        for _ in range(3):
+            await submitted(gateway, greedy, ["x"])
+        await submitted(gateway, other, ["x"])
+        expected = {api_keys.id_of(key["X-API-Key"]) for key in (greedy, other)}
+        async with State(gateway_settings) as state, asyncio.timeout(LIMIT):
+            while await held(state) != expected:
+                pass
+
+
+async def held(state: State) -> set[str]:
+    """The owners of the jobs that a gateway collects."""
+    query = sa.select(jobs.c.owner).where(jobs.c.holder.is_not(None), jobs.c.state == "running")
+    async with state.reading() as connection:
+        return set(await connection.scalars(query))
