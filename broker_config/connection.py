@@ -60,15 +60,21 @@ def harmless_when_gone(action: str) -> Iterator[None]:
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
 
-def _end_if_cancelled() -> None:
+def _end_if_cancelled(since: int = 0) -> None:
     """aiormq may turn the cancellation of its caller into an error of its own, or lose it.
 
     It is lost when an answer comes in the same turn of the event loop: Python 3.11's
-    `asyncio.wait_for` then returns the answer.
+    `asyncio.wait_for` then returns the answer. Who tidies up after a cancellation has one that is
+    not meant: those before `since` do not count.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if _cancellations() > since:
         raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the current task was cancelled."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def check_process(process: int) -> None:
@@ -161,6 +167,7 @@ class Session:
         stands in the way for so long.
         """
         limit = self.settings.connect_timeout
+        before = _cancellations()
         pauses = Pauses()
         reached: LimitReached | None = None
         try:
@@ -170,7 +177,7 @@ class Session:
                     assert self._connection is not None
                     try:
                         answer = await question(self._connection)
-                        _end_if_cancelled()
+                        _end_if_cancelled(before)
                         return answer
                     except BaseException as error:
                         _end_if_cancelled()
@@ -251,6 +258,7 @@ class Session:
                 await asyncio.sleep(pauses.next())
 
     async def _open(self) -> None:
+        before = _cancellations()
         connection = self._connection = await connect(
             self.settings, name=self.name, on_failure=self._note
         )
@@ -261,7 +269,7 @@ class Session:
             channel = await self._watched_channel(connection)
             if self._prepare:
                 await self._prepare(channel)
-            _end_if_cancelled()
+            _end_if_cancelled(before)
         except BaseException as error:
             await self._close()
             if reached := limit_reached(error, self.settings.broker):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 import pytest
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelInvalidStateError
 
 from lmaas.broker_config import node_folder
@@ -277,3 +278,40 @@ async def test_a_session_comes_back_as_often_as_its_line_breaks(
             assert session.is_up
     with pytest.raises(BrokerUnavailable, match="closed"):
         await session.channel()
+
+
+# ------------------------------------------------------------- cancellations
+
+
+async def lost(_: AbstractConnection) -> str:
+    """What `asyncio.wait_for` of Python 3.11 does when the answer comes with the cancellation."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    return "an answer"
+
+
+async def test_a_cancellation_that_a_library_loses_is_not_lost(settings: Settings) -> None:
+    async with Session(settings, "test") as session:
+        asking = asyncio.create_task(session.ask(lost))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+
+
+async def test_who_tidies_up_after_a_cancellation_gets_answers(settings: Settings) -> None:
+    async with Session(settings, "test") as session:
+        found: list[object] = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                found.append(await session.counts("nobody has this queue"))
+
+        working = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        working.cancel()
+        await asyncio.wait([working])
+        assert working.cancelled()
+    assert found == [None]
