@@ -51,12 +51,13 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def harmless_when_gone(action: str) -> Iterator[None]:
     """For calls that the loss of their connection makes needless."""
+    before = _cancellations()
     try:
         yield
     except BaseException as error:
         if not (is_gone(error) or isinstance(error, BrokerSilent)):
             raise
-        _end_if_cancelled()
+        _end_if_cancelled(before)
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
 
@@ -180,7 +181,7 @@ class Session:
                         _end_if_cancelled(before)
                         return answer
                     except BaseException as error:
-                        _end_if_cancelled()
+                        _end_if_cancelled(before)
                         reached = limit_reached(error, self.settings.broker)
                         if not reached and (
                             isinstance(error, AMQPChannelError) or not is_gone(error)
