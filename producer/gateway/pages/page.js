@@ -25,7 +25,8 @@ async function call(path, options = {}) {
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const message = body.error?.message ?? `${answer.status} ${answer.statusText}`;
-    if (answer.status === 401) askForKey(key ? message : "");
+    // Not for an answer to a key that has been replaced meanwhile.
+    if (answer.status === 401 && key === sessionStorage.getItem(KEY)) askForKey(key ? message : "");
     throw new Refused(answer.status, message);
   }
   return body;
