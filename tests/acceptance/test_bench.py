@@ -26,7 +26,7 @@ SHORT = ("--seconds", "1.5", "--callers", "8")
 
 #: Runs the real command in a process that sends a signal in the middle of its work, at the call
 #: `left` of those that are made while `together`, itself included, run; and says on standard error
-#: which clients it had.
+#: which clients it had. With 0 `together` those are counted that have ended.
 SIGNALLING = """
 import os, sys
 from lmaas import cli
@@ -37,16 +37,21 @@ running = 0
 original, enter = getattr(Client, name), Client.__aenter__
 
 async def signalling(*arguments, **more):
-    global left, running
+    global running
     running += 1
-    left -= running >= together
-    if left == 0:
-        left -= 1
-        os.kill(pid or os.getpid(), number)
+    count(together and running >= together)
     try:
         return await original(*arguments, **more)
     finally:
         running -= 1
+        count(not together)
+
+def count(one):
+    global left
+    left -= bool(one)
+    if left == 0:
+        left -= 1
+        os.kill(pid or os.getpid(), number)
 
 async def telling(client):
     print("client", client.id, file=sys.stderr)
@@ -249,7 +254,7 @@ def test_a_worker_that_dies_early_ends_it(bench: Command, worker: int) -> None:
 
 
 def test_a_worker_that_dies_late_is_counted(bench: Command, worker: int) -> None:
-    start = ("-c", SIGNALLING, "run", "1", "20", str(int(signal.SIGKILL)), str(worker))
+    start = ("-c", SIGNALLING, "run", "0", "5", str(int(signal.SIGKILL)), str(worker))
     ended = bench(*SHORT, "--json", start=start, LMAAS_TIMEOUT="0.5")
     assert ended.returncode == Exit.SOME_FAILED
     report = json.loads(ended.stdout)
