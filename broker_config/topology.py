@@ -15,9 +15,11 @@ Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 4
                                        them through the default exchange, and answer to
                                        no other queue but RabbitMQ's direct reply-to
 `lmaas.v1.jobs`                        the journal of batch jobs
-`lmaas.v1.cards` (direct)              questions for cards of models: routing key MODEL,
-                                       or nothing for all; a queue of its own for each
-                                       worker, which ends with its connection
+`lmaas.v1.cards` (direct)              what all workers of a model hear: questions for
+                                       cards and how they are, packs that were given up;
+                                       routing key MODEL, or nothing for all; a queue of
+                                       its own for each worker, which ends with its
+                                       connection
 =====================================  ==========================================
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -13,10 +12,9 @@ from prometheus_client import Counter, Histogram
 
 from lmaas.broker_config import tracing
 from lmaas.broker_config.metrics import SECONDS
+from lmaas.producer.gateway.routes import Handler
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: Of a caller that has gone before its answer, as nginx logs it.
 GONE: Final = 499
