@@ -597,6 +597,27 @@ async def test_classifications_as_a_call(gateway: Gateway) -> None:
     assert answer["results"][1]["error"]["code"] == "empty_text"
 
 
+@pytest.mark.usefixtures("worker")
+async def test_models_are_listed_and_retrieved(
+    gateway: Gateway, client: openai.AsyncOpenAI
+) -> None:
+    listed = [model async for model in client.models.list()]
+    found = await client.models.retrieve("sentiment")
+    for model in (*listed, found):
+        told = (model.id, model.object, model.created, model.owned_by)
+        assert told == ("sentiment", "model", 0, "lmaas")
+    assert len(listed) == 1
+    with pytest.raises(openai.NotFoundError) as refused:
+        await client.models.retrieve("nobody")
+    assert refused.value.code == "unknown_model"
+
+    def synchronous() -> list[str]:
+        with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="-", max_retries=0) as other:
+            return [*(one.id for one in other.models.list()), other.models.retrieve("sentiment").id]
+
+    assert await asyncio.to_thread(synchronous) == ["sentiment", "sentiment"]
+
+
 async def test_errors_have_the_shape_of_the_protocol(client: openai.AsyncOpenAI) -> None:
     calls: list[tuple[Any, type[openai.APIStatusError], str | None]] = [
         (client.batches.retrieve("batch_x"), openai.NotFoundError, "batch_not_found"),
