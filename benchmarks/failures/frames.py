@@ -9,11 +9,13 @@ from typing import Final
 _FRAME: Final = struct.Struct(">BHI")
 _METHOD: Final = 1
 _CLASS_AND_METHOD: Final = struct.Struct(">HH")
+_CONSUME: Final = (60, 20)
 _DELIVER: Final = (60, 60)
 _ACK: Final = (60, 80)
 _REJECT: Final = (60, 90)
 _NACK: Final = (60, 120)
 _TAG: Final = struct.Struct(">Q")
+_NO_ACK: Final = 2
 
 
 class Methods:
@@ -51,6 +53,8 @@ class Held:
         self._from_broker = Methods()
         self._from_client = Methods(preamble=8)
         self._tags: set[tuple[int, int]] = set()
+        #: Consumers that settle nothing: what they are handed is theirs at once.
+        self._without_acks: set[tuple[int, bytes]] = set()
 
     def __len__(self) -> int:
         return len(self._tags)
@@ -60,16 +64,23 @@ class Held:
         again = 0
         for channel, payload in self._from_broker.feed(content):
             if _CLASS_AND_METHOD.unpack_from(payload) == _DELIVER:
-                place = 5 + payload[4]
-                self._tags.add((channel, _TAG.unpack_from(payload, place)[0]))
-                again += payload[place + _TAG.size]
+                consumer, place = _short_string(payload, 4)
+                if (channel, consumer) not in self._without_acks:
+                    self._tags.add((channel, _TAG.unpack_from(payload, place)[0]))
+                    again += payload[place + _TAG.size]
         return again
 
     def sent(self, content: bytes) -> None:
         """From the client."""
         for channel, payload in self._from_client.feed(content):
-            if _CLASS_AND_METHOD.unpack_from(payload) in {_ACK, _REJECT, _NACK}:
+            method = _CLASS_AND_METHOD.unpack_from(payload)
+            if method in {_ACK, _REJECT, _NACK}:
                 self._settle(channel, payload)
+            elif method == _CONSUME:
+                _, place = _short_string(payload, 6)
+                consumer, place = _short_string(payload, place)
+                if payload[place] & _NO_ACK:
+                    self._without_acks.add((channel, consumer))
 
     def _settle(self, channel: int, payload: bytes) -> None:
         (tag,) = _TAG.unpack_from(payload, 4)
@@ -78,3 +89,9 @@ class Held:
             self._tags = {held for held in self._tags if held[0] != channel or held[1] > tag}
         else:
             self._tags.discard((channel, tag))
+
+
+def _short_string(payload: bytes, place: int) -> tuple[bytes, int]:
+    """The one that begins there, and where it ends."""
+    end = place + 1 + payload[place]
+    return payload[place + 1 : end], end

@@ -125,14 +125,14 @@ def test_poison_is_known_by_its_word_only() -> None:
 # ----------------------------------------------------------------------- frames
 
 
-def delivery(tag: int, *, redelivered: bool = False) -> bytes:
+def delivery(tag: int, *, redelivered: bool = False, channel: int = 1) -> bytes:
     frames = [
         commands.Basic.Deliver("consumer", tag, redelivered, "work", "sentiment.short"),
         header.ContentHeader(body_size=200_000),
         body.ContentBody(b"\xce" * 120_000),
         body.ContentBody(b"\x01" * 80_000),
     ]
-    return b"".join(pamqp.frame.marshal(frame, 1) for frame in frames)
+    return b"".join(pamqp.frame.marshal(frame, channel) for frame in frames)
 
 
 @pytest.mark.parametrize("piece", [1, 7, 100, 4_096, 65_536, 1_000_000])
@@ -143,6 +143,16 @@ def test_held_packs_are_counted_in_whatever_pieces_they_come(piece: int) -> None
         held.received(stream[start : start + piece]) for start in range(0, len(stream), piece)
     )
     assert (again, len(held)) == (2, 3)
+
+
+def test_what_needs_no_ack_is_not_held() -> None:
+    held = Held()
+    for number, no_ack in ((1, False), (2, True)):
+        consume = commands.Basic.Consume(0, "lane", "consumer", no_ack=no_ack, nowait=True)
+        held.sent(b"" if number > 1 else b"AMQP\x00\x00\x09\x01")
+        held.sent(pamqp.frame.marshal(consume, number))
+    assert held.received(delivery(1, channel=1) + delivery(1, redelivered=True, channel=2)) == 0
+    assert len(held) == 1
 
 
 def test_what_is_settled_is_not_held() -> None:
