@@ -52,19 +52,20 @@ class Plan:
         self.units = self.left
 
     def _encode(self, places: list[int]) -> None:
-        if not places:
-            return
-        try:
-            encoded = self._runtime.encode([self._items[place] for place in places])
-            batches = self._runtime.batches(encoded.lengths)
-        except Exception as error:
-            if len(places) == 1:
-                self._fail(places[0], error)
-                return
-            middle = len(places) // 2
-            self._encode(places[:middle])
-            self._encode(places[middle:])
-        else:
+        # Halves are not encoded within the except block: each error would carry all before it.
+        waiting = deque([places] if places else [])
+        while waiting:
+            places = waiting.popleft()
+            try:
+                encoded = self._runtime.encode([self._items[place] for place in places])
+                batches = self._runtime.batches(encoded.lengths)
+            except Exception as error:
+                if len(places) == 1:
+                    self._fail(places[0], error)
+                else:
+                    middle = len(places) // 2
+                    waiting.extendleft((places[middle:], places[:middle]))
+                continue
             own = np.array(places, np.intp)
             self._batches += [(encoded, own, batch) for batch in batches]
             self.left += sum(batch.size for batch in batches)

@@ -20,6 +20,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.workers.plan import Plan
+from lmaas.workers.preprocess import Encoded
 from lmaas.workers.repository import ModelVersion, Repository
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
@@ -143,6 +144,27 @@ def test_an_item_without_text_is_told_and_its_neighbours_go_on(runtime: Runtime)
     assert picture.error is not None
     assert picture.error.code == Code.NOT_TEXT
     assert text.label is not None
+
+
+def test_what_cannot_be_encoded_is_found_by_bisection_and_logged_without_the_steps(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode = Runtime.encode
+
+    def failing(self: Runtime, items: Sequence[Item]) -> Encoded:
+        if any(item.text == "bad" for item in items):
+            raise ValueError("a bug that only this text meets")
+        return encode(self, items)
+
+    monkeypatch.setattr(Runtime, "encode", failing)
+    texts = ["fine"] * 40
+    texts[13] = texts[31] = "bad"
+    results = answer(runtime, items_of(texts))
+    assert [place for place, result in enumerate(results) if result.error] == [13, 31]
+    assert [record.exc_info and record.exc_info[1].__context__ for record in caplog.records] == [
+        None,
+        None,
+    ]
 
 
 def test_a_pack_of_faults_alone_needs_no_model(runtime: Runtime) -> None:
