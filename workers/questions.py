@@ -53,4 +53,4 @@ class Questions:
         try:
             await self._publisher.publish("", message.reply_to or "", answer)
         except LmaasError as error:  # who asked has left, or asks again
-            log.info("a question was not answered: %s", error, extra={"action": "question"})
+            log.debug("a question was not answered: %s", error, extra={"action": "question"})
