@@ -167,6 +167,7 @@ class Callers:
         self._known: dict[str, Caller] = {}
         self._seen: tuple[int, int] | None = None
         self._looking = asyncio.Lock()
+        self._flushing = asyncio.Lock()
         self._looked = float("-inf")
         self._noted: dict[str, float] = {}
         self._repeats = Repeats()
@@ -198,21 +199,13 @@ class Callers:
     async def of(self, written: str) -> Caller | None:
         """Whose key it is, if it is one that may be used now.
 
-        Raises HttpError 503 when nobody here knows it and the database cannot be used.
+        Raises what the database raises, when nobody here knows it.
         """
         name = id_of(written)
         if name is None:
             return None
         if name not in self._known:
-            try:
-                await self._look()
-            except _AWAY as error:
-                raise HttpError(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "state_unavailable",
-                    f"the gateway's database cannot be used: {error}",
-                    RETRY_AFTER,
-                ) from error
+            await self._look()
         caller = self._known.get(name)
         if caller is None or caller.key is None or not is_right(caller.key, written, time.time()):
             return None
@@ -245,7 +238,14 @@ class Callers:
             self._known[key.id] = caller
 
     async def flush(self) -> None:
-        """Add what was counted to the table. Raises what the database raises."""
+        """Add what was counted to the table: all of it is there when this returns.
+
+        Raises what the database raises.
+        """
+        async with self._flushing:  # what another flush has taken is not there yet
+            await self._flush()
+
+    async def _flush(self) -> None:
         with self._tallies.written() as tallies:
             if not tallies:
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import math
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -86,6 +86,16 @@ _KINDS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (MessageError, HTTPStatus.BAD_REQUEST, "bad_request"),
 )
 
+#: How the codes of PostgreSQL begin that say nothing of a statement: connections, a server that
+#: only reads, access, no such database, transactions in each other's way, locks, resources,
+#: operators, the system.
+_AWAY: Final = ("08", "25006", "28", "3D", "40", "55", "53", "57", "58")
+#: What an operating system lacks, or a disk.
+_EXHAUSTED: Final = {
+    errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS,
+    errno.ESTALE,
+}  # fmt: skip
+
 
 def failure(error: Exception) -> Failure | None:
     """Of any exception that a handler may raise; None of a bug, which is for the log."""
@@ -102,15 +112,25 @@ def failure(error: Exception) -> Failure | None:
             return Failure(error.status, _slug(error.reason), error.text or error.reason)
         case LmaasError():
             return _of_table(error)
-        case exc.OperationalError() | exc.InterfaceError() | exc.TimeoutError():
-            told = f"the gateway's database cannot be used: {error.__cause__ or error}"
-            return Failure(
-                HTTPStatus.SERVICE_UNAVAILABLE, "state_unavailable", told, retry_after=RETRY_AFTER
-            )
-        case asyncio.IncompleteReadError() | ConnectionError():
-            return Failure(HTTPStatus.BAD_REQUEST, "incomplete", "the body ended too early")
+        case exc.TimeoutError():
+            return _without_state(f"the gateway's database cannot be used: {error}")
+        case exc.DBAPIError() if _is_away(error):
+            return _without_state(f"the gateway's database cannot be used: {error.orig}")
+        case OSError() if error.errno in _EXHAUSTED:
+            return _without_state(f"the gateway cannot use its state folder: {error.strerror}")
         case _:
             return None
+
+
+def _is_away(error: exc.DBAPIError) -> bool:
+    """Whether the database cannot be used now; if not, what it was asked for is wrong."""
+    if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return True
+    return (getattr(error.orig, "sqlstate", None) or "").startswith(_AWAY)
+
+
+def _without_state(message: str) -> Failure:
+    return Failure(HTTPStatus.SERVICE_UNAVAILABLE, "state_unavailable", message, RETRY_AFTER)
 
 
 def _of_table(error: LmaasError) -> Failure:

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import ClientConnectionResetError, hdrs, web
 
 from lmaas.broker_config.codes import Code
 from lmaas.producer.gateway.failures import Failure, failure
@@ -110,6 +110,8 @@ def nearest(path: str, protocols: Sequence[tuple[str, Protocol]]) -> Protocol:
 def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.Response:
     """The answer to a request that has failed."""
     failed = failure(error)
+    if failed is None and _has_left(request, error):  # nobody reads this, but it is no bug
+        failed = Failure(HTTPStatus.BAD_REQUEST, "incomplete", "the caller has left")
     if failed is None:
         log.error("%s %s", request.method, request.path, exc_info=error, extra={"action": "bug"})
         failed = Failure(
@@ -122,3 +124,10 @@ def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.R
     if request.content.exception() is not None:  # what follows on the connection is not known
         answer.force_close()
     return answer
+
+
+def _has_left(request: web.Request, error: Exception) -> bool:
+    """Whether an error says that the connection to the caller is gone, and not another one."""
+    if isinstance(error, ClientConnectionResetError):
+        return True
+    return isinstance(error, ConnectionError) and request.transport is None

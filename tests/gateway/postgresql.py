@@ -8,7 +8,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,29 @@ def _programs() -> Path | None:
     return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
+class Server:
+    """One that runs, until it is stopped."""
+
+    def __init__(self, run: Callable[..., None], folder: Path, port: int) -> None:
+        self._run = run
+        self._folder = folder
+        self._options = f"-c listen_addresses=127.0.0.1 -c port={port} -c fsync=off"
+        self._options += f" -c unix_socket_directories={folder}"
+        #: Of a database in it.
+        self.url = f"postgresql://lmaas@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        """Returns when it accepts connections."""
+        self._run("pg_ctl", "-o", self._options, "-l", str(self._folder / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        """Who is connected is told, and disconnected."""
+        self._run("pg_ctl", "-m", "fast", "-w", "stop")
+
+
 @contextlib.contextmanager
-def private() -> Iterator[str]:
-    """The URL of a database in a server that ends with the context."""
+def private() -> Iterator[Server]:
+    """A server that ends with the context."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
@@ -49,10 +69,9 @@ def private() -> Iterator[str]:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **as_user)
 
         run("initdb", "-A", "trust", "-U", "lmaas", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -c port={port} -c fsync=off"
-        options += f" -c unix_socket_directories={folder}"
-        run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
+        server = Server(run, folder, port)
+        server.start()
         try:
-            yield f"postgresql://lmaas@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            run("pg_ctl", "-m", "immediate", "-w", "stop")
+            server.stop()

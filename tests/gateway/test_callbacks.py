@@ -49,8 +49,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if getattr(request, "param", "sqlite") == "sqlite":
         yield None
         return
-    with postgresql.private() as url:
-        yield url
+    with postgresql.private() as server:
+        yield server.url
 
 
 @pytest.fixture

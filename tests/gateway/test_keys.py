@@ -171,6 +171,23 @@ async def test_requests_do_not_ask_the_database(
     assert {answer.status for answer in answers} == {200}
 
 
+async def test_a_flush_waits_for_one_that_has_begun(gateway_settings: GatewaySettings) -> None:
+    """Else usage would be told without what the other one is just writing."""
+    async with State(gateway_settings) as state, callers.Callers(state, with_keys=False) as those:
+        those.count_items("somebody", 3)
+        ended: list[str] = []
+
+        async def flush(name: str) -> None:
+            await those.flush()
+            ended.append(name)
+
+        async with State(gateway_settings) as other, other.writing():
+            flushes = [asyncio.create_task(flush(name)) for name in ("first", "second")]
+            await asyncio.sleep(0)
+        await asyncio.gather(*flushes)
+        assert ended == ["first", "second"]
+
+
 @pytest.mark.usefixtures("worker")
 async def test_a_job_is_there_for_the_key_that_made_it_only(
     gateway: Gateway, gateway_settings: GatewaySettings

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -14,19 +15,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.gateway import api_keys
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import METADATA, State
 from tests.gateway import postgresql
 from tests.gateway import test_openai_batches as batches
-from tests.gateway.conftest import listening
+from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
+from tests.integration.conftest import until
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of one, without a database."""
-    with postgresql.private() as url:
-        yield url.rpartition("/")[0]
+    with postgresql.private() as server:
+        yield server.url.rpartition("/")[0]
 
 
 @pytest.fixture
@@ -107,3 +110,69 @@ async def test_two_gateways_share_jobs(shared: GatewaySettings, settings: Settin
         assert len(rest["jobs"]) == 2
         async with gateways[0].http.delete(f"{gateways[0].url}/v1/jobs/{job['id']}") as answer:
             assert answer.status == 200
+
+
+#: Status, code, and whether there is a Retry-After.
+AWAY = (503, "state_unavailable", True)
+
+
+async def refused(
+    gateway: Gateway, method: str, path: str, **options: Any
+) -> tuple[int, str, bool]:
+    """As in AWAY."""
+    async with gateway.http.request(method, gateway.url + path, **options) as answer:
+        told = (await answer.json())["error"]
+        return answer.status, told["code"], "Retry-After" in answer.headers
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_server_that_is_away_is_told_and_comes_back(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    with postgresql.private() as server:
+        shared = msgspec.structs.replace(gateway_settings, database=server.url, access="keys")
+        async with listening(shared, settings) as gateway:
+            headers = {"Authorization": f"Bearer {await batches._key(shared, 'jobs')}"}
+            status, job = await gateway.post("/v1/jobs", json=CALL, headers=headers)
+            assert status == 202
+            await asyncio.to_thread(server.stop)
+            try:
+                unknown, _ = api_keys.make("new", ["jobs"], 0.0)
+                for method, path, body in (
+                    ("GET", "/v1/jobs", None),
+                    ("POST", "/v1/jobs", CALL),
+                    ("GET", "/v1/files", None),
+                ):
+                    for auth in (headers, {"X-API-Key": unknown}):
+                        found = await refused(gateway, method, path, json=body, headers=auth)
+                        assert found == AWAY, (method, path)
+            finally:
+                await asyncio.to_thread(server.start)
+            status, page = await gateway.get("/v1/jobs", headers=headers)
+            assert (status, [one["id"] for one in page["jobs"]]) == (200, [job["id"]])
+
+            async def has_ended() -> bool:
+                found = await gateway.get(f"/v1/jobs/{job['id']}", headers=headers)
+                return bool(found[1]["state"] == "finished")
+
+            await until(has_ended)
+
+
+async def test_a_connection_that_is_ended_over_a_statement_is_told(
+    shared: GatewaySettings, settings: Settings
+) -> None:
+    end_those_that_wait = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with listening(shared, settings) as gateway:
+        connection = await asyncpg.connect(shared.database)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+                asking = asyncio.create_task(refused(gateway, "GET", "/v1/jobs"))
+                while not asking.done():
+                    await connection.execute(end_those_that_wait)
+        finally:
+            await connection.close()
+        assert await asking == AWAY

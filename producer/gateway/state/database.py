@@ -36,6 +36,8 @@ _LOCK: Final = "state.lock"
 _LOCK_NUMBER: Final = 0x6C6D6161
 #: Seconds that a writer waits for another process to end its transaction.
 _PATIENCE: Final = 30.0
+#: Seconds that PostgreSQL may take to accept a connection.
+_CONNECT_TIMEOUT: Final = 10.0
 #: Execution option of transactions that only read; SQLite lets those run beside a writer.
 _READS: Final = "lmaas_reads"
 
@@ -87,8 +89,9 @@ class State:
         except BaseException as error:
             await engine.dispose()
             if isinstance(error, DBAPIError | OSError):
+                told = error.orig if isinstance(error, DBAPIError) else error
                 raise SettingsError(
-                    f"{self._url.render_as_string(hide_password=True)}: {error}"
+                    f"{self._url.render_as_string(hide_password=True)}: {told}"
                 ) from error
             raise
         self._engine = engine
@@ -160,11 +163,26 @@ def _url(database: str | None, folder: Path) -> sa.URL:
 
 def _engine(url: sa.URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
+        connect = {"async_creator_fn": _connected, "timeout": _CONNECT_TIMEOUT}
+        return create_async_engine(url, pool_pre_ping=True, connect_args=connect)
     engine = create_async_engine(url, connect_args={"timeout": _PATIENCE})
     sa.event.listen(engine.sync_engine, "connect", _prepare)
     sa.event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+async def _connected(*arguments: Any, **named: Any) -> Any:
+    """A connection to PostgreSQL. Every failure is an error of the driver, as SQLAlchemy expects.
+
+    A server that cannot be reached is an OSError to asyncpg.
+    """
+    import asyncpg
+
+    try:
+        return await asyncpg.connect(*arguments, **named)
+    except OSError as error:  # TimeoutError is one, without words
+        why = str(error) or f"no answer for {_CONNECT_TIMEOUT:g} s"
+        raise asyncpg.InterfaceError(f"PostgreSQL cannot be reached: {why}") from error
 
 
 def _prepare(connection: Any, _record: object) -> None:
