@@ -56,6 +56,10 @@ MAX_WORDS: Final = 1_000
 MAX_NAME: Final = 255
 MAX_TRACESTATE: Final = 512
 MAX_BAGGAGE: Final = 1_024
+#: What a caller may want the scores of: all that MessagePack has a whole number for, and more
+#: than any model has labels.
+MAX_TOP_K: Final = 2**63 - 1
+TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 #: Seconds that a header may speak of.
 MAX_SECONDS: Final = 1e9
 #: Header of a reply: what the worker's clock showed when it was sent, in Unix milliseconds.

@@ -28,7 +28,15 @@ from lmaas.broker_config.errors import (
     Unroutable,
 )
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import MSGPACK, REQUEST, Headers, ModelCard, Request, encode
+from lmaas.broker_config.messages import (
+    MAX_TOP_K,
+    MSGPACK,
+    REQUEST,
+    Headers,
+    ModelCard,
+    Request,
+    encode,
+)
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.scheduling import LANES, Cost, place, rank
 from lmaas.broker_config.settings import Settings
@@ -176,8 +184,10 @@ class PackPublisher(Publisher):
         """
         if not is_model_name(request.model):
             raise ModelNotFound(f"no model can have the name {request.model!r}")
-        if request.options.top_k < 0:
-            raise MessageError(f"top_k is {request.options.top_k}; it must be 0 or more")
+        if not 0 <= request.options.top_k <= MAX_TOP_K:
+            raise MessageError(
+                f"top_k is {request.options.top_k}; it must be 0 or more, and at most {MAX_TOP_K}"
+            )
         if len(request.items) > self.settings.max_pack_items:
             raise MessageError(
                 f"a pack of {len(request.items):,} items; workers accept "

@@ -13,7 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.messages import MSGPACK
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import ALL_MODELS
+from lmaas.broker_config.topology import ALL_MODELS, is_model_name
 
 #: Seconds for the first answer: a worker gives it beside its work.
 FIRST: Final = 2.0
@@ -33,6 +33,8 @@ async def answers(
 
     `kind` is the type of the message. With `first` one answer will do. Raises BrokerUnavailable.
     """
+    if model is not None and not is_model_name(model):
+        return []
     exchange, key = settings.names.cards, model or ALL_MODELS
 
     async def asked(connection: AbstractConnection) -> list[bytes]:

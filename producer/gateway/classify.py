@@ -12,7 +12,7 @@ from aiohttp import web
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
-from lmaas.broker_config.messages import Item, ItemError, Result, Tensor
+from lmaas.broker_config.messages import Item, ItemError, Result, Tensor, TopK
 from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
@@ -51,7 +51,7 @@ class Call(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     #: The one that is active when left out.
     version: str | None = None
     #: The scores of so many labels, best first.
-    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    top_k: TopK = 0
     #: Seconds that the caller waits; at most what the gateway's setting `wait` says.
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
@@ -62,7 +62,7 @@ class _Loose(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     version: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    top_k: TopK = 0
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 

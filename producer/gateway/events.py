@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway import cloud_events
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
@@ -28,7 +28,7 @@ class _Query(msgspec.Struct):
 
     model: str | None = None
     version: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    top_k: TopK = 0
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -37,14 +37,14 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
     model: str | None = None
     version: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: TopK | None = None
 
 
 class _LooseData(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     model: str | None = None
     version: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: TopK | None = None
 
 
 class _Asked(msgspec.Struct):
@@ -90,7 +90,7 @@ async def _batch(request: web.Request, query: _Query, body: bytes) -> web.Respon
     """An event that fails has an event that says so; the others go on."""
     try:
         raws = cloud_events.batch(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _malformed(f"no list of events: {error}") from error
     check_count(len(raws), request.app[SETTINGS])
     found: list[_Asked | _Sent] = []

@@ -11,7 +11,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import BodyPartReader, multipart, web
+from aiohttp import BodyPartReader, http_exceptions, multipart, web
 
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.threads import opened
@@ -20,6 +20,14 @@ MULTIPART: Final = "multipart/form-data"
 #: Bytes of a field that is no file, and how many fields there may be.
 FIELD_BYTES: Final = 64 * 1024
 FIELDS: Final = 64
+#: What aiohttp raises of it.
+_NO_FORM: Final = (
+    ValueError,
+    AssertionError,
+    RuntimeError,
+    multipart.BadContentDispositionHeader,
+    http_exceptions.HttpProcessingError,
+)
 _PIECE: Final = 256 * 1024
 
 
@@ -74,8 +82,13 @@ async def parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
             if not isinstance(part, BodyPartReader):
                 raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form inside of a form")
             yield part
-    except (ValueError, AssertionError, multipart.BadContentDispositionHeader) as error:
+    except _NO_FORM as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
+
+
+def name_of(text: str | None) -> str:
+    """Of a field or its file; "" without one. What is no UTF-8 in it is replaced."""
+    return (text or "").encode("utf-8", "replace").decode()
 
 
 async def text_of(part: BodyPartReader) -> str:

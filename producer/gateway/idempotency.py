@@ -45,9 +45,12 @@ async def once(
     key = request.headers.get(HEADER)
     if key is None:
         return await do(None)
-    if not key or len(key) > LONGEST:
+    # What is no UTF-8 comes as surrogates, which are not printable.
+    if not key or len(key) > LONGEST or not key.isprintable():
         raise HttpError(
-            HTTPStatus.BAD_REQUEST, "bad_request", f"{HEADER} must have 1 to {LONGEST} characters"
+            HTTPStatus.BAD_REQUEST,
+            "bad_request",
+            f"{HEADER} must have 1 to {LONGEST} printable characters, in UTF-8",
         )
     state, holder = request.app[STATE], uuid.uuid4().hex
     digest = hashlib.sha256(request.path.encode() + b"\0" + digest).digest()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from lmaas.broker_config.messages import TopK
 from lmaas.producer.gateway.secret import WithSecrets
 
 
@@ -30,7 +31,7 @@ class Hook(WithSecrets, frozen=True, kw_only=True):
     id: str | None = None
     model: str
     version: str | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    top_k: TopK = 0
     #: "wait": the answer has the results. "job": the answer has the id of a job.
     reply: Literal["wait", "job"] = "wait"
     #: With reply = "job": whom to tell of its end, and whose it is: the owner of an API key.

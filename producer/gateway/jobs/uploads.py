@@ -17,12 +17,12 @@ import msgspec
 from aiohttp import BodyPartReader, hdrs, web
 
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
 from lmaas.producer.gateway.classify import Body, GivenItem
 from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, parts, text_of
+from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
 from lmaas.producer.gateway.jobs.accepting import Asked, Priority
 from lmaas.producer.gateway.routes import JSON
 from lmaas.producer.packing import Entries
@@ -46,7 +46,6 @@ MEDIA_TYPES: Final = {
 #: Items of a JSON body, which is held in memory.
 JSON_ITEMS: Final = 100_000
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -59,7 +58,7 @@ class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     #: The one that is current when the job is submitted, when left out.
     version: str | None = None
     #: The scores of so many labels, best first.
-    top_k: _Count = 0
+    top_k: TopK = 0
     #: A job of high priority is ordered as one a hundredth as long; low, a hundred times as long.
     priority: Priority = "normal"
     #: What has not run by then gets an error: a moment as 2030-01-31T12:00:00Z.
@@ -75,7 +74,7 @@ class _LooseCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     version: str | None = None
-    top_k: _Count = 0
+    top_k: TopK = 0
     priority: Priority = "normal"
     deadline: _Moment | None = None
     callback_url: str | None = None
@@ -87,7 +86,7 @@ class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     model: str
     version: str | None = None
-    top_k: _Count = 0
+    top_k: TopK = 0
     priority: Priority = "normal"
     deadline: _Moment | None = None
     callback_url: str | None = None
@@ -181,13 +180,13 @@ async def _of_form(request: web.Request, spool: Spool) -> _File:
             file = part
             await spool.write_all(part)
             continue
-        said[part.name or ""] = await text_of(part)
+        said[name_of(part.name)] = await text_of(part)
         if len(said) > FIELDS:
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
     if file is None:
         raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "the form has no field `file`")
     media_type = file.headers.get(hdrs.CONTENT_TYPE, UNNAMED).partition(";")[0].strip().lower()
-    return _File(said, media_type, file.get_charset("") or None, file.filename or "")
+    return _File(said, media_type, file.get_charset("") or None, name_of(file.filename))
 
 
 @contextlib.asynccontextmanager

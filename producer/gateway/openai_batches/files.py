@@ -19,7 +19,7 @@ from lmaas.producer.gateway.access import JOBS, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
 from lmaas.producer.gateway.bodies import unsupported
 from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, parts, text_of
+from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
 from lmaas.producer.gateway.openai_batches.protocol import PROTOCOL, bad, query_of
 from lmaas.producer.gateway.openai_batches.work import remove
 from lmaas.producer.gateway.routes import Route, json_response
@@ -128,7 +128,7 @@ async def _form(request: web.Request, spool: Spool) -> tuple[dict[str, str], str
             file = part
             await spool.write_all(part)
             continue
-        said[part.name or ""] = await text_of(part)
+        said[name_of(part.name)] = await text_of(part)
         if len(said) > FIELDS:
             raise bad("file", "the form has too many fields")
     if file is None:
@@ -136,7 +136,7 @@ async def _form(request: web.Request, spool: Spool) -> tuple[dict[str, str], str
     if said.get("purpose") != _PURPOSE:
         told = f"purpose must be {_PURPOSE!r}, not {said.get('purpose')!r}"
         raise bad("purpose", told)
-    return said, file.filename or "file"
+    return said, name_of(file.filename) or "file"
 
 
 def _seconds(said: Mapping[str, str]) -> int | None:

@@ -52,13 +52,15 @@ _line: Final = msgspec.json.Decoder(_Line)
 _input: Final = msgspec.json.Decoder(str | Given | list[str | Given])
 _raws: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _one: Final = msgspec.json.Decoder(str | Given)
+#: What a decoder raises of JSON that is wrong, is no UTF-8, or is nested too deep.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def items_of(name: str, given: bytes) -> list[Item]:
     """Those of an `input`, all with the same id; at least one. One that is wrong has an error."""
     try:
         found = _input.decode(given)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return _loose(name, given)
     each = found if isinstance(found, list) else [found]
     return [_item(name, one) for one in each] or [_wrong(name, "`input` is an empty list")]
@@ -69,13 +71,13 @@ def _loose(name: str, given: bytes) -> list[Item]:
         return [_wrong(name, "the body has no `input`")]
     try:
         each = _raws.decode(given)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         each = [msgspec.Raw(given)]
     items = []
     for raw in each:
         try:
             items.append(_item(name, _one.decode(raw)))
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             items.append(_wrong(name, f"`input`: {error}"))
     return items
 
