@@ -17,7 +17,8 @@ TESTERS := $(shell python3 -c "import os; print(min(6, os.cpu_count() + 1))")
 # the long ones leave.
 TOGETHER := --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-matrix wheel-test image-test coverage check bench chaos soak clean
+.PHONY: help setup demo test test-matrix wheel-test image-test fuzz coverage check bench chaos soak \
+	clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -27,6 +28,8 @@ help:
 	@echo "             the wheel in environments of its own, beside files with hostile names"
 	@echo "make image-test"
 	@echo "             the worker's image, built by buildah and run by podman (as root)"
+	@echo "make fuzz    requests to the gateway, made up from its own description, for some minutes;"
+	@echo "             SEED=7 makes others"
 	@echo "make coverage"
 	@echo "             the tests again, and how much of the package they run"
 	@echo "make test-matrix"
@@ -56,6 +59,12 @@ image-test: setup
 	@scripts/image localhost/lmaas-worker
 	@LMAAS_IMAGE=localhost/lmaas-worker scripts/with-broker \
 		$(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
+
+SEED ?= 1
+
+fuzz: setup
+	@LMAAS_FUZZ_SEED=$(SEED) scripts/with-broker \
+		$(PYTHON) -m pytest -s -m fuzz tests/gateway/test_fuzz.py $(PYTEST_ARGS)
 
 coverage: setup
 	@$(PYTHON) -m coverage erase

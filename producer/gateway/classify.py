@@ -21,6 +21,7 @@ from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.idempotency import Note, once
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
+from lmaas.producer.gateway.jobs.views import JobView
 from lmaas.producer.gateway.prefer import APPLIED, HEADER, Preferences
 from lmaas.producer.gateway.routes import Route, json_response
 
@@ -218,6 +219,7 @@ ROUTES: Final = (
             429: "too much work waits, or the key is at a limit; see Retry-After",
             503: "the broker is away",
         },
+        bodies={202: JobView},
         notes="An item that cannot be classified has an error as its result; the others go on. "
         "What takes longer than `timeout`, `Prefer: wait=SECONDS` or the gateway's own limit is "
         "made a job, as everything is with `Prefer: respond-async`.",

@@ -19,8 +19,7 @@ from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers, Body, GivenItem
 from lmaas.producer.gateway.cloud_events import BATCH, CLASSIFIED, FAILED, STRUCTURED, Event
 from lmaas.producer.gateway.failures import Failure, HttpError, failure
-from lmaas.producer.gateway.openapi import Fault, Refusal
-from lmaas.producer.gateway.routes import Route, json_response
+from lmaas.producer.gateway.routes import JSON, Fault, Refusal, Route, json_response
 
 
 class _Query(msgspec.Struct):
@@ -221,6 +220,10 @@ ROUTES: Final = (
         receive,
         "Classify CloudEvents",
         scope=CLASSIFY,
+        query=_Query,
+        reads=(STRUCTURED, BATCH, JSON, "text/plain"),
+        gives=Answers,
+        sends=(STRUCTURED, BATCH),
         others={
             400: "no CloudEvent",
             404: "no worker has ever served the model",

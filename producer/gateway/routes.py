@@ -33,13 +33,26 @@ class Protocol:
     name: str
     #: The JSON of an error.
     error: Callable[[Failure], Any]
+    #: The structure of that.
+    refusal: Any
     #: The status that it has for one of ours, where it knows fewer.
     status: Callable[[int], int] = int
 
 
-OURS: Final = Protocol(
-    "lmaas", lambda failed: {"error": {"code": failed.code, "message": failed.message}}
-)
+class Fault(msgspec.Struct):
+    """Why a request was not done."""
+
+    code: str
+    message: str
+
+
+class Refusal(msgspec.Struct):
+    """The body of an error."""
+
+    error: Fault
+
+
+OURS: Final = Protocol("lmaas", lambda failed: Refusal(Fault(failed.code, failed.message)), Refusal)
 
 
 @dataclass(frozen=True)
@@ -58,9 +71,15 @@ class Route:
     #: Structures of the JSON bodies: msgspec types. None: no body, or one that `notes` describes.
     takes: Any = None
     gives: Any = None
+    #: That of the query.
+    query: Any = None
+    #: Media types that a body, and the answer, may have besides.
+    reads: tuple[str, ...] = ()
+    sends: tuple[str, ...] = ()
     status: int = HTTPStatus.OK
-    #: Other statuses -> when.
+    #: Other statuses -> when; and the structures of those that are no errors.
     others: dict[int, str] = field(default_factory=dict)
+    bodies: dict[int, Any] = field(default_factory=dict)
     notes: str = ""
     #: Whether it is in the OpenAPI document.
     documented: bool = True

@@ -49,6 +49,7 @@ ROUTES: Final = (
         "What has been asked for with a key, by day",
         scope=ANY,
         gives=Usage,
+        query=_Query,
         others={422: "`days` is no number of days"},
         notes="Of the last 30 days (UTC), or of as many as the query `days` says. Items are those "
         "of calls and jobs; bytes those of bodies, decompressed; errors the requests that were "

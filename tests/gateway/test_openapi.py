@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
+
 from lmaas.producer.gateway import openapi
 from lmaas.producer.gateway.app import ROUTES
 
@@ -15,3 +19,10 @@ def test_each_operation_has_a_name_of_its_own() -> None:
 
 def test_what_there_is_not_is_not_described() -> None:
     assert not any("sharedmemory" in path for path in openapi.document(ROUTES)["paths"])
+
+
+def test_structures_of_one_name_are_the_same() -> None:
+    """Or else a reference would lead to neither."""
+    document = msgspec.json.encode(openapi.document(ROUTES)).decode()
+    schemas = set(openapi.document(ROUTES)["components"]["schemas"])
+    assert set(re.findall(r'"#/components/schemas/([^"]+)"', document)) <= schemas

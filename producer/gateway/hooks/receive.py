@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.gateway.access import check_names
 from lmaas.producer.gateway.app_keys import CLIENT, HOOKS, SETTINGS, STATE
-from lmaas.producer.gateway.bodies import read
+from lmaas.producer.gateway.bodies import FORM, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers
 from lmaas.producer.gateway.failures import HttpError
@@ -22,6 +22,7 @@ from lmaas.producer.gateway.hooks.mapping import parsed
 from lmaas.producer.gateway.idempotency import Note
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
+from lmaas.producer.gateway.jobs.views import JobView
 from lmaas.producer.gateway.routes import JSON, Route, json_response
 from lmaas.producer.gateway.state import received
 from lmaas.producer.gateway.state.received import Answered
@@ -152,6 +153,8 @@ ROUTES: Final = (
             503: "the broker is away, or the same delivery is being worked on; see Retry-After",
             504: "no answer in time",
         },
+        bodies={202: JobView},
+        reads=(JSON, FORM),
         notes="Hooks are sections of the settings, [gateway.hooks.NAME], that say how a sender "
         "shows who it is and how what it sends becomes items. The body is JSON, or a form. What "
         "comes again is answered as the first time, and not done again.",

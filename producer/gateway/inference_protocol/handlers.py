@@ -12,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.codes import Code
@@ -53,13 +54,19 @@ def _status(status: int) -> int:
     return HTTPStatus.INTERNAL_SERVER_ERROR if server_error else HTTPStatus.BAD_REQUEST
 
 
-def _error(failed: Failure) -> dict[str, str]:
+class InferRefusal(msgspec.Struct):
+    """The body of an error."""
+
+    error: str
+
+
+def _error(failed: Failure) -> InferRefusal:
     """tritonclient keeps these words only, so that they say when to try again."""
     again = failed.headers.get("Retry-After")
-    return {"error": failed.message + (f"; try again in {again} s" if again else "")}
+    return InferRefusal(failed.message + (f"; try again in {again} s" if again else ""))
 
 
-PROTOCOL: Final = Protocol("inference", _error, _status)
+PROTOCOL: Final = Protocol("inference", _error, InferRefusal, _status)
 
 
 # ------------------------------------------------------------------- inference
@@ -256,6 +263,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         None,
         gives=told.Ready,
         others={400: "it does not"},
+        bodies={400: told.Ready},
     ),
     *_routes(
         "GET",
@@ -282,6 +290,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         CLASSIFY,
         gives=told.ModelReady,
         others={400: "no worker serves it now"},
+        bodies={400: told.ModelReady},
     ),
     *_routes(
         "GET",
@@ -317,6 +326,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         CLASSIFY,
         takes=InferRequest,
         gives=InferResponse,
+        reads=(UNNAMED,),
+        sends=(UNNAMED,),
         others=_INFER,
         notes=(
             f"With the binary extension: values follow the JSON, whose length the header {LENGTH} "

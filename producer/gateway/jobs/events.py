@@ -54,6 +54,7 @@ ROUTES: Final = (
         events,
         "The progress of a job, as server-sent events",
         scope=FOLLOW,
+        sends=("text/event-stream",),
         others={404: "there is no such job, or it is somebody else's"},
         notes="text/event-stream: `progress` now and whenever the counts have changed, and `end` "
         "when the job has ended, which ends the answer; `data` is the job as `GET /v1/jobs/{id}` "

@@ -198,6 +198,8 @@ ROUTES: Final = (
         results,
         "The results of a job",
         scope=FOLLOW,
+        query=_Query,
+        sends=tuple(FORMATS.values()),
         others={
             404: "there is no such job, or it is somebody else's",
             406: "there are no results of this media type",

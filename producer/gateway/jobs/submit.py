@@ -10,10 +10,17 @@ from aiohttp import web
 from lmaas.producer.gateway.access import JOBS, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.forms import MULTIPART
 from lmaas.producer.gateway.idempotency import Note, once
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
-from lmaas.producer.gateway.jobs.uploads import JobCall, check_deadline, received
+from lmaas.producer.gateway.jobs.uploads import (
+    MEDIA_TYPES,
+    FileOptions,
+    JobCall,
+    check_deadline,
+    received,
+)
 from lmaas.producer.gateway.jobs.views import JobView
 from lmaas.producer.gateway.routes import Route
 from lmaas.producer.gateway.secret import Secret
@@ -52,6 +59,8 @@ ROUTES: Final = (
         scope=JOBS,
         takes=JobCall,
         gives=JobView,
+        query=FileOptions,
+        reads=(*MEDIA_TYPES, MULTIPART),
         status=HTTPStatus.ACCEPTED,
         others={
             400: "the body cannot be read, or has no such column",

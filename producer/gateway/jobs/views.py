@@ -163,6 +163,7 @@ ROUTES: Final = (
         "Your jobs, the newest first",
         scope=FOLLOW,
         gives=Page,
+        query=_Query,
         others={422: "`limit` is not 1 to 100"},
         notes="`limit` jobs a page; `next` of the answer is the path of the page after it.",
     ),
@@ -183,6 +184,7 @@ ROUTES: Final = (
         scope=FOLLOW,
         gives=JobView,
         others=_UNKNOWN | {202: "it is cancelled as soon as the broker can be told"},
+        bodies={202: JobView},
         notes="What is not done is dropped; results that are there stay. A job that has ended is "
         "left as it is.",
     ),

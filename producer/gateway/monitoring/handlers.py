@@ -95,6 +95,7 @@ ROUTES: Final = (
         "What could not be done, and why",
         scope=ADMIN,
         gives=Found,
+        query=_Query,
         others={422: "`limit` is not 1 to 500", **_AWAY},
         notes="`limit` at most, of one `model`, `error` or `job`. Bodies are not shown; "
         "`lmaas dead show` does.",

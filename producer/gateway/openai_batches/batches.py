@@ -294,6 +294,7 @@ ROUTES: Final = (
         every,
         "Your batches, the newest first",
         gives=BatchList,
+        query=_Query,
         others={400: "a parameter of the query is wrong"},
         notes="`limit` (1 to 100), `after` (an id).",
     ),

@@ -17,7 +17,7 @@ from aiohttp import BodyPartReader, hdrs, web
 
 from lmaas.producer.gateway.access import JOBS, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
-from lmaas.producer.gateway.bodies import unsupported
+from lmaas.producer.gateway.bodies import UNNAMED, unsupported
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
 from lmaas.producer.gateway.openai_batches.protocol import PROTOCOL, bad, query_of
@@ -231,6 +231,7 @@ ROUTES: Final = (
         upload,
         "Send up a file for a batch",
         gives=FileView,
+        reads=(MULTIPART,),
         others={400: "a field of the form is wrong", 413: "too many bytes"},
         notes="A form (multipart/form-data) with `purpose` (batch) and `file`, of any size: JSON "
         "Lines, each with `custom_id`, `method`, `url` and `body`. `expires_after[anchor]` "
@@ -242,11 +243,19 @@ ROUTES: Final = (
         every,
         "Your files",
         gives=FileList,
+        query=_Query,
         others={400: "a parameter of the query is wrong"},
         notes="`limit` (to 10,000), `order` (desc, asc), `purpose`, `after` (an id).",
     ),
     _route("GET", "/v1/files/{id}", one, "One file", gives=FileView, others=_UNKNOWN),
-    _route("GET", "/v1/files/{id}/content", content, "What is in a file", others=_UNKNOWN),
+    _route(
+        "GET",
+        "/v1/files/{id}/content",
+        content,
+        "What is in a file",
+        sends=(UNNAMED,),
+        others=_UNKNOWN | {416: "the header Range asks for what there is not"},
+    ),
     _route(
         "DELETE",
         "/v1/files/{id}",

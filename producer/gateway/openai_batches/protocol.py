@@ -16,7 +16,7 @@ from lmaas.producer.gateway.routes import Protocol
 _PLACE: Final = re.compile(r"`\$\.(\w+)|required field `(\w+)`")
 
 
-class Fault(msgspec.Struct):
+class OpenAIFault(msgspec.Struct):
     """Why a request was not done."""
 
     message: str
@@ -25,10 +25,10 @@ class Fault(msgspec.Struct):
     code: str | None
 
 
-class Refusal(msgspec.Struct):
+class OpenAIRefusal(msgspec.Struct):
     """The body of an error."""
 
-    error: Fault
+    error: OpenAIFault
 
 
 def status_of(status: int) -> int:
@@ -38,9 +38,9 @@ def status_of(status: int) -> int:
     return status
 
 
-def refusal(status: int, code: str, message: str, param: str | None = None) -> Refusal:
+def refusal(status: int, code: str, message: str, param: str | None = None) -> OpenAIRefusal:
     """The body for a status."""
-    return Refusal(Fault(message, _kind(status), param, code))
+    return OpenAIRefusal(OpenAIFault(message, _kind(status), param, code))
 
 
 def _kind(status: int) -> str:
@@ -57,13 +57,13 @@ def _kind(status: int) -> str:
             return "invalid_request_error"
 
 
-def _error(failed: Failure) -> Refusal:
+def _error(failed: Failure) -> OpenAIRefusal:
     place = _PLACE.search(failed.message)
     found = next(filter(None, place.groups()), None) if place else None
     return refusal(status_of(failed.status), failed.code, failed.message, failed.param or found)
 
 
-PROTOCOL: Final = Protocol("openai", _error, status_of)
+PROTOCOL: Final = Protocol("openai", _error, OpenAIRefusal, status_of)
 
 
 def bad(param: str, message: str, code: str = "invalid_value") -> HttpError:
