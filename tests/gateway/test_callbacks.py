@@ -354,6 +354,30 @@ async def test_of_several_gateways_one_sends(settings: GatewaySettings) -> None:
 
 
 @EVERY_DATABASE
+async def test_the_first_of_each_host_is_claimed_first(settings: GatewaySettings) -> None:
+    """As many of each host as there is room for, and none of a host that is busy."""
+    async with State(settings) as state:
+        outbox = Sending(state, settings)
+        hosts = [f"http://127.0.0.1:{port}/" for port in (1, 3, 2)]
+        for number in range(9):
+            await outbox.put(hosts[number % 3], f"job{number}")
+        rooms = {"127.0.0.1:3": 0, "127.0.0.1:2": 1}
+        now = time.time()
+        async with state.writing() as connection:
+            claimed = await deliveries.claim(connection, "me", now, 9.0, 64, rooms, 2)
+            assert [one.host[-1] for one in claimed] == ["1", "1", "2"]
+            told = [await deliveries.one(connection, "me", one.id) for one in claimed]
+            assert [one and one["job"] for one in told] == ["job0", "job3", "job2"]
+            due = await deliveries.next_due(connection, now, [])
+            assert due is not None
+            assert due <= now
+            (one,) = await deliveries.claim(connection, "me", now, 9.0, 1, {}, 2)
+            assert one.host[-1] == "3"
+            every = [f"127.0.0.1:{port}" for port in (1, 2, 3)]
+            assert await deliveries.next_due(connection, now, every) is None
+
+
+@EVERY_DATABASE
 async def test_who_died_while_sending_is_replaced(settings: GatewaySettings) -> None:
     """Its lease ends."""
     async with receiving() as receiver, State(settings) as state:
