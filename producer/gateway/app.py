@@ -30,6 +30,7 @@ from lmaas.producer.gateway.app_keys import (
     CARDS,
     CLIENT,
     COLLECTING,
+    CONGESTION,
     DEAD_LETTERS,
     FINISHED,
     HOOKS,
@@ -46,6 +47,7 @@ from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.callers import Callers
+from lmaas.producer.gateway.congestion import Congestion
 from lmaas.producer.gateway.hooks import receive
 from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.inference_protocol import handlers as inference_protocol
@@ -116,6 +118,7 @@ def create_app(
     app[SETTINGS] = settings
     engine = engine or Settings.load()
     app[CLIENT] = client = Client(engine)
+    app[CONGESTION] = Congestion(settings.busy_after)
     app[CARDS] = KnownCards(client)
     app[STATISTICS] = statistics = Statistics()
     app[RECENT] = recent = Recent()

@@ -11,6 +11,7 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callers import Callers
+from lmaas.producer.gateway.congestion import Congestion
 from lmaas.producer.gateway.hooks.configured import Ready
 from lmaas.producer.gateway.inference_protocol.statistics import Statistics
 from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
@@ -24,6 +25,7 @@ from lmaas.producer.gateway.state import State
 CALLERS: Final[web.AppKey[Callers]] = web.AppKey("callers", Callers)
 CARDS: Final = web.AppKey("cards", KnownCards)
 CLIENT: Final[web.AppKey[Client]] = web.AppKey("client", Client)
+CONGESTION: Final = web.AppKey("congestion", Congestion)
 SETTINGS: Final = web.AppKey("settings", GatewaySettings)
 STATISTICS: Final = web.AppKey("statistics", Statistics)
 STATE: Final = web.AppKey("state", State)

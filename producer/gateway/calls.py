@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from aiohttp import web
+
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.client import Client
+from lmaas.producer.gateway.app_keys import CLIENT, CONGESTION
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.settings import GatewaySettings
 
@@ -31,7 +34,7 @@ def check_count(items: int, settings: GatewaySettings) -> None:
 
 
 async def answered(
-    client: Client,
+    app: web.Application,
     model: str,
     items: Sequence[Item],
     *,
@@ -42,9 +45,28 @@ async def answered(
     """A result for each item, in their order; that of an item which failed has its error.
 
     Cancelling it cancels what has not been run. Raises TimeLimitExceeded after `timeout` seconds,
-    ModelNotFound, Busy, BrokerError.
+    Busy when it would wait longer than the setting `busy_after`, ModelNotFound, BrokerError.
     """
-    options: dict[str, Any] = {"version": version, "top_k": top_k, "timeout": timeout}
+    congestion = app[CONGESTION]
+    call = congestion.enter(model, len(items))
+    is_answered = False
+    try:
+        results = await _asked(
+            app[CLIENT], model, items, version=version, top_k=top_k, timeout=timeout
+        )
+        is_answered = True
+    except TimeLimitExceeded:
+        is_answered = True  # as late as that, at least
+        raise
+    finally:
+        congestion.leave(call, answered=is_answered)
+    return results
+
+
+async def _asked(
+    client: Client, model: str, items: Sequence[Item], *, timeout: float, **options: Any
+) -> list[Result]:
+    options["timeout"] = timeout
     if len(items) <= SHARED:
         calls = [client.classify(model, one, errors="return", **options) for one in items]
         return await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]

@@ -15,7 +15,7 @@ from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, ItemError, Result, Tensor, TopK
 from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
-from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import SETTINGS, STATE
 from lmaas.producer.gateway.bodies import json_body
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.idempotency import Note, once
@@ -176,7 +176,7 @@ async def _answer(
     if seconds > 0:
         try:
             results = await answered(
-                request.app[CLIENT],
+                request.app,
                 call.model,
                 items,
                 version=call.version,

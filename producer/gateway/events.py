@@ -13,7 +13,7 @@ from aiohttp import web
 from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway import cloud_events
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
-from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
+from lmaas.producer.gateway.app_keys import SETTINGS
 from lmaas.producer.gateway.bodies import check_parts, read, unsupported
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers, Body, GivenItem
@@ -124,7 +124,7 @@ async def _one(request: web.Request, asked: _Asked) -> _Sent:
     check_count(len(asked.items), settings)
     caller_of(request).charge(len(asked.items))
     results = await answered(
-        request.app[CLIENT],
+        request.app,
         asked.model,
         asked.items,
         version=asked.version,

@@ -51,6 +51,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     database: str | None = None
     #: Seconds that `POST /v1/classify` waits before it makes a job of what is not answered.
     wait: _Positive = 30.0
+    #: Seconds that a call may be expected to wait, as those before it show; one that would wait
+    #: longer is answered 429 at once.
+    busy_after: _Positive = 5.0
     #: Bytes of a JSON body, and items of one call; what is more goes into a job.
     max_body_bytes: _Count = 16 * 1024 * 1024
     max_call_items: _Count = 4096

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.gateway.access import check_names
-from lmaas.producer.gateway.app_keys import CLIENT, HOOKS, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import HOOKS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers
@@ -107,7 +107,7 @@ async def _results(request: web.Request, hook: Ready, items: list[Item]) -> list
     if not items:
         return []
     return await answered(
-        request.app[CLIENT],
+        request.app,
         hook.settings.model,
         items,
         version=hook.settings.version,

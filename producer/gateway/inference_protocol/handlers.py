@@ -100,7 +100,7 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
     caller_of(request).charge(len(items))
     version = request.match_info.get("version")
     results = await answered(
-        request.app[CLIENT],
+        request.app,
         card.model,
         items,
         version=version,

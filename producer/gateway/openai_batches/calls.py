@@ -55,7 +55,7 @@ def _answering(endpoint: str) -> Handler:
         caller_of(request).charge(len(items))
         model = call.model or await _only_model(request)
         results = await answered(
-            request.app[CLIENT],
+            request.app,
             model,
             items,
             version=None,
