@@ -39,7 +39,7 @@ def _of_the_tests(settings: Settings, texts: list[str], monkeypatch: pytest.Monk
         (callbacks.measure, {"count": 200}),
         (known_jobs.measure, {"count": 200, "requests": 50}),
         (overload.measure, {"seconds": 8.0, "a_text": 0.05}),
-        (fair_share.measure, {"rows": 20, "times": 2_000, "jobs": 2}),
+        (fair_share.measure, {"rows": 20, "times": 10_000, "jobs": 2}),
     ],
     ids=["upload", "callbacks", "known_jobs", "overload", "fair_share"],
 )
