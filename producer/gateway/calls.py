@@ -13,7 +13,7 @@ from aiohttp import web
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.client import Client
-from lmaas.producer.gateway.app_keys import CLIENT, CONGESTION
+from lmaas.producer.gateway.app_keys import CARDS, CLIENT, CONGESTION
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.settings import GatewaySettings
 
@@ -45,8 +45,10 @@ async def answered(
     """A result for each item, in their order; that of an item which failed has its error.
 
     Cancelling it cancels what has not been run. Raises TimeLimitExceeded after `timeout` seconds,
-    Busy when it would wait longer than the setting `busy_after`, ModelNotFound, BrokerError.
+    Busy when it would wait longer than the setting `busy_after`, ModelNotFound, BrokerError,
+    HttpError 404 for a version that there is not.
     """
+    await app[CARDS].check(model, version)
     congestion = app[CONGESTION]
     call = congestion.enter(model, len(items))
     is_answered = False

@@ -212,7 +212,7 @@ ROUTES: Final = (
         gives=Answers,
         others={
             202: "the answers take longer: `Location` names the job that has all items",
-            404: "no worker has ever served the model",
+            404: "no worker has ever served the model, or none has this version of it",
             409: "the first request with this Idempotency-Key is still being worked on",
             413: "too many bytes or items",
             422: "the body has another structure, or the Idempotency-Key was used for another one",

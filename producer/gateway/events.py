@@ -226,7 +226,7 @@ ROUTES: Final = (
         sends=(STRUCTURED, BATCH),
         others={
             400: "no CloudEvent",
-            404: "no worker has ever served the model",
+            404: "no worker has ever served the model, or none has this version of it",
             413: "too many bytes or items",
             415: "neither a content type of CloudEvents nor headers ce-*",
             422: "the data cannot be classified, or no model is named",

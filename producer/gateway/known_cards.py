@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -45,6 +46,28 @@ class KnownCards:
             Code.UNKNOWN_MODEL,
             f"no worker serves model {model!r} now; see GET /v1/models",
         )
+
+    async def check(self, model: str, version: str | None) -> None:
+        """Raises HttpError 404 when workers serve a model, and none of them has this version of it.
+
+        Else the request would be published, and a worker would keep it as a dead letter, which
+        nobody needs who hears of it at once. Without a worker that answers it is published: one
+        that is just starting may have the version.
+        """
+        if version is None:
+            return
+        with contextlib.suppress(HttpError):
+            if version in (await self.card(model)).versions:
+                return
+        # It may be new, or another worker's.
+        cards = await self._client.models(model)
+        known = list(dict.fromkeys(one for card in cards for one in card.versions))
+        if known and version not in known:
+            raise HttpError(
+                HTTPStatus.NOT_FOUND,
+                Code.UNKNOWN_VERSION,
+                f"model {model!r} has no version {version!r}; it has {', '.join(known)}",
+            )
 
     def _asked(self, model: str) -> asyncio.Task[ModelCard | None]:
         """One question for all who ask at the same time, which none of them cancels."""

@@ -115,7 +115,7 @@ async def test_many_items_are_answered_as_in_the_queue(
         (b'{"model": "sentiment", "items": ["x"], "timeout": 0}', 422, "invalid"),
         (b'{"model": "nobody", "items": ["x"]}', 404, "unknown_model"),
         (b'{"model": "a/b", "items": ["x"]}', 404, "unknown_model"),
-        (b'{"model": "sentiment", "version": "9", "items": ["x"]}', 404, "unknown_model"),
+        (b'{"model": "sentiment", "version": "9", "items": ["x"]}', 404, "unknown_version"),
     ],
 )
 async def test_a_bad_call_is_told(gateway: Gateway, body: bytes, status: int, code: str) -> None:
@@ -195,6 +195,25 @@ async def test_pages_of_others_may_not_call(gateway: Gateway) -> None:
         assert answer["error"]["code"].endswith("_not_allowed")
     status, _ = await gateway.post("/v1/classify", json=call, headers={"Origin": gateway.url})
     assert status == 200
+
+
+async def test_a_version_that_there_is_not_leaves_no_dead_letter(gateway: Gateway) -> None:
+    call = {"model": "sentiment", "version": "99", "items": [GOOD]}
+    event = {"specversion": "1.0", "id": "e", "source": "/t", "type": "t", "data": call}
+    structured = {"Content-Type": "application/cloudevents+json"}
+    for status, answer in [
+        await gateway.post("/v1/classify", json=call),
+        await gateway.post("/v1/classify", json=call, headers={"Prefer": "respond-async"}),
+        await gateway.post("/v1/jobs", json=call),
+        await gateway.post("/v1/events", json=event, headers=structured),
+    ]:
+        assert (status, answer["error"]["code"]) == (404, "unknown_version")
+        assert "it has 1" in answer["error"]["message"]
+    status, answer = await gateway.post("/v1/classify", json=call | {"version": "1"})
+    assert (status, answer["results"][0]["label"]) == (200, "positive")
+    _, found = await gateway.get("/v1/dead-letters")
+    assert found["dead_letters"] == []
+    assert (await gateway.get("/v1/jobs"))[1]["jobs"] == []
 
 
 async def test_the_models_are_told(gateway: Gateway) -> None:

@@ -26,7 +26,8 @@ class Workers:
     def __init__(self) -> None:
         self.now = 0.0
         self.said: ModelCard | None = card("1")
-        self.asked = 0
+        self.all: list[ModelCard] = []
+        self.asked = self.asked_all = 0
         self.may_speak = asyncio.Event()
         self.may_speak.set()
 
@@ -35,6 +36,11 @@ class Workers:
         self.asked += 1
         await self.may_speak.wait()
         return self.said
+
+    async def models(self, model: str) -> list[ModelCard]:
+        assert model == "m"
+        self.asked_all += 1
+        return self.all
 
 
 @pytest.fixture
@@ -67,6 +73,27 @@ async def test_the_last_card_is_good_while_no_worker_answers(
     await cards.card("m")
     workers.said, workers.now = None, FRESH
     assert (await cards.card("m")).version == "1"
+
+
+async def test_a_version_that_is_not_on_the_known_card_is_looked_for(
+    workers: Workers, cards: KnownCards
+) -> None:
+    await cards.check("m", None)
+    assert workers.asked == 0
+    await cards.check("m", "1")
+    assert (workers.asked, workers.asked_all) == (1, 0)
+    workers.all = [card("1"), card("2")]  # it is new, or another worker's
+    await cards.check("m", "2")
+    assert (workers.asked, workers.asked_all) == (1, 1)
+    with pytest.raises(HttpError, match="no version '3'; it has 1, 2"):
+        await cards.check("m", "3")
+
+
+async def test_without_a_worker_nothing_is_said_of_versions(
+    workers: Workers, cards: KnownCards
+) -> None:
+    workers.said, workers.all = None, []
+    await cards.check("m", "1")
 
 
 async def test_who_asks_at_the_same_time_shares_a_question(

@@ -180,11 +180,12 @@ async def test_a_wrong_limit_is_told(gateway: Gateway) -> None:
 
 @pytest.mark.usefixtures("worker")
 async def test_the_last_failures_are_remembered(gateway: Gateway) -> None:
-    call = {"model": "sentiment", "version": "99", "items": [{"id": "a", "text": "fine"}]}
+    item = {"id": "a", "data": "AAAA", "media_type": "image/png"}  # the model takes texts
+    call = {"model": "sentiment", "items": [item]}
     await gateway.post("/v1/classify", json=call)
     await gateway.post("/v1/classify", json={"model": "sentiment", "items": ["fine"]})
     status, found = await gateway.get("/v1/failures")
     assert status == 200
     (failed,) = found["failures"]
-    assert (failed["model"], failed["code"]) == ("sentiment", "unknown_version")
-    assert "99" in failed["message"]
+    assert (failed["model"], failed["code"]) == ("sentiment", "not_text")
+    assert failed["message"]

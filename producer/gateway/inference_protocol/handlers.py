@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import ModelCard
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS, STATISTICS
@@ -131,13 +130,7 @@ async def _named(request: web.Request) -> tuple[ModelCard, str]:
     """The card of the model in the path, and the version that is asked. Raises HttpError: 404."""
     card = await request.app[CARDS].card(request.match_info["model"])
     version = request.match_info.get("version")
-    if version is not None and version not in card.versions:
-        raise HttpError(
-            HTTPStatus.NOT_FOUND,
-            Code.UNKNOWN_VERSION,
-            f"the model {card.model!r} has no version {version!r}; it has "
-            f"{', '.join(card.versions)}",
-        )
+    await request.app[CARDS].check(card.model, version)
     return card, version or card.version
 
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.producer.gateway.app_keys import BROKER_JOBS, COLLECTING, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, COLLECTING, SETTINGS, STATE
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Job
@@ -53,10 +53,11 @@ async def accept(
     """The job, once the broker has all of it. Cancelling this cancels the job.
 
     `accepted` is called in the transaction by which it is accepted. Raises Busy when a lane has no
-    room for `wait` seconds, HttpError 409 when somebody has cancelled the job, and what
-    `Jobs.publish` raises, or the source of the items.
+    room for `wait` seconds, HttpError 409 when somebody has cancelled the job and 404 for a version
+    that there is not, and what `Jobs.publish` raises, or the source of the items.
     """
     broker, state, collecting = app[BROKER_JOBS], app[STATE], app[COLLECTING]
+    await app[CARDS].check(asked.model, asked.version)
     draft = await broker.draft(asked.model, version=asked.version)
     async with state.writing() as connection:
         waiting = await table.waiting(connection, owner, draft.model) if owner else ()

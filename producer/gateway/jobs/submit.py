@@ -64,7 +64,7 @@ ROUTES: Final = (
         status=HTTPStatus.ACCEPTED,
         others={
             400: "the body cannot be read, or has no such column",
-            404: "no worker has ever served the model",
+            404: "no worker has ever served the model, or none has this version of it",
             409: "the first request with this Idempotency-Key is still being worked on",
             413: "too many bytes or rows",
             415: "files of this type are not read",
