@@ -18,14 +18,17 @@ import pytest
 from openai.types import Batch
 
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.batch import Jobs
 from lmaas.producer.gateway import api_keys
 from lmaas.producer.gateway.openai_batches import work
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State, keys
+from lmaas.producer.gateway.state import jobs as jobs_table
+from lmaas.producer.journal import JobEntry
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import receiving
 from tests.gateway.test_jobs_survive import process
-from tests.integration.conftest import LIMIT, Stage, having, until
+from tests.integration.conftest import LIMIT, Stage, having, serving, until
 
 GOOD = "a wonderful, moving film"
 BAD = "dull and awful, a waste of time"
@@ -307,6 +310,52 @@ async def test_what_waits_for_room_is_cancelled_and_expires(
                 return bool((await gateway.get("/v1/jobs"))[1]["jobs"] == [])
 
             await until(nothing_is_left)
+
+
+@pytest.mark.parametrize("moment", ["while it waits for room", "when all of it is published"])
+async def test_who_cancels_a_job_that_is_being_submitted_ends_its_batch(
+    settings: Settings,
+    gateway_settings: GatewaySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """It is not submitted again."""
+    engine = having(settings, pack_items=1, max_waiting=2 if "room" in moment else 100)
+    published, cancelled = asyncio.Event(), asyncio.Event()
+    publish = Jobs.publish
+
+    async def held_up(self: Jobs, *arguments: Any, **options: Any) -> JobEntry:
+        entry = await publish(self, *arguments, **options)
+        published.set()
+        await cancelled.wait()
+        return entry
+
+    monkeypatch.setattr(Jobs, "publish", held_up)
+    content = b"".join(line(str(number), LONG) for number in range(6))
+    async with serving(settings):  # makes the lanes
+        pass
+    async with listening(gateway_settings, engine) as gateway, calling(gateway) as client:
+        batch = await submitted(client, content)
+
+        async def submits() -> bool:
+            return bool((await gateway.get("/v1/jobs"))[1]["jobs"])
+
+        await until(submits)
+        (job,) = (await gateway.get("/v1/jobs"))[1]["jobs"]
+        assert job["state"] == "submitting"
+        if "room" not in moment:
+            await published.wait()
+            # As another gateway does it, before this one looks.
+            async with State(gateway_settings) as state, state.writing() as connection:
+                await jobs_table.cancel(connection, job["id"])
+                cancelled.set()
+        async with gateway.http.delete(f"{gateway.url}/v1/jobs/{job['id']}") as answer:
+            assert answer.status in {200, 202}
+        batch = await ended(client, batch)
+        assert (batch.status, counts(batch)) == ("cancelled", (6, 0, 0))
+        (job,) = (await gateway.get("/v1/jobs"))[1]["jobs"]
+        assert job["state"] in {"cancelling", "cancelled"}
+        assert published.is_set() == ("room" not in moment)
 
 
 @pytest.mark.usefixtures("worker")

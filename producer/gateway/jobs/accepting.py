@@ -6,6 +6,7 @@ left, is cancelled by `collecting`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable
@@ -42,6 +43,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     callback_secret: str | None = None
 
 
+class JobCancelled(HttpError):
+    """Somebody has cancelled the job before it was accepted."""
+
+    def __init__(self, job: str) -> None:
+        told = f"job {job} was cancelled before all of it was published"
+        super().__init__(HTTPStatus.CONFLICT, "cancelled", told)
+
+
 async def accept(
     app: web.Application,
     owner: str,
@@ -53,8 +62,8 @@ async def accept(
     """The job, once the broker has all of it. Cancelling this cancels the job.
 
     `accepted` is called in the transaction by which it is accepted. Raises Busy when a lane has no
-    room for `wait` seconds, HttpError 409 when somebody has cancelled the job and 404 for a version
-    that there is not, and what `Jobs.publish` raises, or the source of the items.
+    room for `wait` seconds, JobCancelled when somebody cancels it meanwhile, HttpError 404 for a
+    version that there is not, and what `Jobs.publish` raises, or the source of the items.
     """
     broker, state, collecting = app[BROKER_JOBS], app[STATE], app[COLLECTING]
     await app[CARDS].check(asked.model, asked.version)
@@ -70,27 +79,30 @@ async def accept(
             callback_url=asked.callback_url,
             callback_secret=asked.callback_secret,
         )
+    how = _how(asked, app[SETTINGS].wait if patience is None else patience)
+    publishing = asyncio.create_task(broker.publish(draft, items, **how, ahead=Ahead(waiting)))
     try:
-        entry = await broker.publish(
-            draft,
-            items,
-            **_how(asked, app[SETTINGS].wait if patience is None else patience),
-            ahead=Ahead(waiting),
-        )
+        with collecting.submitting(draft.job, publishing):
+            entry = await publishing
         async with state.writing() as connection:
             job = await table.accept(connection, entry, collecting.holder)
             if job is not None and accepted is not None:
                 await accepted(connection, job)
-    except BaseException:
+    except BaseException as error:
         await _let_go(app, draft.job)
+        if publishing.cancelled() and not _is_cancelled():
+            raise JobCancelled(draft.job) from error
         raise
     if job is None:
         await _let_go(app, draft.job)
-        raise HttpError(
-            HTTPStatus.CONFLICT, "cancelled", f"job {draft.job} was cancelled meanwhile"
-        )
+        raise JobCancelled(draft.job)
     collecting.wake()
     return job
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _how(asked: Asked, patience: float) -> dict[str, Any]:

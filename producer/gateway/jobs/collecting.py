@@ -13,7 +13,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state import idempotency as keys
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Counts, Job, JobState
+from lmaas.producer.journal import JobEntry
 from lmaas.producer.threads import opened, settled
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Collecting:
         self._owners: dict[str, str] = {}
         self._files: dict[str, ResultFile] = {}
         self._told: dict[str, Counts] = {}
+        self._submissions: dict[str, asyncio.Task[JobEntry]] = {}
         self._woken = asyncio.Event()
         #: On the clock of the event loop: when everything that is held was last renewed.
         self._renewed = 0.0
@@ -97,6 +99,15 @@ class Collecting:
     def wake(self) -> None:
         """Something in the table has changed."""
         self._woken.set()
+
+    @contextlib.contextmanager
+    def submitting(self, job: str, task: asyncio.Task[JobEntry]) -> Iterator[None]:
+        """Meanwhile the task, which publishes a job, is cancelled when somebody cancels the job."""
+        self._submissions[job] = task
+        try:
+            yield
+        finally:
+            del self._submissions[job]
 
     def until(self) -> float:
         """What is held from now on is held until then, in Unix seconds."""
@@ -129,6 +140,9 @@ class Collecting:
             gone = job not in held or (held[job] == "cancelling" and job in self._files)
             if gone and not task.cancelling():
                 task.cancel()
+        for job, submission in self._submissions.items():
+            if held.get(job) == "cancelling" and not submission.cancelling():
+                submission.cancel()
         due = bool(held) and loop_now - self._renewed > RENEWAL
         counts = {job: file.counts for job, file in self._files.items()}
         news = {job: count for job, count in counts.items() if self._told.get(job) != count}

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.broker_config.errors import JobError, LmaasError, ModelNotFound
 from lmaas.producer.gateway.app_keys import CALLERS, COLLECTING, OUTBOX, SETTINGS, STATE
-from lmaas.producer.gateway.jobs.accepting import Asked, accept
+from lmaas.producer.gateway.jobs.accepting import Asked, JobCancelled, accept
 from lmaas.producer.gateway.jobs.collecting import Finished
 from lmaas.producer.gateway.jobs.result_file import in_order
 from lmaas.producer.gateway.openai_batches import lines, outputs
@@ -235,6 +235,10 @@ class BatchWork:
         try:
             async with contextlib.aclosing(items):
                 job = await accept(self._app, batch.owner, asked, items, accepted, PATIENCE)
+        except JobCancelled as error:  # by DELETE /v1/jobs/{id}: so the batch ends, too
+            async with self._state.writing() as connection:
+                await table.cancel(connection, batch, time.time())
+            raise NotMine from error
         except ModelNotFound as error:
             await self._fail(batch, [Problem("model_not_found", str(error), "body.model")])
             return
