@@ -1,8 +1,9 @@
 # syntax=docker/dockerfile:1
 # An image for each role: client, worker (no TensorFlow), gateway, training.
 #   docker build --target worker --tag lmaas-worker .
-# Seen: `make image-test`, which builds the worker's with buildah on a Debian 12 made by debootstrap,
-# and runs it with podman. Not tried yet: Docker, the base that is named below, the other three roles.
+# Seen: `make image-test`, which builds those of worker and gateway with buildah on a Debian 12 made by
+# debootstrap, and runs them with podman. Not tried yet: Docker, the base that is named below, the
+# other two roles.
 
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11

@@ -27,7 +27,7 @@ help:
 	@echo "make wheel-test"
 	@echo "             the wheel in environments of its own, beside files with hostile names"
 	@echo "make image-test"
-	@echo "             the worker's image, built by buildah and run by podman (as root)"
+	@echo "             the images of worker and gateway, built by buildah and run by podman (as root)"
 	@echo "make fuzz    requests to the gateway, made up from its own description, for some minutes;"
 	@echo "             SEED=7 makes others"
 	@echo "make coverage"
@@ -56,9 +56,8 @@ wheel-test: setup
 	@scripts/with-broker $(PYTHON) -m pytest -m wheel tests/wheel $(PYTEST_ARGS)
 
 image-test: setup
-	@scripts/image localhost/lmaas-worker
-	@LMAAS_IMAGE=localhost/lmaas-worker scripts/with-broker \
-		$(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
+	@scripts/image worker gateway
+	@scripts/with-broker $(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
 
 SEED ?= 1
 

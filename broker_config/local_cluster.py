@@ -25,7 +25,7 @@ from lmaas.broker_config.local_node import LocalNode, Member, free_ports, listen
 from lmaas.broker_config.together import all_of
 
 #: Seconds for all nodes together; three take about 20 on two cores that have other work.
-START_TIMEOUT: Final = 120.0
+START_TIMEOUT: Final = 240.0
 _EPMD_TIMEOUT: Final = 10.0
 _POLL: Final = 0.05
 

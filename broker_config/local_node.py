@@ -32,8 +32,9 @@ from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.guarded import ProcessGroup, kill_left_over
 from lmaas.broker_config.node_folder import USER, Record
 
-#: Seconds that a node may take to answer; it takes 3 to 4 on two cores.
-START_TIMEOUT: Final = 60.0
+#: Seconds that a node may take to answer; it takes 3 to 4 on two cores, and over a minute where
+#: many others want them. A node that ends before is told at once.
+START_TIMEOUT: Final = 180.0
 #: Seconds that a node may take to stop cleanly before it is killed; it takes 1.
 STOP_TIMEOUT: Final = 20.0
 
