@@ -1,13 +1,8 @@
-"""A trained network as a model version: ONNX, checked against Keras, with its manifest.
-
-The exported graph takes `ids`, int32 [texts, words], and gives `scores`, float32 [texts, labels]:
-probabilities in the order of the manifest's labels. Both dimensions of the input are free.
-"""
+"""A trained network as a model version: ONNX, checked against Keras, with its manifest."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,38 +17,16 @@ import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training import evaluate, quietly
-from lmaas.training.architectures import (
-    Architecture,
-    NeutralAverage,
-    NGrams,
-    embedding_of,
-    probabilities,
-)
+from lmaas.training import evaluate
 from lmaas.training.datasets import Dataset
 from lmaas.training.measuring import measured
-from lmaas.workers.manifest import (
-    MODEL,
-    PROBABILITIES,
-    WORD_BATCHING,
-    WORD_INPUTS,
-    Manifest,
-)
-from lmaas.workers.preprocess.text import PADDING, WordTokenizer
-from lmaas.workers.preprocess.words import Words
+from lmaas.training.networks import Architecture, Network
+from lmaas.workers.manifest import MODEL, Manifest
 from lmaas.workers.repository import MANIFEST, ModelVersion, Repository, read_files
 from lmaas.workers.runtime import Runtime
 
-with quietly():
-    import keras
-    import tensorflow as tf
-    import tf2onnx
-
-#: The newest that tf2onnx writes.
-OPSET: Final = 18
 #: The exported graph may differ from Keras by so much.
 TOLERANCE: Final = 1e-5
-VOCABULARY: Final = "vocabulary.txt"
 PICTURE: Final = "evaluation.png"
 #: Texts that the graph is compared on, each alone, and timed with.
 COMPARED: Final = 256
@@ -66,8 +39,7 @@ class Trained:
 
     name: str
     architecture: Architecture
-    model: keras.Sequential
-    tokenizer: WordTokenizer
+    network: Network
     dataset: Dataset
     evaluation: evaluate.Evaluation
     #: Parameters and course of the training, for the record.
@@ -94,8 +66,8 @@ def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Pat
 
 
 def _write(trained: Trained, folder: Path, number: str) -> None:
-    onnx.save(to_onnx(trained.model), folder / MODEL)
-    trained.tokenizer.save(folder / VOCABULARY)
+    onnx.save(trained.network.graph(), folder / MODEL)
+    trained.network.save(folder)
     title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset.name})"
     evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
@@ -107,45 +79,6 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
     written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(written + b"\n")
-
-
-# --- graph ---------------------------------------------------------------------------------------
-
-
-def to_onnx(model: keras.Sequential) -> onnx.ModelProto:
-    """The network for serving; raises TrainingError when its embedding is not settled."""
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    signature = [tf.TensorSpec((None, None), tf.int32, name="ids")]
-    serving = tf.function(_serving(model), input_signature=signature)
-    graph: onnx.ModelProto
-    with quietly():
-        graph, _ = tf2onnx.convert.from_function(serving, signature, opset=OPSET)
-    onnx.checker.check_model(graph)
-    return graph
-
-
-def _serving(model: keras.Sequential) -> Any:
-    """The same function of ids as the model, with fewer passes over less memory.
-
-    Rows are half as long in float16, where settled ones fit without loss, and padding's is zero,
-    so that a plain sum needs no mask.
-    """
-    first, (pooling, hidden, output) = model.layers[0], model.layers[-3:]
-    neutral = pooling.neutral if isinstance(pooling, NeutralAverage) else 0
-    rows = embedding_of(model).embeddings.numpy()
-    table = tf.Variable(rows.astype(np.float16))
-    if not np.array_equal(table.numpy(), rows) or rows[PADDING].any():
-        raise TrainingError("the embedding is not on its grid; call architectures.settle first")
-
-    def scores(ids: Any) -> dict[str, Any]:
-        numbers = first(ids) if isinstance(first, NGrams) else ids
-        total = tf.reduce_sum(tf.cast(tf.gather(table, numbers), tf.float32), axis=1)
-        count = tf.reduce_sum(tf.cast(numbers != PADDING, tf.float32), axis=1, keepdims=True)
-        # A text of padding alone has the mean zero instead of none.
-        mean = total / tf.maximum(count + neutral, 1)
-        return {"scores": probabilities(output(hidden(mean)))}
-
-    return scores
 
 
 # --- checks and figures --------------------------------------------------------------------------
@@ -161,8 +94,7 @@ def _runtime(folder: Path, manifest: Manifest) -> Runtime:
 def _compare(served: evaluate.Scores, trained: Trained, texts: Sequence[str]) -> None:
     """Served scores against Keras, each text in a batch of its own."""
     for text, scores in zip(texts, served, strict=True):
-        (ids,) = trained.tokenizer([text])
-        expected = probabilities(trained.model(ids[None], training=False)).numpy()[0]
+        (expected,) = trained.network.predict([text])
         difference = float(np.abs(scores - expected).max())
         if not difference <= TOLERANCE:
             raise TrainingError(
@@ -186,12 +118,10 @@ def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
         name=trained.name,
         version=number,
         labels=list(dataset.labels),
-        inputs=WORD_INPUTS,
-        preprocessing=msgspec.to_builtins(
-            Words(file=VOCABULARY, max_tokens=trained.tokenizer.max_tokens)
-        ),
-        head=PROBABILITIES,
-        batching=WORD_BATCHING,
+        inputs=trained.network.inputs,
+        preprocessing=trained.network.preprocessing,
+        head=trained.network.head,
+        batching=trained.network.batching,
         architecture=trained.architecture,
         dataset={
             "name": dataset.name,

@@ -93,7 +93,7 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     head: _Kind
     batching: Batching
     cost: Cost = Cost()
-    #: "gap" or "ngram": see `lmaas.training.architectures`.
+    #: One of `lmaas.training.networks`, or what its maker calls it.
     architecture: str
     #: The data set's name, its source's sha256, and how many examples each split has.
     dataset: dict[str, Any]

@@ -26,8 +26,8 @@ from lmaas.producer.tables.places import FORMATS
 
 if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
-    from lmaas.training.train import Progress as Report
-    from lmaas.training.train import Recipe
+    from lmaas.training.networks import Progress as Report
+    from lmaas.training.recipe import Recipe
 
 #: The first Python that has no TensorFlow, as pyproject.toml has it.
 WITHOUT_TENSORFLOW: Final = (3, 14)
@@ -99,7 +99,8 @@ def command(
         )
     _introduce(dataset)
     with console.status("starting TensorFlow"):
-        from lmaas.training.train import Recipe, train
+        from lmaas.training.recipe import Recipe
+        from lmaas.training.train import train
     with _bar(console) as report:
         path = train(
             dataset,

@@ -1,4 +1,4 @@
-"""The networks, in Keras: small enough that one core runs tens of thousands of texts a second.
+"""The networks of words: small enough that one core runs tens of thousands of texts a second.
 
 `gap` averages the embeddings of a text's words. `ngram`, the default, also has rows for pairs and
 triples of neighbouring words, counts a word once a text however often it occurs, trains every row
@@ -10,29 +10,23 @@ nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lmaas.broker_config.errors import TrainingError
 from lmaas.training import quietly
+from lmaas.training.networks import Architecture
+from lmaas.training.recipe import THIRD_WORDS, Sizes
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING
 
 with quietly():
     import keras
     import tensorflow as tf
 
-Architecture = Literal["gap", "ngram"]
-ARCHITECTURES: Final[tuple[Architecture, ...]] = get_args(Architecture)
-
 #: A pair or triple gets a row when the training texts have it at least so often.
 OCCURRENCES: Final = 2
-#: A triple's third word is one of the so many most frequent: its key then fits 31 bits.
-THIRD_WORDS: Final = 8192
 #: Repetitions are recognised by id modulo this; the commonest words all differ in it.
 REPETITION_SLOTS: Final = 4096
 #: Every text is averaged as if it had more rows, all of them zero: this share of the mean number
@@ -47,32 +41,6 @@ _Ints = npt.NDArray[np.int32]
 _Floats = npt.NDArray[np.float32]
 
 
-class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """Upper limits; less data makes a smaller network."""
-
-    #: Word ids, with padding and unknown.
-    vocabulary: int = 30_000
-    pairs: int = 220_000
-    triples: int = 130_000
-    #: Numbers a row; 0: 8 for two classes, 8 more whenever their number doubles.
-    dimension: int = 0
-    #: Units between the average and the answer; 0: two a class, at least 24, at most 256.
-    hidden: int = 0
-
-    def __post_init__(self) -> None:
-        if self.vocabulary**2 >= 2**31 or (self.pairs + 1) * THIRD_WORDS >= 2**31:
-            raise TrainingError("vocabulary goes to 46,340 and pairs to 262,000 (32-bit keys)")
-
-    def fitted(self, vocabulary: int, classes: int) -> Sizes:
-        """The sizes of one network, with nothing left open."""
-        return msgspec.structs.replace(
-            self,
-            vocabulary=vocabulary,
-            dimension=self.dimension or 8 * math.ceil(math.log2(classes)),
-            hidden=self.hidden or min(max(24, 2 * classes), 256),
-        )
-
-
 def build(
     architecture: Architecture,
     sizes: Sizes,
@@ -84,7 +52,7 @@ def build(
 
     Two classes end in one sigmoid unit, more in a softmax: see `probabilities`.
     """
-    front = {"gap": _gap, "ngram": _ngram}[architecture]
+    front = _ngram if architecture == "ngram" else _gap
     head = (1, "sigmoid") if classes == 2 else (classes, "softmax")
     return keras.Sequential(
         [

@@ -1,0 +1,98 @@
+"""What can be trained: one module a family of networks, each named by its architectures.
+
+A family is a function that fits a network to a data set, and a `Network`, which knows how it is
+served: what its graph takes, how a text becomes that, and how its answer is read.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
+
+from lmaas.training.evaluate import Scores
+from lmaas.workers.manifest import Batching, Input
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lmaas.training.datasets import Dataset
+    from lmaas.training.recipe import Recipe
+
+Architecture = Literal["gap", "ngram", "encoder"]
+ARCHITECTURES: Final[tuple[Architecture, ...]] = get_args(Architecture)
+
+_FAMILIES: Final[Mapping[Architecture, str]] = {
+    "gap": "lmaas.training.networks.words",
+    "ngram": "lmaas.training.networks.words",
+    "encoder": "lmaas.training.networks.encoder",
+}
+
+
+class Network(Protocol):
+    """A trained network."""
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What its graph takes."""
+        ...
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The manifest's part of that name."""
+        ...
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The manifest's part of that name."""
+        ...
+
+    @property
+    def batching(self) -> Batching:
+        """Before the best size of batches is measured."""
+        ...
+
+    def predict(self, texts: Sequence[str]) -> Scores:
+        """Probabilities [texts, labels], by Keras."""
+        ...
+
+    def graph(self) -> onnx.ModelProto:
+        """The same function for serving. Raises TrainingError."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the files, beside the graph, that the preprocessing names."""
+        ...
+
+
+class Progress(Protocol):
+    """Called after every batch; `batch` counts from 1 and `epoch` too.
+
+    `metrics` has the epoch's running loss and accuracy, and after its last batch also val_loss
+    and val_accuracy.
+    """
+
+    def __call__(
+        self, epoch: int, batch: int, batches: int, metrics: Mapping[str, float]
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A network, the recipe with nothing left open, and the epoch whose weights were kept."""
+
+    network: Network
+    recipe: Recipe
+    best_epoch: int
+
+
+def fit(
+    architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
+) -> Fitted:
+    """Raises TrainingError."""
+    fitted: Fitted = importlib.import_module(_FAMILIES[architecture]).fit(
+        architecture, dataset, recipe, progress
+    )
+    return fitted

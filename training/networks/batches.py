@@ -1,0 +1,104 @@
+"""Texts as batches for Keras: of similar length, padded, in an order of their own each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lmaas.training import quietly
+from lmaas.training.networks import Progress
+from lmaas.workers.preprocess.text import PADDING
+
+with quietly():
+    import keras
+    import tensorflow as tf
+
+Ints = npt.NDArray[np.int32]
+#: Word ids [texts, words], and the texts' labels [texts].
+Batch = tuple[Ints, Ints]
+
+#: Batches are made of texts of similar length out of so many batches' worth of shuffled texts.
+NEIGHBOURHOOD: Final = 50
+
+
+def padded(ids: Sequence[Ints]) -> Ints:
+    """[texts, words of the longest]."""
+    matrix = np.full((len(ids), max(map(len, ids))), PADDING, np.int32)
+    for row, text in zip(matrix, ids, strict=True):
+        row[: len(text)] = text
+    return matrix
+
+
+def as_dataset(batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
+    """For Keras, which takes the shape of the first two batches for that of all when it has to
+    find it: texts of one length would make it a fixed one."""
+    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return data.prefetch(tf.data.AUTOTUNE)
+
+
+def in_order(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:
+    """Each text once, the shortest first."""
+    batches = by_length(ids, np.arange(len(ids)), size)
+    data = as_dataset(lambda: (_batch(ids, labels, chosen) for chosen in batches))
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+
+
+def shuffled(ids: Sequence[Ints], labels: Ints, size: int, seed: int) -> Iterator[Batch]:
+    """Padded batches, epoch after epoch without end, each in an order of its own."""
+    random = np.random.default_rng(seed)
+    # An order is left out, so that a seed gives the same model as it did in 0.1.0.
+    _order(ids, size, random)
+    while True:
+        for chosen in _order(ids, size, random):
+            yield _batch(ids, labels, chosen)
+
+
+def _order(
+    ids: Sequence[Ints], size: int, random: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """Texts of similar length are a batch; each text is in one."""
+    shuffled = random.permutation(len(ids))
+    reach = size * NEIGHBOURHOOD
+    batches = [
+        batch
+        for start in range(0, len(shuffled), reach)
+        for batch in by_length(ids, shuffled[start : start + reach], size)
+    ]
+    random.shuffle(batches)
+    return batches
+
+
+def _batch(ids: Sequence[Ints], labels: Ints, chosen: npt.NDArray[np.int64]) -> Batch:
+    return padded([ids[i] for i in chosen]), labels[chosen]
+
+
+def by_length(
+    ids: Sequence[Ints], chosen: npt.NDArray[np.int64], size: int
+) -> list[npt.NDArray[np.int64]]:
+    """These texts in batches of so many, of similar length, the shortest first."""
+    rising = chosen[np.argsort([len(ids[i]) for i in chosen], kind="stable")]
+    return [rising[start : start + size] for start in range(0, len(rising), size)]
+
+
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
+    """Hands Keras' reports on to a `Progress`."""
+
+    def __init__(self, progress: Progress, batches: int) -> None:
+        super().__init__()
+        self._progress = progress
+        self._batches = batches
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if batch + 1 < self._batches:  # the last one is reported with the validation
+            self._progress(self._epoch, batch + 1, self._batches, dict(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._progress(self._epoch, self._batches, self._batches, dict(logs or {}))

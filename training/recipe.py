@@ -1,0 +1,64 @@
+"""Everything that decides what comes out of a data set. No TensorFlow in here."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from lmaas.broker_config.errors import TrainingError
+
+#: A triple's third word is one of the so many most frequent: its key then fits 31 bits.
+THIRD_WORDS: Final = 8192
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """Upper limits; less data makes a smaller network."""
+
+    #: Word ids, with padding and unknown.
+    vocabulary: int = 30_000
+    pairs: int = 220_000
+    triples: int = 130_000
+    #: Numbers a row; 0: 8 for two classes, 8 more whenever their number doubles.
+    dimension: int = 0
+    #: Units between the average and the answer; 0: two a class, at least 24, at most 256.
+    hidden: int = 0
+
+    def __post_init__(self) -> None:
+        if self.vocabulary**2 >= 2**31 or (self.pairs + 1) * THIRD_WORDS >= 2**31:
+            raise TrainingError("vocabulary goes to 46,340 and pairs to 262,000 (32-bit keys)")
+
+    def fitted(self, vocabulary: int, classes: int) -> Sizes:
+        """The sizes of one network, with nothing left open."""
+        return msgspec.structs.replace(
+            self,
+            vocabulary=vocabulary,
+            dimension=self.dimension or 8 * math.ceil(math.log2(classes)),
+            hidden=self.hidden or min(max(24, 2 * classes), 256),
+        )
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that is 0 is the architecture's own."""
+
+    #: Of the networks of words.
+    sizes: Sizes = Sizes()
+    #: Longer texts are cut.
+    max_tokens: int = 0
+    epochs: int = 0
+    #: Epochs without a better validation loss before training stops; the best one is kept.
+    patience: int = 0
+    #: Texts a step.
+    batch: int = 0
+    learning_rate: float = 0.0
+    seed: int = 17
+    #: The folder of a pretrained encoder, for the architecture "encoder".
+    encoder: str = ""
+    #: So many of its last layers are trained, too; 0: only the classifier on top of it.
+    unfreeze: int = 0
+
+    def filled(self, **own: float) -> Recipe:
+        """With these values where it has none."""
+        missing = {name: value for name, value in own.items() if not getattr(self, name)}
+        return msgspec.structs.replace(self, **missing)
