@@ -25,8 +25,10 @@ EXTRAS: Final = {
     "keras": "training",
     "matplotlib": "bench",
     "onnx": "training",
+    "safetensors": "training",
     "tensorflow": "training",
     "tf2onnx": "training",
+    "tokenizers": "tokens",
 }
 #: What there is no package of for newer Pythons yet, nor a use without TensorFlow.
 OLDER_PYTHONS: Final = frozenset({"keras", "tensorflow", "tf2onnx"})

@@ -83,3 +83,12 @@ def imdb(datasets: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"{path.name} is not in LMAAS_DATASETS")
     return path
+
+
+@pytest.fixture(scope="session")
+def minilm(datasets: Path) -> Path:
+    """A pretrained encoder, as its folder from the Hugging Face hub."""
+    path = datasets / "minilm"
+    if not (path / "model.safetensors").is_file():
+        pytest.skip(f"{path.name}/ is not in LMAAS_DATASETS")
+    return path

@@ -55,8 +55,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 17
     #: The folder of a pretrained encoder, for the architecture "encoder".
     encoder: str = ""
-    #: So many of its last layers are trained, too; 0: only the classifier on top of it.
-    unfreeze: int = 0
 
     def filled(self, **own: float) -> Recipe:
         """With these values where it has none."""

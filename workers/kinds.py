@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lmaas.broker_config import extras
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.workers.repository import MANIFEST, ModelVersion
 
@@ -29,6 +30,9 @@ def made(
         )
     try:
         return load()(version, how)
+    except ModuleNotFoundError as error:
+        told = extras.missing(error.name) if error.name in extras.EXTRAS else str(error)
+        raise ModelDamaged(f"{version.path}: {part} {kind!r}: {told}") from error
     except (msgspec.ValidationError, ImportError, AttributeError) as error:
         raise ModelDamaged(f"{version.file(MANIFEST)}: {part}: {error}") from error
 

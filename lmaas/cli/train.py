@@ -50,7 +50,17 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 )
 @click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
 @options.dialect
-@click.option("--arch", "architecture", type=click.Choice(["ngram", "gap"]), default="ngram")
+@click.option(
+    "--arch",
+    "architecture",
+    type=click.Choice(["ngram", "gap", "encoder"]),
+    help="What to train.  [encoder with --encoder, else ngram]",
+)
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
@@ -65,6 +75,7 @@ def command(
     file_format: str | None,
     dialect: Dialect,
     architecture: Any,
+    encoder: Path | None,
     epochs: int | None,
     batch: int | None,
     seed: int | None,
@@ -82,6 +93,8 @@ def command(
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
     if test_data and not data:
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
+    if architecture in {"ngram", "gap"} and encoder:
+        raise click.UsageError(f"--encoder goes with --arch encoder, not {architecture}")
     target = _writable(settings.new_models)
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
@@ -104,11 +117,13 @@ def command(
     with _bar(console) as report:
         path = train(
             dataset,
-            architecture,
+            architecture or ("encoder" if encoder else "ngram"),
             out_root=target,
             others=settings.model_folders,
             name=name,
-            recipe=_recipe(Recipe(), epochs=epochs, batch=batch, seed=seed),
+            recipe=_recipe(
+                Recipe(encoder=str(encoder or "")), epochs=epochs, batch=batch, seed=seed
+            ),
             progress=report,
         )
     _conclude(path, settings)

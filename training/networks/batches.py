@@ -17,8 +17,8 @@ with quietly():
     import tensorflow as tf
 
 Ints = npt.NDArray[np.int32]
-#: Word ids [texts, words], and the texts' labels [texts].
-Batch = tuple[Ints, Ints]
+#: Of the texts of a batch.
+Indices = npt.NDArray[np.int64]
 
 #: Batches are made of texts of similar length out of so many batches' worth of shuffled texts.
 NEIGHBOURHOOD: Final = 50
@@ -32,34 +32,26 @@ def padded(ids: Sequence[Ints]) -> Ints:
     return matrix
 
 
-def as_dataset(batches: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
-    """For Keras, which takes the shape of the first two batches for that of all when it has to
-    find it: texts of one length would make it a fixed one."""
-    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
-    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+def as_dataset(
+    make: Callable[[Indices], Any], order: Callable[[], Iterator[Indices]], signature: Any
+) -> tf.data.Dataset:
+    """What `make` makes of each batch's indices, for Keras, which takes the shape of the first two
+    batches for that of all when it has to find it: texts of one length would make it a fixed one.
+    """
+    data = tf.data.Dataset.from_generator(lambda: map(make, order()), output_signature=signature)
     return data.prefetch(tf.data.AUTOTUNE)
 
 
-def in_order(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:
-    """Each text once, the shortest first."""
-    batches = by_length(ids, np.arange(len(ids)), size)
-    data = as_dataset(lambda: (_batch(ids, labels, chosen) for chosen in batches))
-    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
-
-
-def shuffled(ids: Sequence[Ints], labels: Ints, size: int, seed: int) -> Iterator[Batch]:
-    """Padded batches, epoch after epoch without end, each in an order of its own."""
+def shuffled(ids: Sequence[Ints], size: int, seed: int) -> Iterator[Indices]:
+    """Batches, epoch after epoch without end, each in an order of its own."""
     random = np.random.default_rng(seed)
     # An order is left out, so that a seed gives the same model as it did in 0.1.0.
     _order(ids, size, random)
     while True:
-        for chosen in _order(ids, size, random):
-            yield _batch(ids, labels, chosen)
+        yield from _order(ids, size, random)
 
 
-def _order(
-    ids: Sequence[Ints], size: int, random: np.random.Generator
-) -> list[npt.NDArray[np.int64]]:
+def _order(ids: Sequence[Ints], size: int, random: np.random.Generator) -> list[Indices]:
     """Texts of similar length are a batch; each text is in one."""
     shuffled = random.permutation(len(ids))
     reach = size * NEIGHBOURHOOD
@@ -72,13 +64,7 @@ def _order(
     return batches
 
 
-def _batch(ids: Sequence[Ints], labels: Ints, chosen: npt.NDArray[np.int64]) -> Batch:
-    return padded([ids[i] for i in chosen]), labels[chosen]
-
-
-def by_length(
-    ids: Sequence[Ints], chosen: npt.NDArray[np.int64], size: int
-) -> list[npt.NDArray[np.int64]]:
+def by_length(ids: Sequence[Ints], chosen: Indices, size: int) -> list[Indices]:
     """These texts in batches of so many, of similar length, the shortest first."""
     rising = chosen[np.argsort([len(ids[i]) for i in chosen], kind="stable")]
     return [rising[start : start + size] for start in range(0, len(rising), size)]

@@ -7,7 +7,7 @@ probabilities in the order of the labels. Both dimensions of the input are free.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +17,15 @@ import onnx
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets import Dataset, Split
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, word_layers
 from lmaas.training.networks.batches import (
+    Indices,
+    Ints,
     Reporter,
     as_dataset,
     by_length,
-    in_order,
     padded,
     shuffled,
 )
@@ -113,11 +114,10 @@ def _fit(
     )
     stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
     steps = math.ceil(len(ids) / recipe.batch)
-    validation = tokenizer(dataset.validation.texts)
     history = model.fit(
-        as_dataset(lambda: shuffled(ids, dataset.train.labels, recipe.batch, recipe.seed)),
+        _data(ids, dataset.train.labels, lambda: shuffled(ids, recipe.batch, recipe.seed)),
         steps_per_epoch=steps,
-        validation_data=in_order(validation, dataset.validation.labels, recipe.batch),
+        validation_data=_validation(tokenizer, dataset.validation, recipe.batch),
         epochs=recipe.epochs,
         callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
         shuffle=False,
@@ -127,6 +127,22 @@ def _fit(
     if not np.isfinite(losses).all():
         raise TrainingError("the loss is not a number; use a smaller learning rate")
     return model, int(np.argmin(losses)) + 1
+
+
+def _data(
+    ids: Sequence[Ints], labels: Ints, order: Callable[[], Iterator[Indices]]
+) -> tf.data.Dataset:
+    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
+    return as_dataset(
+        lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, signature
+    )
+
+
+def _validation(tokenizer: WordTokenizer, split: Split, size: int) -> tf.data.Dataset:
+    ids = tokenizer(split.texts)
+    batches = by_length(ids, np.arange(len(ids)), size)
+    data = _data(ids, split.labels, lambda: iter(batches))
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def _serving(model: keras.Sequential) -> Any:

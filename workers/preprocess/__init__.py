@@ -51,7 +51,10 @@ class Preprocessor(Protocol):
 
 def preprocessor(version: ModelVersion) -> Preprocessor:
     """Raises ModelDamaged when there is no such kind, or its part of the manifest is wrong."""
-    kinds = {"words": "lmaas.workers.preprocess.words:WordPreprocessor"}
+    kinds = {
+        "words": "lmaas.workers.preprocess.words:WordPreprocessor",
+        "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
+    }
     found: Preprocessor = made(
         "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing
     )
