@@ -220,6 +220,7 @@ ROUTES: Final = (
             503: "the broker is away",
         },
         bodies={202: JobView},
+        headers=(HEADER, idempotency.HEADER),
         notes="An item that cannot be classified has an error as its result; the others go on. "
         "What takes longer than `timeout`, `Prefer: wait=SECONDS` or the gateway's own limit is "
         "made a job, as everything is with `Prefer: respond-async`.",

@@ -86,7 +86,7 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.notes:
         operation["description"] = route.notes
-    if parameters := [*_of_path(route), *_of_query(route)]:
+    if parameters := [*_of_path(route), *_of_query(route), *_of_headers(route)]:
         operation["parameters"] = parameters
     if route.takes is not None or route.reads:
         operation["requestBody"] = {"required": True, **_content(route.takes, reads=route.reads)}
@@ -123,6 +123,10 @@ def _of_path(route: Route) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)", route.path)
     ]
+
+
+def _of_headers(route: Route) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.headers]
 
 
 def _of_query(route: Route) -> list[dict[str, Any]]:

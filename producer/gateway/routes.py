@@ -73,6 +73,8 @@ class Route:
     gives: Any = None
     #: That of the query.
     query: Any = None
+    #: Headers that change what is done.
+    headers: tuple[str, ...] = ()
     #: Media types that a body, and the answer, may have besides.
     reads: tuple[str, ...] = ()
     sends: tuple[str, ...] = ()

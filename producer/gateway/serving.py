@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator
+from typing import Final
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.app import create_app
 from lmaas.producer.gateway.settings import GatewaySettings
+
+#: What aiohttp raises of a request that is no HTTP, or whose body is not what its head says.
+_MALFORMED: Final = (http_exceptions.HttpProcessingError, web.RequestPayloadError)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Whoever reaches the port can send what is malformed: that is a line, and no traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, _MALFORMED):
+        record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        words = " ".join(str(error).split())
+        record.msg, record.args = "a request is malformed: %s", (words[:200],)
+        record.exc_info = None
+    return True
+
+
+#: What aiohttp logs of the connections.
+_log: Final = logging.getLogger(f"{__name__}.connections")
+_log.addFilter(_shorten)
 
 
 @contextlib.asynccontextmanager
@@ -26,6 +47,7 @@ async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_log,
         handler_cancellation=True,
         keepalive_timeout=settings.idle_timeout,
     )

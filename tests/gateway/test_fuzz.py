@@ -115,7 +115,7 @@ async def test_no_request_finds_a_bug(
     tmp_path: Path,
 ) -> None:
     """No 5xx but 503, no hang, and no answer that is not described."""
-    short = ("--phases=fuzzing,stateful", "--max-examples=3", "--no-shrink")
+    short = ("--phases=fuzzing,stateful", "--max-examples=5", "--no-shrink")
     await fuzz(settings, gateway_settings, start_worker, caplog, tmp_path, *short)
 
 

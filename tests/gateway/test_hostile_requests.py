@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -110,6 +111,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
         400,
     ),
     "HTTP/1.0": (post(b"/v1/classify", version=b"1.0"), 200),
+    "no gzip": (post(b"/v1/classify", CALL, b"Content-Encoding: gzip"), 400),
     "unknown expectation": (post(b"/v1/classify", CALL, b"Expect: a-wonder"), 417),
     "unknown method": (get(b"/v1/jobs", method=b"PROPFIND"), 405),
     "method that there is not": (get(b"/v1/jobs", method=b"CLASSIFY"), 400),
@@ -136,8 +138,11 @@ async def answer_to(gateway: Gateway, request: bytes) -> tuple[int, bytes]:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_each_is_refused_or_done(gateway: Gateway) -> None:
-    """No answer is a bug's, none is missing, and whoever comes afterwards is served."""
+async def test_each_is_refused_or_done(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """No answer is a bug's, none is missing, and whoever comes afterwards is served.
+
+    The log has no errors: a stranger could fill it.
+    """
     wrong = []
     for name, (request, expected) in REQUESTS.items():
         status, answer = await answer_to(gateway, request)
@@ -146,6 +151,8 @@ async def test_each_is_refused_or_done(gateway: Gateway) -> None:
     assert not wrong, "\n".join(wrong)
     status, answer = await gateway.post("/v1/classify", json=json.loads(CALL))
     assert (status, answer["results"][0]["label"]) == (200, "positive")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "a request is malformed: 400, message: Too many headers received" in caplog.messages
 
 
 @pytest.mark.usefixtures("worker")

@@ -320,6 +320,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=InferRequest,
         gives=InferResponse,
         reads=(UNNAMED,),
+        headers=(LENGTH,),
         sends=(UNNAMED,),
         others=_INFER,
         notes=(

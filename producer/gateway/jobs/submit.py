@@ -11,7 +11,7 @@ from lmaas.producer.gateway.access import JOBS, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import MULTIPART
-from lmaas.producer.gateway.idempotency import Note, once
+from lmaas.producer.gateway.idempotency import HEADER, Note, once
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
 from lmaas.producer.gateway.jobs.uploads import (
@@ -60,6 +60,7 @@ ROUTES: Final = (
         takes=JobCall,
         gives=JobView,
         query=FileOptions,
+        headers=(HEADER,),
         reads=(*MEDIA_TYPES, MULTIPART),
         status=HTTPStatus.ACCEPTED,
         others={
