@@ -63,7 +63,15 @@ from lmaas.producer.gateway.monitoring.recent import Recent
 from lmaas.producer.gateway.openai_batches import batches, calls, files
 from lmaas.producer.gateway.openai_batches.work import BATCHES, BatchWork
 from lmaas.producer.gateway.pages import serving as pages
-from lmaas.producer.gateway.routes import Handler, Protocol, Route, answering, nearest, refused
+from lmaas.producer.gateway.routes import (
+    Handler,
+    Protocol,
+    Route,
+    answering,
+    nearest,
+    refused,
+    tagged,
+)
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.watched import watched
@@ -71,22 +79,14 @@ from lmaas.service import health
 
 #: All that the gateway answers, besides health and metrics.
 ROUTES: Final[tuple[Route, ...]] = (
-    *classify.ROUTES,
-    *models.ROUTES,
-    *receive.ROUTES,
-    *callback_log.ROUTES,
-    *inference_protocol.ROUTES,
-    *submit.ROUTES,
-    *views.ROUTES,
-    *results.ROUTES,
-    *events.ROUTES,
-    *cloud_events.ROUTES,
-    *calls.ROUTES,
-    *files.ROUTES,
-    *batches.ROUTES,
-    *monitoring.ROUTES,
+    *tagged("Calls", classify.ROUTES, models.ROUTES, usage.ROUTES),
+    *tagged("Jobs", submit.ROUTES, views.ROUTES, results.ROUTES, events.ROUTES),
+    *tagged("Webhooks", receive.ROUTES, callback_log.ROUTES),
+    *tagged("CloudEvents", cloud_events.ROUTES),
+    *tagged("OpenAI", calls.ROUTES, files.ROUTES, batches.ROUTES),
+    *tagged("Open Inference Protocol", inference_protocol.ROUTES),
+    *tagged("Operation", monitoring.ROUTES),
     *pages.ROUTES,
-    *usage.ROUTES,
 )
 
 #: For every answer: what a browser should not do with it.

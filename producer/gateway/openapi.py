@@ -63,6 +63,7 @@ def document(described: Sequence[Route]) -> dict[str, Any]:
             "description": "AI classifiers as a service: calls, jobs and webhooks over HTTP.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in described)],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -82,6 +83,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": "_".join([route.method.lower(), *re.findall(r"\w+", route.path)]),
         "summary": route.summary,
+        "tags": [route.tag],
         "responses": _responses(route),
     }
     if route.notes:

@@ -17,6 +17,16 @@ def test_each_operation_has_a_name_of_its_own() -> None:
     assert "/v2/models/{model}/versions/{version}/infer" in paths
 
 
+def test_each_operation_has_a_tag_that_the_document_lists() -> None:
+    document = openapi.document(ROUTES)
+    listed = [tag["name"] for tag in document["tags"]]
+    used = [one["tags"] for operations in document["paths"].values() for one in operations.values()]
+    assert all(len(tags) == 1 for tags in used)
+    assert set(listed) == {tag for (tag,) in used}
+    assert len(set(listed)) == len(listed) > 5
+    assert document["paths"]["/v1/jobs/{id}/results"]["get"]["tags"] == ["Jobs"]
+
+
 def test_what_there_is_not_is_not_described() -> None:
     assert not any("sharedmemory" in path for path in openapi.document(ROUTES)["paths"])
 
