@@ -37,7 +37,7 @@ JITTER = 0.2
 #: looks twice a second for those that have come due.
 TOGETHER = 1.0
 #: Seconds in which all of them end.
-LIMIT = 240.0
+LIMIT = 480.0
 #: Jobs whose deliveries are asked for at a time.
 ASKED = 16
 
