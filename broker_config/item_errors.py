@@ -59,6 +59,15 @@ def text_item(item_id: str, text: object, max_bytes: int) -> Item:
     return Item(id=item_id, text=text)  # type: ignore[arg-type]  # text_error saw that it is str
 
 
+def pair_item(item_id: str, text: object, pair: object, max_bytes: int) -> Item:
+    """As `text_item`, of two texts."""
+    text, pair = plain(text), plain(pair)
+    error = pair_error(text, pair, max_bytes)
+    if error is not None:
+        return Item(id=item_id, error=error)
+    return Item(id=item_id, text=text, text_pair=pair)  # type: ignore[arg-type]  # they are str
+
+
 def text_error(text: object, max_bytes: int) -> ItemError | None:
     """Why a text cannot be classified, or None.
 

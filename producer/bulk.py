@@ -157,6 +157,7 @@ class Run:
             "the format of the output": task.target.format,
             "the encoding of the output": task.target.dialect.encoding or "",
             "the text column": task.wanted.text or "",
+            "the pair column": task.wanted.pair or "",
             "the kept columns": list(self.table.columns),
             "the model": task.model,
             _VERSION: task.version,
@@ -250,7 +251,7 @@ class Run:
         for task in tasks:
             task.add_done_callback(lambda _: self._answered.set())
         # Rows that are not sent take memory all the same: 30 MB that no model takes, or none.
-        unsent = sum(_size(chunk.texts[row]) + len(error) for row, error in errors.items())
+        unsent = sum(chunk.characters(row) + len(error) for row, error in errors.items())
         held = max(1, len(packs) + unsent // self.settings.pack_bytes)
         return _Sent(chunk, errors, tasks, held)
 
@@ -343,10 +344,6 @@ class _Sent:
     @property
     def is_answered(self) -> bool:
         return all(pack.done() for pack in self.packs)
-
-
-def _size(text: object) -> int:
-    return len(text) if isinstance(text, str) else 0
 
 
 async def classify_texts(

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.item_errors import item_error, pair_error, size_error, text_item
+from lmaas.broker_config.item_errors import item_error, pair_item, size_error, text_item
 from lmaas.broker_config.messages import Item, ItemError, plain, shortened
 
 #: A text, a pair of an id and a text, or an Item; what is none of them gets an error as its result.
@@ -49,9 +49,7 @@ def _checked(item: Item, max_bytes: int) -> Item:
         )
     if pair is None:
         return text_item(name, text, max_bytes)
-    if error := pair_error(text, pair, max_bytes):
-        return Item(id=name, error=error)
-    return Item(id=name, text=text, text_pair=pair)  # type: ignore[arg-type]  # pair_error saw it
+    return pair_item(name, text, pair, max_bytes)
 
 
 def _as_read(item: Item, max_bytes: int) -> Item:

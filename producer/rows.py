@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.item_errors import text_item
+from lmaas.broker_config.item_errors import pair_item, text_item
 from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packer import Estimate, Packer
@@ -26,9 +26,13 @@ def ids_of(chunk: Chunk, column: str | None) -> list[str]:
     ]
 
 
-def item_of(chunk: Chunk, item_id: str, text: object, max_bytes: int) -> Item:
-    """The item of a text of the chunk; what is no text has an error, which says what to do."""
-    item = text_item(item_id, text, max_bytes)
+def item_of(chunk: Chunk, position: int, item_id: str, max_bytes: int) -> Item:
+    """The item of a row of the chunk; what is no text has an error, which says what to do."""
+    text = chunk.texts[position]
+    if chunk.pairs is None:
+        item = text_item(item_id, text, max_bytes)
+    else:
+        item = pair_item(item_id, text, chunk.pairs[position], max_bytes)
     error = item.error
     if error is not None and error.code == Code.INVALID_UTF8 and chunk.encoded:
         error = ItemError(code=error.code, message=f"{error.message}; {ENCODING_HINT}")
@@ -43,11 +47,11 @@ def packs_of(
     packs: list[list[Item]] = []
     errors: dict[int, str] = {}
     packer = Packer(settings, estimate)
-    for position, text in enumerate(chunk.texts):
+    for position in range(len(chunk)):
         if fault := chunk.faults.get(position):
             errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
             continue
-        item = item_of(chunk, str(chunk.start + position), text, settings.max_item_bytes)
+        item = item_of(chunk, position, str(chunk.start + position), settings.max_item_bytes)
         if item.error is not None:
             errors[position] = _told(item.error)
             continue

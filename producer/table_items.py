@@ -25,8 +25,8 @@ def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[It
     return [
         Item(id=item_id, error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))
-        else item_of(chunk, item_id, text, max_bytes)
-        for position, (item_id, text) in enumerate(zip(ids, chunk.texts, strict=True))
+        else item_of(chunk, position, item_id, max_bytes)
+        for position, item_id in enumerate(ids)
     ]
 
 

@@ -18,7 +18,7 @@ from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
-from lmaas.cli.options import dialect, encoding, names, only, setting
+from lmaas.cli.options import dialect, encoding, names, only, pair_column, setting
 from lmaas.cli.options import models as models_option
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
@@ -59,6 +59,7 @@ _SHOWN_CHARACTERS: Final = 60
     help="Of CSV, TSV and text; utf-8-sig, utf-16: for Excel.",
 )
 @click.option("--text-column", help="The column to classify; else `text`, or the only one.")
+@pair_column
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
 @click.option("--result-prefix", default="", help="Comes before label, score and error.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Scores of so many labels.")
@@ -162,6 +163,7 @@ def _classify_file(
     output_format: str | None,
     output_encoding: str,
     text_column: str | None,
+    pair_column: str | None,
     keep: str | None,
     result_prefix: str,
     top_k: int,
@@ -180,7 +182,7 @@ def _classify_file(
         model=model,
         version=way.version,
         model_sha256=way.manifest_sha256,
-        wanted=Wanted(text_column, names(keep)),
+        wanted=Wanted(text_column, names(keep), pair=pair_column),
         top_k=top_k,
         result_prefix=result_prefix,
     )

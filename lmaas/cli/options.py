@@ -54,6 +54,11 @@ def broker(function: F) -> F:
     return function
 
 
+pair_column = click.option(
+    "--pair-column", help="Column with second texts, for models that judge two texts together."
+)
+
+
 def only(sources: tuple[str, ...]) -> str:
     """The input of a command. Several come of a pattern that the shell has read."""
     if len(sources) > 1:

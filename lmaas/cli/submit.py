@@ -24,6 +24,7 @@ from lmaas.producer.tables.places import FORMATS
 @click.option("--model", default="sentiment", help="Model to ask.", show_envvar=True)
 @click.option("--model-version", "version", help="Version of the model.  [newest]")
 @click.option("--text-column", help="Column with the texts.", show_envvar=True)
+@options.pair_column
 @click.option(
     "--id-column", help="Column that names the rows.  [row number, from 0; the name of a file]"
 )
@@ -40,6 +41,7 @@ def command(
     model: str,
     version: str | None,
     text_column: str | None,
+    pair_column: str | None,
     id_column: str | None,
     file_format: str | None,
     dialect: Dialect,
@@ -58,7 +60,7 @@ def command(
     place = Place.of(options.only(sources), file_format, dialect)
     id_column = id_column or (FILE if place.format == FILES else None)
     keep = (id_column,) if id_column else ()
-    table = open_table(place, Wanted(text=text_column, keep=keep))
+    table = open_table(place, Wanted(text=text_column, keep=keep, pair=pair_column))
 
     def tell(entry: JobEntry) -> None:
         if as_json:

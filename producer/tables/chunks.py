@@ -22,6 +22,10 @@ ABSENT: Final = msgspec.UNSET
 #: What to do with a file that is not UTF-8.
 ENCODING_HINT: Final = "if the file has another encoding, name it, for example --encoding cp1252"
 
+#: The options that name the columns of texts.
+TEXT_OPTION: Final = "--text-column"
+PAIR_OPTION: Final = "--pair-column"
+
 #: Names of columns in a message; the others are counted.
 _LISTED: Final = 30
 #: Characters of a file that a message quotes at most.
@@ -43,6 +47,8 @@ class Wanted:
     keep: tuple[str, ...] | None = None
     #: Whether nobody wants the texts, so that any column will do for them.
     any_text: bool = False
+    #: The column of second texts, for models that judge two texts together; None has none.
+    pair: str | None = None
 
     @property
     def column(self) -> str:
@@ -52,7 +58,8 @@ class Wanted:
     def names(self) -> set[str]:
         """The columns that must be there, when there is more than one."""
         text = () if self.any_text else (self.column,)
-        return {shown(name) for name in (*text, *(self.keep or ()))}
+        pair = () if self.pair is None else (self.pair,)
+        return {shown(name) for name in (*text, *pair, *(self.keep or ()))}
 
     def text_of(self, columns: Sequence[str], name: str, inner: Sequence[str] = ()) -> str:
         """The name of the text column; raises DataError when there is none, or several.
@@ -63,12 +70,29 @@ class Wanted:
             return columns[0]
         text = shown(self.column)
         if text not in columns:
-            raise DataError(
-                f"{name}: there is no column {quoted(text)}; name the one with the texts with "
-                f"--text-column ({_listed([*columns, *inner])})"
-            )
+            raise _missing(name, text, "texts", TEXT_OPTION, [*columns, *inner])
         _check_only(text, columns, name)
         return text
+
+    def pair_of(
+        self, columns: Sequence[str], name: str, text: str, inner: Sequence[str] = ()
+    ) -> str | None:
+        """The name of the column of second texts, None when none is wanted; as `text_of`.
+
+        Raises DataError also when it is `text`, the column of the first ones.
+        """
+        if self.pair is None:
+            return None
+        pair = shown(self.pair)
+        if pair not in columns:
+            raise _missing(name, pair, "second texts", PAIR_OPTION, [*columns, *inner])
+        if pair == text:
+            raise DataError(
+                f"{name}: column {quoted(pair)} has the first texts; name another one with "
+                f"{PAIR_OPTION} ({_listed([*columns, *inner])})"
+            )
+        _check_only(pair, columns, name)
+        return pair
 
     def kept_of(self, columns: Sequence[str], name: str) -> tuple[str, ...]:
         """The columns to keep, in the order of the file.
@@ -87,11 +111,20 @@ class Wanted:
         return tuple(column for column in columns if column in keep)
 
 
-def no_text(file: str, name: str, inner: Sequence[str]) -> DataError:
-    """For a text column of objects, which have fields of these names."""
+def no_text(file: str, name: str, inner: Sequence[str], option: str) -> DataError:
+    """For a column of objects, with fields of these names, that an option names as one of texts."""
     return DataError(
         f"{file}: {quoted(name)} is an object and no text; name one of its fields with "
-        f"--text-column ({_listed(inner)})"
+        f"{option} ({_listed(inner)})"
+    )
+
+
+def _missing(
+    file: str, column: str, content: str, option: str, columns: Sequence[str]
+) -> DataError:
+    return DataError(
+        f"{file}: there is no column {quoted(column)}; name the one with the {content} with "
+        f"{option} ({_listed(columns)})"
     )
 
 
@@ -167,9 +200,17 @@ class Chunk:
     objects: Sequence[bytes] | None = None
     #: Whether the file has an encoding that its user can name (`--encoding`).
     encoded: bool = False
+    #: What stands in the column of second texts, when one is wanted; as `texts`.
+    pairs: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def characters(self, position: int) -> int:
+        """Of a row's texts."""
+        columns = (self.texts,) if self.pairs is None else (self.texts, self.pairs)
+        given = (column[position] for column in columns)
+        return sum(len(text) for text in given if isinstance(text, str))
 
 
 def column_of(chunk: Chunk, name: str) -> Iterable[Any] | None:

@@ -53,13 +53,15 @@ def read(source: Input, wanted: Wanted, dialect: Dialect, *, tabs: bool = False)
     titles = _header(records)
     names = [shown(title) for title in titles]
     text = names.index(wanted.text_of(names, source.name))
+    named = wanted.pair_of(names, source.name, names[text])
+    pair = None if named is None else names.index(named)
     keep = set(wanted.kept_of(names, source.name))
     kept = [position for position, name in enumerate(names) if name in keep]
     keys = distinct(names)
     return Table(
         source.name,
         tuple(keys[position] for position in kept),
-        _chunks(records, len(names), text, {keys[position]: position for position in kept}),
+        _chunks(records, len(names), text, pair, {keys[position]: position for position in kept}),
         source.close,
         source.size,
         delimiter=delimiter,
@@ -117,7 +119,9 @@ def _header(records: Records) -> list[str]:
     return header
 
 
-def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) -> Iterator[Chunk]:
+def _chunks(
+    records: Records, width: int, text: int, pair: int | None, positions: dict[str, int]
+) -> Iterator[Chunk]:
     start, full = records.start, records.lines.given_bytes
     table: list[_Row] = []
     lines: list[int] = []
@@ -136,6 +140,7 @@ def _chunks(records: Records, width: int, text: int, positions: dict[str, int]) 
             consumed,
             mark,
             encoded=not records.lines.decoded,
+            pairs=None if pair is None else columns[pair],
         )
 
     for row, line, fault in records:

@@ -39,9 +39,10 @@ class _Listing:
 def read(place: Place, wanted: Wanted) -> Table:
     """The columns are `file` and, if it is named in `wanted`, `text`.
 
-    Raises DataError when there are no files, or a folder cannot be read.
+    Raises DataError when there are no files, a folder cannot be read, or a second text is wanted.
     """
     wanted.text_of((FILE, TEXT), place.path)
+    wanted.pair_of((TEXT,), place.path, TEXT)
     kept = (FILE,) if wanted.keep is None else wanted.kept_of((FILE, TEXT), place.path)
     listing = _listed(place.path)
     return Table(

@@ -21,6 +21,8 @@ from lmaas.producer.tables.chunks import (
     ABSENT,
     CHUNK_BYTES,
     CHUNK_ROWS,
+    PAIR_OPTION,
+    TEXT_OPTION,
     Answers,
     Chunk,
     Table,
@@ -56,11 +58,13 @@ def read(source: Input, wanted: Wanted) -> Table:
     if first is None:
         return Table(source.name, wanted.keep or (), iter(()), source.close, source.size)
     _check_rows(source, start, first, wanted)
-    text, kept = _columns(first, wanted, source.name)
+    text, pair, kept = _columns(first, wanted, source.name)
     if not wanted.any_text:
-        first.check_no_objects(text, source.name)
+        first.check_no_objects(text, source.name, TEXT_OPTION)
+    if pair is not None:
+        first.check_no_objects(pair, source.name, PAIR_OPTION)
     chunks = (
-        group.chunk(text, kept if wanted.keep is not None else None)
+        group.chunk(text, pair, kept if wanted.keep is not None else None)
         for group in chain((first,), groups)
     )
     return Table(
@@ -107,17 +111,17 @@ def _check_rows(source: Input, start: bytes, first: _Group, wanted: Wanted) -> N
         )
 
 
-def _columns(first: _Group, wanted: Wanted, name: str) -> tuple[str, tuple[str, ...]]:
-    """The text column and those to keep; both can be nested, as `review.body`."""
+def _columns(first: _Group, wanted: Wanted, name: str) -> tuple[str, str | None, tuple[str, ...]]:
+    """The columns of texts and those to keep; all can be nested, as `review.body`."""
     # Only faults: there is nothing to compare the wanted columns with.
-    names = first.names() or [wanted.column, *(wanted.keep or ())]
-    nested = [
-        one for one in (wanted.text, *(wanted.keep or ())) if one is not None and first.has(one)
-    ]
+    asked = [one for one in (wanted.text, wanted.pair, *(wanted.keep or ())) if one is not None]
+    names = first.names() or list(dict.fromkeys((wanted.column, *asked)))
+    nested = [one for one in asked if first.has(one)]
     known = list(dict.fromkeys((*names, *nested)))
     inner = [one for one in nested_names(first.rows[0]) if one not in known]
     text = wanted.text_of(names if wanted.text is None else known, name, inner)
-    return text, wanted.kept_of(names if wanted.keep is None else known, name)
+    pair = wanted.pair_of(known, name, text, inner)
+    return text, pair, wanted.kept_of(names if wanted.keep is None else known, name)
 
 
 _NO_ROW: Final[tuple[Row, bytes, str]] = ({}, b"{}", "")
@@ -161,17 +165,17 @@ class _Group:
     def has(self, name: str) -> bool:
         return any(field(row, name) is not ABSENT for row in self.rows)
 
-    def check_no_objects(self, name: str, file: str) -> None:
-        """Raises DataError when each row has an object where its text should be."""
+    def check_no_objects(self, name: str, file: str, option: str) -> None:
+        """Raises DataError when each row has an object where its text, by an option, should be."""
         sound = [row for at, row in enumerate(self.rows) if at not in self.faults]
         inner = nested_names({name: field(sound[0], name)}) if sound else []
         if inner and all(isinstance(python(field(row, name)), dict) for row in sound):
-            raise no_text(file, name, inner)
+            raise no_text(file, name, inner, option)
 
     def value(self, name: str) -> Any:
         return python(field(self.rows[0], name))
 
-    def chunk(self, text: str, kept: tuple[str, ...] | None) -> Chunk:
+    def chunk(self, text: str, pair: str | None, kept: tuple[str, ...] | None) -> Chunk:
         names = self.names() if kept is None else kept
         texts = pythons(Field(self.rows, text).raws())
         return Chunk(
@@ -182,6 +186,7 @@ class _Group:
             self.faults,
             self.consumed,
             objects=self.objects if kept is None else None,
+            pairs=None if pair is None else pythons(Field(self.rows, pair).raws()),
         )
 
 

@@ -18,6 +18,8 @@ from lmaas.producer.tables import arrow_types, json_types
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
+    PAIR_OPTION,
+    TEXT_OPTION,
     Answers,
     Chunk,
     Table,
@@ -66,19 +68,22 @@ def read(place: Place, wanted: Wanted) -> Table:
         schema = file.schema_arrow
         nested = [
             name
-            for name in dict.fromkeys((wanted.text, *(wanted.keep or ())))
+            for name in dict.fromkeys((wanted.text, wanted.pair, *(wanted.keep or ())))
             if name and name not in schema.names and arrow_types.path(schema, name)
         ]
         names = [*schema.names, *nested]
         known = schema.names if wanted.text is None else names
         inner = [name for name in arrow_types.nested_names(schema) if name not in known]
         text = wanted.text_of(known, place.path, inner)
+        pair = wanted.pair_of(names, place.path, text, inner)
         kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)
-        columns = {name: arrow_types.path(schema, name) for name in (*kept, text)}
+        texts = {text: TEXT_OPTION} if pair is None else {text: TEXT_OPTION, pair: PAIR_OPTION}
+        columns = {name: arrow_types.path(schema, name) for name in (*kept, *texts)}
         kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
-        fields = arrow_types.nested_names(kinds[text])
-        if fields and not wanted.any_text:
-            raise no_text(place.path, text, [f"{text}.{name}" for name in fields])
+        for name, option in texts.items():
+            fields = arrow_types.nested_names(kinds[name])
+            if fields and not wanted.any_text:
+                raise no_text(place.path, name, [f"{name}.{field}" for field in fields], option)
         for name, kind in kinds.items():
             if schema.names.count(columns[name][0]) > 1:
                 raise DataError(f"{place.path}: column {quoted(name)} is there twice; rename one")
@@ -93,7 +98,7 @@ def read(place: Place, wanted: Wanted) -> Table:
     return Table(
         place.path,
         kept,
-        _chunks(file, place.path, columns, text, kept),
+        _chunks(file, place.path, columns, list(texts), kept),
         file.close,
         size=file.metadata.num_rows,
         unit="row",
@@ -123,8 +128,9 @@ def _not_parquet(path: str, error: Exception) -> DataError:
 
 
 def _chunks(
-    file: Any, path: str, columns: dict[str, list[str]], text: str, kept: tuple[str, ...]
+    file: Any, path: str, columns: dict[str, list[str]], texts: list[str], kept: tuple[str, ...]
 ) -> Iterator[Chunk]:
+    """`texts` names the column of texts, and that of second ones if there is one."""
     pa = arrow("Parquet")
     start = 0
     needed = list(dict.fromkeys(way[0] for way in columns.values()))
@@ -132,13 +138,15 @@ def _chunks(
     try:
         for batch in batches:
             arrays = {name: arrow_types.array_at(batch, way) for name, way in columns.items()}
+            given = [list(Column(arrays[name])) for name in texts]
             yield Chunk(
                 start,
                 {name: Column(arrays[name]) for name in kept},
-                list(Column(arrays[text])),
+                given[0],
                 range(start + 1, start + len(batch) + 1),
                 {},
                 start + len(batch),
+                pairs=given[1] if len(given) > 1 else None,
             )
             start += len(batch)
     except (OSError, pa.ArrowException) as error:

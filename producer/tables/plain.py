@@ -31,13 +31,14 @@ COLUMN: Final = "text"
 
 def read(source: Input, wanted: Wanted) -> Table:
     """Raises DataError when another column than `text` is wanted."""
-    asked = (wanted.text or COLUMN, *(wanted.keep or ()))
+    asked = (wanted.text or COLUMN, wanted.pair or COLUMN, *(wanted.keep or ()))
     if other := next((name for name in asked if name != COLUMN), None):
         reason = " because of .txt" if ".txt" in source.name.lower() else ""
         raise DataError(
             f"{source.name}: is read as plain text{reason}, so there is no column {quoted(other)}; "
             "if it is a table, say --format tsv or --format csv"
         )
+    wanted.pair_of((COLUMN,), source.name, COLUMN)
     kept = wanted.kept_of((COLUMN,), source.name)
     chunks = _chunks(source, kept)
     return Table(source.name, kept, chunks, source.close, source.size, decoded=source.decoded)

@@ -64,6 +64,8 @@ def read(place: Place, wanted: Wanted) -> Table:
             raise DataError(f"{place.path}: sheet {quoted(sheet.title)} is empty")
         names = [cell(_value(title)) for title in header]
         text = names.index(wanted.text_of(names, place.path))
+        named = wanted.pair_of(names, place.path, names[text])
+        pair = None if named is None else names.index(named)
         keep = set(wanted.kept_of(names, place.path))
     except BaseException:
         file.close()
@@ -72,7 +74,7 @@ def read(place: Place, wanted: Wanted) -> Table:
     return Table(
         place.path,
         tuple(kept),
-        _chunks(rows, len(names), text, kept),
+        _chunks(rows, len(names), text, pair, kept),
         file.close,
         # Some writers say nothing, or that there is one row.
         size=size if size and size > 1 else None,
@@ -168,7 +170,11 @@ def _rows(sheet: Any, path: str) -> Iterator[tuple[int, list[Any]]]:
 
 
 def _chunks(
-    rows: Iterator[tuple[int, list[Any]]], width: int, text: int, kept: dict[str, int]
+    rows: Iterator[tuple[int, list[Any]]],
+    width: int,
+    text: int,
+    pair: int | None,
+    kept: dict[str, int],
 ) -> Iterator[Chunk]:
     start = size = 0
     table: list[Sequence[Any]] = []
@@ -178,8 +184,9 @@ def _chunks(
     def chunk() -> Chunk:
         columns = list(zip(*table, strict=True))
         by_name = {name: columns[at] for name, at in kept.items()}
-        texts = [cell(value) for value in columns[text]]
-        return Chunk(start, by_name, texts, numbers, faults, numbers[-1])
+        texts = list(map(cell, columns[text]))
+        pairs = None if pair is None else list(map(cell, columns[pair]))
+        return Chunk(start, by_name, texts, numbers, faults, numbers[-1], pairs=pairs)
 
     for number, row in rows:
         if not row:

@@ -20,7 +20,8 @@ from lmaas.workers.repository import ModelVersion
 #: What stands for padding and for unknown words in the vocabularies of others.
 _SPECIAL: Final = re.compile(r"|\[.*\]|<.*>")
 _PAIR: Final = ItemError(
-    code=Code.INVALID_ITEM, message="this model takes one text; the item has text_pair as well"
+    code=Code.INVALID_ITEM,
+    message="this model takes one text; the item has text_pair (a file's pair column) as well",
 )
 
 

@@ -43,6 +43,8 @@ MEDIA_TYPES: Final = {
     "application/x-parquet": "parquet",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
+#: Options of commands that are parameters here.
+_OPTIONS: Final = ("text-column", "pair-column", "id-column", "format", "delimiter", "encoding")
 #: Items of a JSON body, which is held in memory.
 JSON_ITEMS: Final = 100_000
 
@@ -93,6 +95,8 @@ class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     callback_secret: str | None = None
     #: The column with the texts; `text`, or the only one, when left out.
     text_column: str | None = None
+    #: The column with second texts, for models that judge two texts together.
+    pair_column: str | None = None
     #: The column that names the rows, which are called by their numbers, from 0, when left out.
     id_column: str | None = None
     #: Of the file, where its name or media type does not say it.
@@ -199,7 +203,7 @@ async def _table_of(
     shown = file.name or "the body"
     with _told(path, shown):
         place = _place(path, file, said)
-        wanted = Wanted(text=said.text_column, keep=keep)
+        wanted = Wanted(text=said.text_column, keep=keep, pair=said.pair_column)
         table = await opened(lambda: open_table(place, wanted), lambda table: table.close())
     try:
         items = _counted(
@@ -246,7 +250,7 @@ def _told(path: Path, name: str) -> Iterator[None]:
         yield
     except DataError as error:
         words = str(error).replace(str(path), name)
-        for option in ("text-column", "id-column", "format", "delimiter", "encoding"):
+        for option in _OPTIONS:
             words = words.replace(f"--{option}", option.replace("-", "_"))
         raise HttpError(HTTPStatus.BAD_REQUEST, "unreadable", words) from error
 

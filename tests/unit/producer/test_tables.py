@@ -12,6 +12,7 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -228,6 +229,69 @@ def test_missing_columns_are_named_with_those_there_are(tmp_path: Path) -> None:
         read(path, Wanted("review", ("x",)))
     table, [chunk] = read(path, Wanted("review", ("id",)))
     assert table.columns == ("id",) == tuple(chunk.columns)
+
+
+ROWS_OF_PAIRS = [{"id": 1, "one": "a", "two": "b"}, {"id": 2, "one": "c", "two": None}]
+
+
+def save_pairs(path: Path) -> None:
+    """ROWS_OF_PAIRS in the format of the path; nested in the field `both` in `.json`."""
+    match path.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(ROWS_OF_PAIRS), path)
+        case ".xlsx":
+            book = openpyxl.Workbook()
+            book.active.append(["id", "one", "two"])
+            for row in ROWS_OF_PAIRS:
+                book.active.append(list(row.values()))
+            book.save(path)
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in ROWS_OF_PAIRS))
+        case ".json":
+            path.write_text(json.dumps([{"id": row["id"], "both": row} for row in ROWS_OF_PAIRS]))
+        case _:
+            between = "\t" if path.suffix == ".tsv" else ";"
+            rows = (["id", "one", "two"], ["1", "a", "b"], ["2", "c", ""])
+            path.write_text("".join(between.join(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.xlsx"])
+@pytest.mark.parametrize("keep", [None, ("id",)])
+def test_second_texts_are_read_beside_the_first(
+    tmp_path: Path, name: str, keep: tuple[str, ...] | None
+) -> None:
+    path = tmp_path / name
+    save_pairs(path)
+    one, two = ("both.one", "both.two") if name == "a.json" else ("one", "two")
+    table, [chunk] = read(path, Wanted(one, keep, pair=two))
+    empty = None if name in {"a.jsonl", "a.json", "a.parquet"} else ""
+    assert (list(chunk.texts), list(chunk.pairs or ())) == (["a", "c"], ["b", empty])
+    assert keep is None or table.columns == keep == tuple(chunk.columns)
+    assert read(path, Wanted(one, keep))[1][0].pairs is None
+    with pytest.raises(DataError, match=r"no column 'no'; .* second texts with --pair-column \(t"):
+        read(path, Wanted(one, keep, pair="no"))
+    with pytest.raises(DataError, match=r"has the first texts; name another one with --pair-col"):
+        read(path, Wanted(one, keep, pair=one))
+
+
+def test_second_texts_are_texts(tmp_path: Path) -> None:
+    rows = [{"text": "a", "both": {"two": "b"}}]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(rows[0]))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for each in (path, tmp_path / "a.parquet"):
+        told = r"'both' is an object and no text; .* with --pair-column \(there are: 'both.two'\)"
+        with pytest.raises(DataError, match=told):
+            read(each, Wanted(pair="both"))
+
+
+def test_lines_and_files_of_text_have_no_second_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(DataError, match=r"plain text because of \.txt, so there is no column 'x'"):
+        read(tmp_path / "a.txt", Wanted(pair="x"))
+    for column, told in (("file", "there is no column 'file'"), ("text", "has the first texts")):
+        with pytest.raises(DataError, match=told):
+            read(tmp_path, Wanted(pair=column))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.jsonl", "a.csv.gz"])
