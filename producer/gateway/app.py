@@ -29,37 +29,28 @@ from lmaas.producer.gateway.app_keys import (
     CALLERS,
     CARDS,
     CLIENT,
-    COLLECTING,
     CONGESTION,
-    DEAD_LETTERS,
-    FINISHED,
-    HOOKS,
-    LOOKS,
-    OUTBOX,
-    RECENT,
     SETTINGS,
     STATE,
-    STATISTICS,
     STOPPING,
 )
-from lmaas.producer.gateway.callbacks import log as callback_log
 from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
-from lmaas.producer.gateway.callbacks.outbox import Outbox
+from lmaas.producer.gateway.callbacks.outbox import OUTBOX, Outbox
 from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.callers import Callers
 from lmaas.producer.gateway.congestion import Congestion
 from lmaas.producer.gateway.hooks import receive
-from lmaas.producer.gateway.hooks.configured import ready
+from lmaas.producer.gateway.hooks.configured import HOOKS, ready
 from lmaas.producer.gateway.inference_protocol import handlers as inference_protocol
-from lmaas.producer.gateway.inference_protocol.statistics import Statistics
-from lmaas.producer.gateway.jobs import events, results, submit, views
-from lmaas.producer.gateway.jobs.collecting import Collecting, Finished
+from lmaas.producer.gateway.inference_protocol.statistics import STATISTICS, Statistics
+from lmaas.producer.gateway.jobs import deliveries, events, results, submit, views
+from lmaas.producer.gateway.jobs.collecting import COLLECTING, FINISHED, Collecting, Finished
 from lmaas.producer.gateway.jobs.telling import telling
 from lmaas.producer.gateway.known_cards import KnownCards
 from lmaas.producer.gateway.monitoring import handlers as monitoring
-from lmaas.producer.gateway.monitoring.dead_letters import DeadLetters
-from lmaas.producer.gateway.monitoring.looks import Looks
-from lmaas.producer.gateway.monitoring.recent import Recent
+from lmaas.producer.gateway.monitoring.dead_letters import DEAD_LETTERS, DeadLetters
+from lmaas.producer.gateway.monitoring.looks import LOOKS, Looks
+from lmaas.producer.gateway.monitoring.recent import RECENT, Recent
 from lmaas.producer.gateway.openai_batches import batches, calls, files
 from lmaas.producer.gateway.openai_batches.work import BATCHES, BatchWork
 from lmaas.producer.gateway.pages import serving as pages
@@ -81,7 +72,7 @@ from lmaas.service import health
 ROUTES: Final[tuple[Route, ...]] = (
     *tagged("Calls", classify.ROUTES, models.ROUTES, usage.ROUTES),
     *tagged("Jobs", submit.ROUTES, views.ROUTES, results.ROUTES, events.ROUTES),
-    *tagged("Webhooks", receive.ROUTES, callback_log.ROUTES),
+    *tagged("Webhooks", receive.ROUTES, deliveries.ROUTES),
     *tagged("CloudEvents", cloud_events.ROUTES),
     *tagged("OpenAI", calls.ROUTES, files.ROUTES, batches.ROUTES),
     *tagged("Open Inference Protocol", inference_protocol.ROUTES),

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
-from lmaas.broker_config.messages import Item, ItemError, Result, Tensor, TopK
+from lmaas.broker_config.messages import Item, Result, TopK
 from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
 from lmaas.producer.gateway.bodies import json_body
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.idempotency import Note, once
+from lmaas.producer.gateway.items import Body, GivenItem
 from lmaas.producer.gateway.jobs.accepting import Asked
 from lmaas.producer.gateway.jobs.submitted import submitted
 from lmaas.producer.gateway.jobs.views import JobView
@@ -26,21 +25,6 @@ from lmaas.producer.gateway.prefer import APPLIED, HEADER, Preferences
 from lmaas.producer.gateway.routes import Route, json_response
 
 log = logging.getLogger(__name__)
-
-
-class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One thing to classify, as callers write it: exactly one of `text`, `data` or `tensors`."""
-
-    #: Without one, its place in the list, from 0.
-    id: str | None = None
-    text: str | None = None
-    #: The second one of a pair of texts.
-    text_pair: str | None = None
-    #: Bytes in base64, as of a picture.
-    data: bytes | None = None
-    media_type: str | None = None
-    #: Ready-made inputs of the model, by name.
-    tensors: dict[str, Tensor] | None = None
 
 
 class Call(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -74,79 +58,7 @@ class Answers(msgspec.Struct):
     results: list[Result]
 
 
-Strict = TypeVar("Strict", bound="_Items")
-Loose = TypeVar("Loose", bound="_RawItems")
-
-
-class _Items(Protocol):
-    items: list[str | GivenItem]
-
-
-class _RawItems(Protocol):
-    items: list[msgspec.Raw]
-
-
-class Body(Generic[Strict, Loose]):
-    """Decodes a call at once; only if that fails, item by item.
-
-    Its items are made afterwards, when it is known that they are not too many.
-    """
-
-    def __init__(self, strict: type[Strict], loose: type[Loose]) -> None:
-        """The same structure, with items, and with each of its items unread."""
-        self._strict = msgspec.json.Decoder(strict)
-        self._loose = msgspec.json.Decoder(loose)
-        self._item = msgspec.json.Decoder(str | GivenItem)
-
-    def decode(self, body: bytes) -> Strict | Loose:
-        try:
-            return self._strict.decode(body)
-        except msgspec.ValidationError:
-            return self._loose.decode(body)
-
-    def items(self, call: Strict | Loose) -> list[Item]:
-        """One that is wrong has its error."""
-        return [self._one(place, given) for place, given in enumerate(call.items)]
-
-    def _one(self, place: int, given: str | GivenItem | msgspec.Raw) -> Item:
-        if not isinstance(given, msgspec.Raw):
-            return _item(place, given)
-        raw = given
-        try:
-            return _item(place, self._item.decode(raw))
-        except msgspec.DecodeError as error:
-            fault = ItemError(code=Code.INVALID_ITEM, message=str(error))
-            return Item(id=_name(raw) or str(place), error=fault)
-
-
-class _Named(msgspec.Struct):
-    """What else an item has does not matter."""
-
-    id: str | None = None
-
-
-def _name(raw: msgspec.Raw) -> str | None:
-    """The id of an item that is wrong, where that can be read."""
-    with contextlib.suppress(msgspec.DecodeError):
-        return msgspec.json.decode(raw, type=_Named).id
-    return None
-
-
 _body: Final = Body(Call, _Loose)
-
-
-def _item(place: int, given: str | GivenItem) -> Item:
-    if isinstance(given, str):
-        return Item(id=str(place), text=given)
-    name = str(place) if given.id is None else given.id
-    return Item(
-        id=name,
-        text=given.text,
-        text_pair=given.text_pair,
-        data=given.data,
-        media_type=given.media_type,
-        tensors=given.tensors,
-    )
 
 
 async def classify(request: web.Request) -> web.Response:

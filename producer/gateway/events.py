@@ -16,9 +16,10 @@ from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import SETTINGS
 from lmaas.producer.gateway.bodies import check_parts, read, unsupported
 from lmaas.producer.gateway.calls import answered, check_count
-from lmaas.producer.gateway.classify import Answers, Body, GivenItem
+from lmaas.producer.gateway.classify import Answers
 from lmaas.producer.gateway.cloud_events import BATCH, CLASSIFIED, FAILED, STRUCTURED, Event
 from lmaas.producer.gateway.failures import Failure, HttpError, failure
+from lmaas.producer.gateway.items import Body, GivenItem
 from lmaas.producer.gateway.routes import JSON, Fault, Refusal, Route, json_response
 
 

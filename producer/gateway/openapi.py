@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-import lmaas
 from lmaas.producer.gateway.bodies import FORM, UNNAMED
 from lmaas.producer.gateway.forms import MULTIPART
 from lmaas.producer.gateway.routes import JSON, Route
@@ -59,7 +59,7 @@ def document(described: Sequence[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "LMaaS",
-            "version": lmaas.__version__,
+            "version": version("lmaas"),
             "description": "AI classifiers as a service: calls, jobs and webhooks over HTTP.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

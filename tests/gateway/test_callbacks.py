@@ -20,16 +20,15 @@ from lmaas.producer.gateway.callbacks.dispatcher import Dispatcher
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.callbacks.schedule import (
-    DELAYS,
     LONGEST,
     Verdict,
     delay,
     retry_after,
     verdict,
 )
-from lmaas.producer.gateway.callbacks.settings import Callbacks, Endpoint
 from lmaas.producer.gateway.secret import Secret, Secrets
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.settings.callbacks import DELAYS, Callbacks, Endpoint
 from lmaas.producer.gateway.state import State, deliveries
 from tests.gateway import postgresql
 from tests.gateway.receivers import Came, receiving, statuses

@@ -17,10 +17,10 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from lmaas.broker_config.settings import Settings
-from lmaas.producer.gateway.callbacks.settings import Callbacks
-from lmaas.producer.gateway.hooks.settings import Callback, Hook
 from lmaas.producer.gateway.secret import Secrets
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.settings.callbacks import Callbacks
+from lmaas.producer.gateway.settings.hooks import Callback, Hook
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import Came, Receiver, receiving, statuses
 from tests.gateway.test_callbacks import MINE, OURS

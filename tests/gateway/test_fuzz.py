@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from lmaas.producer.gateway.hooks.settings import Hook
 
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway import addresses
-from lmaas.producer.gateway.hooks.settings import Hook
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_keys import CALL, bearer, made

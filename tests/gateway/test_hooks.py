@@ -22,9 +22,9 @@ from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.hooks.configured import ready
 from lmaas.producer.gateway.hooks.mapping import Items, parsed
-from lmaas.producer.gateway.hooks.settings import Callback, Hook
 from lmaas.producer.gateway.secret import Secret, Secrets
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.settings.hooks import Callback, Hook
 from lmaas.producer.gateway.signatures import StandardWebhooks
 from lmaas.producer.gateway.state import State, received
 from tests.gateway.conftest import Gateway, listening

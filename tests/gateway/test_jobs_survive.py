@@ -21,7 +21,8 @@ from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.gateway.app import create_app
-from lmaas.producer.gateway.app_keys import FINISHED, STATE
+from lmaas.producer.gateway.app_keys import STATE
+from lmaas.producer.gateway.jobs.collecting import FINISHED
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state.jobs import Job
 from tests.gateway.conftest import Gateway, listening

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Final
 
 import aiohttp
 
-import lmaas
 from lmaas.producer.gateway.callbacks.receivers import Receiver, Receivers
 from lmaas.producer.gateway.callbacks.schedule import retry_after
 from lmaas.producer.gateway.routes import JSON
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.state.deliveries import Claimed
 
-_AGENT: Final = f"lmaas/{lmaas.__version__}"
+_AGENT: Final = f"lmaas/{version('lmaas')}"
 #: Characters of an error that are kept.
 _LONGEST: Final = 500
 

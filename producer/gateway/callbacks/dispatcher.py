@@ -20,7 +20,7 @@ from lmaas.producer.gateway.addresses import connector
 from lmaas.producer.gateway.callbacks.attempt import Attempt, attempt
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.callbacks.schedule import Verdict, delay, verdict
-from lmaas.producer.gateway.callbacks.settings import Callbacks
+from lmaas.producer.gateway.settings.callbacks import Callbacks
 from lmaas.producer.gateway.state import State, deliveries
 from lmaas.producer.gateway.state.deliveries import Claimed, Settled
 

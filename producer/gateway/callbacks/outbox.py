@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.producer.gateway.callbacks import events
 from lmaas.producer.gateway.callbacks.receivers import Receivers, callback_name, host
 from lmaas.producer.gateway.callbacks.schedule import delay
-from lmaas.producer.gateway.callbacks.settings import Callbacks
 from lmaas.producer.gateway.secret import Secret
+from lmaas.producer.gateway.settings.callbacks import Callbacks
 from lmaas.producer.gateway.state import deliveries
 
 #: Seconds in which a transaction with an event is committed, most of the time.
@@ -86,3 +87,6 @@ class Outbox:
                 "receiver": callback_name(owner, url),
                 "secret": secret.reveal() if secret else None,
             }
+
+
+OUTBOX: Final = web.AppKey("outbox", Outbox)

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.addresses import complaint, networks
 from lmaas.producer.gateway.callbacks.events import wanted
-from lmaas.producer.gateway.callbacks.settings import Endpoint
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.settings import SECTION, GatewaySettings
+from lmaas.producer.gateway.settings.callbacks import Endpoint
 from lmaas.producer.gateway.signatures import StandardWebhooks
 
 

@@ -10,10 +10,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
-#: Seconds before each try, as Standard Webhooks proposes.
-DELAYS: Final = (
-    0.0, 5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0,
-)  # fmt: skip
 #: Seconds that a receiver can ask to be left alone for, at most.
 LONGEST: Final = 86_400.0
 

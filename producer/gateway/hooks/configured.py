@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from aiohttp import web
+
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.callbacks.receivers import Receivers
 from lmaas.producer.gateway.hooks.mapping import Items
-from lmaas.producer.gateway.hooks.settings import Hook
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.settings import SECTION
+from lmaas.producer.gateway.settings.hooks import Hook
 from lmaas.producer.gateway.signatures import (
     GitHub,
     Scheme,
@@ -89,3 +91,6 @@ def _named(hook: Hook, secrets: Sequence[Secret]) -> Scheme:
             raise ValueError("the headers of Standard Webhooks have fixed names")
         return StandardWebhooks(secrets)
     return _SCHEMES[hook.scheme](secrets, *([hook.header] if hook.header else []))
+
+
+HOOKS: Final[web.AppKey[dict[str, Ready]]] = web.AppKey("hooks", dict)

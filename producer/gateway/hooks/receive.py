@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.broker_config.messages import Item, Result
 from lmaas.producer.gateway.access import check_names
-from lmaas.producer.gateway.app_keys import HOOKS, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers
 from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.hooks.configured import Ready
+from lmaas.producer.gateway.hooks.configured import HOOKS, Ready
 from lmaas.producer.gateway.hooks.mapping import parsed
 from lmaas.producer.gateway.idempotency import Note
 from lmaas.producer.gateway.jobs.accepting import Asked

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
-import lmaas
 from lmaas.broker_config.messages import ModelCard
 from lmaas.producer.gateway.inference_protocol.mapping import Port, inputs_of, outputs_of
 from lmaas.producer.gateway.inference_protocol.tensors import BYTES
@@ -23,6 +23,7 @@ EXTENSIONS: Final = [
 ]
 PLATFORM: Final = "onnx_onnxv1"
 BACKEND: Final = "onnxruntime"
+_VERSION: Final = version("lmaas")
 
 
 class Server(msgspec.Struct):
@@ -81,7 +82,7 @@ class Indexed(msgspec.Struct):
 
 
 def server() -> Server:
-    return Server("lmaas", lmaas.__version__, EXTENSIONS)
+    return Server("lmaas", _VERSION, EXTENSIONS)
 
 
 def metadata(card: ModelCard, version: str | None) -> ModelMetadata:

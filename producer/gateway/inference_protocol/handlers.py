@@ -17,7 +17,7 @@ from aiohttp import web
 
 from lmaas.broker_config.messages import ModelCard
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
-from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS, STATISTICS
+from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.failures import Failure, HttpError
@@ -32,7 +32,7 @@ from lmaas.producer.gateway.inference_protocol.codec import (
     encode,
     header_length,
 )
-from lmaas.producer.gateway.inference_protocol.statistics import ModelsStats
+from lmaas.producer.gateway.inference_protocol.statistics import STATISTICS, ModelsStats
 from lmaas.producer.gateway.routes import JSON, Handler, Protocol, Route, json_response
 
 #: Seconds after which tritonclient gives up a request; it has to be answered before.

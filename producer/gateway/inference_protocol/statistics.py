@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from lmaas.broker_config.messages import ModelCard, Reply
 
@@ -97,3 +98,6 @@ class Statistics:
         if key not in self._models:
             self._models[key] = ModelStats(model, version)
         return self._models[key]
+
+
+STATISTICS: Final = web.AppKey("statistics", Statistics)

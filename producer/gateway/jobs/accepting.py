@@ -19,8 +19,9 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, COLLECTING, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, SETTINGS, STATE
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Job
 from lmaas.producer.packing import Entries

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -317,3 +318,8 @@ def _clear_uploads(folder: Path, before: float) -> None:
         with contextlib.suppress(FileNotFoundError):  # another gateway was quicker
             if path.stat().st_mtime < before:
                 path.unlink()
+
+
+COLLECTING: Final = web.AppKey("collecting", Collecting)
+#: What is to be done in the transaction in which a job ends; modules append to it.
+FINISHED: Final[web.AppKey[list[Finished]]] = web.AppKey("finished", list)

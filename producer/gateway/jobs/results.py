@@ -18,8 +18,9 @@ from aiohttp import hdrs, web
 
 from lmaas.producer.collect import write_results
 from lmaas.producer.gateway.access import FOLLOW
-from lmaas.producer.gateway.app_keys import COLLECTING, STOPPING
+from lmaas.producer.gateway.app_keys import STOPPING
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.jobs.result_file import end_of, in_order, lines_path
 from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from lmaas.producer.gateway.access import JOBS, caller_of, owner_of
-from lmaas.producer.gateway.app_keys import OUTBOX
+from lmaas.producer.gateway.callbacks.outbox import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import MULTIPART
 from lmaas.producer.gateway.idempotency import HEADER, Note, once

@@ -20,9 +20,9 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
-from lmaas.producer.gateway.classify import Body, GivenItem
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
+from lmaas.producer.gateway.items import Body, GivenItem
 from lmaas.producer.gateway.jobs.accepting import Asked, Priority
 from lmaas.producer.gateway.routes import JSON
 from lmaas.producer.packing import Entries

@@ -12,8 +12,9 @@ import msgspec
 from aiohttp import web
 
 from lmaas.producer.gateway.access import FOLLOW, owner_of
-from lmaas.producer.gateway.app_keys import COLLECTING, STATE
+from lmaas.producer.gateway.app_keys import STATE
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.routes import Route, json_response
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Failed, Job, JobState

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.dead_letter import Filter, Summary
@@ -63,3 +65,6 @@ class DeadLetters:
                 HTTPStatus.NOT_FOUND, "not_found", f"there is no dead letter {name!r} (any more)"
             )
         return Done(outcome.done)
+
+
+DEAD_LETTERS: Final = web.AppKey("dead_letters", DeadLetters)

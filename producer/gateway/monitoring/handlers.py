@@ -11,11 +11,10 @@ from aiohttp import web
 from lmaas.producer.dead_letter import Filter
 from lmaas.producer.dead_letters import purge, replay
 from lmaas.producer.gateway.access import ADMIN, CLASSIFY
-from lmaas.producer.gateway.app_keys import DEAD_LETTERS, LOOKS, RECENT
 from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.monitoring.dead_letters import Done, Found
-from lmaas.producer.gateway.monitoring.looks import Lanes, Workers
-from lmaas.producer.gateway.monitoring.recent import Failures
+from lmaas.producer.gateway.monitoring.dead_letters import DEAD_LETTERS, Done, Found
+from lmaas.producer.gateway.monitoring.looks import LOOKS, Lanes, Workers
+from lmaas.producer.gateway.monitoring.recent import RECENT, Failures
 from lmaas.producer.gateway.routes import Route, json_response
 
 

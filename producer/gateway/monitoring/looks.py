@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import msgspec
+from aiohttp import web
 
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.scheduling import LANES
@@ -160,3 +161,6 @@ def _state(
     if depth:
         age = max((round(one.waited, 3) for one in told if one.taken), default=None)
     return LaneState(*lane, depth, consumers, age, None if rate is None else round(rate, 3))
+
+
+LOOKS: Final[web.AppKey[Looks]] = web.AppKey("looks", Looks)

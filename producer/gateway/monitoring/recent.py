@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from lmaas.broker_config.messages import Reply
 
@@ -61,3 +62,6 @@ class Recent:
     def failures(self) -> list[Failed]:
         """The newest first."""
         return [*reversed(self._failed)]
+
+
+RECENT: Final = web.AppKey("recent", Recent)

@@ -12,9 +12,11 @@ import msgspec
 from aiohttp import web
 
 from lmaas.producer.gateway.access import JOBS, owner_of
-from lmaas.producer.gateway.app_keys import COLLECTING, OUTBOX, STATE
+from lmaas.producer.gateway.app_keys import STATE
 from lmaas.producer.gateway.bodies import json_body
+from lmaas.producer.gateway.callbacks.outbox import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
+from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.openai_batches.answers import ENDPOINTS
 from lmaas.producer.gateway.openai_batches.files import ExpiresAfter, unknown
 from lmaas.producer.gateway.openai_batches.protocol import PROTOCOL, bad, query_of

@@ -17,7 +17,7 @@ import msgspec
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError
-from lmaas.producer.gateway.classify import GivenItem
+from lmaas.producer.gateway.items import GivenItem
 from lmaas.producer.gateway.state.batches import Problem
 
 #: Problems of one file that are told.

@@ -23,9 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.broker_config.errors import JobError, LmaasError, ModelNotFound
-from lmaas.producer.gateway.app_keys import CALLERS, COLLECTING, OUTBOX, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import CALLERS, SETTINGS, STATE
+from lmaas.producer.gateway.callbacks.outbox import OUTBOX
 from lmaas.producer.gateway.jobs.accepting import Asked, JobCancelled, accept
-from lmaas.producer.gateway.jobs.collecting import Finished
+from lmaas.producer.gateway.jobs.collecting import COLLECTING, Finished
 from lmaas.producer.gateway.jobs.result_file import in_order
 from lmaas.producer.gateway.openai_batches import lines, outputs
 from lmaas.producer.gateway.openai_batches.answers import ENDPOINTS, EVERY_LABEL

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
-from lmaas.producer.gateway.callbacks.schedule import DELAYS
 from lmaas.producer.gateway.secret import WithSecrets
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Delay = Annotated[float, msgspec.Meta(ge=0)]
+
+#: Seconds before each try, as Standard Webhooks proposes.
+DELAYS: Final = (
+    0.0, 5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0,
+)  # fmt: skip
 
 
 class Endpoint(WithSecrets, frozen=True, kw_only=True):

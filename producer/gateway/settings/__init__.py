@@ -10,8 +10,8 @@ import msgspec
 
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.errors import SettingsError
-from lmaas.producer.gateway.callbacks.settings import Callbacks, Endpoint
-from lmaas.producer.gateway.hooks.settings import Hook
+from lmaas.producer.gateway.settings.callbacks import Callbacks, Endpoint
+from lmaas.producer.gateway.settings.hooks import Hook
 
 SECTION: Final = "gateway"
 

@@ -10,11 +10,12 @@ import msgspec
 from aiohttp import web
 
 from lmaas.producer.gateway.access import FOLLOW, owner_of
-from lmaas.producer.gateway.app_keys import OUTBOX, STATE
+from lmaas.producer.gateway.app_keys import STATE
+from lmaas.producer.gateway.callbacks.outbox import OUTBOX
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route, json_response
-from lmaas.producer.gateway.state import deliveries
+from lmaas.producer.gateway.state import deliveries as table
 
 
 class Try(msgspec.Struct):
@@ -57,16 +58,16 @@ class Deliveries(msgspec.Struct):
 async def of_job(request: web.Request) -> web.Response:
     job = await found(request)
     async with request.app[STATE].reading() as connection:
-        rows = await deliveries.of_job(connection, job.owner, job.id)
+        rows = await table.of_job(connection, job.owner, job.id)
     return json_response(Deliveries([_told(row) for row in rows]))
 
 
 async def redeliver(request: web.Request) -> web.Response:
     name, owner = request.match_info["id"], owner_of(request)
     async with request.app[STATE].writing() as connection:
-        if not await deliveries.again(connection, owner, name, time.time()):
+        if not await table.again(connection, owner, name, time.time()):
             raise HttpError(HTTPStatus.NOT_FOUND, "not_found", f"there is no delivery {name!r}")
-        row = await deliveries.one(connection, owner, name)
+        row = await table.one(connection, owner, name)
     request.app[OUTBOX].filled.set()
     return json_response(_told(row or {}), HTTPStatus.ACCEPTED)
 
@@ -77,7 +78,7 @@ def _told(row: dict[str, Any]) -> Delivery:
         {
             **row,
             "url": None if row["endpoint"] else row["url"],
-            "next_try": row["due"] if row["state"] == deliveries.PENDING else None,
+            "next_try": row["due"] if row["state"] == table.PENDING else None,
         },
         Delivery,
     )
