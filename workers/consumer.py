@@ -69,6 +69,7 @@ class Consumer:
         self._met: OrderedDict[str, None] = OrderedDict()
         #: Held while a lane may be without its consumer for a moment.
         self._changing = asyncio.Lock()
+        self._stopped = False
         # How long confirms take is the same for all models, how long packs run is not.
         confirms = first_confirms()
         self._prefetches = {model: Prefetch(confirms) for model in estimators}
@@ -80,6 +81,8 @@ class Consumer:
         dropped = self._ready.empty() + self._redelivered.empty()
         if dropped:
             log.info("%d held packs will be redelivered", len(dropped), extra={"action": "dropped"})
+        if self._stopped:  # the connection was lost in the drain: there is nothing to come back to
+            return
         settings, names = self._settings, self._settings.names
         wanted = topology(names, settings.queue_type, self._estimators, settings.retry_delays)
         await declare(channel, wanted)
@@ -99,8 +102,9 @@ class Consumer:
             found = await channel.get_queue(queue, ensure=False)
             self._lanes.append(Lane(model, name, found, self._first_prefetch(model, name)))
         await self._listen(channel)
-        for lane in self._lanes:
-            await self._consume(channel, lane)
+        async with self._changing:
+            for lane in self._lanes:
+                await self._consume(channel, lane)
 
     def _first_prefetch(self, model: str, lane: str) -> int:
         if self._settings.balance == "round_robin":
@@ -253,13 +257,15 @@ class Consumer:
 
     async def stop(self) -> None:
         """Take no more, and hand back what nobody has begun."""
+        self._stopped = True
         if self._tuning is not None:
             await asyncio.wait([self._tuning])
-        lanes, self._lanes = self._lanes, []  # what is tuned later finds none to consume anew
-        # Without a connection the broker takes everything back by itself.
-        with harmless_when_gone("cancel_consumers"):
-            for lane in lanes:
-                await lane.queue.cancel(lane.tag)
+        async with self._changing:  # whoever is back from a loss has all lanes, or none
+            lanes, self._lanes = self._lanes, []  # what is tuned later finds none to consume anew
+            # Without a connection the broker takes everything back by itself.
+            with harmless_when_gone("cancel_consumers"):
+                for lane in lanes:
+                    await lane.queue.cancel(lane.tag)
         for delivery in self._ready.empty() + self._redelivered.empty():
             await delivery.hand_back()
         self._ready.close()

@@ -24,6 +24,7 @@ from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import Headers, Item, Request
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, QueueType
 from lmaas.producer.batch import Jobs
@@ -106,6 +107,38 @@ async def test_a_worker_whose_line_goes_dead_notices_and_loses_nothing(
         found = await classified(client, texts, 300, lambda: go_dead(proxy))
     assert found == plain
     assert await waiting_packs(settings) == 0
+
+
+async def test_a_worker_whose_line_is_cut_while_it_drains_takes_nothing_more(
+    settings: Settings, through: Settings, proxy: Proxy
+) -> None:
+    await make_lanes(settings)
+    lanes = [settings.names.work_queue("sentiment", lane) for lane in LANES]
+    stage = Stage()
+    stage.hold()
+
+    async def nobody_takes() -> bool:
+        return not any([await consumers(settings, lane) for lane in lanes])
+
+    async def is_back() -> bool:
+        watch = stage.worker.watch
+        return proxy.count >= links + 2 and watch is not None and watch.problem is None
+
+    async with sending(settings) as sender:
+        async with stage.serving(through):
+            await sender.send("begun")
+            await stage.began()
+            stage.worker.stop()
+            await until(nobody_takes)
+            links = proxy.count
+            proxy.cut()
+            await until(is_back)
+            await sender.send("next")
+            assert await nobody_takes()
+        assert stage.packs == ["begun"]
+        assert list(await sender.replies(1)) == ["begun"]
+    # Its ack was lost with the line: whoever comes next answers it again.
+    assert await waiting_packs(settings) == 2
 
 
 async def test_a_slow_line_is_no_outage(
