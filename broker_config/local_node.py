@@ -207,7 +207,8 @@ class LocalNode:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LocalNodeError(
-                f"{folder} is in use by a running node; stop that one or choose another folder"
+                f"{folder} is in use by a running node, as of another `lmaas up`: the other "
+                "commands find that by themselves; stop it, or set XDG_STATE_HOME to have a second"
             ) from error
         self._record = node_folder.read_record(folder)
         kill_left_over(self._record.processes)

@@ -44,6 +44,8 @@ CHECKPOINT_SECONDS: Final = 0.5
 HELD_WINDOWS: Final = 8
 #: Failures that are shown at the end.
 SHOWN_FAILURES: Final = 3
+#: Of each so many characters are told: what is wrong, and what to do.
+FAILURE_CHARACTERS: Final = 160
 
 _VERSION: Final = "the model's version"
 #: Of the names that files have.
@@ -384,7 +386,7 @@ async def _ask(classifier: Classifier, request: Request) -> Reply:
 def _failure(unit: str, line: int | str, error: str) -> str:
     """One short line; all of it is in the output. An unreadable row says its line itself."""
     where = f"{unit} {line}: "
-    return shown(where) + clipped(error.replace(where, "", 1))
+    return shown(where) + clipped(error.replace(where, "", 1), FAILURE_CHARACTERS)
 
 
 def _check_places(task: Task, *, resume: bool) -> None:

@@ -66,7 +66,7 @@ def _alike(counts: Mapping[str, int]) -> str | None:
     told = [", ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups]
     return (
         "these labels differ only in case or blanks, and stay different: "
-        f"{_listed(told, '; ')}. With --normalize-labels they are the first of each group"
+        f"{_listed(told, '; ')}. With --normalize-labels all of a group become its first"
     )
 
 

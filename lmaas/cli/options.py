@@ -116,7 +116,7 @@ def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
             "--quotes/--no-quotes",
             default=None,
             show_default=False,
-            help="Whether quotes may enclose values; else yes in CSV, no in TSV.",
+            help="Whether quotes may enclose values; else yes in CSV and UTF-16, no in TSV.",
         ),
         click.option("--sheet", help="Of .xlsx, by its name; else the first."),
     )

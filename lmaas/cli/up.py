@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Any, Final
 
 import click
@@ -12,7 +13,7 @@ import msgspec
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.declaring import hanging
-from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, SettingsError
+from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, LocalNodeError, SettingsError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
@@ -35,6 +36,8 @@ LOCAL: Final = "127.0.0.1"
 INTERVAL: Final = 5.0
 #: So many looks in a row at which one does not are believed.
 LOOKS: Final = 2
+#: A node that ends by itself within so many seconds of its start would do so again.
+SHORT_LIFE: Final = 20.0
 
 
 @click.command()
@@ -66,7 +69,9 @@ def command(
 async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings | None) -> None:
     count = settings.processes or cores.usable()
     path = up_file()
-    async with LocalNode(broker_folder()) as node:
+    folder = broker_folder()
+    click.echo(f"starting a private broker in {folder}")
+    async with LocalNode(folder) as node:
         settings = msgspec.structs.replace(
             settings, broker_url=node.url, tls_ca=None, tls_certificate=None, tls_key=None
         )
@@ -100,13 +105,22 @@ async def serve_http(
     await asyncio.Event().wait()
 
 
-async def keep(node: LocalNode, settings: Settings, wanted: Topology) -> None:
-    """Restarts the node whenever one of its queues hangs; raises why when it ends by itself.
+async def keep(
+    node: LocalNode, settings: Settings, wanted: Topology, short_life: float = SHORT_LIFE
+) -> None:
+    """Restarts the node whenever it ends by itself, or one of its queues hangs.
 
-    What the queues hold is on disk; clients and workers come back by themselves.
+    What the queues hold is on disk; clients and workers come back by themselves. Raises
+    LocalNodeError when the node ends within `short_life` seconds, or cannot be started again.
     """
     while True:
-        await first_of(node.failed(), _until_hanging(settings, wanted))
+        since = time.monotonic()
+        try:
+            await first_of(node.failed(), _until_hanging(settings, wanted))
+        except LocalNodeError as error:
+            if time.monotonic() - since < short_life:
+                raise
+            log.error("%s; restarting it", error, extra={"action": "node_restart"})
         await node.restart()
         log.warning("the broker is back", extra={"action": "node_restarted"})
 

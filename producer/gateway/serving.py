@@ -69,7 +69,7 @@ async def _listen(
     except (OSError, OverflowError) as error:
         raise SettingsError(
             f"the gateway cannot listen at {settings.host}:{settings.port}: {error}; see the "
-            "settings gateway.host and gateway.port"
+            "settings gateway.host and gateway.port (--port)"
         ) from error
 
 

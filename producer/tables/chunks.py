@@ -20,7 +20,10 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 ABSENT: Final = msgspec.UNSET
 
 #: What to do with a file that is not UTF-8.
-ENCODING_HINT: Final = "if the file has another encoding, name it, for example --encoding cp1252"
+ENCODING_HINT: Final = (
+    "if the file has another encoding, name it, for example --encoding cp1252 "
+    "(over HTTP: encoding=cp1252)"
+)
 
 #: The options that name the columns of texts.
 TEXT_OPTION: Final = "--text-column"
@@ -374,10 +377,10 @@ def quoted(name: str) -> str:
     return f"{mark}{clipped(name)}{mark}"
 
 
-def clipped(text: str) -> str:
+def clipped(text: str, most: int = _QUOTED) -> str:
     """Text of a file as one line of a message: cut, and escaped where a terminal shows nothing."""
-    more = "…" if len(text) > _QUOTED else ""
-    kept = shown(text[:_QUOTED])
+    more = "…" if len(text) > most else ""
+    kept = shown(text[:most])
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in kept) + more
 
 

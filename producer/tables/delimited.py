@@ -40,13 +40,14 @@ _Row = Sequence[str | None]
 
 
 def read(source: Input, wanted: Wanted, dialect: Dialect, *, tabs: bool = False) -> Table:
-    """The table of an input; `tabs` is for TSV, where quotes are text unless it says otherwise.
+    """The table of an input; `tabs` is for TSV, where quotes are text unless it says otherwise
+    or is UTF-16: that is Excel's "Unicode text", which has them as CSV does.
 
     Raises DataError when there is no header, not the wanted columns, or no delimiter found.
     """
     allow_long_values()
     lines = Lookahead(source)
-    quotes = not tabs if dialect.quotes is None else dialect.quotes
+    quotes = (not tabs or source.utf16) if dialect.quotes is None else dialect.quotes
     delimiter = _told(lines, dialect.delimiter) or _found(lines, wanted, tabs=tabs, quotes=quotes)
     # Who says that there are quotes has seen them: what they enclose is taken as it is.
     records = Records(lines, delimiter, quotes=quotes, suspicious=dialect.quotes is None)

@@ -40,7 +40,7 @@ class Dialect:
     #: A Python codec. Else what a byte order mark says, or UTF-8.
     encoding: str | None = None
     #: Whether quotes may enclose the value of a column, delimiters and line breaks included.
-    #: Else yes in CSV, and in TSV no: a quote is a character like others.
+    #: Else yes in CSV and in UTF-16, and in TSV no: a quote is a character like others.
     quotes: bool | None = None
     #: The sheet of a workbook (.xlsx). Else its first one that is not hidden.
     sheet: str | None = None

@@ -25,7 +25,7 @@ from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.producer.tables import advice
 from lmaas.producer.tables.chunks import ENCODING_HINT
 from lmaas.producer.tables.dialect import CONTAINERS, FOUND, Dialect
-from lmaas.producer.tables.unicode import as_utf8
+from lmaas.producer.tables.unicode import as_utf8, is_utf16
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +208,8 @@ class Input:
     size: int | None
     #: Whether it had another encoding.
     decoded: bool = False
+    #: Whether that was UTF-16.
+    utf16: bool = False
 
     def offset(self) -> int | None:
         """The byte that is read next, where the file can be read from there as well."""
@@ -236,6 +238,7 @@ def open_input(place: Place) -> Input:
         start = cast("io.BufferedReader", file).peek(1)
         if why := advice.of_start(name, start, encoded=place.dialect.encoding is not None):
             raise DataError(why)
+        utf16 = is_utf16(start, place.dialect.encoding)
         text = as_utf8(file, place.dialect.encoding, name)
     except _DAMAGED as error:
         raw.close()
@@ -243,7 +246,7 @@ def open_input(place: Place) -> Input:
     except DataError:
         raw.close()
         raise
-    return Input(name, text, None if size is None else raw, size, decoded=text is not file)
+    return Input(name, text, None if size is None else raw, size, text is not file, utf16)
 
 
 def _open(place: Place) -> BinaryIO:

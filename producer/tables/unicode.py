@@ -50,6 +50,12 @@ def decoded(data: bytes, encoding: str | None, name: str) -> str:
     return file.read().decode("utf-8", "surrogateescape")
 
 
+def is_utf16(start: bytes, encoding: str | None) -> bool:
+    """Whether a file that begins so, and is said to have this encoding, is UTF-16."""
+    mark = next((mark for mark in _MARKS if start.startswith(mark)), b"")
+    return codecs.lookup(_MARKS.get(mark) or encoding or "utf-8").name.startswith("utf-16")
+
+
 def _is_same(named: str, marked: str) -> bool:
     """utf-16 is either of its byte orders, utf-8-sig is utf-8."""
     name = codecs.lookup(named).name.removesuffix("-sig")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 
 import pytest
 
 from lmaas.broker_config import rpc_timeout
 from lmaas.broker_config.declaring import difference
-from lmaas.broker_config.errors import BrokerSilent, TimeLimitExceeded
+from lmaas.broker_config.errors import BrokerSilent, LocalNodeError, TimeLimitExceeded
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.settings import Settings
@@ -104,3 +106,33 @@ async def test_up_restarts_its_broker(own: Settings, node: LocalNode) -> None:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
     await node.stop()  # else a thread goes on waiting for the end of its process
+
+
+async def test_up_restarts_its_broker_that_was_killed(own: Settings, node: LocalNode) -> None:
+    wanted = topology(own.names, own.queue_type, [MODEL])
+    async with serving(own) as worker, Client(own) as client:
+        keeping = asyncio.create_task(up.keep(node, own, wanted, short_life=0))
+        assert (await client.classify(MODEL, "a wonderful film")).label == "positive"
+        before = node.pid
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+
+        async def restarted() -> bool:
+            return node.pid not in {before, None} and worker.not_ready is None and client.is_ready
+
+        await until(restarted)
+        assert (await client.classify(MODEL, "a wonderful film")).label == "positive"
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    await node.stop()  # else a thread goes on waiting for the end of its process
+
+
+async def test_up_gives_up_a_broker_that_ends_soon(own: Settings, node: LocalNode) -> None:
+    wanted = topology(own.names, own.queue_type, [MODEL])
+    keeping = asyncio.create_task(up.keep(node, own, wanted, short_life=1e6))
+    await asyncio.sleep(0)
+    assert node.pid
+    os.kill(node.pid, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        with pytest.raises(LocalNodeError, match="ended by itself with signal 9"):
+            await keeping

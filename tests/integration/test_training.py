@@ -25,6 +25,7 @@ from lmaas.training.datasets import Dataset, Split, load_dataset
 from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.networks import Architecture
 from lmaas.training.networks.graph import OPSET
+from lmaas.training.networks.words import EPOCH_STEPS
 from lmaas.training.recipe import Recipe, Sizes
 from lmaas.training.train import train
 from lmaas.workers.manifest import WORD_BATCHING
@@ -174,12 +175,28 @@ def test_training_again_gives_the_same_under_the_next_number(
     assert np.array_equal(
         Runtime(again).scores(items(texts)), Runtime(version).scores(items(texts))
     )
-    batches = -(-len(dataset.train) // RECIPE.batch)
+    batches = max(-(-len(dataset.train) // RECIPE.batch), EPOCH_STEPS)
     assert [call[:3] for call in seen[: batches + 1]] == [
         *((1, batch, batches) for batch in range(1, batches + 1)),
         (2, 1, batches),
     ]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= seen[batches - 1][3].keys()
+
+
+def test_few_texts_are_learnt_with_the_usual_recipe(tmp_path: Path) -> None:
+    texts = [f"{word} number {k}" for k in range(16) for word in ("invoice", "outage")]
+    split = Split(texts=texts, labels=np.arange(32, dtype=np.int32) % 2)
+    few = Dataset(
+        name="few",
+        labels=("bill", "fault"),
+        train=split,
+        validation=split,
+        test=split,
+        sha256="0" * 64,
+    )
+    train(few, out_root=tmp_path, name="few")
+    scores = Runtime(Repository(tmp_path).find("few")).scores(items(["invoice", "outage"]))
+    assert scores[0][0] > 0.7 < scores[1][1]
 
 
 def texts_of(lengths: Sequence[int], classes: int) -> Split:

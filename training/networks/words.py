@@ -41,6 +41,9 @@ with quietly():
     import tensorflow as tf
 
 VOCABULARY: Final = "vocabulary.txt"
+#: Steps of an epoch, at least: of fewer texts an epoch is several passes over them. With one step
+#: an epoch, ten epochs would leave the network nearly as it was made.
+EPOCH_STEPS: Final = 50
 #: Texts a step where nothing is learnt.
 PREDICTION_BATCH: Final = 64
 
@@ -113,7 +116,7 @@ def _fit(
         metrics=["accuracy"],
     )
     stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    steps = math.ceil(len(ids) / recipe.batch)
+    steps = max(math.ceil(len(ids) / recipe.batch), EPOCH_STEPS)
     history = model.fit(
         _data(ids, dataset.train.labels, lambda: shuffled(ids, recipe.batch, recipe.seed)),
         steps_per_epoch=steps,

@@ -196,6 +196,19 @@ def test_utf16_of_any_size(tmp_path: Path) -> None:
     assert all("\ufffd" not in one for chunk in chunks for one in chunk.texts)
 
 
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be"])
+def test_tabs_in_utf16_are_of_excel_and_have_quotes(tmp_path: Path, mark: str) -> None:
+    text = '\ufeffNr\tText\r\n1\t"two\nlines"\r\n2\t"a ""word"""\r\n'
+    path = saved(tmp_path, "a.tsv", text.encode(mark))
+    assert rows_of(path, Wanted("Text")) == [("1", "two\nlines"), ("2", 'a "word"')]
+    assert rows_of(path, Wanted("Text"), quotes=False)[-1] == ("2", '"a ""word"""')
+
+
+def test_tabs_in_utf8_have_quotes_as_text(tmp_path: Path) -> None:
+    path = saved(tmp_path, "a.tsv", '\ufeffNr\tText\n1\t"one"\n')
+    assert rows_of(path, Wanted("Text")) == [("1", '"one"')]
+
+
 def test_what_cannot_be_decoded_is_the_error_of_its_row(tmp_path: Path) -> None:
     path = saved(tmp_path, "a.csv", b"id,text\n1,caf\xe9\n2,a\x81b\n")
     texts = [row[1] for row in rows_of(path, encoding="cp1252")]
@@ -261,7 +274,7 @@ def test_a_file_of_another_encoding_is_told_once(
     packs, errors = packs_of(chunk, Settings())
     assert [len(pack) for pack in packs] == [1]
     assert errors[1].startswith("invalid_utf8: not valid UTF-8 at character 3; if the file has")
-    assert errors[1].endswith("for example --encoding cp1252")
+    assert errors[1].endswith("for example --encoding cp1252 (over HTTP: encoding=cp1252)")
     caplog.clear()
     assert read(path, encoding="cp1252")[1][0].texts[1] == "café"
     assert not caplog.records
