@@ -42,10 +42,10 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, job_results
 from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
-from lmaas.producer.journal import JobEntry, read, record
+from lmaas.producer.journal import ENDED, ENDED_KEPT, JobEntry, Journal, record
 from lmaas.producer.lost import loss
 from lmaas.producer.packing import Entries, packs
-from lmaas.producer.progress import ENDED, Progress
+from lmaas.producer.progress import Progress
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.remaining import Remaining
 from lmaas.producer.submission import Sent, Terms
@@ -86,6 +86,8 @@ class Jobs:
             await stack.enter_async_context(self._publisher)
             self._session = Session(self.settings, "jobs")
             await stack.enter_async_context(self._session)
+            self._journal = Journal(self.settings, self._session, self._publisher)
+            stack.push_async_callback(self._journal.close)
             self._stack = stack.pop_all()
         return self
 
@@ -171,11 +173,11 @@ class Jobs:
         terms = Terms(Options(top_k=top_k), weight, deadline_ms, patience, ahead)
         try:
             await self._declare_results(entry.queue)
-            await record(self._publisher, self._names.jobs, entry)
+            await self._journal.add(entry)
             await self._publish_chunks(entry, items, terms, sent)
             entry = entry.now("submitted", chunks=len(sent.items), items=sum(sent.items))
             await record(self._publisher, entry.queue, entry)
-            await record(self._publisher, self._names.jobs, entry)
+            await self._journal.add(entry)
         except BaseException as error:
             with contextlib.suppress(BrokerError):
                 # Of what was refused before the broker had anything, no list says anything.
@@ -208,7 +210,7 @@ class Jobs:
         """Raises JobError when a new job cannot have this id."""
         if not _ID.fullmatch(job):
             raise JobError(f"job id {job!r} must be 1 to 64 letters, digits or . _ -")
-        earlier = (await self._entries()).get(job)
+        earlier = (await self._journal.newest()).get(job)
         if earlier and await self._count(earlier) is not None:
             raise JobError(f"there is a job {job!r} already; `lmaas jobs cancel {job}` removes it")
 
@@ -270,29 +272,28 @@ class Jobs:
                 pass
 
     async def list(self) -> list[Progress]:
-        """Every job of the last week, oldest first."""
-        return [await self._progress(entry) for entry in (await self._entries()).values()]
+        """Every job of the last week, oldest first; of those that have ended, the last 100."""
+        return [await self._progress(entry) for entry in (await self._journal.newest()).values()]
 
     async def progress(self, job: str) -> Progress:
         """Raises JobError when the broker knows no such job."""
         return await self._progress(await self._entry(job))
 
-    async def _entries(self) -> dict[str, JobEntry]:
-        names, kind = self._names, self.settings.queue_type
-        return await self._session.ask(lambda connection: read(connection, names, kind))
-
     async def _entry(self, job: str | JobEntry) -> JobEntry:
         if isinstance(job, JobEntry):
             return job
-        entries = await self._entries()
+        entries = await self._journal.newest()
         if job not in entries:
             raise JobError(
-                f"no job {job!r} of the last week on {self.settings.broker} (see `lmaas jobs`); "
+                f"no job {job!r} of the last week on {self.settings.broker} (see `lmaas jobs`; of "
+                f"those that were collected or cancelled it knows the last {ENDED_KEPT}); "
                 + IF_MISSED
             )
         return entries[job]
 
     async def _progress(self, entry: JobEntry) -> Progress:
+        if entry.state in ENDED:
+            return Progress(entry, None)
         counts = await self._count(entry)
         if counts is None:
             return Progress(entry, None)
@@ -345,7 +346,7 @@ class Jobs:
                 await channel.queue_delete(entry.queue)
 
         await self._session.ask(delete)
-        await record(self._publisher, self._names.jobs, entry)
+        await self._journal.add(entry)
 
     async def results(
         self, job: str | JobEntry, *, keep: bool = False

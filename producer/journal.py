@@ -4,6 +4,8 @@ It is read without taking anything out: everything is consumed, and handed back 
 channel. The consumer is exclusive, so that two readers never see half of it each. A reader knows
 that it has all when a mark comes that it has put at the end: the depth of a quorum queue can be
 told before the messages that were in it have come, over another node.
+
+While a reader holds everything, it drops what is needless: `needless` says which entries.
 """
 
 from __future__ import annotations
@@ -12,23 +14,30 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import aio_pika
 import msgspec
 from aio_pika import DeliveryMode
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aiormq.exceptions import ChannelAccessRefused, ChannelInvalidStateError
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelInvalidStateError
 
-from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.connection import Session
+from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
 from lmaas.broker_config.messages import JOB, JSON
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, Names, QueueType
 
 log = logging.getLogger(__name__)
 
 State = Literal["submitting", "submitted", "cancelled", "collected"]
+#: States in which nothing of a job is left.
+ENDED: Final = ("cancelled", "collected")
+#: Of so many jobs that have ended, the last ones, it is known what became of them.
+ENDED_KEPT: Final = 100
 
 #: Seconds to wait while somebody else reads the journal, and between two tries.
 READ_TIMEOUT: Final = 10.0
@@ -37,6 +46,12 @@ READ_PAUSE: Final = 0.05
 LAST_MOMENT: Final = 253_402_300_799
 #: `type` property of a reader's mark. That of a reader that crashed is dropped after READ_TIMEOUT.
 MARK: Final = "lmaas.mark.v1"
+
+#: A process that writes, but never reads, looks how long the journal is after so many entries, ...
+LOOK_EVERY: Final = 256
+#: ... and reads it when it has more entries than this, and than this for each job known before.
+LONG: Final = 1_000
+LONG_FOR_A_JOB: Final = 4
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=LAST_MOMENT)]
 
@@ -72,31 +87,119 @@ async def record(publisher: Publisher, queue: str, entry: JobEntry) -> None:
     await publisher.publish("", queue, message)
 
 
+class Journal:
+    """The journal as one process uses it."""
+
+    def __init__(self, settings: Settings, session: Session, publisher: Publisher) -> None:
+        self._names = settings.names
+        self._queue_type = settings.queue_type
+        self._session = session
+        self._publisher = publisher
+        self._added = 0
+        #: Jobs that were known at the last reading.
+        self._known = 0
+        self._compacting: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """What is being dropped is left to the next reader."""
+        if self._compacting:
+            self._compacting.cancel()
+            await asyncio.gather(self._compacting, return_exceptions=True)
+
+    async def add(self, entry: JobEntry) -> None:
+        """Returns when the broker has it. Raises BrokerError."""
+        await record(self._publisher, self._names.jobs, entry)
+        self._added += 1
+        idle = self._compacting is None or self._compacting.done()
+        if self._added % LOOK_EVERY == 0 and idle:
+            self._compacting = asyncio.create_task(self._compact(), name="compact the journal")
+
+    async def newest(self) -> dict[str, JobEntry]:
+        """As `read`."""
+        names, kind = self._names, self._queue_type
+        found = await self._session.ask(lambda connection: read(connection, names, kind))
+        self._known = len(found)
+        return found
+
+    async def _compact(self) -> None:
+        try:
+            counts = await self._session.counts(self._names.jobs)
+            if counts and counts[0] > max(LONG, LONG_FOR_A_JOB * self._known):
+                await self.newest()
+        except (BrokerError, AMQPError) as error:  # whoever reads it next does the same
+            log.info("the journal was not compacted: %s", error, extra={"action": "journal"})
+
+
 async def read(
     connection: AbstractConnection, names: Names, queue_type: QueueType = "classic"
 ) -> dict[str, JobEntry]:
-    """The newest entry of each job, oldest job first; what is no entry is passed over.
+    """`newest` of what is in the journal; what is no entry is passed over.
 
-    So is a submission that was refused before anything was sent. Raises BrokerUnavailable.
+    Drops from the journal what is `needless`. Raises BrokerUnavailable.
     """
-    queue, held = names.jobs, MOST_HELD[queue_type]
+    held = MOST_HELD[queue_type]
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            while (bodies := await _bodies(connection, queue, held)) is None:  # noqa: ASYNC110
+            while (entries := await _entries(connection, names, held)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(READ_PAUSE)  # the broker says no more than: not now
     except TimeoutError as error:
         raise BrokerUnavailable(
-            f"the journal {queue} is being read by others for {READ_TIMEOUT:g} s; try again"
+            f"the journal {names.jobs} is being read by others for {READ_TIMEOUT:g} s; try again"
         ) from error
-    entries = [found for body in bodies if (found := entry(body, names, queue)) is not None]
     return newest(entries)
 
 
 def newest(entries: Sequence[JobEntry]) -> dict[str, JobEntry]:
-    """By job, without the submissions that were refused."""
+    """By job, in the order in which they were submitted.
+
+    Without submissions that were refused, and without jobs that ended before the last ENDED_KEPT.
+    """
+    last = _last(entries)
+    untold = _untold(entries, last)
+    return {
+        one.job: one
+        for place, one in enumerate(entries)
+        # A job has its place in the order when it is submitted, or ends before that.
+        if one.queue not in untold and (one.state != "submitting" or place == last[one.queue])
+    }
+
+
+def needless(entries: Sequence[JobEntry]) -> list[int]:
+    """Places of the entries that can be dropped from the journal.
+
+    Without all or any of them `newest` says the same: whoever drops them may be killed before the
+    last one, and a broker that is killed may keep any of them. That is why an end is dropped only
+    when it is all that is left of its submission: what is left without it would look like a job
+    that goes on.
+    """
+    last = _last(entries)
+    untold = _untold(entries, last)
+    counts = Counter(one.queue for one in entries)
+
+    def is_needless(place: int, one: JobEntry) -> bool:
+        if place == last[one.queue]:
+            return one.queue in untold and counts[one.queue] == 1
+        return one.queue in untold or one.state == "submitting"
+
+    return [place for place, one in enumerate(entries) if is_needless(place, one)]
+
+
+def _last(entries: Sequence[JobEntry]) -> dict[str, int]:
+    """The place of the last entry of each submission, which its queue stands for."""
+    return {one.queue: place for place, one in enumerate(entries)}
+
+
+def _untold(entries: Sequence[JobEntry], last: dict[str, int]) -> set[str]:
+    """The submissions that were refused, or ended before the last ENDED_KEPT."""
     sent = {one.queue for one in entries if one.state == "submitted"}
-    refused = {one.queue for one in entries if one.state == "cancelled" and one.chunks == 0}
-    return {one.job: one for one in entries if one.queue not in refused - sent}
+    ends = [entries[place] for place in sorted(last.values()) if entries[place].state in ENDED]
+    refused = {
+        one.queue
+        for one in ends
+        if one.state == "cancelled" and one.chunks == 0 and one.queue not in sent
+    }
+    told = [one.queue for one in ends if one.queue not in refused]
+    return refused.union(told[:-ENDED_KEPT])
 
 
 def entry(body: bytes, names: Names, source: str) -> JobEntry | None:
@@ -115,15 +218,34 @@ def entry(body: bytes, names: Names, source: str) -> JobEntry | None:
     return found
 
 
-async def _bodies(connection: AbstractConnection, name: str, held: int) -> list[bytes] | None:
-    """Everything in the queue, which keeps it; None while another reader has it."""
-    bodies: list[bytes] = []
+async def _entries(
+    connection: AbstractConnection, names: Names, held: int
+) -> list[JobEntry] | None:
+    """Everything in the journal, from which what is needless is gone; None while another reads."""
+    try:
+        async with connection.channel() as channel:
+            await channel.set_qos(prefetch_count=held)
+            bodies = await _bodies(channel, names.jobs)
+            found = {tag: entry(body, names, names.jobs) for tag, body in bodies.items()}
+            entries = {tag: one for tag, one in found.items() if one is not None}
+            tags, underlay = list(entries), await channel.get_underlay_channel()
+            for place in needless(list(entries.values())):
+                await underlay.basic_ack(tags[place])
+    except ChannelAccessRefused:
+        return None
+    return list(entries.values())
+
+
+async def _bodies(channel: AbstractChannel, queue: str) -> dict[int, bytes]:
+    """What is in the queue, by delivery tag; the channel holds it until it is closed."""
+    bodies: dict[int, bytes] = {}
     mark = aio_pika.Message(b"", message_id=uuid.uuid4().hex, type=MARK, expiration=READ_TIMEOUT)
     complete: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def on_message(message: AbstractIncomingMessage) -> None:
         if message.type == JOB:
-            bodies.append(message.body)
+            assert message.delivery_tag is not None
+            bodies[message.delivery_tag] = message.body
         elif message.message_id == mark.message_id and not complete.done():
             await message.ack()
             complete.set_result(True)
@@ -132,14 +254,9 @@ async def _bodies(connection: AbstractConnection, name: str, held: int) -> list[
         if not complete.done():
             complete.set_result(False)
 
-    try:
-        async with connection.channel() as channel:
-            channel.close_callbacks.add(on_close)
-            await channel.set_qos(prefetch_count=held)
-            await (await channel.get_queue(name)).consume(on_message, exclusive=True)
-            await channel.default_exchange.publish(mark, name)
-            if not await complete:
-                raise ChannelInvalidStateError("the channel was closed over the journal")
-    except ChannelAccessRefused:
-        return None
-    return bodies
+    channel.close_callbacks.add(on_close)
+    await (await channel.get_queue(queue)).consume(on_message, exclusive=True)
+    await channel.default_exchange.publish(mark, queue)
+    if not await complete:
+        raise ChannelInvalidStateError("the channel was closed over the journal")
+    return dict(bodies)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from lmaas.producer.journal import JobEntry
-
-#: States in which nothing of a job is left.
-ENDED: Final = ("cancelled", "collected")
+from lmaas.producer.journal import ENDED, JobEntry
 
 
 @dataclass(frozen=True, slots=True)

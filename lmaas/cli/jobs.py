@@ -21,7 +21,7 @@ from lmaas.cli.loop import run
 from lmaas.producer import batch
 from lmaas.producer.batch import Jobs
 from lmaas.producer.collect import Counts, collect
-from lmaas.producer.progress import ENDED
+from lmaas.producer.journal import ENDED
 from lmaas.producer.progress import Progress as JobProgress
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Dialect, Place
@@ -34,7 +34,10 @@ from lmaas.producer.tables.places import FORMATS, WRITTEN
 @options.broker
 @click.pass_context
 def command(context: click.Context, /, as_json: bool, **arguments: Any) -> None:
-    """List the batch jobs of the last week; or show, collect or cancel one."""
+    """List the batch jobs of the last week; or show, collect or cancel one.
+
+    Of those that were collected or cancelled it lists the last 100.
+    """
     context.obj = settings = Settings.load(**arguments)
     if context.invoked_subcommand is None:
         _print(run(_list(settings)), as_json)
