@@ -18,9 +18,8 @@ import onnx
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import evaluate
-from lmaas.training.datasets import Dataset
 from lmaas.training.measuring import measured
-from lmaas.training.networks import Architecture, Network
+from lmaas.training.networks import Network
 from lmaas.workers.manifest import MODEL, Manifest
 from lmaas.workers.repository import MANIFEST, ModelVersion, Repository, read_files
 from lmaas.workers.runtime import Runtime
@@ -38,10 +37,15 @@ class Trained:
     """Everything that goes into a version."""
 
     name: str
-    architecture: Architecture
+    architecture: str
     network: Network
-    dataset: Dataset
-    evaluation: evaluate.Evaluation
+    labels: Sequence[str]
+    #: Texts as the model will get them, at least one: its graph is compared and timed on them.
+    samples: Sequence[str]
+    #: What it has learnt from, for the manifest.
+    dataset: dict[str, Any]
+    #: None where there was nothing to measure with.
+    evaluation: evaluate.Evaluation | None
     #: Parameters and course of the training, for the record.
     record: dict[str, Any]
 
@@ -68,13 +72,14 @@ def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Pat
 def _write(trained: Trained, folder: Path, number: str) -> None:
     onnx.save(trained.network.graph(), folder / MODEL)
     trained.network.save(folder)
-    title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset.name})"
-    evaluate.draw(trained.evaluation, folder / PICTURE, title)
+    if trained.evaluation:
+        title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
+        evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
     runtime = _runtime(folder, manifest)
-    texts = _sample(trained.dataset.test.texts, COMPARED)
+    texts = _sample(trained.samples, COMPARED)
     _compare(runtime.scores(_items(texts)), trained, texts)
-    timed = _items(_sample(trained.dataset.test.texts, TIMED))
+    timed = _items(_sample(trained.samples, TIMED))
     batching, cost = measured(runtime, timed, manifest.batching)
     manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
     written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -113,24 +118,17 @@ def _items(texts: Sequence[str]) -> list[Item]:
 
 def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
     """Without what is measured, which needs the manifest: the cost and the size of batches."""
-    dataset = trained.dataset
     return Manifest(
         name=trained.name,
         version=number,
-        labels=list(dataset.labels),
+        labels=list(trained.labels),
         inputs=trained.network.inputs,
         preprocessing=trained.network.preprocessing,
         head=trained.network.head,
         batching=trained.network.batching,
         architecture=trained.architecture,
-        dataset={
-            "name": dataset.name,
-            "sha256": dataset.sha256,
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-        },
-        metrics=trained.evaluation.as_dict(),
+        dataset=trained.dataset,
+        metrics=trained.evaluation.as_dict() if trained.evaluation else {},
         code_version=version("lmaas"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files={path.name: _sha256(path) for path in sorted(folder.iterdir())},

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from lmaas.broker_config.errors import LmaasError, TrainingError
+from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
 from lmaas.training import export, networks, quietly
 from lmaas.training.datasets import Dataset
 from lmaas.training.evaluate import evaluate
 from lmaas.training.networks import Architecture, Progress
+from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
 
 with quietly():
     import keras
-    import tensorflow as tf
 
 
 def train(
@@ -39,7 +38,7 @@ def train(
     Raises TrainingError, and leaves nothing behind then.
     """
     _check(architecture, name)
-    with _in_one_line():
+    with in_one_line():
         trained = _trained(dataset, architecture, name, recipe, progress)
         return export.export(trained, out_root, others)
 
@@ -59,7 +58,15 @@ def _trained(
         name=name,
         architecture=architecture,
         network=fitted.network,
-        dataset=dataset,
+        labels=dataset.labels,
+        samples=dataset.test.texts,
+        dataset={
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        },
         evaluation=evaluate(scores, dataset.test.labels, dataset.labels),
         record={
             "recipe": msgspec.to_builtins(fitted.recipe),
@@ -67,22 +74,6 @@ def _trained(
             "seconds": round(time.monotonic() - started, 1),
         },
     )
-
-
-@contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
-    """What Keras and TensorFlow raise, as a TrainingError; theirs go over many lines."""
-    try:
-        yield
-    except LmaasError:
-        raise
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise TrainingError(
-            "there is not enough memory; use smaller batches (--batch) or fewer labels or texts"
-        ) from error
-    except (tf.errors.OpError, ValueError, TypeError, RuntimeError) as error:
-        words = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-        raise TrainingError(f"the training failed: {words} (--debug shows where)") from error
 
 
 def _check(architecture: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""`lmaas models`: list, show, import, verify and activate what is in the repository."""
+"""`lmaas models`: list, show, import, create, verify and activate what is in the repository."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lmaas.broker_config import extras
 from lmaas.broker_config.errors import (
     DataError,
     ModelDamaged,
     ModelError,
     ModelNotFound,
     OptionError,
+    TrainingError,
 )
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
@@ -294,6 +296,46 @@ def _add(version: ModelVersion, parent: Path, number: str) -> Path:
             return staging.rename(parent / number)
     except OSError as error:
         raise DataError(f"{parent}: cannot import there: {error.strerror}") from error
+
+
+# --- create --------------------------------------------------------------------------------------
+
+
+@command.command("create")
+@click.argument("name")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Text file with a label a line; after a tab, words that say better what it means.",
+)
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
+)
+@click.pass_obj
+def create_(settings: Settings, name: str, labels: Path, encoder: Path) -> None:
+    """Make a classifier of labels alone, without any text to learn from, as model NAME.
+
+    A text gets the label whose words mean most nearly the same. Where there are ten texts a label,
+    `lmaas train --encoder` is much better.
+    """
+    if problem := extras.lacking("tensorflow", "tf2onnx", "tokenizers", "safetensors"):
+        raise TrainingError(problem)
+    if not is_model_name(name):
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
+    from lmaas.training.create import create, read_labels
+
+    path = create(
+        name,
+        read_labels(labels),
+        encoder,
+        out_root=settings.new_models,
+        others=settings.model_folders,
+    )
+    announce(path, settings)
 
 
 def announce(path: Path, settings: Settings) -> None:
