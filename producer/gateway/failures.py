@@ -95,6 +95,8 @@ _EXHAUSTED: Final = {
     errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS,
     errno.ESTALE,
 }  # fmt: skip
+#: How PostgreSQL's codes begin of a value that it cannot have: a text with NUL, or too long.
+_DATA: Final = "22"
 
 
 def failure(error: Exception) -> Failure | None:
@@ -109,17 +111,38 @@ def failure(error: Exception) -> Failure | None:
         case ItemFailed():
             return Failure(meaning(error.code).status, error.code, str(error))
         case web.HTTPException():
-            return Failure(error.status, _slug(error.reason), error.text or error.reason)
+            return Failure(error.status, _slug(error.reason), _words(error))
         case LmaasError():
             return _of_table(error)
         case exc.TimeoutError():
             return _without_state(f"the gateway's database cannot be used: {error}")
-        case exc.DBAPIError() if _is_away(error):
-            return _without_state(f"the gateway's database cannot be used: {error.orig}")
+        case exc.DBAPIError():
+            return _of_database(error)
         case OSError() if error.errno in _EXHAUSTED:
             return _without_state(f"the gateway cannot use its state folder: {error.strerror}")
         case _:
             return None
+
+
+def _words(error: web.HTTPException) -> str:
+    """What aiohttp found, with what to do."""
+    match error:
+        case web.HTTPNotFound():
+            return "there is no such path; openapi.json has those that there are"
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return f"{error.method} is not possible here; {allowed} is"
+        case _:
+            return error.text or error.reason
+
+
+def _of_database(error: exc.DBAPIError) -> Failure | None:
+    if _is_away(error):
+        return _without_state(f"the gateway's database cannot be used: {error.orig}")
+    if (getattr(error.orig, "sqlstate", None) or "").startswith(_DATA):
+        told = f"a part of the request cannot be kept in the gateway's database: {error.orig}"
+        return Failure(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", told)
+    return None
 
 
 def _is_away(error: exc.DBAPIError) -> bool:

@@ -151,6 +151,8 @@ def refused(request: web.Request, protocol: Protocol, error: Exception) -> web.R
     answer = json_response(protocol.error(failed), protocol.status(failed.status), headers)
     if request.content.exception() is not None:  # what follows on the connection is not known
         answer.force_close()
+        # aiohttp reads on after the answer, and logs each error but this one as a bug of ours.
+        request.content.set_exception(TimeoutError())
     return answer
 
 

@@ -80,8 +80,10 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
     except OSError as error:  # ssl.SSLError is one
+        key = settings.tls_key
+        keys = f"gateway.tls_key {key!r}" if key else "the key in it (gateway.tls_key is not set)"
         raise SettingsError(
-            f"gateway.tls_certificate {settings.tls_certificate!r} or gateway.tls_key "
-            f"{settings.tls_key!r} cannot be used: {error}"
+            f"gateway.tls_certificate {settings.tls_certificate!r} or {keys} cannot be used: "
+            f"{error}; both are PEM, the key without a passphrase"
         ) from error
     return context

@@ -399,7 +399,7 @@ async def test_endpoints_get_the_events_that_they_want_signed_by_both_secrets(
             settings,
             endpoints={
                 "all": Endpoint(url=everything.url, secret=Secrets([MINE, OLDER])),
-                "some": Endpoint(url=some.url, secret=Secrets(OURS), events=("job.fail*", "x")),
+                "some": Endpoint(url=some.url, secret=Secrets(OURS), events=("job.fail*",)),
             },
         )
         async with sending(both) as outbox:
@@ -433,6 +433,18 @@ async def test_endpoints_get_the_events_that_they_want_signed_by_both_secrets(
         (
             {"endpoints": {"e": Endpoint(url="http://10.0.0.1", secret=Secrets(MINE))}},
             r"endpoints\.e\.url: 10\.0\.0\.1 is a private",
+        ),
+        (
+            {
+                "endpoints": {
+                    "e": Endpoint(
+                        url="http://e.example",
+                        secret=Secrets(MINE),
+                        events=("job.*", "jobs.failed"),
+                    )
+                }
+            },
+            r"endpoints\.e\.events: no event is called 'jobs\.failed'; there are job\.finished",
         ),
     ],
 )

@@ -178,9 +178,12 @@ async def test_bodies_may_be_compressed(
 async def test_what_is_not_there_is_json_too(gateway: Gateway) -> None:
     status, answer = await gateway.get("/v3/nothing")
     assert (status, answer["error"]["code"]) == (404, "not_found")
+    assert "openapi.json" in answer["error"]["message"]
     async with gateway.http.delete(gateway.url + "/v1/classify") as response:
         assert (response.status, response.headers["Allow"]) == (405, "POST")
-        assert (await response.json())["error"]["code"] == "method_not_allowed"
+        error = (await response.json())["error"]
+    assert error["code"] == "method_not_allowed"
+    assert error["message"] == "DELETE is not possible here; POST is"
 
 
 async def test_pages_of_others_may_not_call(gateway: Gateway) -> None:

@@ -334,6 +334,12 @@ def test_wrong_settings_are_told(wrong: dict[str, Any], words: str) -> None:
     assert "short" not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["a/b", "a b", "", "ü", "a%2Fb"])
+def test_a_name_that_no_path_has_is_told(name: str) -> None:
+    with pytest.raises(SettingsError, match="part of a path"):
+        ready({name: HOOKS["standard"]}, Receivers(GatewaySettings()))
+
+
 async def test_deliveries_are_remembered_for_their_time(gateway_settings: GatewaySettings) -> None:
     answer = received.Answered(200, None, b"{}")
     async with State(gateway_settings) as state:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import errno
+import gzip
 import io
 import json
 import os
@@ -139,6 +141,8 @@ async def test_files_of_every_kind_and_form(gateway: Gateway) -> None:
     short = {**clean, "broken": "unreadable_row"}
     cases: list[tuple[dict[str, str], Any, str | None, dict[str, str]]] = [
         (columns, LINES, "application/x-ndjson", broken),
+        (columns, f'[{{"id": "x", "text": "{GOOD}"}}, {{"id": "y", "text": "{BAD}"}}]'.encode(),
+         "application/json", clean),
         (columns, CSV.encode(), "text/csv", short),
         (columns, CSV.encode("cp1252"), "text/csv; charset=cp1252", short),
         ({"model": "sentiment"}, f"{GOOD}\n{BAD}\n".encode(), "text/plain",
@@ -187,6 +191,7 @@ async def test_what_cannot_be_a_job_is_told(
         ({"model": "sentiment"}, b"x\n" * 4, text, 413, "too_many_items"),
         ({}, no_file, {}, 400, "bad_request"),
         ({"model": "sentiment"}, b"x\n", {**text, "Content-Encoding": "gzip"}, 400, "malformed"),
+        ({"model": "sentiment"}, gzip.compress(b"x\n"), text, 400, "unreadable"),
     ]  # fmt: skip
     async with listening(small, settings) as gateway:
         for query, data, headers, status, code in cases:
@@ -194,6 +199,7 @@ async def test_what_cannot_be_a_job_is_told(
             assert (found, answer["error"]["code"]) == (status, code), answer
             assert "gateway/uploads" not in answer["error"]["message"]
             assert code != "unreadable" or "--" not in answer["error"]["message"]
+            assert "let its name end" not in answer["error"]["message"]  # it has none
         for path in ("/v1/jobs/nothing", "/v1/jobs/nothing/results", "/v1/jobs/nothing/events"):
             status, answer = await gateway.get(path)
             assert (status, answer["error"]["code"]) == (404, "not_found")
@@ -207,6 +213,40 @@ async def test_what_cannot_be_a_job_is_told(
         await until(none)
         folder = small.state_folder / "uploads"
         assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures("worker")
+async def test_results_that_are_not_there_any_more_are_told(
+    gateway: Gateway, gateway_settings: GatewaySettings
+) -> None:
+    """An empty answer 200 would be taken for all there is."""
+    folder = gateway_settings.state_folder / "results"
+    for suffix in ("ndjson", "index"):
+        _, job = await gateway.post("/v1/jobs", json=CALL)
+        await ended(gateway, job["id"])
+        (folder / f"{job['id']}.{suffix}").unlink()
+        for query in ("", "?follow=true", "?format=csv"):
+            status, answer = await gateway.get(f"/v1/jobs/{job['id']}/results{query}")
+            assert (status, answer["error"]["code"]) == (410, "results_lost")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_file_of_results_that_cannot_be_written_is_not_the_callers_fault(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    _, job = await gateway.post("/v1/jobs", json=CALL)
+    await ended(gateway, job["id"])
+    monkeypatch.setattr(os, "fsync", full)
+    status, answer = await gateway.get(f"/v1/jobs/{job['id']}/results?format=csv")
+    assert (status, answer["error"]["code"]) == (503, "state_unavailable")
+    assert "no space left" in answer["error"]["message"].lower()
+    assert "--" not in answer["error"]["message"]
+    monkeypatch.undo()
+    async with gateway.http.get(f"{gateway.url}/v1/jobs/{job['id']}/results?format=csv") as found:
+        assert found.status == 200
 
 
 @pytest.fixture

@@ -331,7 +331,7 @@ async def uploading(
 
 
 async def test_a_body_that_does_not_come_is_given_up(
-    gateway_settings: GatewaySettings, settings: Settings
+    gateway_settings: GatewaySettings, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     impatient = msgspec.structs.replace(gateway_settings, body_timeout=0.2)
     key, _ = await made(gateway_settings)
@@ -344,6 +344,7 @@ async def test_a_body_that_does_not_come_is_given_up(
             answer = await reader.read()  # until the connection is closed
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"gateway.body_timeout" in answer
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]
 
 
 @pytest.mark.usefixtures("worker")

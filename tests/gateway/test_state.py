@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 
 from lmaas.broker_config.errors import SettingsError
+from lmaas.producer.gateway.failures import failure
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import (
     METADATA,
@@ -112,6 +114,42 @@ async def test_what_cannot_be_a_database_is_told(
     with pytest.raises(SettingsError, match="cannot be kept"):
         async with State(GatewaySettings(folder=str(tmp_path / "file" / "folder"))):
             pass
+    (tmp_path / "state.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(SettingsError, match=r"state\.sqlite: file is not a database; .* move it"):
+        async with State(GatewaySettings(folder=str(tmp_path))):
+            pass
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_deleted_while_it_is_used_is_told(
+    gateway_settings: GatewaySettings, replaced: bool
+) -> None:
+    """Otherwise what is accepted goes into a file that nobody can open again."""
+    async with State(gateway_settings) as state:
+        async with state.writing():
+            pass
+        path = state.folder / "state.sqlite"
+        path.unlink()
+        if replaced:
+            path.touch()
+        for transaction in (state.reading, state.writing):
+            with pytest.raises(OperationalError, match="was deleted or replaced") as told:
+                async with transaction():
+                    pass
+            failed = failure(told.value)
+            assert failed is not None
+            assert (failed.status, failed.code) == (503, "state_unavailable")
+            assert "start the gateway again" in failed.message
+
+
+async def test_errors_have_no_values_and_no_links(gateway_settings: GatewaySettings) -> None:
+    async with State(gateway_settings) as state, state.writing() as connection:
+        statement = sa.text("INSERT INTO none VALUES (:one)")
+        with pytest.raises(OperationalError) as told:
+            await connection.execute(statement, {"one": "whsec_x"})
+    assert "no such table" in str(told.value)
+    assert "whsec_x" not in str(told.value)
+    assert "https://" not in str(told.value)
 
 
 async def test_who_is_cancelled_leaves_the_database_free(gateway_settings: GatewaySettings) -> None:

@@ -10,6 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+#: The types that there are.
+EVENTS: Final = (
+    "job.finished", "job.failed", "job.cancelled",
+    "batch.completed", "batch.failed", "batch.expired", "batch.cancelled",
+)  # fmt: skip
+
 _encode: Final = msgspec.json.Encoder().encode
 
 

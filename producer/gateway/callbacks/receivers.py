@@ -9,7 +9,12 @@ from urllib.parse import urlsplit
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.addresses import complaint, networks
+<<<<<<< HEAD
 from lmaas.producer.gateway.callbacks.events import wanted
+=======
+from lmaas.producer.gateway.callbacks.events import EVENTS, wanted
+from lmaas.producer.gateway.callbacks.settings import Endpoint
+>>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.settings import SECTION, GatewaySettings
 from lmaas.producer.gateway.settings.callbacks import Endpoint
@@ -47,6 +52,11 @@ class Receivers:
         place = f"{SECTION}.endpoints.{name}"
         if problem := complaint(endpoint.url, self.allowed):
             raise SettingsError(f"{place}.url: {problem}")
+        for pattern in endpoint.events:
+            if not any(wanted(event, (pattern,)) for event in EVENTS):
+                raise SettingsError(
+                    f"{place}.events: no event is called {pattern!r}; there are {', '.join(EVENTS)}"
+                )
         secrets = endpoint.secrets(place)
         if not secrets:
             raise SettingsError(f"{place} has no secret: set secret, secret_env or secret_file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +24,7 @@ from lmaas.producer.gateway.signatures import (
     Unsigned,
 )
 
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SCHEMES: Final[dict[str, Callable[..., Scheme]]] = {
     "github": GitHub,
     "stripe": Timestamped,
@@ -49,6 +51,8 @@ def ready(hooks: Mapping[str, Hook], receivers: Receivers) -> dict[str, Ready]:
 
 def _ready(name: str, hook: Hook, receivers: Receivers) -> Ready:
     place = f"{SECTION}.hooks.{name}"
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{place}: the name is a part of a path; use letters, digits, - and _")
     items = Items(hook.items, hook.text, hook.id, place)
     secret = _callback_secret(hook, place, receivers)
     return Ready(name, hook, _scheme(hook, place), items, secret)

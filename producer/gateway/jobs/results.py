@@ -16,12 +16,19 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import hdrs, web
 
+from lmaas.broker_config.errors import DataError
 from lmaas.producer.collect import write_results
 from lmaas.producer.gateway.access import FOLLOW
+<<<<<<< HEAD
 from lmaas.producer.gateway.app_keys import STOPPING
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.jobs.result_file import end_of, in_order, lines_path
+=======
+from lmaas.producer.gateway.app_keys import COLLECTING, STOPPING
+from lmaas.producer.gateway.failures import RETRY_AFTER, HttpError
+from lmaas.producer.gateway.jobs.result_file import end_of, in_order, index_path, lines_path
+>>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
 from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route
 from lmaas.producer.gateway.state.jobs import Job
@@ -77,7 +84,7 @@ def _format(request: web.Request, named: str | None) -> str:
 
 async def _lines(request: web.Request, job: Job, query: _Query) -> web.StreamResponse:
     folder = request.app[COLLECTING].folder
-    offset, end = query.offset, await asyncio.to_thread(end_of, folder, job.id)
+    offset, end = query.offset, await asyncio.to_thread(_end, folder, job)
     if offset > end:
         raise HttpError(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -101,6 +108,19 @@ async def _lines(request: web.Request, job: Job, query: _Query) -> web.StreamRes
                 await pause(request, PAUSE)
         await response.write_eof()
     return response
+
+
+def _end(folder: Path, job: Job) -> int:
+    """As `end_of`. Raises HttpError 410 when files are not there that were."""
+    files = (lines_path(folder, job.id), index_path(folder, job.id))
+    if job.done and not all(file.exists() for file in files):
+        raise HttpError(
+            HTTPStatus.GONE,
+            "results_lost",
+            f"the results of job {job.id} are not there any more: somebody has deleted their files "
+            "from the gateway's state folder; submit the job again",
+        )
+    return end_of(folder, job.id)
 
 
 class _Reader:
@@ -171,7 +191,7 @@ async def _file(request: web.Request, job: Job, form: str) -> web.StreamResponse
             f"{NDJSON} as results come",
             retry_after=1.0,
         )
-    path = await asyncio.to_thread(_converted, request.app[COLLECTING].folder, job.id, form)
+    path = await asyncio.to_thread(_converted, request.app[COLLECTING].folder, job, form)
     headers = {
         hdrs.CONTENT_TYPE: FORMATS[form],
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{job.id}.{form}"',
@@ -179,14 +199,24 @@ async def _file(request: web.Request, job: Job, form: str) -> web.StreamResponse
     return web.FileResponse(path, headers=headers)
 
 
-def _converted(folder: Path, job: str, form: str) -> Path:
-    """The results in their order, which is made once. Raises DataError, OSError."""
-    path = folder / f"{job}.{form}"
+def _converted(folder: Path, job: Job, form: str) -> Path:
+    """The results in their order, which is made once. Raises HttpError 410 or 503, and OSError."""
+    path = folder / f"{job.id}.{form}"
     if not path.exists():
-        mine = folder / f"{job}.{uuid.uuid4().hex}.{form}"
+        _end(folder, job)
+        mine = folder / f"{job.id}.{uuid.uuid4().hex}.{form}"
         try:
-            write_results(in_order(folder, job), Place.to(str(mine)))
+            write_results(in_order(folder, job.id), Place.to(str(mine)))
             mine.replace(path)
+        except DataError as error:  # of the file that is written: it is not the caller's fault
+            why = getattr(error.__cause__, "strerror", None) or error
+            raise HttpError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "state_unavailable",
+                f"the file of the results cannot be written in the gateway's state folder: {why}; "
+                f"{NDJSON} needs none",
+                RETRY_AFTER,
+            ) from error
         finally:
             mine.unlink(missing_ok=True)
     return path
@@ -205,8 +235,10 @@ ROUTES: Final = (
             404: "there is no such job, or it is somebody else's",
             406: "there are no results of this media type",
             409: "the job has not ended, and so there is no file yet",
+            410: "somebody has deleted the results from the gateway's state folder",
             416: "there are not so many bytes",
             422: "a parameter of the query is wrong",
+            503: "the file cannot be written, because the gateway's disk is full or only read",
         },
         notes="NDJSON (application/x-ndjson): a line for each result, in the order in which they "
         "come. `offset` leaves out so many bytes, which never change any more: the header "

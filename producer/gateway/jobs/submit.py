@@ -74,7 +74,8 @@ ROUTES: Final = (
             503: "the broker is away",
         },
         notes="It is accepted when the answer comes: the broker has all of it then. Besides JSON "
-        "the body may be NDJSON (application/x-ndjson), CSV, TSV, Parquet, .xlsx or plain text; "
+        "the body may be NDJSON (application/x-ndjson), a list of rows (application/json), CSV, "
+        "TSV, Parquet, .xlsx or plain text; "
         "then the query has `model`, and may have `version`, `top_k`, `priority`, `deadline`, "
         "`callback_url`, `text_column`, `pair_column` (second texts, for models that judge two "
         "together), `id_column`, `format`, `delimiter`, `encoding`. Or it is a "

@@ -34,6 +34,7 @@ from lmaas.producer.threads import opened
 #: Media type -> format of a file.
 MEDIA_TYPES: Final = {
     "application/x-ndjson": "jsonl",
+    "application/json": "json",
     "application/jsonl": "jsonl",
     "application/jsonlines": "jsonl",
     "text/csv": "csv",
@@ -141,7 +142,7 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
             await spool.write_all(request.content)
             file = _File(dict(request.query), media_type=kind, charset=request.charset)
         else:
-            raise unsupported(request, JSON, MULTIPART, *MEDIA_TYPES)
+            raise unsupported(request, MULTIPART, *MEDIA_TYPES)
         async with _table_of(request, file, path, spool) as upload:
             yield upload
     finally:
@@ -200,8 +201,7 @@ async def _table_of(
     said = _options(file.said)
     spool.digest.update(msgspec.json.encode([sorted(file.said.items()), file.name]))
     keep = (said.id_column,) if said.id_column else ()
-    shown = file.name or "the body"
-    with _told(path, shown):
+    with _told(path, file.name):
         place = _place(path, file, said)
         wanted = Wanted(text=said.text_column, keep=keep, pair=said.pair_column)
         table = await opened(lambda: open_table(place, wanted), lambda table: table.close())
@@ -211,7 +211,7 @@ async def _table_of(
             request.app[SETTINGS].max_job_items,
         )
         asked = msgspec.convert(said, Asked, from_attributes=True)
-        with _told(path, shown):
+        with _told(path, file.name):
             yield Upload(asked, items, spool.digest.digest())
     finally:
         table.close()
@@ -244,13 +244,21 @@ def _place(path: Path, file: _File, said: FileOptions) -> Place:
 
 
 @contextlib.contextmanager
-def _told(path: Path, name: str) -> Iterator[None]:
+def _told(path: Path, named: str) -> Iterator[None]:
     """Errors name the file as its sender does, and options as they are called over HTTP."""
+    name = named or "the body"
     try:
         yield
     except DataError as error:
         words = str(error).replace(str(path), name)
+<<<<<<< HEAD
         for option in _OPTIONS:
+=======
+        if not named:
+            in_form = "send it in a form, with a name that ends in"
+            words = words.replace("let its name end in", in_form)
+        for option in ("text-column", "id-column", "format", "delimiter", "encoding"):
+>>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
             words = words.replace(f"--{option}", option.replace("-", "_"))
         raise HttpError(HTTPStatus.BAD_REQUEST, "unreadable", words) from error
 

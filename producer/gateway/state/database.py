@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lmaas.broker_config import extras
@@ -84,16 +84,18 @@ class State:
                 f"{self.folder}: {error.strerror}; state cannot be kept there (gateway.folder)"
             ) from error
         engine = _engine(self._url)
+        sa.event.listen(engine.sync_engine, "handle_error", _in_short)
         try:
             await self._migrate(engine)
         except BaseException as error:
             await engine.dispose()
             if isinstance(error, DBAPIError | OSError):
-                told = error.orig if isinstance(error, DBAPIError) else error
-                raise SettingsError(
-                    f"{self._url.render_as_string(hide_password=True)}: {told}"
-                ) from error
+                raise SettingsError(self._unusable(error)) from error
             raise
+        if self.is_sqlite:
+            look = _there(self.folder.absolute() / FILE)
+            sa.event.listen(engine.sync_engine, "do_connect", look)
+            sa.event.listen(engine.sync_engine, "checkout", look)
         self._engine = engine
         return self
 
@@ -114,6 +116,7 @@ class State:
                 await connection.run_sync(upgrade, METADATA)
             return
         with await asyncio.to_thread(_locked, self.folder / _LOCK):
+            (self.folder / FILE).touch(mode=0o600)
             # It stays with the file; outside of a transaction.
             async with engine.connect() as connection:
                 raw = await connection.get_raw_connection()
@@ -121,6 +124,16 @@ class State:
                 await cursor.close()
             async with engine.begin() as connection:
                 await connection.run_sync(upgrade, METADATA)
+
+    def _unusable(self, error: DBAPIError | OSError) -> str:
+        why = error.orig if isinstance(error, DBAPIError) else error
+        if self.is_sqlite:
+            return (
+                f"{self.folder / FILE}: {why}; the gateway's state cannot be kept there (setting "
+                "gateway.folder): put back a copy of that file, or move it away to begin anew"
+            )
+        url = self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        return f"gateway.database {url}: {why}; does it run, and is this URL right?"
 
     @property
     def _open(self) -> AsyncEngine:
@@ -164,8 +177,10 @@ def _url(database: str | None, folder: Path) -> sa.URL:
 def _engine(url: sa.URL) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         connect = {"async_creator_fn": _connected, "timeout": _CONNECT_TIMEOUT}
-        return create_async_engine(url, pool_pre_ping=True, connect_args=connect)
-    engine = create_async_engine(url, connect_args={"timeout": _PATIENCE})
+        return create_async_engine(
+            url, pool_pre_ping=True, hide_parameters=True, connect_args=connect
+        )
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": _PATIENCE})
     sa.event.listen(engine.sync_engine, "connect", _prepare)
     sa.event.listen(engine.sync_engine, "begin", _begin)
     return engine
@@ -195,6 +210,36 @@ def _prepare(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # what was committed survives a lost power supply
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _there(path: Path) -> Callable[..., None]:
+    """Looks, before each transaction, whether the file of the database is the one that it was.
+
+    SQLite goes on in a file that was deleted, and what it is told then is lost at its end; a new
+    connection would make an empty one.
+    """
+    known = _identity(path)
+
+    def look(*_: object) -> None:
+        if _identity(path) != known:
+            gone = FileNotFoundError(f"{path} was deleted or replaced; start the gateway again")
+            raise OperationalError(None, None, gone) from gone
+
+    return look
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _in_short(context: sa.engine.ExceptionContext) -> None:
+    """Errors are for our users: without a link to SQLAlchemy's documentation."""
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.code = None
 
 
 def _to_its_end(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
