@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from lmaas.producer.gateway.hooks.settings import Hook
 
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway import addresses
 from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.settings.hooks import Hook
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_keys import CALL, bearer, made
 from tests.integration.conftest import StartWorker, start_worker
