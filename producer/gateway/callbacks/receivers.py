@@ -9,12 +9,7 @@ from urllib.parse import urlsplit
 
 from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway.addresses import complaint, networks
-<<<<<<< HEAD
-from lmaas.producer.gateway.callbacks.events import wanted
-=======
 from lmaas.producer.gateway.callbacks.events import EVENTS, wanted
-from lmaas.producer.gateway.callbacks.settings import Endpoint
->>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.settings import SECTION, GatewaySettings
 from lmaas.producer.gateway.settings.callbacks import Endpoint

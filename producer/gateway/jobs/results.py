@@ -19,16 +19,10 @@ from aiohttp import hdrs, web
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.collect import write_results
 from lmaas.producer.gateway.access import FOLLOW
-<<<<<<< HEAD
 from lmaas.producer.gateway.app_keys import STOPPING
-from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.jobs.collecting import COLLECTING
-from lmaas.producer.gateway.jobs.result_file import end_of, in_order, lines_path
-=======
-from lmaas.producer.gateway.app_keys import COLLECTING, STOPPING
 from lmaas.producer.gateway.failures import RETRY_AFTER, HttpError
+from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.jobs.result_file import end_of, in_order, index_path, lines_path
->>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
 from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route
 from lmaas.producer.gateway.state.jobs import Job

@@ -251,14 +251,10 @@ def _told(path: Path, named: str) -> Iterator[None]:
         yield
     except DataError as error:
         words = str(error).replace(str(path), name)
-<<<<<<< HEAD
-        for option in _OPTIONS:
-=======
         if not named:
             in_form = "send it in a form, with a name that ends in"
             words = words.replace("let its name end in", in_form)
-        for option in ("text-column", "id-column", "format", "delimiter", "encoding"):
->>>>>>> 84f5a40 (Results that were deleted are 410, not an empty 200; a state file that is deleted is 503; NUL with PostgreSQL is 422; a JSON file is a job's body; hooks and events that can never match are told; no tracebacks of bodies that fail)
+        for option in _OPTIONS:
             words = words.replace(f"--{option}", option.replace("-", "_"))
         raise HttpError(HTTPStatus.BAD_REQUEST, "unreadable", words) from error
 
