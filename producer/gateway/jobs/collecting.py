@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 #: not at all. What else they do may be done twice.
 Finished = Callable[[AsyncConnection, Job], Awaitable[None]]
 
-#: Jobs that one gateway does something for at a time; each has a connection to the broker.
+#: Jobs that one gateway does something for at a time; each has a connection to the broker. No
+#: result is acked before all are in the file, so no prefetch bounds what a job gets at once: over a
+#: connection that they share, a job of many results would hold up those of others.
 MOST: Final = 64
 #: With so many of one API key it takes no more of that key, and takes GULP at a time: keys whose
 #: jobs last long leave room for those of others.
