@@ -20,6 +20,7 @@ BATCH: Final = "application/cloudevents-batch+json"
 PREFIX: Final = "ce-"
 VERSION: Final = "1.0"
 CLASSIFIED: Final = "lmaas.classified"
+ACCEPTED: Final = "lmaas.accepted"
 FAILED: Final = "lmaas.failed"
 
 _JSON: Final = "application/json"
@@ -94,9 +95,12 @@ def is_json(event: Event) -> bool:
 def answer(asked: Event | None, kind: str, source: str, subject: str | None) -> dict[str, str]:
     """The attributes of the answer to an event; None: to one that could not be read.
 
-    An event that comes again has an answer of the same id.
+    An event that comes again has an answer of the same id, if it is of the same kind.
     """
-    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{asked.source} {asked.id}") if asked else uuid.uuid4()
+    if asked is None:
+        name = uuid.uuid4()
+    else:
+        name = uuid.uuid5(uuid.NAMESPACE_URL, f"{asked.source} {asked.id} {kind}")
     attributes = {
         "specversion": VERSION,
         "id": str(name),

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, TopK
-from lmaas.producer.gateway import cloud_events
-from lmaas.producer.gateway.access import CLASSIFY, caller_of
+from lmaas.producer.gateway import cloud_events, prefer
+from lmaas.producer.gateway.access import CLASSIFY, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS
 from lmaas.producer.gateway.bodies import check_parts, read, unsupported
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.classify import Answers
-from lmaas.producer.gateway.cloud_events import BATCH, CLASSIFIED, FAILED, STRUCTURED, Event
+from lmaas.producer.gateway.cloud_events import (
+    ACCEPTED,
+    BATCH,
+    CLASSIFIED,
+    FAILED,
+    STRUCTURED,
+    Event,
+)
 from lmaas.producer.gateway.failures import Failure, HttpError, failure
 from lmaas.producer.gateway.items import Body, GivenItem
+from lmaas.producer.gateway.jobs.accepting import Asked, accept
+from lmaas.producer.gateway.jobs.views import JobView, path_of, view
+from lmaas.producer.gateway.prefer import Preferences
 from lmaas.producer.gateway.routes import JSON, Fault, Refusal, Route, json_response
 
 
@@ -61,7 +73,17 @@ class _Sent(msgspec.Struct):
     """An event as it goes."""
 
     attributes: dict[str, str]
-    data: Answers | Refusal
+    data: Answers | Refusal | JobView
+    #: The path of the job that the event has become.
+    job: str | None = None
+
+    @property
+    def status(self) -> int:
+        return HTTPStatus.ACCEPTED if self.job else HTTPStatus.OK
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {str(hdrs.LOCATION): self.job} if self.job else {}
 
 
 _body: Final = Body(_Data, _LooseData)
@@ -78,11 +100,12 @@ async def receive(request: web.Request) -> web.Response:
             return await _batch(request, query, body)
         case "application/cloudevents+json":
             sent = await _one(request, _asked(lambda: cloud_events.structured(body), query))
-            return _structured(_flat(sent), STRUCTURED)
+            return _structured(_flat(sent), STRUCTURED, sent.status, sent.headers)
         case kind if any(name.lower().startswith(cloud_events.PREFIX) for name in request.headers):
             event = _asked(lambda: cloud_events.binary(request.headers, kind, body), query)
             sent = await _one(request, event)
-            return json_response(sent.data, headers=cloud_events.headers_of(sent.attributes))
+            headers = cloud_events.headers_of(sent.attributes) | sent.headers
+            return json_response(sent.data, sent.status, headers)
     raise unsupported(request, STRUCTURED, BATCH, "headers ce-id, ce-source, ...")
 
 
@@ -121,19 +144,30 @@ async def _settled(request: web.Request, one: _Asked | _Sent) -> _Sent:
 
 
 async def _one(request: web.Request, asked: _Asked) -> _Sent:
+    """Its answer, or the job that it becomes when the answer takes longer than the caller waits."""
     settings = request.app[SETTINGS]
     check_count(len(asked.items), settings)
     caller_of(request).charge(len(asked.items))
-    results = await answered(
-        request.app,
-        asked.model,
-        asked.items,
-        version=asked.version,
-        top_k=asked.top_k,
-        timeout=settings.wait,
-    )
-    attributes = cloud_events.answer(asked.event, CLASSIFIED, request.path, asked.event.subject)
-    return _Sent(attributes, Answers(asked.model, results))
+    seconds = Preferences.of(request.headers.get(prefer.HEADER, "")).patience(settings.wait)
+    if seconds > 0:
+        with contextlib.suppress(TimeLimitExceeded):
+            results = await answered(
+                request.app,
+                asked.model,
+                asked.items,
+                version=asked.version,
+                top_k=asked.top_k,
+                timeout=seconds,
+            )
+            return _Sent(_attributes(request, asked, CLASSIFIED), Answers(asked.model, results))
+    wanted = Asked(model=asked.model, version=asked.version, top_k=asked.top_k)
+    job = await accept(request.app, owner_of(request), wanted, asked.items)
+    told = view(request, job)
+    return _Sent(_attributes(request, asked, ACCEPTED), told, path_of(request, job.id))
+
+
+def _attributes(request: web.Request, asked: _Asked, kind: str) -> dict[str, str]:
+    return cloud_events.answer(asked.event, kind, request.path, asked.event.subject)
 
 
 def _failed(request: web.Request, event: Event | None, failed: Failure, where: str = "") -> _Sent:
@@ -210,8 +244,11 @@ def _flat(sent: _Sent) -> dict[str, Any]:
     return {**sent.attributes, "data": sent.data}
 
 
-def _structured(value: object, kind: str) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type=kind)
+def _structured(
+    value: object, kind: str, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = msgspec.json.encode(value)
+    return web.Response(body=body, status=status, content_type=kind, headers=headers)
 
 
 ROUTES: Final = (
@@ -226,6 +263,7 @@ ROUTES: Final = (
         gives=Answers,
         sends=(STRUCTURED, BATCH),
         others={
+            202: "the answer takes longer: `Location` names the job that the event has become",
             400: "no CloudEvent",
             404: "no worker has ever served the model, or none has this version of it",
             413: "too many bytes or items",
@@ -233,12 +271,14 @@ ROUTES: Final = (
             422: "the data cannot be classified, or no model is named",
             429: "too much work waits; see Retry-After",
             503: "the broker is away",
-            504: "no answer in time",
         },
+        bodies={202: JobView},
         notes="CloudEvents 1.0 in binary mode (headers `ce-*`), structured "
         f"(`{STRUCTURED}`) or batched (`{BATCH}`). Data is a text, or the body of "
         "`POST /v1/classify`; its model may also be the query's `model` or the event's subject. "
         f"The answer is an event `{CLASSIFIED}` in the same mode, whose `causationid` is the id of "
-        f"what it answers; in a batch what fails is answered by an event `{FAILED}`.",
+        f"what it answers; in a batch what fails is answered by an event `{FAILED}`. What takes "
+        "longer than `Prefer: wait=SECONDS` or the gateway's own limit becomes a job, as with "
+        f"`Prefer: respond-async`: the answer is an event `{ACCEPTED}` with the job.",
     ),
 )

@@ -14,6 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from lmaas.producer.gateway import cloud_events
 from tests.gateway.conftest import Gateway
+from tests.gateway.test_jobs import ended
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -93,6 +94,44 @@ async def test_a_text_alone_has_its_model_in_the_query_or_the_subject(
     assert results_of(back) == ["positive"]
     _, back, _ = await exchange(gateway, to(event(data, kind, subject="sentiment")))
     assert results_of(back) == ["positive"]
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+async def test_what_takes_longer_than_one_waits_becomes_a_job(gateway: Gateway, mode: str) -> None:
+    to = http.to_binary_event if mode == "binary" else http.to_structured_event
+    message = to(event(CALL))
+    for wanted in ("respond-async", "wait=0.000001"):
+        async with gateway.http.post(
+            f"{gateway.url}/v1/events",
+            data=message.body,
+            headers={**message.headers, "Prefer": wanted},
+        ) as answer:
+            body = await answer.read()
+            assert answer.status == 202, body
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+        back = http.from_http_event(HTTPMessage(headers, body))
+        assert back.get_type() == "lmaas.accepted"
+        assert back.get_extension("causationid") == "e 1 ü%"
+        job = back.get_data()
+        assert isinstance(job, dict)
+        assert headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
+        assert (await ended(gateway, job["id"]))["items"] == 2
+
+
+async def test_events_of_a_batch_become_jobs(gateway: Gateway) -> None:
+    batch = [written(event(CALL, id=name)) for name in "ab"]
+    async with gateway.http.post(
+        f"{gateway.url}/v1/events",
+        data=json.dumps(batch),
+        headers={"Content-Type": BATCH, "Prefer": "respond-async"},
+    ) as answer:
+        back = await answer.json(content_type=None)
+        assert answer.status == 200
+    assert [(one["causationid"], one["type"]) for one in back] == [
+        ("a", "lmaas.accepted"),
+        ("b", "lmaas.accepted"),
+    ]
+    assert len({one["data"]["id"] for one in back}) == 2
 
 
 def written(one: CloudEvent) -> Any:
