@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ LOCAL: Final = "127.0.0.1"
 INTERVAL: Final = 5.0
 #: So many looks in a row at which one does not are believed.
 LOOKS: Final = 2
-#: A node that ends by itself within so many seconds of its start would do so again.
+#: A node that ends by itself within so many seconds of a restart would do so again.
 SHORT_LIFE: Final = 20.0
 
 
@@ -111,17 +112,19 @@ async def keep(
     """Restarts the node whenever it ends by itself, or one of its queues hangs.
 
     What the queues hold is on disk; clients and workers come back by themselves. Raises
-    LocalNodeError when the node ends within `short_life` seconds, or cannot be started again.
+    LocalNodeError when the node ends within `short_life` seconds of a restart, or cannot be started
+    again.
     """
+    restarted = -math.inf
     while True:
-        since = time.monotonic()
         try:
             await first_of(node.failed(), _until_hanging(settings, wanted))
         except LocalNodeError as error:
-            if time.monotonic() - since < short_life:
+            if time.monotonic() - restarted < short_life:
                 raise
             log.error("%s; restarting it", error, extra={"action": "node_restart"})
         await node.restart()
+        restarted = time.monotonic()
         log.warning("the broker is back", extra={"action": "node_restarted"})
 
 
