@@ -62,6 +62,10 @@ def check_parts(body: bytes, max_items: int) -> None:
 async def read(request: web.Request) -> bytes:
     """The whole body, decompressed, up to the limit of the application.
 
+    aiohttp's parser decompresses (`aiohttp.http_parser.DeflateBuffer`). At the end of a body it
+    does not check that a gzip stream is whole; of a deflate stream that is not it tells the
+    connection, and no reader of the body.
+
     Raises HttpError: 400, 413 or 415.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
