@@ -46,8 +46,9 @@ from lmaas.workers.replier import Answer, Replier
 from lmaas.workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "models"
-#: Seconds after which something that should happen has failed to.
-LIMIT = 30
+#: Seconds after which something that should happen has failed to. A worker whose lines are dead may
+#: drain for 25 s (drain_timeout), and then close two sessions in 10 s each.
+LIMIT = 60
 
 _SPEECH = (
     "this film was a truly great and moving story with brilliant acting but the plot is dull "
