@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
@@ -30,14 +31,19 @@ UNNAMED: Final = "application/octet-stream"
 _ENCODINGS: Final = {"identity", "gzip", "deflate"}
 
 
-async def json_body(request: web.Request, decoder: Decoder[T], max_items: int | None = None) -> T:
+async def json_body(
+    request: web.Request,
+    decoder: Decoder[T],
+    max_items: int | None = None,
+    others: Sequence[str] = (),
+) -> T:
     """The body as a structure. Raises HttpError: 400, 413, 415 or 422.
 
-    A body with more parts than so many items have is not decoded: a few bytes of JSON may take a
-    hundred of memory.
+    `others` are the media types of which the words of a 415 tell besides. A body with more parts
+    than so many items have is not decoded: a few bytes of JSON may take a hundred of memory.
     """
     if request.content_type not in {JSON, FORM, UNNAMED}:
-        raise unsupported(request, JSON)
+        raise unsupported(request, JSON, *others)
     body = await read(request)
     if max_items is not None:
         check_parts(body, max_items)
@@ -68,13 +74,7 @@ async def read(request: web.Request) -> bytes:
 
     Raises HttpError: 400, 413 or 415.
     """
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
-    if encoding.lower() not in _ENCODINGS:
-        raise HttpError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            f"the body's Content-Encoding is {encoding}; send gzip or deflate, or none",
-        )
+    encoding = check_encoding(request)
     try:
         return await request.read()
     except web.RequestPayloadError as error:
@@ -82,12 +82,29 @@ async def read(request: web.Request) -> bytes:
             HTTPStatus.BAD_REQUEST, "malformed", f"the body is not {encoding}, or is incomplete"
         ) from error
     except web.HTTPRequestEntityTooLarge as error:
+        raise too_large(request.app._client_max_size) from error
+
+
+def check_encoding(request: web.Request) -> str:
+    """How the body is compressed. Raises HttpError 415 for what is not decompressed."""
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if encoding.lower() not in _ENCODINGS:
         raise HttpError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "too_large",
-            f"the body is larger than {request.app._client_max_size:,} bytes (setting "
-            "gateway.max_body_bytes); send a job (POST /v1/jobs), which has no limit",
-        ) from error
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            f"the body's Content-Encoding is {encoding!r}; send gzip or deflate, or none",
+        )
+    return encoding
+
+
+def too_large(limit: int) -> HttpError:
+    """413 for a body with more bytes than that."""
+    return HttpError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_large",
+        f"the body is larger than {limit:,} bytes (setting gateway.max_body_bytes); send a job "
+        "(POST /v1/jobs), which has no limit",
+    )
 
 
 def unsupported(request: web.Request, *known: str) -> HttpError:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import BodyPartReader, http_exceptions, multipart, web
+from aiohttp import BodyPartReader, hdrs, http_exceptions, multipart, web
 
+from lmaas.producer.gateway.bodies import check_encoding
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.threads import opened
 
@@ -29,6 +30,9 @@ _NO_FORM: Final = (
     http_exceptions.HttpProcessingError,
 )
 _PIECE: Final = 256 * 1024
+#: Values of Content-Transfer-Encoding that change nothing; the others are not to be used in forms
+#: (RFC 7578, 4.7), and no Content-Encoding either (4.8): aiohttp decodes none of them.
+_PLAIN: Final = {"7bit", "8bit", "binary"}
 
 
 class Spool:
@@ -46,9 +50,8 @@ class Spool:
 
         Raises HttpError: 400 or 413.
         """
-        read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
-        with _whole(), await opened(lambda: self._path.open("wb"), BufferedWriter.close) as file:
-            while piece := await read(_PIECE):
+        with await opened(lambda: self._path.open("wb"), BufferedWriter.close) as file:
+            async for piece in _pieces(source):
                 self.size += len(piece)
                 if self.size > self._limit:
                     raise HttpError(
@@ -64,26 +67,52 @@ class Spool:
         self.digest.update(piece)
 
 
+async def _pieces(source: Any) -> AsyncIterator[bytes]:
+    read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
+    with _told():
+        while piece := await read(_PIECE):
+            yield piece
+
+
 @contextlib.contextmanager
-def _whole() -> Iterator[None]:
+def _told() -> Iterator[None]:
     try:
         yield
     except web.RequestPayloadError as error:
         raise HttpError(
             HTTPStatus.BAD_REQUEST, "malformed", f"the body cannot be read to its end: {error}"
         ) from error
+    except _NO_FORM as error:
+        raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
 
 
 async def parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    """Those of a form, in their order. Raises HttpError: 400."""
-    try:
+    """Those of a form, in their order. Raises HttpError: 400, or 415 for one that is encoded."""
+    check_encoding(request)
+    with _told():
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             if not isinstance(part, BodyPartReader):
                 raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form inside of a form")
+            _check_plain(part)
+            await asyncio.sleep(0)  # aiohttp lets nobody else run while it has parts to read
             yield part
-    except _NO_FORM as error:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
+
+
+def _check_plain(part: BodyPartReader) -> None:
+    for header, plain in (
+        (hdrs.CONTENT_ENCODING, {"identity"}),
+        (hdrs.CONTENT_TRANSFER_ENCODING, _PLAIN),
+    ):
+        encoding = part.headers.get(header)
+        if encoding is not None and encoding.strip().lower() not in plain:
+            raise HttpError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                f"part {name_of(part.filename or part.name)!r} of the form has {header} "
+                f"{name_of(encoding)!r}, which parts of forms cannot have (RFC 7578); send the "
+                "part as it is, or the whole body with Content-Encoding: gzip",
+            )
 
 
 def name_of(text: str | None) -> str:
@@ -91,15 +120,33 @@ def name_of(text: str | None) -> str:
     return (text or "").encode("utf-8", "replace").decode()
 
 
-async def text_of(part: BodyPartReader) -> str:
-    """Of a field that is no file. Raises HttpError: 413."""
+def media_type_of(part: BodyPartReader) -> str | None:
+    """As the part says, in small letters and without parameters; None when it does not say it."""
+    given = part.headers.get(hdrs.CONTENT_TYPE)
+    return None if given is None else name_of(given).partition(";")[0].strip().lower()
+
+
+async def content_of(part: BodyPartReader, check: Callable[[int], None]) -> bytes:
+    """All of it. `check` sees how many bytes there are each time that more have come.
+
+    Raises HttpError 400, and what `check` raises.
+    """
     content = bytearray()
-    while piece := await part.read_chunk(FIELD_BYTES):
+    async for piece in _pieces(part):
         content += piece
-        if len(content) > FIELD_BYTES:
+        check(len(content))
+    return bytes(content)
+
+
+async def text_of(part: BodyPartReader) -> str:
+    """Of a field that is no file. Raises HttpError: 400 or 413."""
+
+    def check(size: int) -> None:
+        if size > FIELD_BYTES:
             raise HttpError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
-                f"field {part.name!r} is larger than {FIELD_BYTES:,} bytes",
+                f"field {name_of(part.name)!r} is larger than {FIELD_BYTES:,} bytes",
             )
-    return content.decode("utf-8", "replace")
+
+    return (await content_of(part, check)).decode("utf-8", "replace")

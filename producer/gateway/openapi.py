@@ -76,7 +76,7 @@ def document(described: Sequence[Route]) -> dict[str, Any]:
 
 
 def _types(route: Route) -> tuple[Any, ...]:
-    return (route.takes, route.gives, route.protocol.refusal, *route.bodies.values())
+    return (route.takes, route.form, route.gives, route.protocol.refusal, *route.bodies.values())
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters := [*_of_path(route), *_of_query(route), *_of_headers(route)]:
         operation["parameters"] = parameters
     if route.takes is not None or route.reads:
-        operation["requestBody"] = {"required": True, **_content(route.takes, reads=route.reads)}
+        operation["requestBody"] = {"required": True, **_sent(route)}
     if route.scope is not None:
         ways = [[scope] for scope in route.scope.split()] or [[]]
         operation["security"] = [{by: scopes} for scopes in ways for by in ("key", "header")]
@@ -148,14 +148,27 @@ def _set(schema: dict[str, Any]) -> dict[str, Any]:
     return given[0] if len(given) == 1 else schema
 
 
-def _content(kind: Any, sends: Sequence[str] = (), reads: Sequence[str] = ()) -> dict[str, Any]:
-    """Of bodies with this structure, or of other media types."""
+def _sent(route: Route) -> dict[str, Any]:
+    """The bodies that it takes."""
+    content = {one: {"schema": _body(one)} for one in route.reads}
+    if route.form is not None:
+        content[MULTIPART] = {"schema": _schema(route.form)}
+    if route.takes is not None:
+        content = {JSON: {"schema": _schema(route.takes)}} | content
+    return {"content": content}
+
+
+def _content(kind: Any, sends: Sequence[str] = ()) -> dict[str, Any]:
+    """Of answers with this structure, or of other media types."""
     content: dict[str, Any] = {one: {} for one in sends}
-    content |= {one: {"schema": _body(one)} for one in reads}
     if kind is not None:
-        (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REFERENCE)
-        content = {JSON: {"schema": schema}} | content
+        content = {JSON: {"schema": _schema(kind)}} | content
     return {"content": content} if content else {}
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REFERENCE)
+    return schema
 
 
 def _body(media_type: str) -> dict[str, Any]:

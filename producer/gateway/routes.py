@@ -77,6 +77,8 @@ class Route:
     headers: tuple[str, ...] = ()
     #: Media types that a body, and the answer, may have besides.
     reads: tuple[str, ...] = ()
+    #: The structure of a form, when it is more than a file and fields.
+    form: Any = None
     sends: tuple[str, ...] = ()
     status: int = HTTPStatus.OK
     #: Other statuses -> when; and the structures of those that are no errors.

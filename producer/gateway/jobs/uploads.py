@@ -14,14 +14,22 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from aiohttp import BodyPartReader, hdrs, web
+from aiohttp import BodyPartReader, web
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
 from lmaas.producer.gateway.failures import HttpError
-from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
+from lmaas.producer.gateway.forms import (
+    FIELDS,
+    MULTIPART,
+    Spool,
+    media_type_of,
+    name_of,
+    parts,
+    text_of,
+)
 from lmaas.producer.gateway.items import Body, GivenItem
 from lmaas.producer.gateway.jobs.accepting import Asked, Priority
 from lmaas.producer.gateway.routes import JSON
@@ -190,7 +198,7 @@ async def _of_form(request: web.Request, spool: Spool) -> _File:
             raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
     if file is None:
         raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "the form has no field `file`")
-    media_type = file.headers.get(hdrs.CONTENT_TYPE, UNNAMED).partition(";")[0].strip().lower()
+    media_type = media_type_of(file) or UNNAMED
     return _File(said, media_type, file.get_charset("") or None, name_of(file.filename))
 
 
