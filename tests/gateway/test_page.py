@@ -148,7 +148,7 @@ async def test_without_workers_it_says_so(gateway: Gateway, page: Page) -> None:
 async def test_the_document_is_readable_and_can_be_tried(gateway: Gateway, page: Page) -> None:
     await page.go(f"{gateway.url}/docs")
     await page.shows("document.querySelectorAll('.opblock').length > 5")
-    models = "document.getElementById('operations-default-get_v1_models')"
+    models = "document.getElementById('operations-Calls-get_v1_models')"
     await page.does(f"{models}.querySelector('.opblock-summary-control').click()")
     await page.shows(f"{models}.querySelector('.execute')")
     await page.does(f"{models}.querySelector('.execute').click()")

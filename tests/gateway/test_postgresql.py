@@ -62,11 +62,10 @@ async def test_gateways_that_start_at_once_migrate_once(shared: GatewaySettings)
 async def test_what_postgresql_cannot_keep_is_the_callers_fault(
     shared: GatewaySettings, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A text with NUL, which JSON and paths may have."""
+    """A text with NUL, which paths may have."""
     async with listening(shared, settings) as gateway:
-        answers = [await gateway.post("/v1/jobs", json={**CALL, "version": "1\0"})]
         paths = ("jobs/%00", "jobs/%00/results", "jobs?after=%00", "files/%00", "batches/%00")
-        answers += [await gateway.get(f"/v1/{path}") for path in paths]
+        answers = [await gateway.get(f"/v1/{path}") for path in paths]
         answers.append(await gateway.post("/v1/deliveries/%00/redeliver"))
     for status, answer in answers:
         assert 400 <= status < 500, answer

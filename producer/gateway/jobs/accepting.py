@@ -7,7 +7,6 @@ left, is cancelled by `collecting`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,7 +15,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import web
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, SETTINGS, STATE
@@ -90,12 +88,12 @@ async def accept(
             if job is not None and accepted is not None:
                 await accepted(connection, job)
     except BaseException as error:
-        await _let_go(app, draft.job)
+        await collecting.let_go(draft.job)
         if publishing.cancelled() and not _is_cancelled():
             raise JobCancelled(draft.job) from error
         raise
     if job is None:
-        await _let_go(app, draft.job)
+        await collecting.let_go(draft.job)
         raise JobCancelled(draft.job)
     collecting.wake()
     return job
@@ -114,12 +112,3 @@ def _how(asked: Asked, patience: float) -> dict[str, Any]:
         "deadline_ms": None if deadline is None else math.ceil(deadline.timestamp() * 1000),
         "patience": patience,
     }
-
-
-async def _let_go(app: web.Application, job: str) -> None:
-    """It is cancelled by whoever takes it next; without the database, when its lease ends."""
-    collecting = app[COLLECTING]
-    with contextlib.suppress(SQLAlchemyError):
-        async with app[STATE].writing() as connection:
-            await table.release(connection, job, collecting.holder)
-    collecting.wake()

@@ -13,7 +13,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -75,6 +75,8 @@ class Collecting:
         self._files: dict[str, ResultFile] = {}
         self._told: dict[str, Counts] = {}
         self._submissions: dict[str, asyncio.Task[JobEntry]] = {}
+        #: What is done no more and still held; when others may have it, in Unix seconds.
+        self._unreleased: dict[str, float | None] = {}
         self._woken = asyncio.Event()
         #: On the clock of the event loop: when everything that is held was last renewed.
         self._renewed = 0.0
@@ -138,20 +140,17 @@ class Collecting:
         async with self._state.reading() as connection:
             held = await table.held(connection, self.holder)
             free = room > 0 and await table.are_free(connection, now, self._full())
-        for job, task in self._tasks.items():
-            # Another gateway has it; or it is to be cancelled, which begins anew.
-            gone = job not in held or (held[job] == "cancelling" and job in self._files)
-            if gone and not task.cancelling():
-                task.cancel()
-        for job, submission in self._submissions.items():
-            if held.get(job) == "cancelling" and not submission.cancelling():
-                submission.cancel()
+        self._stop(held)
+        lost = self._unreleased.keys() - self._tasks.keys()
         due = bool(held) and loop_now - self._renewed > RENEWAL
         counts = {job: file.counts for job, file in self._files.items()}
         news = {job: count for job, count in counts.items() if self._told.get(job) != count}
         taken: list[Job] = []
-        if due or news or free:
+        if due or news or free or lost:
             async with self._state.writing() as connection:
+                for job in lost:
+                    until = self._unreleased[job]
+                    await table.release(connection, job, self.holder, until=until)
                 await table.hold(connection, self.holder, until=self.until())
                 for job, count in news.items():
                     await table.note(connection, job, self.holder, count, now)
@@ -159,8 +158,21 @@ class Collecting:
                     taken = await self._take(connection, now, room)
             self._renewed = loop_now
             self._told = counts
+            for job in lost:
+                del self._unreleased[job]
         for one in taken:
             self._begin(one)
+
+    def _stop(self, held: Mapping[str, str]) -> None:
+        """What another gateway has, or somebody has cancelled; `held` has the states of ours."""
+        for job, task in self._tasks.items():
+            # What is to be cancelled begins anew.
+            gone = job not in held or (held[job] == "cancelling" and job in self._files)
+            if gone and not task.cancelling():
+                task.cancel()
+        for job, submission in self._submissions.items():
+            if held.get(job) == "cancelling" and not submission.cancelling():
+                submission.cancel()
 
     def _full(self, taken: Sequence[Job] = ()) -> list[str]:
         """The owners of whose jobs no more are done at the moment."""
@@ -212,18 +224,27 @@ class Collecting:
                     await self._clear(job)
         except (BrokerError, JobHeld, Held, OSError, SQLAlchemyError) as error:
             log.warning("job %s: %s", job.id, error, extra={"action": "put_off", "job": job.id})
-            await self._release(job, time.time() + RETRY)
+            await self._release(job.id, time.time() + RETRY)
         except asyncio.CancelledError:
-            await self._release(job, None)
+            await self._release(job.id, None)
             raise
         except Exception:
             log.exception("job %s", job.id, extra={"action": "put_off", "job": job.id})
-            await self._release(job, time.time() + RETRY)
+            await self._release(job.id, time.time() + RETRY)
 
-    async def _release(self, job: Job, until: float | None) -> None:
-        with contextlib.suppress(SQLAlchemyError):  # the lease ends by itself
+    async def let_go(self, job: str) -> None:
+        """Whoever looks next does what is left of it."""
+        await self._release(job, None)
+        self.wake()
+
+    async def _release(self, job: str, until: float | None) -> None:
+        # What is not released now, because the database is away or this is cancelled, would be held
+        # for ever with all the rest: `_look` does it then.
+        self._unreleased[job] = until
+        with contextlib.suppress(SQLAlchemyError):
             async with self._state.writing() as connection:
-                await table.release(connection, job.id, self.holder, until=until)
+                await table.release(connection, job, self.holder, until=until)
+            del self._unreleased[job]
 
     async def _collect(self, job: Job) -> None:
         file = await opened(lambda: ResultFile(self.folder, job.id), ResultFile.close)
@@ -238,7 +259,7 @@ class Collecting:
         if await self._end(job, "failed" if why else "finished", counts, why):
             await self._clear(job)
         else:  # it is to be cancelled
-            await self._release(job, None)
+            await self._release(job.id, None)
 
     async def _collected(self, job: Job, file: ResultFile) -> str | None:
         """Returns when everything is in the file; or why that will never be."""
