@@ -27,9 +27,9 @@ COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable
 
 FROM build AS build-worker
-RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra files
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra tokens --extra files
 COPY . .
-RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra files
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra tokens --extra files
 
 FROM build AS build-gateway
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra postgresql --extra files
