@@ -100,12 +100,13 @@ def create_app(
 ) -> web.Application:
     """`settings` of HTTP, `engine` of the broker; None: from the environment and `lmaas.toml`.
 
-    Run it with `handler_cancellation=True`, or callers that hang up are answered all the same.
+    Run it with `handler_cancellation=True`, or callers that hang up are answered all the same; and
+    with `auto_decompress=False`, or compressed bodies are refused.
     Raises SettingsError.
     """
     settings = settings or GatewaySettings.load()
     settings.check()
-    app = web.Application(client_max_size=settings.max_body_bytes)
+    app = web.Application()
     app[SETTINGS] = settings
     engine = engine or Settings.load()
     app[CLIENT] = client = Client(engine)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.base_protocol import BaseProtocol
 
 from lmaas.broker_config.decoding import SMALL, TOKENS_AN_ITEM, has_more_tokens
+from lmaas.producer.gateway.app_keys import SETTINGS
+from lmaas.producer.gateway.decompression import Decompressor
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.routes import JSON
 
@@ -27,8 +32,10 @@ class Decoder(Protocol[T_co]):
 FORM: Final = "application/x-www-form-urlencoded"
 UNNAMED: Final = "application/octet-stream"
 
-#: What aiohttp decompresses everywhere.
-_ENCODINGS: Final = {"identity", "gzip", "deflate"}
+_BODY: Final = web.RequestKey("body", bytes)
+_CONTENT: Final = web.RequestKey("content", StreamReader)
+#: A line of a form may have twice as many bytes, as in aiohttp's own streams.
+_BUFFER: Final = 256 * 1024
 
 
 async def json_body(
@@ -66,35 +73,23 @@ def check_parts(body: bytes, max_items: int) -> None:
 
 
 async def read(request: web.Request) -> bytes:
-    """The whole body, decompressed, up to the limit of the application.
-
-    aiohttp's parser decompresses (`aiohttp.http_parser.DeflateBuffer`). At the end of a body it
-    does not check that a gzip stream is whole; of a deflate stream that is not it tells the
-    connection, and no reader of the body.
+    """The whole body, decompressed, up to the limit of the application; the same at each call.
 
     Raises HttpError: 400, 413 or 415.
     """
-    encoding = check_encoding(request)
-    try:
-        return await request.read()
-    except web.RequestPayloadError as error:
-        raise HttpError(
-            HTTPStatus.BAD_REQUEST, "malformed", f"the body is not {encoding}, or is incomplete"
-        ) from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise too_large(request.app._client_max_size) from error
+    if (body := request.get(_BODY)) is None:
+        body = request[_BODY] = await _read(request, request.app[SETTINGS].max_body_bytes)
+    return body
 
 
-def check_encoding(request: web.Request) -> str:
-    """How the body is compressed. Raises HttpError 415 for what is not decompressed."""
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
-    if encoding.lower() not in _ENCODINGS:
-        raise HttpError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            f"the body's Content-Encoding is {encoding!r}; send gzip or deflate, or none",
-        )
-    return encoding
+async def _read(request: web.Request, limit: int) -> bytes:
+    stream, body = content(request), bytearray()
+    with whole():
+        while piece := await stream.readany():
+            body += piece
+            if len(body) > limit:
+                raise too_large(limit)
+    return bytes(body)
 
 
 def too_large(limit: int) -> HttpError:
@@ -105,6 +100,87 @@ def too_large(limit: int) -> HttpError:
         f"the body is larger than {limit:,} bytes (setting gateway.max_body_bytes); send a job "
         "(POST /v1/jobs), which has no limit",
     )
+
+
+def content(request: web.Request) -> StreamReader:
+    """The body as it was before it was compressed for its way: the same stream at each call.
+
+    Its `total_bytes` are those that were decompressed so far. Reading raises HttpError 400 where it
+    is damaged or cut, and `web.RequestPayloadError` as aiohttp does, see `whole`.
+    Raises HttpError 415.
+    """
+    if (stream := request.get(_CONTENT)) is None:
+        stream = request[_CONTENT] = _content(request)
+    return stream
+
+
+def _content(request: web.Request) -> StreamReader:
+    codings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
+    if not codings or all(coding.strip().lower() == "identity" for coding in codings):
+        return request.content
+    decompressor = Decompressor(", ".join(codings))
+    # aiohttp counts what it decompresses itself, and does not check that it is whole.
+    if getattr(request.content, "total_compressed_bytes", None) is not None:
+        raise HttpError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the server decompresses bodies before the gateway can see whether they are whole; "
+            "send this one without Content-Encoding, or have the server run with "
+            "auto_decompress=False",
+            headers=(("Accept-Encoding", "identity"),),
+        )
+    return _Decompressed(request.content, decompressor)
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Raises HttpError 400 for a body that is not as its head says, or has a chunk that is none."""
+    try:
+        yield
+    except web.RequestPayloadError as error:
+        raise HttpError(
+            HTTPStatus.BAD_REQUEST, "malformed", f"the body cannot be read to its end: {error}"
+        ) from error
+
+
+class _Still(BaseProtocol):
+    """The connection of a stream that gets more only when its reader asks for it."""
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        pass
+
+
+class _Decompressed(StreamReader):
+    """What another stream becomes, for all that reads aiohttp's streams, as its forms do."""
+
+    def __init__(self, source: StreamReader, decompressor: Decompressor) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(_Still(loop), _BUFFER, loop=loop)
+        self._decompressor = decompressor
+        self._pieces = _pieces(source, decompressor)
+
+    async def _wait(self, func_name: str) -> None:
+        """aiohttp calls this whenever there is nothing more to be read, and no end."""
+        try:
+            if piece := await anext(self._pieces, b""):
+                self.feed_data(piece)
+            else:
+                self._decompressor.check_end()
+                self.feed_eof()
+        except Exception as error:
+            self.set_exception(error)  # so that whoever reads on does not find an end
+            raise
+
+
+async def _pieces(source: StreamReader, decompressor: Decompressor) -> AsyncIterator[bytes]:
+    while data := await source.readany():
+        for piece in decompressor.steps(data):
+            if piece:
+                yield piece
+            await asyncio.sleep(0)  # however much a body becomes, others go on
 
 
 def unsupported(request: web.Request, *known: str) -> HttpError:

@@ -15,7 +15,7 @@ from lmaas.broker_config.messages import Item, Result, TopK
 from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
-from lmaas.producer.gateway.bodies import UNNAMED, json_body
+from lmaas.producer.gateway.bodies import UNNAMED, json_body, read
 from lmaas.producer.gateway.calls import answered, check_count
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.form_items import form_call
@@ -112,7 +112,7 @@ async def _digest(request: web.Request, call: CallOptions, items: list[Item]) ->
     """Of everything that was asked. A form has other boundaries each time that it is sent."""
     if request.content_type == MULTIPART:
         return hashlib.sha256(msgspec.msgpack.encode((call, items))).digest()
-    return hashlib.sha256(await request.read()).digest()
+    return hashlib.sha256(await read(request)).digest()
 
 
 async def _answer(

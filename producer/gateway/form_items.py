@@ -11,7 +11,7 @@ from aiohttp import BodyPartReader, web
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.producer.gateway.app_keys import SETTINGS
-from lmaas.producer.gateway.bodies import too_large
+from lmaas.producer.gateway.bodies import content, too_large
 from lmaas.producer.gateway.calls import check_count
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import (
@@ -110,10 +110,10 @@ async def form_call(request: web.Request) -> FormCall:
 
     The body may be as large, and have as many items, as one in JSON.
     """
-    call, settings = FormCall(), request.app[SETTINGS]
+    call, settings, body = FormCall(), request.app[SETTINGS], content(request)
 
     def check(_size: int) -> None:
-        if request.content.total_bytes > settings.max_body_bytes:
+        if body.total_bytes > settings.max_body_bytes:
             raise too_large(settings.max_body_bytes)
 
     async for part in parts(request):
@@ -124,8 +124,8 @@ async def form_call(request: web.Request) -> FormCall:
         if is_file or name in {TEXT, FILE}:
             check_count(len(call.items) + 1, settings)
             charset = _charset(part) if _is_text(part, name) else None
-            content = await content_of(part, check)
-            call.add(content, name_of(part.filename), media_type_of(part), charset)
+            item = await content_of(part, check)
+            call.add(item, name_of(part.filename), media_type_of(part), charset)
         elif name == PAIR:
             call.pair(await content_of(part, check), _charset(part))
         elif name == ID:

@@ -11,9 +11,17 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import BodyPartReader, hdrs, http_exceptions, multipart, web
+from aiohttp import (
+    BodyPartReader,
+    MultipartReader,
+    StreamReader,
+    hdrs,
+    http_exceptions,
+    multipart,
+    web,
+)
 
-from lmaas.producer.gateway.bodies import check_encoding
+from lmaas.producer.gateway.bodies import content, whole
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.threads import opened
 
@@ -45,8 +53,8 @@ class Spool:
         self.size = 0
         self.digest = hashlib.sha256()
 
-    async def write_all(self, source: Any) -> None:
-        """Everything of a stream (`read`) or part (`read_chunk`), decompressed.
+    async def write_all(self, source: StreamReader | BodyPartReader) -> None:
+        """Everything of a body or of a part of a form.
 
         Raises HttpError: 400 or 413.
         """
@@ -67,7 +75,7 @@ class Spool:
         self.digest.update(piece)
 
 
-async def _pieces(source: Any) -> AsyncIterator[bytes]:
+async def _pieces(source: StreamReader | BodyPartReader) -> AsyncIterator[bytes]:
     read = source.read_chunk if isinstance(source, BodyPartReader) else source.read
     with _told():
         while piece := await read(_PIECE):
@@ -77,26 +85,34 @@ async def _pieces(source: Any) -> AsyncIterator[bytes]:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     try:
-        yield
-    except web.RequestPayloadError as error:
-        raise HttpError(
-            HTTPStatus.BAD_REQUEST, "malformed", f"the body cannot be read to its end: {error}"
-        ) from error
+        with whole():
+            yield
     except _NO_FORM as error:
         raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", f"no form: {error}") from error
 
 
 async def parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
     """Those of a form, in their order. Raises HttpError: 400, or 415 for one that is encoded."""
-    check_encoding(request)
+    body = content(request)
     with _told():
-        reader = await request.multipart()
+        reader = MultipartReader(request.headers, body)
         while (part := await reader.next()) is not None:
             if not isinstance(part, BodyPartReader):
                 raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form inside of a form")
             _check_plain(part)
             await asyncio.sleep(0)  # aiohttp lets nobody else run while it has parts to read
             yield part
+        await _end(body)
+
+
+async def _end(body: StreamReader) -> None:
+    """What was compressed is whole only when its own end has come, too. Raises HttpError: 400."""
+    size = 0
+    while piece := await body.readany():
+        size += len(piece)
+        if size > FIELD_BYTES:
+            told = f"more than {FIELD_BYTES:,} bytes follow after the end of the form"
+            raise HttpError(HTTPStatus.BAD_REQUEST, "malformed", told)
 
 
 def _check_plain(part: BodyPartReader) -> None:
@@ -131,11 +147,11 @@ async def content_of(part: BodyPartReader, check: Callable[[int], None]) -> byte
 
     Raises HttpError 400, and what `check` raises.
     """
-    content = bytearray()
+    found = bytearray()
     async for piece in _pieces(part):
-        content += piece
-        check(len(content))
-    return bytes(content)
+        found += piece
+        check(len(found))
+    return bytes(found)
 
 
 async def text_of(part: BodyPartReader) -> str:

@@ -49,6 +49,7 @@ async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[
         access_log=None,
         logger=_log,
         handler_cancellation=True,
+        auto_decompress=False,  # see `decompression`
         keepalive_timeout=settings.idle_timeout,
     )
     try:

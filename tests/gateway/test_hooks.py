@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -102,6 +103,20 @@ class TestThroughTheQueue:
         # The sender tries again, a little later: the same answer, byte for byte.
         again = signed(body, at=time.time() + 1)
         assert await gateway.post("/hooks/standard", data=body, headers=again) == (200, answer)
+
+    async def test_a_body_is_signed_as_it_was_before_it_was_compressed(
+        self, gateway: Gateway
+    ) -> None:
+        body = json.dumps({"data": {"reviews": [{"number": 4, "body": GOOD}]}}).encode()
+        packed = gzip.compress(body)
+        for data, signed_body, expected in (
+            (packed, packed, 401),
+            (packed[:-1], body, 400),
+            (packed, body, 200),
+        ):
+            headers = signed(signed_body) | {"Content-Encoding": "gzip"}
+            status, _ = await gateway.post("/hooks/standard", data=data, headers=headers)
+            assert status == expected
 
     async def test_their_library_signs_for_us(self, gateway: Gateway) -> None:
         from datetime import UTC, datetime

@@ -19,7 +19,7 @@ from aiohttp import BodyPartReader, web
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
-from lmaas.producer.gateway.bodies import FORM, UNNAMED, json_body, unsupported
+from lmaas.producer.gateway.bodies import FORM, UNNAMED, content, json_body, read, unsupported
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import (
     FIELDS,
@@ -147,7 +147,7 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
             file = await _of_form(request, spool)
         elif kind in MEDIA_TYPES or "format" in request.query:
             spool.digest.update(kind.encode())
-            await spool.write_all(request.content)
+            await spool.write_all(content(request))
             file = _File(dict(request.query), media_type=kind, charset=request.charset)
         else:
             raise unsupported(request, MULTIPART, *MEDIA_TYPES)
@@ -168,7 +168,7 @@ async def _of_json(request: web.Request) -> Upload:
         )
     items = _body.items(call)
     asked = msgspec.convert(call, Asked, from_attributes=True)
-    return Upload(asked, items, hashlib.sha256(await request.read()).digest())
+    return Upload(asked, items, hashlib.sha256(await read(request)).digest())
 
 
 @dataclass(frozen=True)
