@@ -22,6 +22,7 @@ OTHERS: Final = frozenset(
         "DEBUG",  # of the command line: tracebacks
         "RABBITMQ",  # the folder of the server that private nodes run
         "DATASETS",  # of tests and benchmarks
+        "FUZZ_SEED",  # of make fuzz
         "TEST_BROKER_URL",
         "IMAGE",
         "RABBITMQ_PASSWORD",  # of scripts/with-broker
