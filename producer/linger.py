@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
@@ -18,6 +19,16 @@ from lmaas.producer.packer import Packer
 #: Calls that can share a pack: model, version, top_k, and the seconds that the caller waits. One
 #: timer a pack then does for all of them, and costs a call nothing.
 Kind = tuple[str, str | None, int, float]
+
+
+#: Calls are held back for this share of the time that answers take beside the work itself: where
+#: packs queue up somewhere, more of them would only queue up, too, and larger ones cost less. So a
+#: client has about the inverse of it on their way, ...
+SHARE: Final = 0.25
+#: ... but for no longer than so many times `linger`.
+LONGEST: Final = 10
+#: Of the newest answer in the average.
+NEWEST: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -55,7 +66,8 @@ class Linger:
     With nothing on its way a pack leaves at the end of the loop's current turn, so that a lone
     call waits for nobody and a burst is one pack. While a pack is on its way the next one waits
     until it is full, `linger` seconds old, or until nothing is on its way any more: the callers
-    that have an answer call again in the turn before, so that they share the next pack.
+    that have an answer call again in the turn before, so that they share the next pack. It waits
+    longer than `linger` where answers come late because packs queue up.
     """
 
     def __init__(
@@ -76,6 +88,8 @@ class Linger:
         self._why_silent = why_silent
         self._gatherings: dict[Kind, _Gathering] = {}
         self._on_their_way: dict[asyncio.Task[None], _Gathering] = {}
+        #: Seconds that answers of each model take lately, without those of the work itself.
+        self._queued: dict[str, float] = {}
 
     def add(self, kind: Kind, item: Item) -> asyncio.Future[Result]:
         """A future of the item's result, which may also be TimeLimitExceeded."""
@@ -87,10 +101,18 @@ class Linger:
             self._leave(kind, full)
         elif gathering.timer is None:
             if self._on_their_way:
-                gathering.timer = loop.call_later(self._settings.linger, self._leave, kind)
+                gathering.timer = loop.call_later(self._patience(kind[0]), self._leave, kind)
             else:
                 gathering.timer = loop.call_soon(self._leave, kind)
         return caller
+
+    def _patience(self, model: str) -> float:
+        linger = self._settings.linger
+        return min(max(linger, SHARE * self._queued.get(model, 0.0)), LONGEST * linger)
+
+    def _learn(self, model: str, queued: float) -> None:
+        before = self._queued.get(model, queued)
+        self._queued[model] = before + NEWEST * (queued - before)
 
     def given_up(self, answer: asyncio.Future[Result]) -> None:
         """Nobody waits for it; a pack on its way for whose answers nobody waits is cancelled."""
@@ -155,6 +177,8 @@ class Linger:
             for place, item in enumerate(gathering.items)
         ]
         request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
         try:
             async with asyncio.timeout(limit):
                 reply = await self._send(request, limit)
@@ -162,6 +186,7 @@ class Linger:
             raise TimeLimitExceeded(
                 f"no answer from model {model!r} within {limit:g} s; {self._why_silent()}"
             ) from error
+        self._learn(model, loop.time() - sent - (reply.timings.ran if reply.timings else 0.0))
         return reply.results
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -133,6 +134,33 @@ async def test_a_pack_is_full_also_by_its_bytes(linger: Linger, sender: Sender) 
     assert await sender.next_texts() == ["x" * 60, "y" * 40]
     assert await sender.next_texts() == ["z" * 100]
     await answered(calls)
+
+
+@pytest.mark.parametrize(
+    ("late", "waited"),
+    [(0.0, 0.002), (0.004, 0.002), (0.04, 0.01), (5.0, 0.02)],
+)
+async def test_while_packs_queue_up_calls_wait_longer_for_the_next_one(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch, late: float, waited: float
+) -> None:
+    made = Linger(Settings(linger=0.002), sender, quick)
+    made._learn("sentiment", late)
+    sender.answering.clear()
+    loop, delays = asyncio.get_running_loop(), []
+    later = loop.call_later
+
+    def call_later(delay: float, *arguments: Any) -> asyncio.TimerHandle:
+        delays.append(delay)
+        return later(delay, *arguments)
+
+    first = ask(made, "a")
+    await sender.next_texts()
+    monkeypatch.setattr(loop, "call_later", call_later)
+    second = ask(made, "b")
+    assert delays == [pytest.approx(waited)]
+    sender.answering.set()
+    assert await answered([*first, *second]) == ["a", "b"]
+    await made.close()
 
 
 async def test_while_a_pack_is_on_its_way_the_next_one_waits_until_it_is_full(
