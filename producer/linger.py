@@ -24,7 +24,7 @@ Kind = tuple[str, str | None, int, float]
 #: Calls are held back for this share of the time that answers take beside the work itself: where
 #: packs queue up somewhere, more of them would only queue up, too, and larger ones cost less. So a
 #: client has about the inverse of it on their way, ...
-SHARE: Final = 0.25
+SHARE: Final = 0.5
 #: ... but for no longer than so many times `linger`.
 LONGEST: Final = 10
 #: Of the newest answer in the average.

@@ -138,7 +138,7 @@ async def test_a_pack_is_full_also_by_its_bytes(linger: Linger, sender: Sender) 
 
 @pytest.mark.parametrize(
     ("late", "waited"),
-    [(0.0, 0.002), (0.004, 0.002), (0.04, 0.01), (5.0, 0.02)],
+    [(0.0, 0.002), (0.004, 0.002), (0.02, 0.01), (5.0, 0.02)],
 )
 async def test_while_packs_queue_up_calls_wait_longer_for_the_next_one(
     sender: Sender, monkeypatch: pytest.MonkeyPatch, late: float, waited: float
