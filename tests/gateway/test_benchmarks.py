@@ -13,6 +13,9 @@ from benchmarks import callbacks, fair_share, known_jobs, overload, rig, upload
 from benchmarks.report import Report
 from lmaas.broker_config.settings import Settings
 
+#: A minute and a half: not in each run.
+pytestmark = pytest.mark.small_benchmarks
+
 #: Seconds for one of them, on a machine that does much else.
 LIMIT = 240
 
