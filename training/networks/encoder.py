@@ -21,20 +21,19 @@ from lmaas.training import quietly
 from lmaas.training.datasets import Dataset
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
-from lmaas.training.networks.batches import Ints, Reporter, by_length
+from lmaas.training.networks.batches import Ints, Reporter
 from lmaas.training.networks.bert import Encoder, encoder, pooled
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.recipe import Recipe
+from lmaas.workers.batcher import batches
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input
-from lmaas.workers.preprocess.tokens import Tokens
+from lmaas.workers.preprocess.tokens import EncodedTokens, Tokens
 
 with quietly():
     import keras
     import tensorflow as tf
 
-#: Padded tokens of a batch of the encoder.
-BATCH_TOKENS: Final = 4096
 #: Weight decay of the classifier: the mean loss and this times the sum of its squared weights.
 DECAY: Final = 1e-6
 #: So many steps at least: with the learning rate that falls to 0 meanwhile the accuracy of
@@ -57,35 +56,36 @@ class EncoderNetwork:
         self._encoder: Encoder = encoder(pretrained)
         self._max_tokens = min(max_tokens, pretrained.max_tokens)
         self._tokenizer = _tokenizer(pretrained, self._max_tokens)
+        self._tokens = Tokens(
+            file=TOKENIZER,
+            max_tokens=self._max_tokens,
+            ids=IDS,
+            mask=MASK,
+            padding=pretrained.shape.pad_token_id,
+            left=pretrained.left,
+        )
         self._rows = tf.function(self._pooled, reduce_retracing=True)
         #: None until it is trained.
         self.classifier: keras.Sequential | None = None
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        tokens: dict[str, Any] = msgspec.to_builtins(
-            Tokens(
-                file=TOKENIZER,
-                max_tokens=self._max_tokens,
-                ids=IDS,
-                mask=MASK,
-                padding=self._pretrained.shape.pad_token_id,
-                left=self._pretrained.left,
-            )
-        )
+        tokens: dict[str, Any] = msgspec.to_builtins(self._tokens)
         return tokens
 
     def rows(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """[texts, hidden], each of length 1."""
-        encoded = self._tokenizer.encode_batch_fast(list(texts))
-        ids = [np.array(one.ids, np.int32) for one in encoded]
-        found = np.empty((len(ids), self._pretrained.shape.hidden_size), np.float32)
-        longest = max((len(one) for one in ids), default=1)
-        batches = by_length(ids, np.arange(len(ids)), max(1, BATCH_TOKENS // longest))
-        for number, chosen in enumerate(batches, 1):
-            found[chosen] = self._rows(*self._arrays([ids[place] for place in chosen])).numpy()
+        dtypes = {one.name: np.dtype(one.dtype) for one in self.inputs}
+        encoded = EncodedTokens(
+            self._tokenizer.encode_batch_fast(list(texts)), self._tokens, dtypes
+        )
+        found = np.empty((len(texts), self._pretrained.shape.hidden_size), np.float32)
+        cut = batches(encoded.lengths, self.batching)
+        for number, batch in enumerate(cut, 1):
+            arrays = encoded.arrays(batch)
+            found[batch.positions] = self._rows(arrays[IDS], arrays[MASK]).numpy()
             if progress:
-                progress(0, number, len(batches), {})
+                progress(0, number, len(cut), {})
         return found
 
     def predict(self, texts: Sequence[str]) -> Scores:
@@ -106,16 +106,6 @@ class EncoderNetwork:
 
     def _pooled(self, ids: Any, mask: Any) -> Any:
         return pooled(self._encoder(ids, mask), mask, self._pretrained.pooling)
-
-    def _arrays(self, ids: Sequence[Ints]) -> tuple[Ints, Ints]:
-        """Ids and mask, [texts, tokens of the longest]."""
-        shape = len(ids), max(map(len, ids))
-        matrix = np.full(shape, self._pretrained.shape.pad_token_id, np.int32)
-        mask = np.zeros(shape, np.int32)
-        for row, one in enumerate(ids):
-            part = slice(shape[1] - len(one), None) if self._pretrained.left else slice(len(one))
-            matrix[row, part], mask[row, part] = one, 1
-        return matrix, mask
 
 
 def fit(
