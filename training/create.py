@@ -15,6 +15,7 @@ from typing import Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.training import export, quietly
+from lmaas.training.datasets import text_items
 from lmaas.training.networks.encoder import EncoderNetwork
 from lmaas.training.networks.pretrained import Floats, Pretrained
 from lmaas.training.one_line import in_one_line
@@ -77,7 +78,7 @@ def create(
                 architecture="encoder, labels only",
                 network=network,
                 labels=[label.name for label in labels],
-                samples=[label.words for label in labels],
+                samples=text_items(label.words for label in labels),
                 dataset={"name": "labels", "sha256": hashlib.sha256(told.encode()).hexdigest()},
                 evaluation=None,
                 record={

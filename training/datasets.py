@@ -13,7 +13,7 @@ import re
 import tarfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
 from lmaas.training import labels as labelling
@@ -49,16 +50,30 @@ _IMDB_MEMBER = re.compile(r"(?:^|/)(train|test)/(neg|pos)/(\d+)_\d+\.txt$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Texts, and for each the index of its label in `Dataset.labels`."""
+    """Items, and for each the index of its label in `Dataset.labels`."""
 
-    texts: list[str]
+    items: list[Item]
     labels: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(self.items)
+
+    @property
+    def texts(self) -> list[str]:
+        """Of items that are texts."""
+        return texts_of(self.items)
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
-        return Split(texts=[self.texts[i] for i in indices], labels=self.labels[indices])
+        return Split(items=[self.items[i] for i in indices], labels=self.labels[indices])
+
+
+def text_items(texts: Iterable[str]) -> list[Item]:
+    """Texts as workers get them."""
+    return [Item(id="", text=text) for text in texts]
+
+
+def texts_of(items: Iterable[Item]) -> list[str]:
+    return [item.text or "" for item in items]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +228,7 @@ def _imdb_split(reviews: Sequence[_Review], name: str) -> Split:
     chosen = [review for review in reviews if review.split == name]
     indices = {label: index for index, label in enumerate(_IMDB_LABELS)}
     return Split(
-        texts=[review.text for review in chosen],
+        items=text_items(review.text for review in chosen),
         labels=np.array([indices[review.label] for review in chosen], np.int32),
     )
 
@@ -289,7 +304,7 @@ def _table_split(rows: Rows, labels: Sequence[str], spellings: Mapping[str, str]
     numbers = [indices.get(spellings.get(label, label), -1) for label in rows.labels]
     if -1 in numbers:
         raise _unknown(rows, numbers, labels)
-    return Split(texts=rows.texts, labels=np.array(numbers, np.int32))
+    return Split(items=text_items(rows.texts), labels=np.array(numbers, np.int32))
 
 
 def _unknown(rows: Rows, numbers: Sequence[int], labels: Sequence[str]) -> DataError:

@@ -27,7 +27,7 @@ from lmaas.workers.runtime import Runtime
 #: The exported graph may differ from Keras by so much.
 TOLERANCE: Final = 1e-5
 PICTURE: Final = "evaluation.png"
-#: Texts that the graph is compared on, each alone, and timed with.
+#: Items that the graph is compared on, each alone, and timed with.
 COMPARED: Final = 256
 TIMED: Final = 1024
 
@@ -40,8 +40,8 @@ class Trained:
     architecture: str
     network: Network
     labels: Sequence[str]
-    #: Texts as the model will get them, at least one: its graph is compared and timed on them.
-    samples: Sequence[str]
+    #: Items as the model will get them, at least one: its graph is compared and timed on them.
+    samples: Sequence[Item]
     #: What it has learnt from, for the manifest.
     dataset: dict[str, Any]
     #: None where there was nothing to measure with.
@@ -77,10 +77,8 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
         evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
     runtime = _runtime(folder, manifest)
-    texts = _sample(trained.samples, COMPARED)
-    _compare(runtime.scores(_items(texts)), trained, texts)
-    timed = _items(_sample(trained.samples, TIMED))
-    batching, cost = measured(runtime, timed, manifest.batching)
+    _compare(runtime, trained, _sample(trained.samples, COMPARED))
+    batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
     manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
     written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(written + b"\n")
@@ -96,24 +94,21 @@ def _runtime(folder: Path, manifest: Manifest) -> Runtime:
         raise TrainingError(f"the exported model does not run: {error}") from error
 
 
-def _compare(served: evaluate.Scores, trained: Trained, texts: Sequence[str]) -> None:
-    """Served scores against Keras, each text in a batch of its own."""
-    for text, scores in zip(texts, served, strict=True):
-        (expected,) = trained.network.predict([text])
+def _compare(runtime: Runtime, trained: Trained, items: Sequence[Item]) -> None:
+    """Served scores against Keras, which gets each item in a batch of its own."""
+    for item, scores in zip(items, runtime.scores(items), strict=True):
+        (expected,) = trained.network.predict([item])
         difference = float(np.abs(scores - expected).max())
         if not difference <= TOLERANCE:
+            what = repr(item.text[:60]) if item.text is not None else f"the item {item.id!r}"
             raise TrainingError(
-                f"the exported graph differs from Keras by {difference:.2g} for {text[:60]!r}; "
+                f"the exported graph differs from Keras by {difference:.2g} for {what}; "
                 "nothing was exported"
             )
 
 
-def _sample(texts: Sequence[str], most: int) -> Sequence[str]:
-    return texts[:: max(1, len(texts) // most)][:most]
-
-
-def _items(texts: Sequence[str]) -> list[Item]:
-    return [Item(id="", text=text) for text in texts]
+def _sample(items: Sequence[Item], most: int) -> Sequence[Item]:
+    return items[:: max(1, len(items) // most)][:most]
 
 
 def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:

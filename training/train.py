@@ -53,13 +53,13 @@ def _trained(
     started = time.monotonic()
     keras.utils.set_random_seed(recipe.seed)
     fitted = networks.fit(architecture, dataset, recipe, progress)
-    scores = fitted.network.predict(dataset.test.texts)
+    scores = fitted.network.predict(dataset.test.items)
     return export.Trained(
         name=name,
         architecture=architecture,
         network=fitted.network,
         labels=dataset.labels,
-        samples=dataset.test.texts,
+        samples=dataset.test.items,
         dataset={
             "name": dataset.name,
             "sha256": dataset.sha256,

@@ -21,7 +21,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import export, quietly
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
 from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.networks import Architecture
 from lmaas.training.networks.graph import OPSET
@@ -185,7 +185,7 @@ def test_training_again_gives_the_same_under_the_next_number(
 
 def test_few_texts_are_learnt_with_the_usual_recipe(tmp_path: Path) -> None:
     texts = [f"{word} number {k}" for k in range(16) for word in ("invoice", "outage")]
-    split = Split(texts=texts, labels=np.arange(32, dtype=np.int32) % 2)
+    split = Split(items=text_items(texts), labels=np.arange(32, dtype=np.int32) % 2)
     few = Dataset(
         name="few",
         labels=("bill", "fault"),
@@ -203,7 +203,7 @@ def texts_of(lengths: Sequence[int], classes: int) -> Split:
     """Texts of so many words, of which the first one gives the label away."""
     labels = np.arange(len(lengths), dtype=np.int32) % classes
     texts = [f"word{n}{' more' * (k - 1)}" for n, k in zip(labels, lengths, strict=True)]
-    return Split(texts=texts, labels=labels)
+    return Split(items=text_items(texts), labels=labels)
 
 
 @pytest.mark.parametrize("seed", [2, 3])

@@ -1,7 +1,7 @@
 """What can be trained: one module a family of networks, each named by its architectures.
 
 A family is a function that fits a network to a data set, and a `Network`, which knows how it is
-served: what its graph takes, how a text becomes that, and how its answer is read.
+served: what its graph takes, how an item becomes that, and how its answer is read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
+from lmaas.broker_config.messages import Item
 from lmaas.training.evaluate import Scores
 from lmaas.workers.manifest import Batching, Input
 
@@ -54,8 +55,8 @@ class Network(Protocol):
         """Before the best size of batches is measured."""
         ...
 
-    def predict(self, texts: Sequence[str]) -> Scores:
-        """Probabilities [texts, labels], by Keras."""
+    def predict(self, items: Sequence[Item]) -> Scores:
+        """Probabilities [items, labels], by Keras."""
         ...
 
     def graph(self) -> onnx.ModelProto:

@@ -17,8 +17,9 @@ import onnx
 from tokenizers import Tokenizer
 
 from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import Ints, Reporter
@@ -88,9 +89,9 @@ class EncoderNetwork:
                 progress(0, number, len(cut), {})
         return found
 
-    def predict(self, texts: Sequence[str]) -> Scores:
+    def predict(self, items: Sequence[Item]) -> Scores:
         assert self.classifier is not None
-        scores: Scores = np.asarray(self.classifier(self.rows(texts)))
+        scores: Scores = np.asarray(self.classifier(self.rows(texts_of(items))))
         return scores
 
     def graph(self) -> onnx.ModelProto:

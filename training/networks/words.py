@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 
 from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset, Split
+from lmaas.training.datasets import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, word_layers
 from lmaas.training.networks.batches import (
@@ -66,8 +67,8 @@ class WordNetwork:
         )
         return words
 
-    def predict(self, texts: Sequence[str]) -> Scores:
-        ids = self._tokenizer(texts)
+    def predict(self, items: Sequence[Item]) -> Scores:
+        ids = self._tokenizer(texts_of(items))
         outputs = np.empty((len(ids), self.model.output_shape[1]), np.float32)
         for chosen in by_length(ids, np.arange(len(ids)), PREDICTION_BATCH):
             outputs[chosen] = self.model.predict_on_batch(padded([ids[i] for i in chosen]))

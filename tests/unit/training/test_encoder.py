@@ -18,7 +18,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training.datasets import Dataset, Split
+from lmaas.training.datasets import Dataset, Split, text_items
 from lmaas.training.networks.encoder import EncoderNetwork
 from lmaas.training.networks.pretrained import Pretrained
 from lmaas.training.recipe import Recipe
@@ -85,7 +85,7 @@ def opinions() -> Dataset:
         word = words["bad" if label == 0 else "good"][number % 3]
         texts.append(" ".join(["a film"] * (number % 5) + [word]))
         labels.append(label)
-    split = Split(texts=texts, labels=np.array(labels, np.int32))
+    split = Split(items=text_items(texts), labels=np.array(labels, np.int32))
     return Dataset(
         name="opinions",
         labels=("bad", "good"),
