@@ -17,7 +17,7 @@ TESTERS := $(shell python3 -c "import os; print(min(6, os.cpu_count() + 1))")
 # the long ones leave.
 TOGETHER := --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-matrix wheel-test image-test fuzz coverage check bench chaos soak \
+.PHONY: help setup demo test test-matrix wheel-test image-test models-test fuzz coverage check bench chaos soak \
 	clean
 
 help:
@@ -28,6 +28,8 @@ help:
 	@echo "             the wheel in environments of its own, beside files with hostile names"
 	@echo "make image-test"
 	@echo "             the images of worker and gateway, built by buildah and run by podman (as root)"
+	@echo "make models-test"
+	@echo "             the figures of docs/models.md: models trained and imported on whole data sets"
 	@echo "make fuzz    requests to the gateway, made up from its own description, for some minutes;"
 	@echo "             SEED=7 makes others"
 	@echo "make coverage"
@@ -58,6 +60,9 @@ wheel-test: setup
 image-test: setup
 	@scripts/image worker gateway
 	@scripts/with-broker $(PYTHON) -m pytest -m image tests/image $(PYTEST_ARGS)
+
+models-test: setup
+	@scripts/with-broker $(PYTHON) -m pytest -m models tests/models $(PYTEST_ARGS)
 
 SEED ?= 1
 
