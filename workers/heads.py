@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from lmaas.broker_config.errors import ModelDamaged
 from lmaas.workers.kinds import made
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.repository import MANIFEST, ModelVersion
 
 Scores = npt.NDArray[np.float32]
 
@@ -105,6 +106,9 @@ class ScoresOutput(
     #: What makes probabilities of it: "none" when it has them already.
     activation: Literal["softmax", "sigmoid", "none"]
     meaning: Meaning = "exclusive"
+    #: Whether it is [rows] or [rows, 1], and says of two labels how much the second one is right:
+    #: the first has what is left to 1 of a probability, and the negative of another value.
+    second_only: bool = False
 
 
 class ScoresHead(_Checked):
@@ -116,12 +120,28 @@ class ScoresHead(_Checked):
         self.meaning = settings.meaning
         self._activate = _ACTIVATIONS[settings.activation]
         self._labels = len(version.manifest.labels)
+        self._second_only = settings.second_only
+        if self._second_only and self._labels != 2:
+            raise ModelDamaged(
+                f"{version.file(MANIFEST)}: head: second_only goes with two labels, not with "
+                f"{self._labels}; export or import it again"
+            )
 
     def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
         (output,) = outputs
+        if self._second_only:
+            return self._both(output, rows)
         if output.shape != (rows, self._labels):
             raise ValueError(f"its output is {output.shape} for {self._labels} labels")
         found: Scores = self._activate(output).astype(np.float32, copy=False)
+        return found
+
+    def _both(self, output: npt.NDArray[Any], rows: int) -> Scores:
+        if output.shape not in {(rows, 1), (rows,)}:
+            raise ValueError(f"its output is {output.shape} for the second of two labels")
+        second = self._activate(output.reshape(rows, 1))
+        first = -second if self.meaning == "values" else 1 - second
+        found: Scores = np.hstack([first, second]).astype(np.float32, copy=False)
         return found
 
 

@@ -54,6 +54,7 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
     kinds = {
         "words": "lmaas.workers.preprocess.words:WordPreprocessor",
         "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
+        "strings": "lmaas.workers.preprocess.strings:StringPreprocessor",
     }
     found: Preprocessor = made(
         "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing

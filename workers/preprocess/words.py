@@ -10,19 +10,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.preprocess.one_text import EXAMPLES, fault
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, Ids, WordTokenizer
 from lmaas.workers.repository import ModelVersion
 
 #: What stands for padding and for unknown words in the vocabularies of others.
 _SPECIAL: Final = re.compile(r"|\[.*\]|<.*>")
-_PAIR: Final = ItemError(
-    code=Code.INVALID_ITEM,
-    message="this model takes one text; the item has text_pair (a file's pair column) as well",
-)
 
 
 class Words(
@@ -40,10 +36,7 @@ class Words(
 class WordPreprocessor:
     """Fills the graph's one input, [rows, words]."""
 
-    examples: Final = (
-        Item(id="1", text="a first text"),
-        Item(id="2", text="another one that is a little longer than the first"),
-    )
+    examples: Final = EXAMPLES
 
     def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
         """Raises ModelDamaged."""
@@ -66,12 +59,7 @@ class WordPreprocessor:
         self._input = version.manifest.inputs[0]
 
     def check(self, item: Item) -> ItemError | None:
-        if item.text is None:
-            given = "data" if item.data is not None else "tensors"
-            return ItemError(
-                code=Code.NOT_TEXT, message=f"this model takes texts only; the item has {given}"
-            )
-        return None if item.text_pair is None else _PAIR
+        return fault(item)
 
     def encode(self, items: Sequence[Item]) -> EncodedWords:
         ids = self._tokenize([item.text or "" for item in items])

@@ -70,6 +70,35 @@ def test_an_output_of_another_shape_is_told(version: ModelVersion, shape: tuple[
         found.scores([np.zeros(shape, np.float32)], 3)
 
 
+@pytest.mark.parametrize(
+    ("how", "value", "expected"),
+    [
+        ({"activation": "none"}, 0.25, [0.75, 0.25]),
+        ({"activation": "sigmoid"}, 0.0, [0.5, 0.5]),
+        ({"activation": "none", "meaning": "values"}, -1.5, [1.5, -1.5]),
+    ],
+)
+def test_the_score_of_the_second_label_gives_that_of_the_first(
+    version: ModelVersion, how: dict[str, Any], value: float, expected: list[float]
+) -> None:
+    manifest = msgspec.structs.replace(
+        version.manifest, head={"kind": "scores", "second_only": True} | how
+    )
+    found = head(dataclasses.replace(version, manifest=manifest))
+    for output in (np.array([[value]]), np.array([value])):
+        scores = found.scores([output], 1)
+        assert scores.dtype == np.float32
+        assert scores.tolist() == [expected]
+        assert found.good(scores).all()
+    with pytest.raises(ValueError, match="for the second of two labels"):
+        found.scores([np.zeros((1, 2))], 1)
+
+
+def test_one_score_is_not_enough_for_three_labels(version: ModelVersion) -> None:
+    with pytest.raises(ModelDamaged, match="second_only goes with two labels, not with 3"):
+        made(version, kind="scores", activation="none", second_only=True)
+
+
 def test_maps_are_read_by_their_labels(version: ModelVersion) -> None:
     found = made(version, kind="label_map", output="output_probability")
     assert found.outputs == ["output_probability"]
