@@ -1,4 +1,5 @@
-"""Labelled texts: the IMDB reviews, and any table with a text and a label column.
+"""Labelled items: the IMDB reviews, any table with a text and a label column, and pictures or
+sounds in a folder a class.
 
 Every data set comes in three splits. `train` is learnt from, `validation` (cut from the training
 examples) decides when to stop, `test` is looked at once, at the end.
@@ -26,6 +27,8 @@ from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
 from lmaas.training import labels as labelling
+from lmaas.training.idx import has_idx, read_idx
+from lmaas.training.media import Examples, Kind, Media, has_media, kind_of, read_folder
 from lmaas.training.rows import Rows, read_rows
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -37,7 +40,7 @@ IMDB_ARCHIVE = "aclImdb_v1.tar.gz"
 IMDB_NEIGHBOURS = 50
 
 VALIDATION_SHARE = 0.1
-#: Share of a table without a separate test file.
+#: Share of a table or folder without a test of its own.
 TEST_SHARE = 0.1
 #: Decides which examples validation and test take; fixed, so that figures can be compared.
 SPLIT_SEED = 17
@@ -92,6 +95,11 @@ class Dataset:
     #: What a user should know before the training, a line each.
     notes: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> Kind:
+        """Of all its items."""
+        return kind_of(self.train.items[0]) or "text"
+
 
 def load_dataset(
     path: Path,
@@ -103,11 +111,17 @@ def load_dataset(
     dialect: Dialect = FOUND,
     normalize: bool = False,
 ) -> Dataset:
-    """IMDB (its archive or folder, or a folder that has them), or a table.
+    """Pictures or sounds (a folder of them, or of MNIST's files), IMDB (its archive or folder, or a
+    folder that has them), or a table: by what `path` is.
 
-    All but `path` is for tables: how the files are written is as in `Place.of`, the rest as in
-    `load_table`. Raises DataError.
+    The options are for tables: how the files are written is as in `Place.of`, the rest as in
+    `load_table`; `normalize` is for folders as well. Raises DataError.
     """
+    if path.is_dir() and has_idx(path):
+        return load_media(read_idx(path))
+    if path.is_dir() and has_media(path):
+        tested = None if test is None else read_folder(test)
+        return load_media(read_folder(path), tested, normalize=normalize)
     if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
         return load_imdb(path)
 
@@ -188,7 +202,8 @@ def _imdb_source(path: Path) -> Path:
         if found.exists():
             return found
     raise DataError(
-        f"{path}: no IMDB reviews here; give {IMDB_ARCHIVE} or the aclImdb folder with --data PATH"
+        f"{path}: no IMDB reviews here, and no pictures or sounds in a folder a class; give one of "
+        f"them ({IMDB_ARCHIVE}, aclImdb, or the folder of the classes) with --data PATH"
     )
 
 
@@ -317,6 +332,72 @@ def _unknown(rows: Rows, numbers: Sequence[int], labels: Sequence[str]) -> DataE
     return DataError(
         f"{rows.name}: {rows.unit} {rows.lines[position]:,}: the label {label!r} is not in the "
         f"training{more}{advice}"
+    )
+
+
+# --- pictures and sounds -------------------------------------------------------------------------
+
+
+def load_media(media: Media, test: Media | None = None, *, normalize: bool = False) -> Dataset:
+    """What was read from a folder; `test` is another one to measure with.
+
+    Splits that it does not have are cut from its training, as those of a table are. Labels are
+    sorted; `normalize` is as in `load_table`. Raises DataError.
+    """
+    counts = labelling.counted(media.train.labels)
+    spellings = labelling.spellings(counts) if normalize else {}
+    counts = labelling.counted(spellings.get(each, each) for each in media.train.labels)
+    if test is not None and kind_of(test.train.items[0]) != kind_of(media.train.items[0]):
+        raise DataError(f"{test.name} has other things than {media.name}: pictures, or sounds")
+    if len(counts) < 2:
+        raise DataError(
+            f"{media.name}: all of it is of one class, {next(iter(counts))!r}; give two folders or "
+            "more, one a class"
+        )
+    labels = tuple(counts)
+
+    def split(examples: Examples) -> Split:
+        return _media_split(examples, labels, spellings, normalize=normalize)
+
+    tested = media.test if test is None else test.train
+    whole = split(media.train)
+    measured = None if tested is None else split(tested)
+    validation = None if media.validation is None else split(media.validation)
+    if measured is None:
+        rest, held = _cut(whole.labels, TEST_SHARE)
+        whole, measured = whole.take(rest), whole.take(held)
+    if validation is None:
+        rest, held = _cut(whole.labels, VALIDATION_SHARE)
+        whole, validation = whole.take(rest), whole.take(held)
+    if not (len(measured) and len(validation)):
+        raise DataError(
+            f"{media.name}: {len(media.train):,} files are too few; give three or more of a class"
+        )
+    both = media.sha256 + test.sha256 if test else ""
+    return Dataset(
+        name=media.name,
+        labels=labels,
+        train=whole,
+        validation=validation,
+        test=measured,
+        sha256=hashlib.sha256(both.encode()).hexdigest() if both else media.sha256,
+        notes=(*media.notes, *labelling.notes(counts)),
+    )
+
+
+def _media_split(
+    examples: Examples, labels: Sequence[str], spellings: Mapping[str, str], *, normalize: bool
+) -> Split:
+    """Raises DataError for a class that was not learnt."""
+    if normalize:
+        spellings = {**spellings, **_spellings_of_others(examples.labels, labels)}
+    indices = {label: index for index, label in enumerate(labels)}
+    named = [spellings.get(label, label) for label in examples.labels]
+    for item, label in zip(examples.items, named, strict=True):
+        if label not in indices:
+            raise DataError(f"{item.id}: its class {label!r} is not in the training")
+    return Split(
+        items=examples.items, labels=np.array([indices[label] for label in named], np.int32)
     )
 
 

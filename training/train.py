@@ -13,6 +13,7 @@ from lmaas.broker_config.topology import is_model_name
 from lmaas.training import export, networks, quietly
 from lmaas.training.datasets import Dataset
 from lmaas.training.evaluate import evaluate
+from lmaas.training.media import UNITS
 from lmaas.training.networks import Architecture, Progress
 from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
@@ -37,7 +38,7 @@ def train(
 
     Raises TrainingError, and leaves nothing behind then.
     """
-    _check(architecture, name)
+    _check(architecture, dataset, name)
     with in_one_line():
         trained = _trained(dataset, architecture, name, recipe, progress)
         return export.export(trained, out_root, others)
@@ -76,9 +77,12 @@ def _trained(
     )
 
 
-def _check(architecture: str, name: str) -> None:
-    if architecture not in networks.ARCHITECTURES:
-        known = ", ".join(networks.ARCHITECTURES)
-        raise TrainingError(f"no architecture {architecture!r}; there are: {known}")
+def _check(architecture: str, dataset: Dataset, name: str) -> None:
+    known = networks.architectures(dataset.kind)
+    if architecture not in known:
+        raise TrainingError(
+            f"no architecture {architecture!r} for {UNITS[dataset.kind]}; there are: "
+            f"{', '.join(known)}"
+        )
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")

@@ -38,9 +38,12 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Any file that `lmaas classify` reads, or IMDB's archive or folder.  [IMDB, downloaded]",
+    help="Any file that `lmaas classify` reads, a folder with a folder of pictures or sounds "
+    "for each class, or IMDB's archive or folder.  [IMDB, downloaded]",
 )
-@click.option("--test-data", type=click.Path(path_type=Path), help="File with the test split.")
+@click.option(
+    "--test-data", type=click.Path(path_type=Path), help="File or folder with the test split."
+)
 @click.option("--text-column", help="Column with the texts.  [text]", show_envvar=True)
 @click.option("--label-column", help="Column with the labels.  [label, or the other one of two]")
 @click.option(
@@ -53,8 +56,8 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option(
     "--arch",
     "architecture",
-    type=click.Choice(["ngram", "gap", "encoder"]),
-    help="What to train.  [encoder with --encoder, else ngram]",
+    type=click.Choice(["ngram", "gap", "encoder", "cnn"]),
+    help="What to train.  [encoder with --encoder, else ngram; of pictures cnn]",
 )
 @click.option(
     "--encoder",
@@ -62,7 +65,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
-@click.option("--batch", type=click.IntRange(1), help="Texts a step.")
+@click.option("--batch", type=click.IntRange(1), help="Texts or pictures a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
 @options.models
 def command(
@@ -81,7 +84,7 @@ def command(
     seed: int | None,
     **arguments: Any,
 ) -> None:
-    """Train a text classifier and export it as the next version of model NAME.
+    """Train a classifier and export it as the next version of model NAME.
 
     Any number of classes. What was measured on the test split is printed, and kept in the
     version's manifest.json and evaluation.png.
@@ -112,12 +115,13 @@ def command(
         )
     _introduce(dataset)
     with console.status("starting TensorFlow"):
+        from lmaas.training import networks
         from lmaas.training.recipe import Recipe
         from lmaas.training.train import train
     with _bar(console) as report:
         path = train(
             dataset,
-            architecture or ("encoder" if encoder else "ngram"),
+            architecture or ("encoder" if encoder else networks.default(dataset.kind)),
             out_root=target,
             others=settings.model_folders,
             name=name,
@@ -143,11 +147,14 @@ def _lacking() -> str | None:
 
 
 def _introduce(dataset: Dataset) -> None:
+    from lmaas.training.media import UNITS
+
     for note in dataset.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(
-        f"{dataset.name}: {len(dataset.labels):,} classes; {len(dataset.train):,} texts to "
-        f"train on, {len(dataset.validation):,} to validate, {len(dataset.test):,} to test",
+        f"{dataset.name}: {len(dataset.labels):,} classes; {len(dataset.train):,} "
+        f"{UNITS[dataset.kind]} to train on, {len(dataset.validation):,} to validate, "
+        f"{len(dataset.test):,} to test",
         err=True,
     )
 

@@ -10,10 +10,11 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from lmaas.broker_config.messages import Item
 from lmaas.training.evaluate import Scores
+from lmaas.training.media import Kind
 from lmaas.workers.manifest import Batching, Input
 
 if TYPE_CHECKING:
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
     from lmaas.training.recipe import Recipe
 
-Architecture = Literal["gap", "ngram", "encoder"]
-ARCHITECTURES: Final[tuple[Architecture, ...]] = get_args(Architecture)
+Architecture = Literal["gap", "ngram", "encoder", "cnn"]
 
-_FAMILIES: Final[Mapping[Architecture, str]] = {
-    "gap": "lmaas.training.networks.words",
-    "ngram": "lmaas.training.networks.words",
-    "encoder": "lmaas.training.networks.encoder",
+#: What can be trained on items of each kind, and where; the first is what nobody has to name.
+_FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
+    "text": {
+        "ngram": "lmaas.training.networks.words",
+        "gap": "lmaas.training.networks.words",
+        "encoder": "lmaas.training.networks.encoder",
+    },
+    "image": {},
+    "audio": {},
 }
 
 
@@ -93,7 +98,16 @@ def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """Raises TrainingError."""
-    fitted: Fitted = importlib.import_module(_FAMILIES[architecture]).fit(
-        architecture, dataset, recipe, progress
-    )
+    family = _FAMILIES[dataset.kind][architecture]
+    fitted: Fitted = importlib.import_module(family).fit(architecture, dataset, recipe, progress)
     return fitted
+
+
+def architectures(kind: Kind) -> tuple[Architecture, ...]:
+    """What can be trained on items of a kind."""
+    return tuple(_FAMILIES[kind])
+
+
+def default(kind: Kind) -> Architecture:
+    """What nobody has to name."""
+    return next(iter(_FAMILIES[kind]), "cnn")

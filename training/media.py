@@ -1,0 +1,167 @@
+"""Pictures and sounds in a folder a class: `folder/LABEL/any/where.png`, or below `train` and
+`test`.
+
+What a file is, its suffix says. What begins with a dot, links to folders, and what is no file (a
+FIFO, a socket) are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import Item
+
+#: What an item is, for what can be trained on it.
+Kind = Literal["text", "image", "audio"]
+#: What several of them are called.
+UNITS: Final[dict[Kind, str]] = {"text": "texts", "image": "pictures", "audio": "sounds"}
+
+_KINDS: Final[dict[str, Kind]] = {"image": "image", "audio": "audio"}
+
+#: Suffix -> media type.
+MEDIA_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+}
+#: Folder's name -> split, for folders that have `train` beside nothing but others of these.
+SPLITS: Final = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+#: Files that a message names.
+_NAMED: Final = 3
+
+
+@dataclass(slots=True)
+class Examples:
+    """Items, and the name of each one's label."""
+
+    items: list[Item] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(slots=True, kw_only=True)
+class Media:
+    """What was found, by split; a split that nobody has made is None."""
+
+    name: str
+    train: Examples
+    validation: Examples | None = None
+    test: Examples | None = None
+    sha256: str
+    notes: list[str] = field(default_factory=list)
+
+
+def kind_of(item: Item) -> Kind | None:
+    """By its content, or by its media type; None of what nobody can know."""
+    if item.text is not None:
+        return "text"
+    kind = (item.media_type or "").partition("/")[0]
+    return _KINDS.get(kind)
+
+
+def has_media(path: Path) -> bool:
+    """Whether there is a picture or a sound anywhere below a folder. Raises DataError."""
+    return any(name.suffix.lower() in MEDIA_TYPES for name in _below(path))
+
+
+def read_folder(path: Path) -> Media:
+    """The files in the order of their names, which are the ids of their items.
+
+    Raises DataError when there are none, when some are pictures and some are sounds, when one is in
+    no folder of a class, or when one cannot be read.
+    """
+    names = sorted(_below(path), key=PurePosixPath.as_posix)
+    used = [name for name in names if name.suffix.lower() in MEDIA_TYPES]
+    if not used:
+        suffixes = ", ".join(MEDIA_TYPES)
+        raise DataError(f"{path}: no pictures or sounds below it ({suffixes})")
+    _check_kind(path, used)
+    splits = _splits(used)
+    digest = hashlib.sha256()
+    found: dict[str, Examples] = {}
+    for name in used:
+        split, inner = (SPLITS[name.parts[0]], name.parts[1:]) if splits else ("train", name.parts)
+        if len(inner) < 2:
+            raise DataError(f"{path / name}: is in no folder of a class ({path.name}/CLASS/FILE)")
+        data = _content(path / name)
+        digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
+        examples = found.setdefault(split, Examples())
+        media_type = MEDIA_TYPES[name.suffix.lower()]
+        examples.items.append(Item(id=_utf8(path, name), data=data, media_type=media_type))
+        examples.labels.append(inner[0])
+    others = len(names) - len(used)
+    return Media(
+        name=path.resolve().name,
+        train=found["train"],
+        validation=found.get("validation"),
+        test=found.get("test"),
+        sha256=digest.hexdigest(),
+        notes=[f"{path}: {others:,} other files are left out"] if others else [],
+    )
+
+
+def _below(root: Path) -> Iterator[PurePosixPath]:
+    """The names of all files, as they are below the folder. Raises DataError."""
+
+    def fails(error: OSError) -> None:
+        raise DataError(f"{error.filename}: {error.strerror}") from error
+
+    for folder, folders, files in os.walk(root, onerror=fails):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            file = Path(folder, name)
+            if not name.startswith(".") and file.is_file():
+                yield PurePosixPath(file.relative_to(root).as_posix())
+
+
+def _check_kind(path: Path, names: list[PurePosixPath]) -> None:
+    """Raises DataError for pictures among sounds."""
+    first = {MEDIA_TYPES[name.suffix.lower()].partition("/")[0]: name for name in reversed(names)}
+    if len(first) > 1:
+        raise DataError(
+            f"{path}: has pictures ({first['image']}) and sounds ({first['audio']}); a model takes "
+            "one of them: put them into folders of their own"
+        )
+
+
+def _splits(names: list[PurePosixPath]) -> bool:
+    """Whether the folders at the top are splits, and those below them classes."""
+    tops = {name.parts[0] for name in names}
+    return "train" in tops and tops <= SPLITS.keys()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    if not data:
+        raise DataError(f"{path}: is empty; delete it, or copy it again")
+    return data
+
+
+def _utf8(path: Path, name: PurePosixPath) -> str:
+    """A name as an id. Raises DataError when it is not UTF-8."""
+    try:
+        return name.as_posix().encode().decode()
+    except UnicodeEncodeError as error:
+        shown = str(path / name).encode("utf-8", "backslashreplace").decode()
+        raise DataError(f"{shown}: its name is not UTF-8; rename it") from error
