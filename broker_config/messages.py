@@ -244,6 +244,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     #: Unix milliseconds after which nobody wants the answer. Times are whole numbers, because
     #: AMQP libraries send fractions as 32 bits, which are minutes off.
     deadline_ms: int | None = None
+    #: Items of the pack, by which it is estimated before it is read.
+    items: int = 1
     #: The publisher's estimate of the service time, in seconds.
     cost: float | None = None
     #: The publisher's estimate of what remains of the job that this pack belongs to, in seconds.
@@ -288,6 +290,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             attempt=_count(table.get("lmaas-attempt"), 1),
             deadline_ms=_moment(table.get("lmaas-deadline-ms")),
+            items=_count(table.get("lmaas-items"), 1),
             cost=_positive(table.get("lmaas-cost")),
             remaining=_positive(table.get("lmaas-remaining")),
             published_ms=_moment(table.get("lmaas-published-ms")),

@@ -178,8 +178,8 @@ class PackPublisher(Publisher):
     ) -> int:
         """Publish a pack to its lane and wait for the broker's confirm; the body's size in bytes.
 
-        `headers.cost` and `headers.published` are filled in here. Raises ModelNotFound when no
-        worker has ever served the model on this broker, Busy when its lane is full, MessageError
+        `headers.items`, `.cost` and `.published_ms` are filled in here. Raises ModelNotFound when
+        no worker has ever served the model on this broker, Busy when its lane is full, MessageError
         when no worker would accept it, and what `publish` raises.
         """
         if not is_model_name(request.model):
@@ -212,7 +212,9 @@ class PackPublisher(Publisher):
             content_type=MSGPACK,
             correlation_id=correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
-            headers=msgspec.structs.replace(headers, cost=seconds, published_ms=now).table(),
+            headers=msgspec.structs.replace(
+                headers, items=len(request.items), cost=seconds, published_ms=now
+            ).table(),
             message_id=uuid.uuid4().hex,
             priority=priority,
             reply_to=reply_to,

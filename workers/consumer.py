@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Messages of which a worker knows that they came to it first.
 REMEMBERED: Final = 512
+#: What is held gets another place when an estimate has become larger or smaller by this factor.
+CHANGED: Final = 1.5
 #: Seconds between two looks at whether the lanes have the right prefetch.
 TUNING_INTERVAL: Final = 0.5
 
@@ -140,30 +142,34 @@ class Consumer:
             else _misdirected(message)
         )
         pack.version = self._versions.get(lane.model)
-        headers = Headers.from_table(message.headers)
-        # The publisher knew neither this machine nor, perhaps, the model. How many items are in a
-        # large pack that is not read yet is not known: it is estimated as if it were one.
-        items = len(pack) if pack.is_read else 1
-        seconds = self._estimators[lane.model].seconds(items, len(message.body))
-        order = rank(self._settings.policy, seconds, headers.remaining)
+        delivery = Delivery(
+            message,
+            Headers.from_table(message.headers),
+            pack,
+            lane.model,
+            lane.name,
+            message.reply_to if answered else None,
+            redelivered,
+        )
+        self._estimate(delivery)
         if not again:
             self._meet(message)
         # Another lane would get a copy of which nobody could tell that it came back.
         stays = again or pack.error is not None
-        better = None if stays else misplaced(lane.name, order)
-        belongs = routing_key(lane.model, better) if better else None
-        return Delivery(
-            message,
-            headers,
-            pack,
-            lane.name,
-            belongs,
-            seconds,
-            order,
-            lane.model,
-            message.reply_to if answered else None,
-            redelivered,
-        )
+        better = None if stays else misplaced(lane.name, delivery.rank)
+        delivery.belongs = routing_key(lane.model, better) if better else None
+        return delivery
+
+    def _estimate(self, delivery: Delivery) -> None:
+        """Its publisher knew neither this machine nor, perhaps, the model."""
+        delivery.seconds = self._seconds(delivery)
+        policy = self._settings.policy
+        delivery.rank = rank(policy, delivery.seconds, delivery.remaining)
+
+    def _seconds(self, delivery: Delivery) -> float:
+        pack = delivery.pack
+        items = len(pack) if pack.is_read else delivery.headers.items
+        return self._estimators[delivery.model].seconds(items, pack.size)
 
     def _knows(self, message: AbstractIncomingMessage) -> bool:
         """Whether it came to this process before: then it has not ended the one that had it, which
@@ -194,6 +200,17 @@ class Consumer:
     def ran(self, delivery: Delivery, seconds: float) -> None:
         """A pack took so long."""
         self._prefetches[delivery.model].ran(delivery.lane, seconds)
+
+    def order_again(self, ran: Delivery) -> None:
+        """Give what is held its place by what is known now, where that has changed.
+
+        The pack that ran last shows whether it has: those that are held were estimated as it was.
+        """
+        if 1 / CHANGED <= self._seconds(ran) / ran.seconds <= CHANGED:
+            return
+        for delivery in self._ready.empty() + self._redelivered.empty():
+            self._estimate(delivery)
+            self.hold(delivery)
 
     def confirmed(self, seconds: float) -> None:
         """The broker confirmed a reply after `seconds`."""

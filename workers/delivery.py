@@ -29,19 +29,18 @@ class Delivery:
     message: AbstractIncomingMessage
     headers: Headers
     pack: Pack
-    #: The lane that it came by.
+    #: The lane that it came by, and the model whose lane that is.
+    model: str
     lane: str
-    #: Routing key of the lane where it belongs, if that is another one by far.
-    belongs: str | None
-    #: Our estimate of its service time, and what it is ordered by, in seconds.
-    seconds: float
-    rank: float
-    #: The model whose lane it is.
-    model: str = ""
     #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
     reply_to: str | None = None
     #: Whether another worker had it before and did not answer: it may have ended that one.
     is_redelivered: bool = False
+    #: Our estimate of its service time, and what it is ordered by, in seconds.
+    seconds: float = 0.0
+    rank: float = 0.0
+    #: Routing key of the lane where it belongs, if that is another one by far.
+    belongs: str | None = None
     #: In the order of what is held, once it is.
     place: float = 0.0
     #: time.monotonic() when its run began; 0 before.
@@ -55,6 +54,16 @@ class Delivery:
         now = time.time()
         told = self.headers.published_ms / 1000 if self.headers.published_ms else now
         return min(max(told, now - LONGEST_WAIT), now)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that remain of its job by our estimate, if it is part of one.
+
+        Who published it may know the model less well than we do: the job is off by as much as this
+        pack is.
+        """
+        told, cost = self.headers.remaining, self.headers.cost
+        return told * self.seconds / cost if told and cost else told
 
     @property
     def stream(self) -> str | None:

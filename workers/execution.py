@@ -309,6 +309,7 @@ class Execution:
         for delivery, share in zip(deliveries, estimator.shares(packs, seconds), strict=True):
             consumer.ran(delivery, share)
         estimator.observe(packs, seconds)
+        consumer.order_again(deliveries[0])
         consumer.tune()
 
     def _settle(self, work: Coroutine[Any, Any, None]) -> None:

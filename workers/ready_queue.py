@@ -79,7 +79,8 @@ class ReadyQueue(Generic[T]):
         )
 
     def empty(self) -> list[T]:
-        """Takes everything out at once."""
+        """Takes everything out at once, in order."""
+        self._heap.sort()
         entries = [entry for *_, entry in self._heap]
         self._heap.clear()
         return entries

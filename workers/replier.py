@@ -244,7 +244,10 @@ class Replier:
         born_ms = int(delivery.published * 1000)
         try:
             headers = msgspec.structs.replace(
-                delivery.headers, cost=delivery.seconds, published_ms=born_ms
+                delivery.headers,
+                cost=delivery.seconds,
+                remaining=delivery.remaining,
+                published_ms=born_ms,
             )
             message = copied(delivery.message, headers, priority=0)
             await self._publisher.publish(self._names.work, key, message)

@@ -13,7 +13,7 @@ import pytest
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import Item, Request
+from lmaas.broker_config.messages import JSON, Item, Request, encode
 from lmaas.broker_config.scheduling import LANES, Cost
 from lmaas.broker_config.scheduling import lane as lane_of
 from lmaas.broker_config.settings import Settings
@@ -393,6 +393,51 @@ async def test_the_shorter_of_two_jobs_is_finished_first(
         assert len([chunk async for chunk in jobs.results("long")]) == 10
         assert len([chunk async for chunk in jobs.results("brief")]) == 3
     assert stage.packs[:4] == ["plug", "brief 0", "brief 1", "brief 2"]
+
+
+@pytest.mark.usefixtures("priced")
+async def test_a_job_is_longer_by_as_much_as_its_packs_are(
+    settings: Settings, sender: Sender
+) -> None:
+    """Its publisher took each for 0.01 s, and the job for 0.1: it is of 1 s."""
+    stage = Stage()
+    stage.hold()
+    async with stage.serving(having(settings, prefetch=9, ageing=0.0)):
+        await sender.send("plug")
+        await stage.began()
+        told = {"lmaas-cost": 0.01, "lmaas-remaining": 0.1}
+        await sender.raw("chunk", 0.1, "huge", headers=told)
+        await sender.raw("shorter", 0.5, "huge")
+        await sender.raw("longer", 2.0, "huge")
+        await stage.has(3)
+        stage.release()
+        await sender.replies(4)
+    assert stage.packs == ["plug", "shorter", "chunk", "longer"]
+
+
+@pytest.mark.usefixtures("priced")
+async def test_what_is_learnt_orders_what_is_held_as_well(
+    settings: Settings, sender: Sender
+) -> None:
+    """Items turn out to cost 1 ms each: 50 short ones are more than a long one."""
+    stage = Stage()
+    stage.hold()
+    many = Request(model="sentiment", items=[Item(id="many", text="xx")] * 50)
+    async with stage.serving(having(settings, prefetch=9, ageing=0.0)):
+        await sender.send("plug")
+        await stage.began()
+        await sender.send("one", 0.05)
+        await sender.body("many", encode(many, JSON), "huge", headers={"lmaas-items": 50})
+        await stage.has(2)
+        held = stage.worker.execution.ready.head
+        assert held is not None
+        assert held[1].message.correlation_id == "many"
+        stage.worker.execution.estimators["sentiment"]._learnt.cost = Cost(
+            per_byte=PER_BYTE, per_item=0.001
+        )
+        stage.release()
+        await sender.replies(3)
+    assert stage.packs == ["plug", "one", "many"]
 
 
 # ---------------------------------------------------------- misplaced packs

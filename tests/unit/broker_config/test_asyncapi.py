@@ -68,6 +68,7 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
     full = Headers(
         attempt=2,
         deadline_ms=1,
+        items=2,
         cost=1.0,
         remaining=1.0,
         published_ms=1,

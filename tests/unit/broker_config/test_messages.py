@@ -375,7 +375,12 @@ def test_the_largest_headers_and_properties_fit_into_the_smallest_frame() -> Non
     table = {
         messages._HEADER_NAMES[name]: "x" * limits.get(name, 255) for name in (*texts, *limits)
     }
-    counts = {"lmaas-attempt": 2**31 - 1, "lmaas-replays": 2**31 - 1, "lmaas-chunk": 2**31 - 1}
+    counts = {
+        "lmaas-attempt": 2**31 - 1,
+        "lmaas-items": 2**31 - 1,
+        "lmaas-replays": 2**31 - 1,
+        "lmaas-chunk": 2**31 - 1,
+    }
     moments = {f"lmaas-{name}-ms": 2**53 - 1 for name in ("deadline", "published", "parked")}
     seconds = {"lmaas-cost": 1.5, "lmaas-remaining": 1.5}
     headers = Headers.from_table(table | counts | moments | seconds)
