@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +18,9 @@ from lmaas.broker_config.messages import Item
 from lmaas.training import evaluate
 from lmaas.training.measuring import measured
 from lmaas.training.networks import Network
+from lmaas.training.versions import checksums, new_version, write_manifest
 from lmaas.workers.manifest import MODEL, Manifest
-from lmaas.workers.repository import MANIFEST, ModelVersion, Repository, read_files
+from lmaas.workers.repository import ModelVersion, read_files
 from lmaas.workers.runtime import Runtime
 
 #: The exported graph may differ from Keras by so much.
@@ -56,17 +55,13 @@ def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Pat
     N is the next number there and in the `others`, which are folders of models too.
     A worker that looks into the folder sees the version only when it is whole.
     """
-    models = out_root / trained.name
     try:
-        models.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=models) as temporary:
-            built = Path(temporary) / "version"
-            built.mkdir()
-            number = Repository(out_root, *others).next_version(trained.name)
-            _write(trained, built, number)
-            return built.rename(models / number)
+        with new_version(trained.name, out_root, others) as (built, place):
+            _write(trained, built, place.name)
     except OSError as error:
-        raise TrainingError(f"{models}: {error}; nothing was exported") from error
+        where = out_root / trained.name
+        raise TrainingError(f"{where}: {error}; nothing was exported") from error
+    return place
 
 
 def _write(trained: Trained, folder: Path, number: str) -> None:
@@ -79,9 +74,7 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     runtime = _runtime(folder, manifest)
     _compare(runtime, trained, _sample(trained.samples, COMPARED))
     batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
-    manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
-    written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(written + b"\n")
+    write_manifest(folder, msgspec.structs.replace(manifest, batching=batching, cost=cost))
 
 
 # --- checks and figures --------------------------------------------------------------------------
@@ -126,11 +119,6 @@ def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
         metrics=trained.evaluation.as_dict() if trained.evaluation else {},
         code_version=version("lmaas"),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files={path.name: _sha256(path) for path in sorted(folder.iterdir())},
+        files=checksums(folder),
         training=trained.record,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

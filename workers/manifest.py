@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from lmaas.broker_config import scheduling
+from lmaas.broker_config.messages import Item
 from lmaas.workers.plain_files import is_plain_name
 
 SCHEMA: Final = 2
@@ -77,6 +78,14 @@ class Cost(_Strict, frozen=True, kw_only=True):
         )
 
 
+class Golden(_Strict, frozen=True, kw_only=True):
+    """An item, and the scores that the model gave it when it was imported, in the order of the
+    labels: `lmaas models verify` asks for them again."""
+
+    item: Item
+    scores: list[float]
+
+
 class Manifest(_Strict, frozen=True, kw_only=True):
     """What a model version is, and what was measured of it."""
 
@@ -106,6 +115,7 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     files: dict[str, str]
     #: Free: training's parameters, for the record.
     training: dict[str, Any] = {}
+    golden: list[Golden] = []
 
 
 def decoded(content: bytes) -> Manifest:

@@ -32,8 +32,10 @@ class Runtime:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         threads: int = 1,
         batch_units: int = 0,
+        trial: bool = True,
     ) -> None:
-        """`batch_units` is the padded size of a batch at most; 0: what the manifest says.
+        """`batch_units` is the padded size of a batch at most; 0: what the manifest says. Without
+        `trial` it is not run yet: whoever wants to know why it fails does that.
 
         Raises ModelDamaged when the files are no model this code can run, or one whose scores are
         not what its head declares.
@@ -49,7 +51,8 @@ class Runtime:
         self.preprocessor = preprocessor(version)
         self.head = head(version)
         self._session = _session(version, providers, threads)
-        self._try(version)
+        if trial:
+            self._try(version)
 
     def _try(self, version: ModelVersion) -> None:
         path = version.file(MODEL)

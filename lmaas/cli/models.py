@@ -1,9 +1,9 @@
-"""`lmaas models`: list, show, import, create, verify and activate what is in the repository."""
+"""`lmaas models`: list, show, create, verify and activate what is in the repository; and the
+commands of `models_import` and `models_try`."""
 
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from rich.table import Table
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import (
-    DataError,
     ModelDamaged,
     ModelError,
     ModelNotFound,
@@ -27,11 +26,13 @@ from lmaas.broker_config.errors import (
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
+from lmaas.cli.announced import announce
 from lmaas.cli.exits import Exit
+from lmaas.cli.models_import import import_
+from lmaas.cli.models_try import try_
 from lmaas.producer.tables.chunks import clipped, counted
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.repository import (
-    MANIFEST,
     ModelVersion,
     Repository,
     activate,
@@ -263,41 +264,6 @@ def activate_(settings: Settings, model: str, version: str | None, newest: bool)
     click.echo(f"{model}: version {answers} answers, in workers that run within seconds")
 
 
-# --- import --------------------------------------------------------------------------------------
-
-
-@command.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--name", help="Name in this repository.  [the manifest's]")
-@click.pass_obj
-def import_(settings: Settings, folder: Path, name: str | None) -> None:
-    """Copy a model version that can be served from FOLDER, as the next version here."""
-    version = read_version(folder, settings.max_model_bytes)
-    _try(version)
-    name = name or version.manifest.name
-    if not is_model_name(name):
-        raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
-    number = Repository(*settings.model_folders).next_version(name)
-    announce(_add(version, settings.new_models / name, number), settings)
-
-
-def _add(version: ModelVersion, parent: Path, number: str) -> Path:
-    """Copied beside its place and then renamed, so that no worker sees half of it."""
-    manifest = msgspec.structs.replace(version.manifest, name=parent.name, version=number)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".import-") as folder:
-            staging = Path(folder) / "version"
-            for name, content in version.contents.items():
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                (staging / name).write_bytes(content)
-            text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-            (staging / MANIFEST).write_bytes(text)
-            return staging.rename(parent / number)
-    except OSError as error:
-        raise DataError(f"{parent}: cannot import there: {error.strerror}") from error
-
-
 # --- create --------------------------------------------------------------------------------------
 
 
@@ -338,15 +304,5 @@ def create_(settings: Settings, name: str, labels: Path, encoder: Path) -> None:
     announce(path, settings)
 
 
-def announce(path: Path, settings: Settings) -> None:
-    """Say where a new version is, and when it answers."""
-    click.echo(path)
-    model, version = path.parent.name, path.name
-    repository = Repository(*settings.model_folders)
-    if (active := repository.active(model)) not in {None, version}:
-        words = f"version {active} stays active; see `lmaas models activate {model}`"
-    elif repository.versions(model) == [version]:
-        words = f"workers that run know no {model} yet: restart them to serve it"
-    else:
-        words = f"workers that serve {model} from these folders switch to it within seconds"
-    click.echo(words, err=True)
+command.add_command(import_)
+command.add_command(try_)

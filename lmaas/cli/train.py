@@ -20,7 +20,7 @@ from lmaas.broker_config.errors import OptionError, TrainingError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
-from lmaas.cli.models import announce
+from lmaas.cli.announced import announce
 from lmaas.producer.tables import Dialect
 from lmaas.producer.tables.places import FORMATS
 

@@ -55,6 +55,7 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
         "words": "lmaas.workers.preprocess.words:WordPreprocessor",
         "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
         "strings": "lmaas.workers.preprocess.strings:StringPreprocessor",
+        "tensors": "lmaas.workers.preprocess.tensors:TensorPreprocessor",
     }
     found: Preprocessor = made(
         "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing

@@ -93,6 +93,10 @@ class TokenPreprocessor:
         encoded = self._tokenizer.encode_batch_fast(texts)
         return EncodedTokens(encoded, self._how, self._dtypes)
 
+    def pieces(self, item: Item) -> list[str]:
+        """The tokens of its text, as the tokenizer writes them; for people."""
+        return list(self._tokenizer.encode(item.text or "", item.text_pair).tokens)
+
 
 class EncodedTokens:
     """The token ids of some texts."""

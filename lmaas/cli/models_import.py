@@ -1,0 +1,176 @@
+"""`lmaas models import`: a version of ours, or a model from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import DataError, OptionError
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import is_model_name
+from lmaas.cli.announced import announce
+from lmaas.workers.repository import MANIFEST, ModelVersion, read_version
+
+_TASKS = ("text", "pairs", "image", "audio", "tensors")
+_OUTPUTS = ("softmax", "sigmoid", "probabilities", "independent", "values")
+_ROLES = ("ids", "mask", "types")
+
+
+def _labels(_context: click.Context, _option: click.Parameter, given: str | None) -> Sequence[str]:
+    """A file with a label a line, or labels separated by commas."""
+    if given is None:
+        return ()
+    path = Path(given)
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        found = [line.strip() for line in lines if line.strip()]
+    elif "," in given:
+        found = [label.strip() for label in given.split(",")]
+    else:
+        raise click.BadParameter(f"no file {given!r}, and no labels separated by commas")
+    if not all(found) or not found:
+        raise click.BadParameter("a label is empty")
+    return tuple(found)
+
+
+def _inputs(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for one in given:
+        role, equals, name = one.partition("=")
+        if role not in _ROLES or not equals or not name:
+            raise click.BadParameter(f"{one!r}; give {', '.join(_ROLES)}=NAME")
+        found[role] = name
+    return found
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="Name in this repository.  [as it is called there]")
+@click.option(
+    "--labels",
+    metavar="FILE|A,B,C",
+    callback=_labels,
+    help="In the order of the scores; of a file a line each.  [as the model says]",
+)
+@click.option("--task", type=click.Choice(_TASKS), help="What an item is.  [by its inputs]")
+@click.option(
+    "--scores",
+    type=click.Choice(_OUTPUTS),
+    help="What the graph gives: logits, of which softmax or (a label for itself) sigmoid makes "
+    "probabilities; probabilities; independent ones; or values that are none.  [by its end]",
+)
+@click.option("--output", help="Output of the graph with the scores.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="ROLE=NAME",
+    callback=_inputs,
+    help="Input of the graph that takes the ids, the mask or the types of tokens; repeat.",
+)
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer.json.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Longer texts are cut.")
+@click.option(
+    "--examples",
+    type=click.Path(path_type=Path),
+    help="Items to try and to measure it with; the first four are kept in the manifest.",
+)
+@click.pass_obj
+def import_(
+    settings: Settings, /, path: Path, name: str | None, examples: Path | None, **options: Any
+) -> None:
+    """Make the next version here of the model in PATH.
+
+    PATH is a folder with a version of LMaaS, a folder from the Hugging Face hub with model.onnx, or
+    an ONNX file. What a model takes and gives is found out, tried, and said.
+    """
+    if name is not None and not is_model_name(name):
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
+    if (path / MANIFEST).exists() or not path.exists():
+        given = [key for key, value in {**options, "examples": examples}.items() if value]
+        if given and path.exists():
+            raise click.UsageError(
+                f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{given[0]} is for "
+                "models from elsewhere"
+            )
+        _copy(settings, path, name)
+    else:
+        _convert(settings, path, name, examples, options)
+
+
+# --- a version of ours ---------------------------------------------------------------------------
+
+
+def _copy(settings: Settings, folder: Path, name: str | None) -> None:
+    from lmaas.workers.runtime import Runtime
+
+    version = read_version(folder, settings.max_model_bytes)
+    Runtime(version)
+    name = name or version.manifest.name
+    if not is_model_name(name):
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
+    announce(_copied(version, name, settings), settings)
+
+
+def _copied(version: ModelVersion, name: str, settings: Settings) -> Path:
+    from lmaas.training.versions import new_version, write_manifest
+
+    try:
+        with new_version(name, settings.new_models, settings.model_folders) as (built, place):
+            for file, content in version.contents.items():
+                (built / file).parent.mkdir(parents=True, exist_ok=True)
+                (built / file).write_bytes(content)
+            manifest = msgspec.structs.replace(version.manifest, name=name, version=place.name)
+            write_manifest(built, manifest)
+    except OSError as error:
+        where = settings.new_models / name
+        raise DataError(f"{where}: cannot import there: {error.strerror}") from error
+    return place
+
+
+# --- from elsewhere ------------------------------------------------------------------------------
+
+
+def _convert(
+    settings: Settings, path: Path, name: str | None, examples: Path | None, given: dict[str, Any]
+) -> None:
+    if problem := extras.lacking("onnxruntime", "tokenizers", "onnx"):
+        raise DataError(problem)
+    from lmaas.training.importing import imported
+    from lmaas.training.importing.adding import add
+    from lmaas.training.importing.examples import read_examples
+    from lmaas.training.importing.proposal import Options
+
+    proposal = imported(path, msgspec.convert(given, Options))
+    name = name or _model_name(proposal.name)
+    for note in proposal.notes:
+        click.echo(f"note: {note}", err=True)
+    items = []
+    if examples is not None:
+        items = read_examples(examples, proposal.preprocessing, settings.max_item_bytes)
+    place, proposal = add(
+        proposal, name, items, out_root=settings.new_models, others=settings.model_folders
+    )
+    for warning in proposal.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    announce(place, settings)
+    click.echo(f"try it: lmaas models try {name} ...", err=True)
+
+
+def _model_name(found: str) -> str:
+    """A plain word of what it is called where it comes from. Raises OptionError."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", found).strip("-.")
+    if not is_model_name(name):
+        raise OptionError(f"{found!r} cannot be a model's name; give a plain word with --name")
+    return name

@@ -1,0 +1,97 @@
+"""`lmaas models try`: what a model makes of one item, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.item_errors import text_error
+from lmaas.broker_config.messages import Item
+from lmaas.broker_config.settings import Settings
+from lmaas.workers.repository import opened
+
+#: Tokens and scores that are shown.
+_SHOWN: Final = 200
+_BEST: Final = 10
+
+
+@click.command("try")
+@click.argument("model")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT [TEXT] | FILE")
+@click.option("--version", help="Not the one that answers.")
+@click.pass_obj
+def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | None) -> None:
+    """Show what MODEL makes of a TEXT (of two, for a model of pairs), or of a FILE's content.
+
+    Its tokens, the shapes of what the graph takes, and the scores.
+    """
+    if problem := extras.lacking("onnxruntime"):
+        raise DataError(problem)
+    from lmaas.workers.runtime import Runtime
+
+    runtime = opened(settings).load(model, version, Runtime)
+    item = _item(texts, runtime.preprocessor.examples[0], settings.max_item_bytes)
+    if error := runtime.preprocessor.check(item):
+        raise DataError(str(error))
+    click.echo(f"{model} {runtime.manifest.version} ({runtime.manifest.architecture})")
+    encoded = runtime.encode([item])
+    (batch,) = runtime.batches(encoded.lengths)
+    if (pieces := getattr(runtime.preprocessor, "pieces", None)) is not None:
+        click.echo(f"tokens: {_listed(pieces(item))}")
+    click.echo(f"length: {encoded.lengths[0]} {runtime.manifest.batching.unit}")
+    for name, array in encoded.arrays(batch).items():
+        click.echo(f"input {name}: {array.dtype} {list(array.shape)}")
+    scores = runtime.run(encoded, batch)
+    if problem := runtime.head.problem(scores[0]):
+        raise DataError(problem)
+    for label, score in _best(runtime.labels, scores[0].tolist()):
+        click.echo(f"{score:.6f}  {label}")
+
+
+def _item(given: Sequence[str], example: Item, max_item_bytes: int) -> Item:
+    """Of the kind of the example. Raises DataError."""
+    if example.text is not None:
+        if len(given) > 2:
+            raise click.UsageError("one text, in quotes; or two for a model of pairs")
+        for text in given:
+            if error := text_error(text, max_item_bytes):
+                raise DataError(str(error))
+        return Item(id="1", text=given[0], text_pair=given[1] if len(given) == 2 else None)
+    if len(given) > 1:
+        raise click.UsageError("this model takes the content of a file: name one")
+    path = Path(given[0])
+    if not path.is_file():
+        raise DataError(f"{path}: this model takes the content of a file, and there is no such one")
+    if example.tensors is not None:
+        return _of_json(path)
+    from lmaas.training.importing.examples import bytes_item
+
+    return bytes_item(path)
+
+
+def _of_json(path: Path) -> Item:
+    """An item with tensors, as JSON has it in requests."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.convert({"id": "1", **found}, Item)
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataError(
+            f'{path}: this model takes an item as JSON, {{"tensors": {{NAME: {{"shape": [...], '
+            f'"datatype": "FP32", "data": BASE64}}}}}}: {error}'
+        ) from error
+
+
+def _listed(pieces: Sequence[str]) -> str:
+    more = f" … ({len(pieces)})" if len(pieces) > _SHOWN else ""
+    return " ".join(pieces[:_SHOWN]) + more
+
+
+def _best(labels: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, float]]:
+    ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
+    yield from ranked[:_BEST]

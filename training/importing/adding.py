@@ -1,0 +1,117 @@
+"""What was proposed as a version: probed, measured, with a few answers to compare with later."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from lmaas.broker_config.errors import DataError, ModelDamaged
+from lmaas.broker_config.messages import Item
+from lmaas.training.importing.probing import probed
+from lmaas.training.importing.proposal import Proposal
+from lmaas.training.measuring import measured
+from lmaas.training.versions import checksums, new_version, write_manifest
+from lmaas.workers.heads import DECIMALS
+from lmaas.workers.manifest import Golden, Manifest
+from lmaas.workers.repository import ModelVersion
+from lmaas.workers.runtime import Runtime
+
+#: Answers that are kept, of items of at most so many bytes.
+GOLDEN: Final = 4
+GOLDEN_BYTES: Final = 16 * 1024
+#: Items that a model is timed with, where the user gives none: texts of so many words at most.
+_TIMED: Final = 64
+_WORDS: Final = 200
+_SENTENCE: Final = (
+    "the order that I made last week has not come yet and nobody answers when I call them about "
+    "my money so please tell me what to do now because this is a really good film with very bad "
+    "music"
+)
+
+
+def add(
+    proposal: Proposal,
+    name: str,
+    examples: Sequence[Item],
+    *,
+    out_root: Path,
+    others: Sequence[Path] = (),
+) -> tuple[Path, Proposal]:
+    """Write `out_root/name/N`, all of it or nothing; and what was found out of the model.
+
+    Raises DataError.
+    """
+    proposal, runtime = probed(proposal, examples)
+    samples = list(examples) or _made_up(runtime)
+    batching, cost = measured(runtime, samples, proposal.batching)
+    try:
+        with new_version(name, out_root, others) as (built, place):
+            for file, content in proposal.files.items():
+                (built / file).parent.mkdir(parents=True, exist_ok=True)
+                (built / file).write_bytes(content)
+            manifest = Manifest(
+                name=name,
+                version=place.name,
+                labels=proposal.labels,
+                inputs=proposal.inputs,
+                preprocessing=proposal.preprocessing,
+                head=proposal.head,
+                batching=batching,
+                cost=cost,
+                architecture=proposal.architecture,
+                dataset={},
+                metrics={},
+                code_version=version("lmaas"),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=checksums(built),
+                training=proposal.record,
+            )
+            kept = [*examples, *runtime.preprocessor.examples, *samples[-2:]]
+            golden = _golden(built, manifest, proposal, kept)
+            write_manifest(built, msgspec.structs.replace(manifest, golden=golden))
+    except OSError as error:
+        where = out_root / name
+        raise DataError(f"{where}: cannot import there: {error.strerror}") from error
+    return place, proposal
+
+
+def _golden(
+    folder: Path, manifest: Manifest, proposal: Proposal, items: Sequence[Item]
+) -> list[Golden]:
+    """Of the version as a worker will have it."""
+    try:
+        runtime = Runtime(ModelVersion(folder, manifest, proposal.files))
+    except ModelDamaged as error:
+        raise DataError(f"{proposal.path}: {error}") from error
+    items = [item for item in items if item.size <= GOLDEN_BYTES][:GOLDEN]
+    scores = runtime.scores(items).astype(float).round(DECIMALS).tolist()
+    return [Golden(item=item, scores=row) for item, row in zip(items, scores, strict=True)]
+
+
+def _made_up(runtime: Runtime) -> list[Item]:
+    """Items to measure with: texts of many lengths, or the kind's own examples."""
+    own = list(runtime.preprocessor.examples)
+    if own[0].text is None:
+        return own * (_TIMED // 4 // len(own))
+    random_ = random.Random(17)
+    pairs = own[0].text_pair is not None
+    return [
+        Item(
+            id=str(number),
+            text=_text(random_),
+            text_pair=_text(random_) if pairs else None,
+        )
+        for number in range(_TIMED)
+    ]
+
+
+def _text(random_: random.Random) -> str:
+    """Mostly short, as what people write is."""
+    words = round(_WORDS ** random_.random()) + 2
+    return " ".join(random_.choices(_SENTENCE.split(), k=words))

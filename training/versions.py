@@ -1,0 +1,47 @@
+"""A new version of a model: a folder that appears when all of it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lmaas.workers.manifest import Manifest
+from lmaas.workers.repository import MANIFEST, Repository
+
+
+@contextlib.contextmanager
+def new_version(name: str, out_root: Path, others: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, and `out_root/NAME/N`, which it becomes at the end; not after an error.
+
+    N is the next number there and in the `others`, which are folders of models too. A worker that
+    looks into the folder sees the version only when it is whole. Raises OSError.
+    """
+    models = out_root / name
+    models.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=models) as temporary:
+        built = Path(temporary) / "version"
+        built.mkdir()
+        place = models / Repository(out_root, *others).next_version(name)
+        yield built, place
+        built.rename(place)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(written + b"\n")
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """sha256 of each file by its name below the folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

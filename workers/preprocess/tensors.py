@@ -1,0 +1,144 @@
+"""Ready-made inputs, as the items bring them along: the kind "tensors"."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from lmaas.broker_config.codes import Code
+from lmaas.broker_config.errors import ModelDamaged
+from lmaas.broker_config.messages import DATATYPES, Item, ItemError, Tensor
+from lmaas.workers.batcher import Batch
+from lmaas.workers.manifest import Input
+from lmaas.workers.preprocess.strings import STRING
+from lmaas.workers.repository import ModelVersion
+
+_STRINGS: Final = "BYTES"
+_LENGTH: Final = struct.Struct("<I")
+
+
+def _dtype(datatype: str) -> str:
+    """What NumPy calls a type of the Open Inference Protocol."""
+    if datatype == _STRINGS:
+        return STRING
+    return datatype.replace("FP", "float").lower()
+
+
+#: By NumPy's names.
+DATATYPE: Final = {_dtype(datatype): datatype for datatype in DATATYPES}
+
+
+class Tensors(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
+    tag="tensors",
+):  # fmt: skip
+    """What the manifest says of it: nothing, as its `inputs` say all."""
+
+
+class TensorPreprocessor:
+    """Puts the tensors of items, each without a dimension for rows, together as rows."""
+
+    def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
+        """Raises ModelDamaged."""
+        msgspec.convert(how, Tensors)
+        self._inputs = version.manifest.inputs
+        for one in self._inputs:
+            if one.dtype not in DATATYPE:
+                raise ModelDamaged(
+                    f"{version.path}: its input {one.name!r} is of {one.dtype}, which no item can "
+                    f"have (they can have {', '.join(DATATYPE)})"
+                )
+            if not one.shape:
+                raise ModelDamaged(f"{version.path}: its input {one.name!r} has no rows")
+        self.examples = [
+            Item(id=name, tensors={one.name: _filled(one, value) for one in self._inputs})
+            for name, value in (("1", 1), ("0", 0))
+        ]
+
+    def check(self, item: Item) -> ItemError | None:
+        given = item.tensors
+        if given is None:
+            what = "a text" if item.text is not None else "data"
+            return _invalid(f"this model takes tensors ({self._listed()}); the item has {what}")
+        if given.keys() != {one.name for one in self._inputs}:
+            named = ", ".join(map(repr, given))
+            return _invalid(f"this model takes {self._listed()}; the item has {named}")
+        for one in self._inputs:
+            tensor = given[one.name]
+            sides = zip(one.shape[1:], tensor.shape, strict=False)
+            fits = len(tensor.shape) == len(one.shape) - 1 and all(a in (None, b) for a, b in sides)
+            if tensor.datatype != DATATYPE[one.dtype] or not fits:
+                return _invalid(
+                    f"tensor {one.name!r} is {tensor.datatype} {tensor.shape}; this model takes "
+                    f"{_words(one)}"
+                )
+        return None
+
+    def _listed(self) -> str:
+        return ", ".join(f"{one.name!r} {_words(one)}" for one in self._inputs)
+
+    def encode(self, items: Sequence[Item]) -> EncodedTensors:
+        return EncodedTensors(items, self._inputs)
+
+
+class EncodedTensors:
+    """The tensors of some items."""
+
+    def __init__(self, items: Sequence[Item], inputs: Sequence[Input]) -> None:
+        self.lengths = [1] * len(items)
+        self._items = items
+        self._inputs = inputs
+
+    def arrays(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        return {one.name: self._rows(batch, one) for one in self._inputs}
+
+    def _rows(self, batch: Batch, one: Input) -> npt.NDArray[Any]:
+        given = [(self._items[position].tensors or {})[one.name] for position in batch.positions]
+        rows = [_values(tensor, one.dtype) for tensor in given]
+        # Rows that only fill up repeat the first.
+        return np.stack(rows + rows[:1] * (batch.rows - len(rows)))
+
+
+def _values(tensor: Tensor, dtype: str) -> npt.NDArray[Any]:
+    if tensor.datatype == _STRINGS:
+        flat = np.array(_strings(tensor.data), object)
+    else:
+        flat = np.frombuffer(tensor.data, np.dtype(dtype).newbyteorder("<")).astype(dtype)
+    return flat.reshape(tensor.shape)
+
+
+def _strings(data: bytes) -> list[str]:
+    """Raises UnicodeDecodeError for what is not UTF-8: ONNX has no other strings."""
+    found = []
+    place = 0
+    while place < len(data):
+        (length,) = _LENGTH.unpack_from(data, place)
+        place += _LENGTH.size
+        found.append(data[place : place + length].decode())
+        place += length
+    return found
+
+
+def _filled(one: Input, value: int) -> Tensor:
+    """An example; a dimension that is free has 1."""
+    shape = [side or 1 for side in one.shape[1:]]
+    datatype = DATATYPE[one.dtype]
+    if datatype == _STRINGS:
+        text = str(value).encode()
+        data = (_LENGTH.pack(len(text)) + text) * int(np.prod(shape))
+    else:
+        data = np.full(shape, value, np.dtype(one.dtype).newbyteorder("<")).tobytes()
+    return Tensor(shape=shape, datatype=datatype, data=data)
+
+
+def _words(one: Input) -> str:
+    return f"{DATATYPE[one.dtype]} {one.shape[1:]}".replace("None", "?")
+
+
+def _invalid(message: str) -> ItemError:
+    return ItemError(code=Code.INVALID_ITEM, message=message)
