@@ -59,6 +59,8 @@ MAX_BAGGAGE: Final = 1_024
 #: What a caller may want the scores of: all that MessagePack has a whole number for, and more
 #: than any model has labels.
 MAX_TOP_K: Final = 2**63 - 1
+#: The label of an item whose best score is below a threshold: `Options.min_score`, or the model's.
+UNSURE: Final = "unsure"
 TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 #: Seconds that a header may speak of.
 MAX_SECONDS: Final = 1e9

@@ -24,6 +24,8 @@ Labels = npt.NDArray[np.int32]
 
 #: Equal-width bins of confidence, as in Guo et al.
 BINS: Final = 15
+#: Scores below which a model might answer `unsure`.
+THRESHOLDS: Final = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 #: With more classes there is no matrix, in the figures and in the picture, and a table has the
 #: worst: the most confused pairs say more.
 NAMED: Final = 100
@@ -62,6 +64,22 @@ class Confused(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of answering `unsure` below a score."""
+
+    min_score: float
+    #: The share of the examples that get a label, and of those the share that is right.
+    coverage: float
+    accuracy: float
+
+
+class Uncalibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """The same figures of the scores before they were calibrated."""
+
+    calibration_error: float
+    log_loss: float
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured on one split."""
 
@@ -79,6 +97,10 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     #: Row: true class, column: predicted class. Empty with more than NAMED classes.
     confusion: list[list[int]]
     reliability: list[Bin]
+    #: Of THRESHOLDS, from the last one that all examples reach to the last one that any does.
+    thresholds: list[Threshold] = []
+    #: None where the scores are as the network gives them.
+    uncalibrated: Uncalibrated | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a manifest."""
@@ -87,9 +109,12 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_table(self) -> Table:
         """One row a class (the worst NAMED of more), the totals in the caption."""
+        before = self.uncalibrated
         caption = (
             f"accuracy {self.accuracy:.4f} · macro F1 {self.macro_f1:.4f} · "
-            f"calibration error {self.calibration_error:.4f} · {self.examples:,} examples"
+            f"calibration error {self.calibration_error:.4f}"
+            f"{f' (uncalibrated {before.calibration_error:.4f})' if before else ''}"
+            f" · {self.examples:,} examples"
         )
         rows = list(self.classes.items())
         if len(rows) > NAMED:
@@ -99,6 +124,13 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         for name, figures in rows:
             row = f"{figures.precision:.4f}", f"{figures.recall:.4f}", f"{figures.examples:,}"
             table.add_row(Text(name), *row)
+        return table
+
+    def as_thresholds_table(self) -> Table:
+        """One row a threshold."""
+        table = _table("min-score", "answered", "right of those", caption=None)
+        for each in self.thresholds:
+            table.add_row(f"{each.min_score:g}", f"{each.coverage:.1%}", f"{each.accuracy:.1%}")
         return table
 
     def as_confused_table(self) -> Table:
@@ -113,7 +145,7 @@ def _table(*columns: str, caption: str | None) -> Table:
     """Numbers, in the columns that are no names, to the right."""
     table = Table(*columns, caption=caption)
     for column in table.columns:
-        if column.header in {"precision", "recall", "examples"}:
+        if column.header in {*("precision", "recall", "examples"), *("answered", "right of those")}:
             column.justify = "right"
     return table
 
@@ -131,13 +163,12 @@ def evaluate(scores: Scores, truth: Labels, labels: Sequence[str]) -> Evaluation
     right = confusion.diagonal()
     precision = right / np.maximum(confusion.sum(axis=0), 1)
     recall = right / np.maximum(confusion.sum(axis=1), 1)
-    likelihood = scores[np.arange(len(truth)), truth].astype(np.float64)
     bins = reliability(scores, truth)
     return Evaluation(
         examples=len(truth),
         accuracy=float(right.sum() / len(truth)),
         macro_f1=float(f1(precision, recall).mean()),
-        log_loss=float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
+        log_loss=log_loss(scores, truth),
         calibration_error=calibration_error(bins),
         classes={
             label: ClassFigures(
@@ -150,7 +181,41 @@ def evaluate(scores: Scores, truth: Labels, labels: Sequence[str]) -> Evaluation
         confused=_most_confused(confusion, labels),
         confusion=confusion.tolist() if len(labels) <= NAMED else [],
         reliability=bins,
+        thresholds=thresholds(scores, truth),
     )
+
+
+def uncalibrated(scores: Scores, truth: Labels) -> Uncalibrated:
+    """Of scores as the network gives them."""
+    return Uncalibrated(
+        calibration_error=calibration_error(reliability(scores, truth)),
+        log_loss=log_loss(scores, truth),
+    )
+
+
+def log_loss(scores: Scores, truth: Labels) -> float:
+    """See `Evaluation.log_loss`; a probability of 0 counts as 1e-12."""
+    likelihood = scores[np.arange(len(truth)), truth].astype(np.float64)
+    return float(-np.log(np.maximum(likelihood, 1e-12)).mean())
+
+
+def thresholds(scores: Scores, truth: Labels) -> list[Threshold]:
+    """See `Evaluation.thresholds`."""
+    confidence = scores.max(axis=1)
+    right = scores.argmax(axis=1) == truth
+    found = []
+    for least in THRESHOLDS:
+        answered = confidence >= np.float32(least)
+        if not answered.any():
+            break
+        share = Threshold(
+            min_score=least,
+            coverage=float(answered.mean()),
+            accuracy=float(right[answered].mean()),
+        )
+        # Of those that all examples reach the last one is enough.
+        found = [share] if answered.all() else [*found, share]
+    return found
 
 
 def _most_confused(confusion: npt.NDArray[np.int64], labels: Sequence[str]) -> list[Confused]:

@@ -15,10 +15,12 @@ import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training import evaluate
+from lmaas.training import evaluate, page
 from lmaas.training.measuring import measured
+from lmaas.training.mistakes import Mistake
 from lmaas.training.networks import Network
 from lmaas.training.versions import checksums, new_version, write_manifest
+from lmaas.workers.heads import tempered
 from lmaas.workers.manifest import MODEL, Manifest
 from lmaas.workers.repository import ModelVersion, read_files
 from lmaas.workers.runtime import Runtime
@@ -26,6 +28,9 @@ from lmaas.workers.runtime import Runtime
 #: The exported graph may differ from Keras by so much.
 TOLERANCE: Final = 1e-5
 PICTURE: Final = "evaluation.png"
+PAGE: Final = "evaluation.html"
+#: Curves of the training, where the network writes them.
+LEARNING: Final = "learning.png"
 #: Items that the graph is compared on, each alone, and timed with.
 COMPARED: Final = 256
 TIMED: Final = 1024
@@ -47,6 +52,19 @@ class Trained:
     evaluation: evaluate.Evaluation | None
     #: Parameters and course of the training, for the record.
     record: dict[str, Any]
+    #: See `lmaas.workers.heads.tempered`: `evaluation` is of scores that are.
+    temperature: float = 1.0
+    #: Below this score it answers `unsure`.
+    min_score: float = 0.0
+    #: For the page: examples that it gets wrong, and what made it.
+    mistakes: Sequence[Mistake] = ()
+    command: str = ""
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """The manifest's part of that name."""
+        own = {} if self.temperature == 1 else {"temperature": self.temperature}
+        return self.network.head | own
 
 
 def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Path:
@@ -71,10 +89,27 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
         title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
         evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
+    if trained.evaluation:
+        manifest = _with_page(trained, trained.evaluation, manifest, folder)
     runtime = _runtime(folder, manifest)
     _compare(runtime, trained, _sample(trained.samples, COMPARED))
     batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
     write_manifest(folder, msgspec.structs.replace(manifest, batching=batching, cost=cost))
+
+
+def _with_page(
+    trained: Trained, evaluation: evaluate.Evaluation, manifest: Manifest, folder: Path
+) -> Manifest:
+    learning = folder / LEARNING
+    written = page.written(
+        manifest,
+        evaluation,
+        trained.mistakes,
+        trained.command,
+        learning.read_bytes() if learning.exists() else None,
+    )
+    (folder / PAGE).write_text(written, encoding="utf-8")
+    return msgspec.structs.replace(manifest, files=checksums(folder))
 
 
 # --- checks and figures --------------------------------------------------------------------------
@@ -90,7 +125,7 @@ def _runtime(folder: Path, manifest: Manifest) -> Runtime:
 def _compare(runtime: Runtime, trained: Trained, items: Sequence[Item]) -> None:
     """Served scores against Keras, which gets each item in a batch of its own."""
     for item, scores in zip(items, runtime.scores(items), strict=True):
-        (expected,) = trained.network.predict([item])
+        (expected,) = tempered(trained.network.predict([item]), trained.temperature)
         difference = float(np.abs(scores - expected).max())
         if not difference <= TOLERANCE:
             what = repr(item.text[:60]) if item.text is not None else f"the item {item.id!r}"
@@ -112,7 +147,8 @@ def _manifest(trained: Trained, folder: Path, number: str) -> Manifest:
         labels=list(trained.labels),
         inputs=trained.network.inputs,
         preprocessing=trained.network.preprocessing,
-        head=trained.network.head,
+        head=trained.head,
+        min_score=trained.min_score,
         batching=trained.network.batching,
         architecture=trained.architecture,
         dataset=trained.dataset,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
-from lmaas.training import export, networks, quietly
+from lmaas.training import calibration, export, networks, quietly
 from lmaas.training.datasets import Dataset
-from lmaas.training.evaluate import evaluate
+from lmaas.training.evaluate import Evaluation, Scores, evaluate, uncalibrated
 from lmaas.training.media import UNITS
-from lmaas.training.networks import Architecture, Progress
+from lmaas.training.mistakes import mistakes
+from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
+from lmaas.workers.heads import tempered
 
 with quietly():
     import keras
@@ -31,16 +35,24 @@ def train(
     name: str,
     recipe: Recipe = Recipe(),  # noqa: B008  # frozen
     progress: Progress | None = None,
+    min_score: float = 0.0,
+    command: str = "",
+    shows_items: bool = True,
 ) -> Path:
-    """Train, measure on the test split, and leave `out_root/name/N`.
+    """Train, calibrate, measure on the test split, and leave `out_root/name/N`.
 
-    N is the next number there and in the `others`, which are folders of models too.
+    N is the next number there and in the `others`, which are folders of models too. Below
+    `min_score` the model will answer `unsure`. The page of the evaluation names the `command`, and
+    shows items of the test split that the model gets wrong, unless it should not.
 
     Raises TrainingError, and leaves nothing behind then.
     """
     _check(architecture, dataset, name)
     with in_one_line():
         trained = _trained(dataset, architecture, name, recipe, progress)
+        if not shows_items:
+            trained = replace(trained, mistakes=())
+        trained = replace(trained, min_score=min_score, command=command)
         return export.export(trained, out_root, others)
 
 
@@ -54,7 +66,9 @@ def _trained(
     started = time.monotonic()
     keras.utils.set_random_seed(recipe.seed)
     fitted = networks.fit(architecture, dataset, recipe, progress)
-    scores = fitted.network.predict(dataset.test.items)
+    raw = fitted.network.predict(dataset.test.items)
+    temperature = _temperature(fitted, dataset)
+    scores = tempered(raw, temperature)
     return export.Trained(
         name=name,
         architecture=architecture,
@@ -68,12 +82,30 @@ def _trained(
             "validation": len(dataset.validation),
             "test": len(dataset.test),
         },
-        evaluation=evaluate(scores, dataset.test.labels, dataset.labels),
+        evaluation=_evaluated(raw, scores, dataset),
+        temperature=temperature,
+        mistakes=mistakes(scores, dataset.test.labels, dataset.labels, dataset.test.items),
         record={
             "recipe": msgspec.to_builtins(fitted.recipe),
             "best_epoch": fitted.best_epoch,
             "seconds": round(time.monotonic() - started, 1),
+            "versions": {name: version(name) for name in ("keras", "tensorflow", "tf2onnx")},
         },
+    )
+
+
+def _temperature(fitted: Fitted, dataset: Dataset) -> float:
+    """By the validation split: the test split must not decide anything."""
+    scores = fitted.validation
+    if scores is None:
+        scores = fitted.network.predict(dataset.validation.items)
+    return calibration.temperature(scores, dataset.validation.labels)
+
+
+def _evaluated(raw: Scores, scores: Scores, dataset: Dataset) -> Evaluation:
+    return msgspec.structs.replace(
+        evaluate(scores, dataset.test.labels, dataset.labels),
+        uncalibrated=uncalibrated(raw, dataset.test.labels),
     )
 
 

@@ -8,7 +8,7 @@ Head or raises ModelDamaged.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -61,6 +61,40 @@ def head(version: ModelVersion) -> Head:
 Meaning = Literal["exclusive", "independent", "values"]
 
 
+class _Output(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+):
+    """What the manifest says of an output, whatever its kind."""
+
+    meaning: Meaning = "exclusive"
+    #: How much surer the model is than it is right, as validation data have shown: see `tempered`.
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.meaning == "values" and self.temperature != 1:
+            raise ValueError("a temperature is for probabilities, and not for values")
+
+
+def tempered(scores: Scores, temperature: float, meaning: Meaning = "exclusive") -> Scores:
+    """Probabilities [rows, labels] as their logits divided by the temperature give them.
+
+    That is p^(1/temperature), which needs no logits: together as much as before (1) where labels
+    exclude each other, else against (1 - p)^(1/temperature). The best label stays the best. What is
+    no probability stays none. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    if temperature == 1:
+        return scores
+    exponent = 1 / temperature
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        powers = np.power(scores, exponent, dtype=np.float64)
+        if meaning == "exclusive":
+            whole = powers.sum(axis=1, keepdims=True) / scores.sum(axis=1, keepdims=True)
+        else:
+            whole = powers + np.power(1 - scores, exponent, dtype=np.float64)
+        found: Scores = (powers / whole).astype(np.float32)
+    return found
+
+
 class _Checked:
     """Scores that are checked by what they mean."""
 
@@ -95,17 +129,13 @@ class _Checked:
 # ------------------------------------------------------------------- kinds
 
 
-class ScoresOutput(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
-    tag="scores",
-):  # fmt: skip
+class ScoresOutput(_Output, frozen=True, kw_only=True, tag="scores"):
     """One output, [rows, labels]."""
 
     #: Its name; None when the graph has no other.
     output: str | None = None
     #: What makes probabilities of it: "none" when it has them already.
     activation: Literal["softmax", "sigmoid", "none"]
-    meaning: Meaning = "exclusive"
     #: Whether it is [rows] or [rows, 1], and says of two labels how much the second one is right:
     #: the first has what is left to 1 of a probability, and the negative of another value.
     second_only: bool = False
@@ -118,6 +148,7 @@ class ScoresHead(_Checked):
         settings = msgspec.convert(how, ScoresOutput)
         self.outputs = None if settings.output is None else [settings.output]
         self.meaning = settings.meaning
+        self._temperature = settings.temperature
         self._activate = _ACTIVATIONS[settings.activation]
         self._labels = len(version.manifest.labels)
         self._second_only = settings.second_only
@@ -129,8 +160,10 @@ class ScoresHead(_Checked):
 
     def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
         (output,) = outputs
-        if self._second_only:
-            return self._both(output, rows)
+        found = self._both(output, rows) if self._second_only else self._each(output, rows)
+        return tempered(found, self._temperature, self.meaning)
+
+    def _each(self, output: npt.NDArray[Any], rows: int) -> Scores:
         if output.shape != (rows, self._labels):
             raise ValueError(f"its output is {output.shape} for {self._labels} labels")
         found: Scores = self._activate(output).astype(np.float32, copy=False)
@@ -165,14 +198,10 @@ def _as_it_is(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
 _ACTIVATIONS: Final = {"softmax": _softmax, "sigmoid": _sigmoid, "none": _as_it_is}
 
 
-class LabelMapOutput(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
-    tag="label_map",
-):  # fmt: skip
+class LabelMapOutput(_Output, frozen=True, kw_only=True, tag="label_map"):
     """An output with a map from label to score for each row, as skl2onnx writes with ZipMap."""
 
     output: str
-    meaning: Meaning = "exclusive"
 
 
 class LabelMapHead(_Checked):
@@ -182,6 +211,7 @@ class LabelMapHead(_Checked):
         settings = msgspec.convert(how, LabelMapOutput)
         self.outputs = [settings.output]
         self.meaning = settings.meaning
+        self._temperature = settings.temperature
         self._labels = version.manifest.labels
 
     def scores(self, outputs: Sequence[Any], rows: int) -> Scores:
@@ -193,4 +223,4 @@ class LabelMapHead(_Checked):
             values = [[row[label] for label in self._labels] for row in named]
         except KeyError as error:
             raise ValueError(f"its map has no label {error}") from error
-        return np.array(values, np.float32)
+        return tempered(np.array(values, np.float32), self._temperature, self.meaning)

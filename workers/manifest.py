@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from lmaas.broker_config import scheduling
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import UNSURE, Item
 from lmaas.workers.plain_files import is_plain_name
 
 SCHEMA: Final = 2
@@ -101,6 +101,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     #: How the outputs become scores: `kind`, and what that kind wants; see `lmaas.workers.heads`.
     head: _Kind
     batching: Batching
+    #: An item whose best score is below gets the label UNSURE; 0: each gets one of the labels.
+    min_score: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     cost: Cost = Cost()
     #: One of `lmaas.training.networks`, or what its maker calls it.
     architecture: str
@@ -172,6 +174,8 @@ def _contradiction(manifest: Manifest) -> str | None:
     """What is wrong with a manifest whose values are each of the right type."""
     if len(set(manifest.labels)) < len(manifest.labels):
         return "two labels are the same"
+    if manifest.min_score and UNSURE in manifest.labels:
+        return f"it has a min_score, and a label {UNSURE!r}, which is what items below it get"
     if MODEL not in manifest.files:
         return f"does not list {MODEL}"
     for name in manifest.files:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from lmaas.broker_config.errors import ModelDamaged
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import UNSURE, Item
 from lmaas.workers import ort
 from lmaas.workers.batcher import Batch, batches, bisected
 from lmaas.workers.heads import DECIMALS, Scores, head
@@ -69,11 +69,22 @@ class Runtime:
         """Label, score and the `top_k` scores of each item, unchecked."""
         return self.named(self.scores(items), top_k)
 
-    def named(self, scores: Scores, top_k: int) -> list[tuple[str, float, dict[str, float] | None]]:
-        """Label, score and the `top_k` scores of each row."""
+    def named(
+        self, scores: Scores, top_k: int, min_score: float | None = None
+    ) -> list[tuple[str, float, dict[str, float] | None]]:
+        """Label, score and the `top_k` scores of each row.
+
+        The label is UNSURE where the score is less than `min_score`, or, when that is None, than
+        what the manifest says.
+        """
         winners = scores.argmax(axis=1)
         best = np.round(scores.max(axis=1).astype(np.float64), DECIMALS).tolist()
         names = [self.labels[winner] for winner in winners.tolist()]
+        least = self.manifest.min_score if min_score is None else min_score
+        if least:
+            names = [
+                name if score >= least else UNSURE for name, score in zip(names, best, strict=True)
+            ]
         if not top_k:
             return [(name, score, None) for name, score in zip(names, best, strict=True)]
         return list(zip(names, best, self._best(scores, top_k), strict=True))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmaas.broker_config import extras, folders
-from lmaas.broker_config.errors import OptionError, TrainingError
+from lmaas.broker_config.errors import DataError, OptionError, TrainingError
+from lmaas.broker_config.messages import UNSURE
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
@@ -67,6 +69,17 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts or pictures a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="What has a lower score gets the label `unsure`.  [0: nothing]",
+)
+@click.option(
+    "--no-examples",
+    is_flag=True,
+    help="Show no texts of the data on the page of the evaluation.",
+)
 @options.models
 def command(
     name: str,
@@ -82,12 +95,14 @@ def command(
     epochs: int | None,
     batch: int | None,
     seed: int | None,
+    min_score: float,
+    no_examples: bool,
     **arguments: Any,
 ) -> None:
     """Train a classifier and export it as the next version of model NAME.
 
     Any number of classes. What was measured on the test split is printed, and kept in the
-    version's manifest.json and evaluation.png.
+    version's manifest.json, evaluation.html (to be looked at) and evaluation.png.
     """
     settings = Settings.load(**arguments)
     if problem := _lacking():
@@ -113,6 +128,11 @@ def command(
             dialect=dialect,
             normalize=normalize_labels,
         )
+    if min_score and UNSURE in dataset.labels:
+        raise DataError(
+            f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers below "
+            "a score; give the label another name, or leave --min-score out"
+        )
     _introduce(dataset)
     with console.status("starting TensorFlow"):
         from lmaas.training import networks
@@ -129,6 +149,9 @@ def command(
                 Recipe(encoder=str(encoder or "")), epochs=epochs, batch=batch, seed=seed
             ),
             progress=report,
+            min_score=min_score,
+            command=_told(sys.argv),
+            shows_items=not no_examples,
         )
     _conclude(path, settings)
 
@@ -156,6 +179,13 @@ def _introduce(dataset: Dataset) -> None:
         f"{UNITS[dataset.kind]} to train on, {len(dataset.validation):,} to validate, "
         f"{len(dataset.test):,} to test",
         err=True,
+    )
+
+
+def _told(words: Sequence[str]) -> str:
+    """A command line as it can be shown to others: of paths that begin at `/` the last name."""
+    return shlex.join(
+        ["lmaas", *(Path(word).name if word[0:1] == "/" else word for word in words[1:])]
     )
 
 
@@ -216,6 +246,7 @@ def _bar(console: Console) -> Iterator[Report]:
 
 def _conclude(path: Path, settings: Settings) -> None:
     from lmaas.training.evaluate import Evaluation
+    from lmaas.training.export import PAGE
     from lmaas.workers.repository import read_manifest
 
     metrics = msgspec.convert(read_manifest(path).metrics, Evaluation)
@@ -223,4 +254,6 @@ def _conclude(path: Path, settings: Settings) -> None:
     console.print(metrics.as_table())
     if len(metrics.classes) > 2 and metrics.confused:
         console.print(metrics.as_confused_table())
+    console.print(metrics.as_thresholds_table())
+    click.echo(f"the evaluation to look at: {path / PAGE}", err=True)
     announce(path, settings)

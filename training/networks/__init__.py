@@ -92,6 +92,9 @@ class Fitted:
     network: Network
     recipe: Recipe
     best_epoch: int
+    #: Probabilities of the validation examples by a network that has not learnt from them, where
+    #: this one has: [examples, labels].
+    validation: Scores | None = None
 
 
 def fit(

@@ -126,11 +126,16 @@ def fit(
     labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
     known, classes = len(dataset.train), len(dataset.labels)
     left_out = rows[known:], labels[known:]
-    _fitted(rows[:known], labels[:known], classes, recipe, left_out, progress)
+    honest = _fitted(rows[:known], labels[:known], classes, recipe, left_out, progress)
     network.classifier = _fitted(rows, labels, classes, recipe)
     # The name alone: where it lies here says nothing elsewhere.
     recipe = msgspec.structs.replace(recipe, encoder=Path(recipe.encoder).resolve().name)
-    return Fitted(network=network, recipe=recipe, best_epoch=recipe.epochs)
+    return Fitted(
+        network=network,
+        recipe=recipe,
+        best_epoch=recipe.epochs,
+        validation=np.asarray(honest(rows[known:])),
+    )
 
 
 def _fitted(

@@ -63,6 +63,58 @@ def test_probabilities_are_from_0_to_1(version: ModelVersion) -> None:
     assert "3 in all" in str(found.problem(np.array([2, 1, 0], np.float32)))
 
 
+def test_a_temperature_divides_the_logits(version: ModelVersion) -> None:
+    """Also where the graph ends in a softmax, and has none to give."""
+    logits = np.array([[1, 2, 3], [9, 0, -9], [0, 0, 0]], np.float32)
+    plain = made(version, kind="scores", activation="softmax")
+    expected = plain.scores([logits / 2.5], 3)
+    ends = plain.scores([logits], 3)
+    for activation, output in {"softmax": logits, "none": ends}.items():
+        found = made(version, kind="scores", activation=activation, temperature=2.5)
+        scores = found.scores([output], 3)
+        assert scores.dtype == np.float32
+        assert scores == pytest.approx(expected, abs=1e-6)
+        assert found.good(scores).all()
+    maps = [dict(zip("abc", row, strict=True)) for row in ends.tolist()]
+    found = made(version, kind="label_map", output="p", temperature=2.5)
+    assert found.scores([maps], 3) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_temperature_of_independent_labels_is_one_of_sigmoids(version: ModelVersion) -> None:
+    how = {"kind": "scores", "activation": "sigmoid", "meaning": "independent"}
+    logits = np.array([[-4, 0.5, 3]], np.float32)
+    expected = made(version, **how).scores([logits * 2], 1)
+    found = made(version, **how, temperature=0.5)
+    assert found.scores([logits], 1) == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_temperature_the_scores_are_the_outputs_bytes(version: ModelVersion) -> None:
+    found = made(version, kind="scores", activation="none", temperature=1)
+    output = np.array([[0.1, 0.2, 0.7]], np.float32)
+    assert found.scores([output], 1) is output
+
+
+@pytest.mark.parametrize("meaning", ["exclusive", "independent"])
+def test_a_temperature_does_not_make_probabilities_of_others(
+    version: ModelVersion, meaning: str
+) -> None:
+    how = {"kind": "scores", "activation": "none", "meaning": meaning, "temperature": 2.0}
+    found = made(version, **how)
+    output = np.array([[17, 3, 1], [-0.5, 1, 0.5], [np.nan, 0.5, 0.5], [0.7, 0.2, 0.1]], np.float32)
+    assert found.good(found.scores([output], 4)).tolist() == [False, False, False, True]
+
+
+def test_scores_of_an_item_are_the_same_bits_in_any_batch(version: ModelVersion) -> None:
+    found = made(version, kind="scores", activation="softmax", temperature=1.7)
+    logits = np.random.default_rng(5).normal(size=(67, 3)).astype(np.float32)
+    together = found.scores([logits], 67)
+    for size in (1, 2, 5, 33):
+        alone = [
+            found.scores([part], len(part)) for part in np.split(logits, range(size, 67, size))
+        ]
+        assert np.concatenate(alone).tobytes() == together.tobytes()
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2), (3,), (3, 3, 1)])
 def test_an_output_of_another_shape_is_told(version: ModelVersion, shape: tuple[int, ...]) -> None:
     found = made(version, kind="scores", activation="none")
@@ -126,6 +178,11 @@ def test_numbers_as_labels_of_a_map_are_found(version: ModelVersion) -> None:
         ({"kind": "scores"}, r"manifest\.json: head: .*activation"),
         ({"kind": "scores", "activation": "tanh"}, r"head: Invalid enum value 'tanh'"),
         ({"kind": "label_map", "output": "p", "more": 1}, "unknown field `more`"),
+        ({"kind": "label_map", "output": "p", "temperature": 0}, "temperature"),
+        (
+            {"kind": "scores", "activation": "none", "meaning": "values", "temperature": 2.0},
+            "is for probabilities, and not for values",
+        ),
     ],
 )
 def test_a_head_that_is_none_is_named(
