@@ -61,6 +61,7 @@ MAX_BAGGAGE: Final = 1_024
 MAX_TOP_K: Final = 2**63 - 1
 #: The label of an item whose best score is below a threshold: `Options.min_score`, or the model's.
 UNSURE: Final = "unsure"
+MinScore = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 #: Seconds that a header may speak of.
 MAX_SECONDS: Final = 1e9
@@ -155,6 +156,8 @@ class Options(_Wire, frozen=True):
 
     #: The scores of this many labels, best first, in `Result.scores`; 0 for none.
     top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    #: An item whose best score is less gets the label UNSURE; what the model says when left out.
+    min_score: MinScore | None = None
 
 
 class Request(_Wire, frozen=True):

@@ -203,7 +203,7 @@ def thresholds(scores: Scores, truth: Labels) -> list[Threshold]:
     """See `Evaluation.thresholds`."""
     confidence = scores.max(axis=1)
     right = scores.argmax(axis=1) == truth
-    found = []
+    found: list[Threshold] = []
     for least in THRESHOLDS:
         answered = confidence >= np.float32(least)
         if not answered.any():

@@ -56,7 +56,8 @@ def written(
 
 
 def _section(heading: str, content: str, *, wide: bool = False) -> str:
-    return f"<section{' class="wide"' if wide else ''}>\n<h2>{heading}</h2>\n{content}\n</section>"
+    kind = ' class="wide"' if wide else ""
+    return f"<section{kind}>\n<h2>{heading}</h2>\n{content}\n</section>"
 
 
 def _name(name: str) -> str:
@@ -147,20 +148,20 @@ def _matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     )
     return (
         '<p class="faint">A row is a true class, a column what it was called.</p>\n'
-        f'<div class="scroll"><table class="matrix{many}">\n<thead><tr><th></th>{heads}</tr></thead>'
-        f"\n<tbody>\n{rows}\n</tbody></table></div>"
+        f'<div class="scroll"><table class="matrix{many}">\n'
+        f"<thead><tr><th></th>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
 
 def _cells(own: int, row: Sequence[int]) -> str:
     """Shaded by the share of the true class."""
     whole = max(sum(row), 1)
-    return "".join(
-        f"<td{' class="right"' if place == own else ''} style="
-        f'"background:color-mix(in srgb,var(--accent) {60 * count / whole:.0f}%,transparent)">'
-        f"{count or ''}</td>"
-        for place, count in enumerate(row)
-    )
+    cells = []
+    for place, count in enumerate(row):
+        kind = ' class="right"' if place == own else ""
+        shade = f"color-mix(in srgb,var(--accent) {60 * count / whole:.0f}%,transparent)"
+        cells.append(f'<td{kind} style="background:{shade}">{count or ""}</td>')
+    return "".join(cells)
 
 
 # --- reliability ---------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def _reliability(evaluation: Evaluation) -> str:
     middle = _SIDE / 2
     box = f"{-_MARGIN} -8 {_SIDE + _MARGIN + 8} {_SIDE + _MARGIN + 8}"
     before = evaluation.uncalibrated
-    told = f" It was {before.calibration_error:.4f} before the calibration." if before else ""
+    told = f" It was {before.calibration_error:.4f} before." if before else ""
     return (
         '<p><span class="key" style="background:var(--accent)"></span>accuracy by score, '
         '<span class="key" style="background:var(--second)"></span>share of the examples. '
@@ -218,27 +219,19 @@ def _facts(manifest: Manifest, command: str) -> str:
     sizes = [
         f"{data[split]:,} {split}" for split in ("train", "validation", "test") if split in data
     ]
-    versions = manifest.training.get("versions", {})
+    versions = {"lmaas": manifest.code_version, **manifest.training.get("versions", {})}
     facts = {
-        "architecture": manifest.architecture,
-        "data": f"{data.get('name', '')} ({', '.join(sizes)})",
-        "sha256 of it": str(data.get("sha256", "")),
-        "temperature": str(manifest.head.get("temperature", 1)),
+        "architecture": _name(manifest.architecture),
+        "data": _name(f"{data.get('name', '')} ({', '.join(sizes)})"),
+        "sha256 of it": escape(str(data.get("sha256", ""))),
+        "temperature": f"{manifest.head.get('temperature', 1):g}",
         "min-score": f"{manifest.min_score:g}" if manifest.min_score else "none",
-        "command": command,
-        "made": manifest.created,
-        "with": ", ".join(
-            f"{name} {number}"
-            for name, number in {"lmaas": manifest.code_version, **versions}.items()
-        ),
-        "seconds": str(manifest.training.get("seconds", "")),
+        "command": f"<code>{escape(command)}</code>" if command else "",
+        "made": escape(manifest.created),
+        "with": ", ".join(f"{escape(name)} {escape(of)}" for name, of in versions.items()),
+        "seconds": escape(str(manifest.training.get("seconds", ""))),
     }
-    listed = "\n".join(
-        f"<dt>{name}</dt><dd>{f'<code>{escape(value)}</code>' if name == 'command' else _name(value)}"
-        "</dd>"
-        for name, value in facts.items()
-        if value
-    )
+    listed = "\n".join(f"<dt>{name}</dt><dd>{told}</dd>" for name, told in facts.items() if told)
     return f'<dl class="facts">\n{listed}\n</dl>'
 
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
-from lmaas.broker_config.messages import ItemError, Reply, failed
+from lmaas.broker_config.errors import MessageError, ModelDamaged, ModelNotFound
+from lmaas.broker_config.messages import UNSURE, ItemError, Options, Reply, failed
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.models import Models
 from lmaas.workers.pack import Pack, failed_reply
@@ -44,7 +44,7 @@ class Answerer:
         """Packs that run together, as far as they are for the same version; nothing is run yet."""
         began = time.monotonic()
         replies: dict[int, Reply] = {}
-        alike: dict[tuple[str, str | None, int], list[int]] = {}
+        alike: dict[tuple[str, str | None, Options], list[int]] = {}
         for place, pack in enumerate(packs):
             if pack.request is None:
                 replies[place] = Reply(model="", results=[], worker=self._worker, error=pack.error)
@@ -52,13 +52,14 @@ class Answerer:
                 replies[place] = self._refusal(pack, pack.error)
             else:
                 request = pack.request
-                key = (request.model, request.version or pack.version, request.options.top_k)
+                key = (request.model, request.version or pack.version, request.options)
                 alike.setdefault(key, []).append(place)
         groups = []
-        for (model, version, top_k), places in alike.items():
+        for (model, version, options), places in alike.items():
             try:
                 runtime = self._runtime(model, version, [packs[place] for place in places])
-            except (ModelNotFound, ModelDamaged) as error:
+                _check(options, runtime)
+            except (ModelNotFound, ModelDamaged, MessageError) as error:
                 fault = ItemError(code=self._code(error, model), message=str(error))
                 replies |= {place: self._refusal(packs[place], fault) for place in places}
             except (OSError, MemoryError) as error:
@@ -66,7 +67,7 @@ class Answerer:
                 replies |= {place: failed_reply(packs[place], fault, self._worker)
                             for place in places}  # fmt: skip
             else:
-                groups.append(Group(places, [packs[place] for place in places], runtime, top_k))
+                groups.append(Group(places, [packs[place] for place in places], runtime, options))
         return Run(self._worker, packs, groups, replies, began)
 
     def answer(self, packs: Sequence[Pack]) -> list[Reply]:
@@ -75,7 +76,9 @@ class Answerer:
         run.advance()
         return run.replies()
 
-    def _code(self, error: ModelNotFound | ModelDamaged, model: str) -> Code:
+    def _code(self, error: ModelNotFound | ModelDamaged | MessageError, model: str) -> Code:
+        if isinstance(error, MessageError):
+            return Code.MALFORMED
         if isinstance(error, ModelDamaged):
             return Code.MODEL_DAMAGED
         is_known = self.models.repository.versions(model)
@@ -89,4 +92,13 @@ class Answerer:
             worker=self._worker,
             results=failed(pack.request.items, error),
             error=error,
+        )
+
+
+def _check(options: Options, runtime: Runtime) -> None:
+    """Raises MessageError when an answer could not be told from one of the model's labels."""
+    if options.min_score and UNSURE in runtime.labels:
+        raise MessageError(
+            f"min_score is {options.min_score}, and {runtime.manifest.name} has a label {UNSURE!r} "
+            "of its own, which is what items below it get; ask without min_score"
         )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Item, ItemError, Result
+from lmaas.broker_config.messages import Item, ItemError, Options, Result
 from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
@@ -99,7 +99,7 @@ class Plan:
         log.error("inference failed", exc_info=error, extra={"action": "inference_failed"})
         self._errors[place] = failure(error)
 
-    def results(self, top_k: int = 0) -> list[Result]:
+    def results(self, options: Options = Options()) -> list[Result]:  # noqa: B008  # frozen
         """A result for each item, in order, once all batches have run.
 
         An item whose scores are not what the head declares gets the error `internal`.
@@ -108,7 +108,7 @@ class Plan:
         good = [place for place in range(len(items)) if place not in errors]
         scores = self._scores if len(good) == len(items) else self._scores[good]
         head = self._runtime.head
-        named = self._runtime.named(scores, top_k)
+        named = self._runtime.named(scores, options.top_k, options.min_score)
         results = {
             place: Result(id=items[place].id, label=label, score=score, scores=best)
             for place, (label, score, best) in zip(good, named, strict=True)

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from lmaas.broker_config.messages import Item, ItemError, Reply, Result, Timings
+from lmaas.broker_config.messages import Item, ItemError, Options, Reply, Result, Timings
 from lmaas.workers.pack import Pack
 from lmaas.workers.plan import Plan
 from lmaas.workers.runtime import Runtime
@@ -19,13 +19,13 @@ class Group:
     """Packs for one version that want the same of it: as if they were one."""
 
     def __init__(
-        self, places: list[int], packs: Sequence[Pack], runtime: Runtime, top_k: int
+        self, places: list[int], packs: Sequence[Pack], runtime: Runtime, options: Options
     ) -> None:
         #: Of the packs in their run.
         self.places = places
         self.version = runtime.manifest.version
         self.plan = Plan(runtime, *_joined(packs))
-        self._top_k = top_k
+        self._options = options
         ends = [*itertools.accumulate(map(len, packs), initial=0)]
         self._slices = [slice(start, end) for start, end in itertools.pairwise(ends)]
 
@@ -36,7 +36,7 @@ class Group:
 
     def results(self) -> Iterator[tuple[int, list[Result]]]:
         """Of each pack, with its place in the run."""
-        results = self.plan.results(self._top_k)
+        results = self.plan.results(self._options)
         return zip(self.places, (results[own] for own in self._slices), strict=True)
 
 

@@ -130,8 +130,8 @@ def command(
         )
     if min_score and UNSURE in dataset.labels:
         raise DataError(
-            f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers below "
-            "a score; give the label another name, or leave --min-score out"
+            f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers "
+            "below a score; give the label another name, or leave --min-score out"
         )
     _introduce(dataset)
     with console.status("starting TensorFlow"):

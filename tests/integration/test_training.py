@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import export, quietly
 from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
+from lmaas.training.evaluate import Evaluation, log_loss, thresholds
 from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.networks import Architecture
 from lmaas.training.networks.graph import OPSET
@@ -116,7 +118,9 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
         "validation": len(dataset.validation),
         "test": len(dataset.test),
     }
-    assert sorted(manifest.files) == ["evaluation.png", "model.onnx", "vocabulary.txt"]
+    assert sorted(manifest.files) == [
+        *("evaluation.html", "evaluation.png", "model.onnx", "vocabulary.txt"),
+    ]
     cost = manifest.cost
     assert 0 < cost.fixed_seconds < 0.1
     assert 0 < cost.seconds_per_item < 1e-2
@@ -124,6 +128,30 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
     assert manifest.batching.most in BATCHES
     assert msgspec.structs.replace(manifest.batching, most=WORD_BATCHING.most) == WORD_BATCHING
     assert manifest.training["recipe"]["seed"] == RECIPE.seed
+
+
+def test_what_is_served_and_measured_is_calibrated(version: ModelVersion, dataset: Dataset) -> None:
+    manifest = version.manifest
+    metrics = msgspec.convert(manifest.metrics, Evaluation)
+    served = Runtime(version).scores(items(dataset.test.texts))
+    plain = {name: value for name, value in manifest.head.items() if name != "temperature"}
+    bare = replace(version, manifest=msgspec.structs.replace(manifest, head=plain))
+    raw = Runtime(bare).scores(items(dataset.test.texts))
+    assert manifest.head["temperature"] != 1
+    assert served != pytest.approx(raw, abs=1e-3)
+    assert (served.argmax(axis=1) == raw.argmax(axis=1)).all()
+    for scores, measured in (served, metrics), (raw, metrics.uncalibrated):
+        assert measured is not None
+        assert measured.log_loss == pytest.approx(log_loss(scores, dataset.test.labels), abs=1e-5)
+    assert metrics.thresholds == thresholds(served, dataset.test.labels)
+
+
+def test_the_page_has_what_the_model_gets_wrong(version: ModelVersion, dataset: Dataset) -> None:
+    scores = Runtime(version).scores(items(dataset.test.texts))
+    wrong = np.flatnonzero(scores.argmax(axis=1) != dataset.test.labels)
+    page = version.content("evaluation.html").decode()
+    assert len(wrong) == page.count(" was called <b>")
+    assert all(dataset.test.texts[place] in page for place in wrong)
 
 
 def test_nothing_but_the_version_is_left(version: ModelVersion) -> None:

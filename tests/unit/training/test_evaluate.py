@@ -52,6 +52,20 @@ def test_a_class_that_is_never_predicted_has_no_precision() -> None:
     assert evaluation.accuracy == 1
 
 
+def test_thresholds_by_hand() -> None:
+    truth = np.array([1, 1, 0, 0, 1], np.int32)
+    found = evaluate(scores(0.85, 0.65, 0.65, 0.05, 0.4), truth, ["no", "yes"]).thresholds
+    shares = {each.min_score: (each.coverage, pytest.approx(each.accuracy)) for each in found}
+    # At 0.5 all are answered: what is lower says nothing more. 0.98 is the score of none.
+    assert shares == {
+        0.6: (1.0, 3 / 5),
+        0.7: (0.4, 1.0),
+        0.8: (0.4, 1.0),
+        0.9: (0.2, 1.0),
+        0.95: (0.2, 1.0),
+    }
+
+
 def test_calibration_error_by_hand() -> None:
     # Ten predictions at 0.8, six of them right: |0.6 - 0.8|; ten at 0.9, all right: |1 - 0.9|.
     truth = np.array([1] * 6 + [0] * 4 + [1] * 10, np.int32)

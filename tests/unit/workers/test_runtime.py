@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
-from lmaas.broker_config.messages import Item, ItemError, Result
+from lmaas.broker_config.messages import Item, ItemError, Options, Result
 from lmaas.workers.plan import Plan
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.repository import ModelVersion, Repository, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
 
@@ -54,11 +54,31 @@ def answer(
     faults: Mapping[int, ItemError] | None = None,
     *,
     top_k: int = 0,
+    min_score: float | None = None,
 ) -> list[Result]:
     plan = Plan(runtime, items, faults or {})
     while plan.left:
         plan.step()
-    return plan.results(top_k)
+    return plan.results(Options(top_k=top_k, min_score=min_score))
+
+
+def test_below_the_least_score_the_label_is_unsure(tmp_path: Path) -> None:
+    """The model's own least score, or the one that is asked for; the scores stay."""
+    version = read_version(networks.save(tmp_path / "tiny" / "1"))
+    version = dataclasses.replace(
+        version, manifest=msgspec.structs.replace(version.manifest, min_score=0.75)
+    )
+    runtime = Runtime(version)
+    three = items_of(["good", "strange", "unknown"])  # 0.9, 0.75 and 0.5 for their best labels
+
+    def labels(min_score: float | None) -> list[str | None]:
+        return [result.label for result in answer(runtime, three, min_score=min_score)]
+
+    assert labels(None) == ["label 1", "label 1", "unsure"]
+    assert labels(0.8) == ["label 1", "unsure", "unsure"]
+    assert labels(0.0) == ["label 1", "label 1", "label 0"]
+    (_, _, result) = answer(runtime, three, top_k=2)
+    assert (result.score, result.scores) == (0.5, {"label 0": 0.5, "label 1": 0.5})
 
 
 @pytest.fixture(scope="module")
