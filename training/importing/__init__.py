@@ -14,7 +14,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.training.importing.proposal import Options, Proposal
 
 #: The more special ones first: a graph of scikit-learn is an ONNX file, too.
-ORIGINS: Final = ("hugging_face", "bare")
+ORIGINS: Final = ("hugging_face", "scikit_learn", "bare")
 
 
 def imported(path: Path, options: Options) -> Proposal:

@@ -57,6 +57,15 @@ class Graph:
         graph = self.model.graph
         if not graph.node or not graph.output:
             raise DataError(f"{path}: no ONNX file: there is no graph in it")
+        self._look()
+
+    def changed(self) -> None:
+        """Somebody has changed its model."""
+        self.content = self.model.SerializeToString()
+        self._look()
+
+    def _look(self) -> None:
+        graph = self.model.graph
         weights = {one.name for one in graph.initializer}
         self.inputs = [_port(one) for one in graph.input if one.name not in weights]
         self.outputs = [_port(one) for one in graph.output]

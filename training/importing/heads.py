@@ -71,7 +71,7 @@ def head(
     if options.scores:
         return found, []
     because = f"the graph ends with {ends}" if ends in _PROBABILITIES else why
-    return found, [f"scores: {_WORDS[kind]}{because and f' ({because})'}; --scores says otherwise"]
+    return found, [f"scores: {WORDS[kind]}{because and f' ({because})'}; --scores says otherwise"]
 
 
 def _size(output: Port) -> int | None:
@@ -79,7 +79,7 @@ def _size(output: Port) -> int | None:
     return output.shape[-1] if output.shape else None
 
 
-_WORDS: Final[dict[Output, str]] = {
+WORDS: Final[dict[Output, str]] = {
     "softmax": "logits, of which softmax makes probabilities",
     "sigmoid": "logits, of which sigmoid makes a probability a label",
     "probabilities": "probabilities, together 1",

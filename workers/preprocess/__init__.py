@@ -54,6 +54,9 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
     kinds = {
         "words": "lmaas.workers.preprocess.words:WordPreprocessor",
         "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
+        "text_vectorization": (
+            "lmaas.workers.preprocess.text_vectorization:TextVectorizationPreprocessor"
+        ),
         "strings": "lmaas.workers.preprocess.strings:StringPreprocessor",
         "tensors": "lmaas.workers.preprocess.tensors:TensorPreprocessor",
     }

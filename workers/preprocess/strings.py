@@ -15,8 +15,8 @@ from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess.one_text import EXAMPLES, fault
 from lmaas.workers.repository import MANIFEST, ModelVersion
 
-#: What the manifest calls the type of the input's values.
-STRING: Final = "str"
+#: As NumPy calls the type of the input's values.
+STRING: Final = "object"
 
 
 class Strings(

@@ -37,7 +37,10 @@ class Tensors(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
     tag="tensors",
 ):  # fmt: skip
-    """What the manifest says of it: nothing, as its `inputs` say all."""
+    """What the manifest says of it; its `inputs` say the rest."""
+
+    #: Of inputs that take strings: one that the model knows, to try it with.
+    words: dict[str, str] = {}
 
 
 class TensorPreprocessor:
@@ -45,7 +48,7 @@ class TensorPreprocessor:
 
     def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
         """Raises ModelDamaged."""
-        msgspec.convert(how, Tensors)
+        words = msgspec.convert(how, Tensors).words
         self._inputs = version.manifest.inputs
         for one in self._inputs:
             if one.dtype not in DATATYPE:
@@ -56,7 +59,12 @@ class TensorPreprocessor:
             if not one.shape:
                 raise ModelDamaged(f"{version.path}: its input {one.name!r} has no rows")
         self.examples = [
-            Item(id=name, tensors={one.name: _filled(one, value) for one in self._inputs})
+            Item(
+                id=name,
+                tensors={
+                    one.name: _filled(one, words.get(one.name, value)) for one in self._inputs
+                },
+            )
             for name, value in (("1", 1), ("0", 0))
         ]
 
@@ -124,7 +132,7 @@ def _strings(data: bytes) -> list[str]:
     return found
 
 
-def _filled(one: Input, value: int) -> Tensor:
+def _filled(one: Input, value: int | str) -> Tensor:
     """An example; a dimension that is free has 1."""
     shape = [side or 1 for side in one.shape[1:]]
     datatype = DATATYPE[one.dtype]
@@ -132,7 +140,7 @@ def _filled(one: Input, value: int) -> Tensor:
         text = str(value).encode()
         data = (_LENGTH.pack(len(text)) + text) * int(np.prod(shape))
     else:
-        data = np.full(shape, value, np.dtype(one.dtype).newbyteorder("<")).tobytes()
+        data = np.full(shape, int(value), np.dtype(one.dtype).newbyteorder("<")).tobytes()
     return Tensor(shape=shape, datatype=datatype, data=data)
 
 

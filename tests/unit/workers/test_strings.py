@@ -35,7 +35,7 @@ def version(*inputs: Input, **how: Any) -> ModelVersion:
     return ModelVersion(Path("/m/1"), manifest, {})
 
 
-COLUMN = Input(name="text", dtype="str", shape=[None, 1])
+COLUMN = Input(name="text", dtype="object", shape=[None, 1])
 
 
 def test_texts_are_a_column_or_a_row_and_keep_zero_bytes() -> None:
@@ -44,7 +44,7 @@ def test_texts_are_a_column_or_a_row_and_keep_zero_bytes() -> None:
     assert encoded.lengths == [6, 1, 3]
     (column,) = encoded.arrays(Batch([1, 0], 3, 6)).values()
     assert column.tolist() == [[""], ["été\0"], [""]]
-    row = Input(name="text", dtype="str", shape=[None])
+    row = Input(name="text", dtype="object", shape=[None])
     arrays = preprocessor(version(row)).encode(items).arrays(Batch([2], 1, 3))
     assert {name: array.tolist() for name, array in arrays.items()} == {"text": ["abc"]}
 
@@ -69,7 +69,7 @@ def test_what_is_not_one_text_is_told(item: Item, code: Code) -> None:
     [
         ([COLUMN, COLUMN], {}, "fills one input"),
         ([Input(name="x", dtype="float32", shape=[None, 1])], {}, "x of 'float32'"),
-        ([Input(name="x", dtype="str", shape=[None, 2])], {}, "fills one input"),
+        ([Input(name="x", dtype="object", shape=[None, 2])], {}, "fills one input"),
         ([COLUMN], {"file": "f"}, "unknown field"),
     ],
 )
