@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, Options, Result
 from lmaas.workers.batcher import Batch
-from lmaas.workers.preprocess import Encoded
+from lmaas.workers.preprocess import Encoded, faults
 from lmaas.workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,9 @@ class Plan:
         self.left -= batch.size
         try:
             self._scores[places[batch.positions]] = self._runtime.run(encoded, batch)
+            if found := faults(encoded):
+                for position in found.keys() & batch.positions:
+                    self._errors[int(places[position])] = found[position]
         except Exception as error:
             if len(batch.positions) == 1:
                 self._fail(int(places[batch.positions[0]]), error)

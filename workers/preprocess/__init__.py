@@ -7,7 +7,7 @@ A new kind is a new file here, or the entry point of an installed package in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -19,7 +19,11 @@ from lmaas.workers.repository import ModelVersion
 
 
 class Encoded(Protocol):
-    """Items that are ready to be put into batches."""
+    """Items that are ready to be put into batches.
+
+    One that finds out only as it encodes, or as it makes arrays, that an item is not what it should
+    be has an attribute `faults` as well: see `faults`.
+    """
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -30,6 +34,15 @@ class Encoded(Protocol):
         """The graph's inputs by name, each of `batch.rows` rows: first those of its positions, and
         then whatever the graph can bear."""
         ...
+
+
+def faults(encoded: Encoded) -> Mapping[int, ItemError]:
+    """What was found to be wrong with items so far, by their positions.
+
+    Whatever their rows have, the scores are not looked at.
+    """
+    found: Mapping[int, ItemError] = getattr(encoded, "faults", {})
+    return found
 
 
 class Preprocessor(Protocol):
@@ -52,6 +65,7 @@ class Preprocessor(Protocol):
 def preprocessor(version: ModelVersion) -> Preprocessor:
     """Raises ModelDamaged when there is no such kind, or its part of the manifest is wrong."""
     kinds = {
+        "image": "lmaas.workers.preprocess.image:ImagePreprocessor",
         "words": "lmaas.workers.preprocess.words:WordPreprocessor",
         "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
         "text_vectorization": (
