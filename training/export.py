@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
@@ -19,6 +20,8 @@ from lmaas.training import evaluate, page
 from lmaas.training.measuring import measured
 from lmaas.training.mistakes import Mistake
 from lmaas.training.networks import Network
+from lmaas.training.quantizing import quantized
+from lmaas.training.recipe import Quantize
 from lmaas.training.versions import checksums, new_version, write_manifest
 from lmaas.workers.heads import tempered
 from lmaas.workers.manifest import MODEL, Manifest
@@ -59,6 +62,9 @@ class Trained:
     #: For the page: examples that it gets wrong, and what made it.
     mistakes: Sequence[Mistake] = ()
     command: str = ""
+    #: The place of each sample's label, where they are known.
+    truth: npt.NDArray[np.int32] | None = None
+    quantize: Quantize | None = None
 
     @property
     def head(self) -> dict[str, Any]:
@@ -85,16 +91,42 @@ def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Pat
 def _write(trained: Trained, folder: Path, number: str) -> None:
     onnx.save(trained.network.graph(), folder / MODEL)
     trained.network.save(folder)
-    if trained.evaluation:
-        title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
-        evaluate.draw(trained.evaluation, folder / PICTURE, title)
     manifest = _manifest(trained, folder, number)
-    if trained.evaluation:
-        manifest = _with_page(trained, trained.evaluation, manifest, folder)
     runtime = _runtime(folder, manifest)
     _compare(runtime, trained, _sample(trained.samples, COMPARED))
     batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
-    write_manifest(folder, msgspec.structs.replace(manifest, batching=batching, cost=cost))
+    manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
+    evaluation = trained.evaluation
+    if trained.quantize:
+        manifest, evaluation = _quantized(trained, trained.quantize, manifest, folder)
+    if evaluation:
+        title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
+        evaluate.draw(evaluation, folder / PICTURE, title)
+        manifest = _with_page(trained, evaluation, manifest, folder)
+    write_manifest(folder, manifest)
+
+
+def _quantized(
+    trained: Trained, how: Quantize, manifest: Manifest, folder: Path
+) -> tuple[Manifest, evaluate.Evaluation | None]:
+    """With the smaller graph in the folder, and the evaluation of that."""
+    version = ModelVersion(folder, manifest, read_files(folder, manifest))
+    smaller, found = quantized(version, trained.samples, how, trained.truth)
+    for name, content in smaller.contents.items():
+        (folder / name).write_bytes(content)
+    for name in manifest.files.keys() - smaller.contents.keys():
+        (folder / name).unlink()
+    record = {**trained.record, "quantized": msgspec.to_builtins(found)}
+    manifest = msgspec.structs.replace(smaller.manifest, training=record)
+    evaluation = trained.evaluation
+    if evaluation and trained.truth is not None:
+        scores = Runtime(smaller).scores(trained.samples)
+        evaluation = msgspec.structs.replace(
+            evaluate.evaluate(scores, trained.truth, trained.labels),
+            uncalibrated=evaluation.uncalibrated,
+        )
+        manifest = msgspec.structs.replace(manifest, metrics=evaluation.as_dict())
+    return manifest, evaluation
 
 
 def _with_page(

@@ -44,7 +44,7 @@ def measured(
     figures that are worth something.
     """
     sizes = [msgspec.structs.replace(batching, most=most) for most in SIZES]
-    times = [_seconds(runtime, items, size, clock) for size in sizes]
+    times = [timed(runtime, items, size, clock) for size in sizes]
     fast = NEARLY * min(times)
     best = next(size for size, seconds in zip(sizes, times, strict=True) if seconds <= fast)
     return best, _cost(runtime, items, best, clock)
@@ -55,7 +55,7 @@ def _cost(runtime: Runtime, items: Sequence[Item], batching: Batching, clock: Cl
     ordered = sorted(items, key=lambda item: item.size)
     middle = len(ordered) // 2
     packs = [ordered[:1], ordered[-1:], ordered[: middle + 1], ordered[middle:], ordered]
-    times = [_seconds(runtime, pack, batching, clock) for pack in packs]
+    times = [timed(runtime, pack, batching, clock) for pack in packs]
     estimator = Estimator()
     for _ in range(LESSONS):
         for pack, seconds in zip(packs, times, strict=True):
@@ -68,7 +68,13 @@ def _cost(runtime: Runtime, items: Sequence[Item], batching: Batching, clock: Cl
     )
 
 
-def _seconds(runtime: Runtime, items: Sequence[Item], batching: Batching, clock: Clock) -> float:
+def timed(
+    runtime: Runtime,
+    items: Sequence[Item],
+    batching: Batching,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Seconds of a pack of these items: those of the fastest of some runs."""
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < SECONDS:
         start = clock()

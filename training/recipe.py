@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -37,6 +37,20 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
             dimension=self.dimension or 8 * math.ceil(math.log2(classes)),
             hidden=self.hidden or min(max(24, 2 * classes), 256),
         )
+
+
+#: Kinds of numbers that are smaller than those of 32 bits.
+Numbers = Literal["int8", "fp16"]
+
+
+class Quantize(msgspec.Struct, frozen=True, kw_only=True):
+    """That a graph is to have smaller numbers, and what that may cost."""
+
+    kind: Numbers
+    #: Share of right answers that may be lost; of the labels, where nobody knows the right ones.
+    limit: float = 0.005
+    #: Whether what loses more, or is no faster, is kept all the same.
+    force: bool = False
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from lmaas.training.media import UNITS
 from lmaas.training.mistakes import mistakes
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.one_line import in_one_line
-from lmaas.training.recipe import Recipe
+from lmaas.training.recipe import Quantize, Recipe
 from lmaas.workers.heads import tempered
 
 with quietly():
@@ -38,11 +38,13 @@ def train(
     min_score: float = 0.0,
     command: str = "",
     shows_items: bool = True,
+    quantize: Quantize | None = None,
 ) -> Path:
     """Train, calibrate, measure on the test split, and leave `out_root/name/N`.
 
     N is the next number there and in the `others`, which are folders of models too. Below
-    `min_score` the model will answer `unsure`. The page of the evaluation names the `command`, and
+    `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the test
+    split. The page of the evaluation names the `command`, and
     shows items of the test split that the model gets wrong, unless it should not.
 
     Raises TrainingError, and leaves nothing behind then.
@@ -52,7 +54,7 @@ def train(
         trained = _trained(dataset, architecture, name, recipe, progress)
         if not shows_items:
             trained = replace(trained, mistakes=())
-        trained = replace(trained, min_score=min_score, command=command)
+        trained = replace(trained, min_score=min_score, command=command, quantize=quantize)
         return export.export(trained, out_root, others)
 
 
@@ -75,6 +77,7 @@ def _trained(
         network=fitted.network,
         labels=dataset.labels,
         samples=dataset.test.items,
+        truth=dataset.test.labels,
         dataset={
             "name": dataset.name,
             "sha256": dataset.sha256,

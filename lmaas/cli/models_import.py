@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,8 +14,12 @@ from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
+from lmaas.cli import options
 from lmaas.cli.announced import announce
 from lmaas.workers.repository import MANIFEST, ModelVersion, read_version
+
+if TYPE_CHECKING:
+    from lmaas.training.recipe import Quantize
 
 _TASKS = ("text", "pairs", "image", "audio", "tensors")
 _OUTPUTS = ("softmax", "sigmoid", "probabilities", "independent", "values")
@@ -86,9 +90,16 @@ def _inputs(
     type=click.Path(path_type=Path),
     help="Items to try and to measure it with; the first four are kept in the manifest.",
 )
+@options.quantize
 @click.pass_obj
 def import_(
-    settings: Settings, /, path: Path, name: str | None, examples: Path | None, **options: Any
+    settings: Settings,
+    /,
+    path: Path,
+    name: str | None,
+    examples: Path | None,
+    quantize: Quantize | None,
+    **given: Any,
 ) -> None:
     """Make the next version here of the model in PATH.
 
@@ -98,15 +109,21 @@ def import_(
     if name is not None and not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
     if (path / MANIFEST).exists() or not path.exists():
-        given = [key for key, value in {**options, "examples": examples}.items() if value]
-        if given and path.exists():
+        others = {**given, "examples": examples, "quantize": quantize}
+        said = [key for key, value in others.items() if value]
+        if said and path.exists():
             raise click.UsageError(
-                f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{given[0]} is for "
+                f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{said[0]} is for "
                 "models from elsewhere"
             )
         _copy(settings, path, name)
     else:
-        _convert(settings, path, name, examples, options)
+        if quantize and examples is None:
+            raise click.UsageError(
+                "--quantize goes with --examples, items such as the model will get: what it "
+                "changes is measured on them"
+            )
+        _convert(settings, path, name, examples, quantize, given)
 
 
 # --- a version of ours ---------------------------------------------------------------------------
@@ -143,7 +160,12 @@ def _copied(version: ModelVersion, name: str, settings: Settings) -> Path:
 
 
 def _convert(
-    settings: Settings, path: Path, name: str | None, examples: Path | None, given: dict[str, Any]
+    settings: Settings,
+    path: Path,
+    name: str | None,
+    examples: Path | None,
+    quantize: Quantize | None,
+    given: dict[str, Any],
 ) -> None:
     if problem := extras.lacking("onnxruntime", "tokenizers", "onnx"):
         raise DataError(problem)
@@ -160,8 +182,15 @@ def _convert(
     if examples is not None:
         items = read_examples(examples, proposal.preprocessing, settings.max_item_bytes)
     place, proposal = add(
-        proposal, name, items, out_root=settings.new_models, others=settings.model_folders
+        proposal,
+        name,
+        items,
+        out_root=settings.new_models,
+        others=settings.model_folders,
+        quantize=quantize,
     )
+    if quantize:
+        click.echo(f"note: {proposal.notes[-1]}", err=True)
     for warning in proposal.warnings:
         click.echo(f"warning: {warning}", err=True)
     announce(place, settings)

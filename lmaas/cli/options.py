@@ -124,3 +124,38 @@ def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def quantize(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options for smaller numbers; the command gets a Quantize or None, `quantize`."""
+
+    @functools.wraps(command)
+    def with_quantize(
+        *args: Any, quantize: Any, quantize_limit: float, force: bool, **kwargs: Any
+    ) -> Any:
+        if quantize is None:
+            return command(*args, quantize=None, **kwargs)
+        from lmaas.training.recipe import Quantize
+
+        wanted = Quantize(kind=quantize, limit=quantize_limit, force=force)
+        return command(*args, quantize=wanted, **kwargs)
+
+    options = (
+        click.option(
+            "--quantize",
+            type=click.Choice(["int8", "fp16"]),
+            help="Smaller numbers in the graph, if little is lost and it is faster here.",
+        ),
+        click.option(
+            "--quantize-limit",
+            type=click.FloatRange(0, 1),
+            default=0.005,
+            show_default=True,
+            help="Share of right answers that may be lost by that, or of labels that may change.",
+        ),
+        click.option("--force", is_flag=True, help="Keep what loses more, or is no faster."),
+    )
+    decorated: Callable[..., Any] = with_quantize
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated

@@ -29,7 +29,7 @@ from lmaas.producer.tables.places import FORMATS
 if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
     from lmaas.training.networks import Progress as Report
-    from lmaas.training.recipe import Recipe
+    from lmaas.training.recipe import Quantize, Recipe
 
 #: The first Python that has no TensorFlow, as pyproject.toml has it.
 WITHOUT_TENSORFLOW: Final = (3, 14)
@@ -80,6 +80,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     is_flag=True,
     help="Show no texts of the data on the page of the evaluation.",
 )
+@options.quantize
 @options.models
 def command(
     name: str,
@@ -97,6 +98,7 @@ def command(
     seed: int | None,
     min_score: float,
     no_examples: bool,
+    quantize: Quantize | None,
     **arguments: Any,
 ) -> None:
     """Train a classifier and export it as the next version of model NAME.
@@ -152,6 +154,7 @@ def command(
             min_score=min_score,
             command=_told(sys.argv),
             shows_items=not no_examples,
+            quantize=quantize,
         )
     _conclude(path, settings)
 
@@ -247,13 +250,17 @@ def _bar(console: Console) -> Iterator[Report]:
 def _conclude(path: Path, settings: Settings) -> None:
     from lmaas.training.evaluate import Evaluation
     from lmaas.training.export import PAGE
+    from lmaas.training.quantizing import Quantized
     from lmaas.workers.repository import read_manifest
 
-    metrics = msgspec.convert(read_manifest(path).metrics, Evaluation)
+    manifest = read_manifest(path)
+    metrics = msgspec.convert(manifest.metrics, Evaluation)
     console = Console()
     console.print(metrics.as_table())
     if len(metrics.classes) > 2 and metrics.confused:
         console.print(metrics.as_confused_table())
     console.print(metrics.as_thresholds_table())
+    if quantized := manifest.training.get("quantized"):
+        click.echo(str(msgspec.convert(quantized, Quantized)), err=True)
     click.echo(f"the evaluation to look at: {path / PAGE}", err=True)
     announce(path, settings)

@@ -13,9 +13,11 @@ import msgspec
 
 from lmaas.broker_config.errors import DataError, ModelDamaged
 from lmaas.broker_config.messages import Item
-from lmaas.training.importing.probing import probed
+from lmaas.training.importing.probing import drafted, probed
 from lmaas.training.importing.proposal import Proposal
 from lmaas.training.measuring import measured
+from lmaas.training.quantizing import quantized
+from lmaas.training.recipe import Quantize
 from lmaas.training.versions import checksums, new_version, write_manifest
 from lmaas.workers.heads import DECIMALS
 from lmaas.workers.manifest import Golden, Manifest
@@ -42,14 +44,26 @@ def add(
     *,
     out_root: Path,
     others: Sequence[Path] = (),
+    quantize: Quantize | None = None,
 ) -> tuple[Path, Proposal]:
     """Write `out_root/name/N`, all of it or nothing; and what was found out of the model.
 
-    Raises DataError.
+    What `quantize` asks for is compared on the examples, of which there is one at least then.
+    Raises DataError, or TrainingError when that loses too much.
     """
     proposal, runtime = probed(proposal, examples)
     samples = list(examples) or _made_up(runtime)
     batching, cost = measured(runtime, samples, proposal.batching)
+    if quantize:
+        whole = drafted(msgspec.structs.replace(proposal, batching=batching))
+        smaller, found = quantized(whole, examples, quantize)
+        batching, cost = smaller.manifest.batching, smaller.manifest.cost
+        proposal = msgspec.structs.replace(
+            proposal,
+            files=smaller.contents,
+            notes=[*proposal.notes, str(found)],
+            record={**proposal.record, "quantized": msgspec.to_builtins(found)},
+        )
     try:
         with new_version(name, out_root, others) as (built, place):
             for file, content in proposal.files.items():

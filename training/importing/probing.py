@@ -66,7 +66,7 @@ def probed(proposal: Proposal, items: Sequence[Item]) -> tuple[Proposal, Runtime
 
 def made(proposal: Proposal) -> Runtime:
     """Not tried yet. Raises DataError when ONNX Runtime, or the preprocessing, cannot load it."""
-    version = ModelVersion(proposal.path.parent, _manifest(proposal), proposal.files)
+    version = drafted(proposal)
     try:
         return Runtime(version, trial=False)
     except ModelDamaged as error:
@@ -74,8 +74,9 @@ def made(proposal: Proposal) -> Runtime:
         raise DataError(_hinted(told)) from error
 
 
-def _manifest(proposal: Proposal) -> Manifest:
-    return Manifest(
+def drafted(proposal: Proposal) -> ModelVersion:
+    """As a version, without a name and checksums."""
+    manifest = Manifest(
         name="imported",
         version="1",
         labels=proposal.labels,
@@ -90,6 +91,7 @@ def _manifest(proposal: Proposal) -> Manifest:
         created="",
         files=dict.fromkeys(proposal.files, ""),
     )
+    return ModelVersion(proposal.path.parent, manifest, proposal.files)
 
 
 def _declared(proposal: Proposal) -> Proposal:
