@@ -27,9 +27,11 @@ from lmaas.broker_config.errors import LmaasError, ModelNotFound
 from lmaas.broker_config.messages import (
     CANCEL,
     MSGPACK,
+    UNSURE,
     Item,
     ItemError,
     ModelCard,
+    Options,
     Reply,
     Request,
     Result,
@@ -162,7 +164,7 @@ class Service:
     def _result(self, item: Item, fault: ItemError | None, request: Request) -> Result:
         if fault is not None:
             return Result(id=item.id, error=fault)
-        return result_of(item.id, self._answer(_content(item)), request.options.top_k)
+        return result_of(item.id, self._answer(_content(item)), request.options)
 
     def _answer(self, content: Content) -> Answer:
         assert self.answers is not None
@@ -189,7 +191,7 @@ def _content(item: Item) -> Content:
     return content
 
 
-def result_of(item_id: str, answer: Answer, top_k: int) -> Result:
+def result_of(item_id: str, answer: Answer, options: Options) -> Result:
     """Raises the answer that is an exception, and TypeError for what is no answer."""
     if isinstance(answer, LmaasError):
         raise answer
@@ -209,7 +211,9 @@ def result_of(item_id: str, answer: Answer, top_k: int) -> Result:
         for label, score in sorted(answer.items(), key=lambda pair: -pair[1])
     }
     label, score = next(iter(ranked.items()))
-    scores = dict(list(ranked.items())[:top_k]) if top_k else None
+    scores = dict(list(ranked.items())[: options.top_k]) if options.top_k else None
+    if options.min_score and score < options.min_score:
+        label = UNSURE
     return Result(id=item_id, label=label, score=score, scores=scores)
 
 

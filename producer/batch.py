@@ -110,6 +110,7 @@ class Jobs:
         job: str | None = None,
         version: str | None = None,
         top_k: int = 0,
+        min_score: float | None = None,
     ) -> JobEntry:
         """Publish texts, pairs of id and text, or Items; returns when the broker has them all.
 
@@ -125,9 +126,9 @@ class Jobs:
         At the first one it is tried out meanwhile whether the broker keeps what it gets: see
         `policies`.
         """
-        model, version, top_k = asked(model, version, top_k)
+        model, version, top_k, min_score = asked(model, version, top_k, min_score)
         entry = await self.draft(model, job=job, version=version)
-        return await self.publish(entry, items, top_k=top_k)
+        return await self.publish(entry, items, top_k=top_k, min_score=min_score)
 
     async def draft(
         self, model: str, *, job: str | None = None, version: str | None = None
@@ -136,7 +137,7 @@ class Jobs:
 
         Who is killed before that ends has it dropped by `drop`. Raises as `submit`.
         """
-        model, version, _ = asked(model, version, 0)
+        model, version, *_ = asked(model, version, 0)
         if self._trial is None:
             self._trial = asyncio.create_task(self._tried(model), name="trial of policies")
         if version is None:
@@ -157,6 +158,7 @@ class Jobs:
         items: Entries,
         *,
         top_k: int = 0,
+        min_score: float | None = None,
         weight: float = 1.0,
         deadline_ms: int | None = None,
         patience: float = math.inf,
@@ -170,7 +172,8 @@ class Jobs:
         `patience` seconds.
         """
         sent = Sent()
-        terms = Terms(Options(top_k=top_k), weight, deadline_ms, patience, ahead)
+        options = Options(top_k=top_k, min_score=min_score)
+        terms = Terms(options, weight, deadline_ms, patience, ahead)
         try:
             await self._declare_results(entry.queue)
             await self._journal.add(entry)

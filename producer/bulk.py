@@ -76,6 +76,8 @@ class Task:
     wanted: Wanted = field(default_factory=Wanted)
     #: The scores of this many labels in a column `scores`, as a JSON object; 0 for no column.
     top_k: int = 0
+    #: Below this score the label is `unsure`; None: below what the model says, if it does.
+    min_score: float | None = None
     #: Comes before `label`, `score`, `scores` and `error` in the names of the columns.
     result_prefix: str = ""
 
@@ -165,6 +167,7 @@ class Run:
             _VERSION: task.version,
             "the model's manifest (sha256)": task.model_sha256,
             "--top-k": task.top_k,
+            "--min-score": task.min_score,
             "--result-prefix": task.result_prefix,
             "max_item_bytes": self.settings.max_item_bytes,
         }
@@ -268,7 +271,7 @@ class Run:
                 model=self.task.model,
                 version=self.state.version,
                 items=items,
-                options=Options(top_k=self.task.top_k),
+                options=Options(top_k=self.task.top_k, min_score=self.task.min_score),
             )
             reply = await _ask(classifier, request)
         self._stay_with(reply.version)
@@ -356,11 +359,12 @@ async def classify_texts(
     model: str,
     version: str | None = None,
     top_k: int = 0,
+    min_score: float | None = None,
 ) -> tuple[Chunk, Answers]:
     """A few texts as one chunk, with their answers. Raises what the classifier raises."""
     chunk = Chunk(0, {"text": texts}, texts, range(1, len(texts) + 1), {})
     packs, errors = packs_of(chunk, settings)
-    options = Options(top_k=top_k)
+    options = Options(top_k=top_k, min_score=min_score)
     requests = [
         Request(model=model, version=version, items=items, options=options) for items in packs
     ]

@@ -136,10 +136,13 @@ class Client:
         *,
         version: str | None = None,
         top_k: int = 0,
+        min_score: float | None = None,
         errors: Errors = "raise",
         timeout: float | None = None,
     ) -> Result:
         """Classify one text, or an Item, whose id the result then has.
+
+        Below `min_score` the label is `unsure`; None: below what the model says, if it does.
 
         Calls at the same time share messages. One that is cancelled before its message leaves is
         not sent. Raises ItemFailed for what cannot be classified (`errors="return"` returns it as a
@@ -147,12 +150,12 @@ class Client:
         wait already, BrokerError.
         """
         self._check_open()
-        model, version, top_k = asked(model, version, top_k)
+        model, version, top_k, min_score = asked(model, version, top_k, min_score)
         limit = self._patience(timeout)
         checked = single_item(item, self.settings.max_item_bytes)
         if checked.error is not None:
             return _or_raise(Result(id=checked.id, error=checked.error), errors)
-        answer = self._linger.add((model, version, top_k, limit), checked)
+        answer = self._linger.add((model, version, top_k, min_score, limit), checked)
         try:
             return _or_raise(await answer, errors)
         except asyncio.CancelledError:
@@ -166,6 +169,7 @@ class Client:
         *,
         version: str | None = None,
         top_k: int = 0,
+        min_score: float | None = None,
         ordered: bool = True,
         errors: Errors = "return",
         timeout: float | None = None,
@@ -177,7 +181,8 @@ class Client:
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
         self._check_open()
-        model, version, top_k = asked(model, version, top_k)
+        model, version, top_k, min_score = asked(model, version, top_k, min_score)
+        options = Options(top_k=top_k, min_score=min_score)
         patience = self._patience(timeout)
         if not self._publisher.knows(model):
             await self._publisher.introduced(model)
@@ -185,9 +190,7 @@ class Client:
         ranking = Remaining(estimate, len(items) if isinstance(items, Sized) else None)
 
         async def run(pack: list[Item]) -> Reply:
-            request = Request(
-                model=model, version=version, items=pack, options=Options(top_k=top_k)
-            )
+            request = Request(model=model, version=version, items=pack, options=options)
             headers = Headers(remaining=ranking.next(pack))
             return await self._exchange(request, patience, headers, wait=True)
 

@@ -16,9 +16,9 @@ from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packer import Packer
 
-#: Calls that can share a pack: model, version, top_k, and the seconds that the caller waits. One
-#: timer a pack then does for all of them, and costs a call nothing.
-Kind = tuple[str, str | None, int, float]
+#: Calls that can share a pack: model, version, top_k, min_score, and the seconds that the caller
+#: waits. One timer a pack then does for all of them, and costs a call nothing.
+Kind = tuple[str, str | None, int, float | None, float]
 
 
 #: Calls are held back for this share of the time that answers take beside the work itself: where
@@ -171,12 +171,13 @@ class Linger:
         gathering.drop_cancelled()
         if not gathering.items:
             return []
-        model, version, top_k, limit = kind
+        model, version, top_k, min_score, limit = kind
         items = [
             msgspec.structs.replace(item, id=str(place))
             for place, item in enumerate(gathering.items)
         ]
-        request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
+        options = Options(top_k=top_k, min_score=min_score)
+        request = Request(model=model, version=version, items=items, options=options)
         loop = asyncio.get_running_loop()
         sent = loop.time()
         try:

@@ -173,13 +173,20 @@ class SyncClient:
         *,
         version: str | None = None,
         top_k: int = 0,
+        min_score: float | None = None,
         errors: Errors = "raise",
         timeout: float | None = None,
     ) -> Result:
         """As `Client.classify`. May be called from several threads."""
         return self._call(
             self._client.classify(
-                model, item, version=version, top_k=top_k, errors=errors, timeout=timeout
+                model,
+                item,
+                version=version,
+                top_k=top_k,
+                min_score=min_score,
+                errors=errors,
+                timeout=timeout,
             )
         )
 

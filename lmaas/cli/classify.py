@@ -18,7 +18,15 @@ from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
-from lmaas.cli.options import dialect, encoding, names, only, pair_column, setting
+from lmaas.cli.options import (
+    dialect,
+    encoding,
+    min_score,
+    names,
+    only,
+    pair_column,
+    setting,
+)
 from lmaas.cli.options import models as models_option
 from lmaas.producer.bulk import (
     CHECKPOINT_ROWS,
@@ -63,6 +71,7 @@ _SHOWN_CHARACTERS: Final = 60
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
 @click.option("--result-prefix", default="", help="Comes before label, score and error.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Scores of so many labels.")
+@min_score
 @click.option("--model", default="sentiment")
 @click.option("--model-version", help="Else the newest.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run was.")
@@ -105,7 +114,7 @@ def command(
 
 #: Of the command's parameters, those that texts have as well.
 _OF_TEXTS: Final = {
-    *("texts", "model", "model_version", "top_k", "as_json"),
+    *("texts", "model", "model_version", "top_k", "min_score", "as_json"),
     *("broker_url", "queue", "models", "processes"),
 }
 
@@ -167,6 +176,7 @@ def _classify_file(
     keep: str | None,
     result_prefix: str,
     top_k: int,
+    min_score: float | None,
     model: str,
     model_version: str | None,
     resume: bool,
@@ -184,6 +194,7 @@ def _classify_file(
         model_sha256=way.manifest_sha256,
         wanted=Wanted(text_column, names(keep), pair=pair_column),
         top_k=top_k,
+        min_score=min_score,
         result_prefix=result_prefix,
     )
     if resume and (rows := finished_rows(task)) is not None:
@@ -330,6 +341,7 @@ def _classify_texts(
     model: str,
     model_version: str | None,
     top_k: int,
+    min_score: float | None,
     as_json: bool,
     through_queue: bool,
     **_of_files: Any,
@@ -345,7 +357,13 @@ def _classify_texts(
     async def ask() -> tuple[Chunk, Answers]:
         async with way.classifier as classifier:
             return await classify_texts(
-                texts, classifier, settings, model=model, version=way.version, top_k=top_k
+                texts,
+                classifier,
+                settings,
+                model=model,
+                version=way.version,
+                top_k=top_k,
+                min_score=min_score,
             )
 
     chunk, answers = loop.run(ask())

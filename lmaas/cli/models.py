@@ -1,5 +1,5 @@
 """`lmaas models`: list, show, create, verify and activate what is in the repository; and the
-commands of `models_import` and `models_try`."""
+commands of `models_import`, `models_set` and `models_try`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from lmaas.cli import options
 from lmaas.cli.announced import announce
 from lmaas.cli.exits import Exit
 from lmaas.cli.models_import import import_
+from lmaas.cli.models_set import set_
 from lmaas.cli.models_try import try_
 from lmaas.producer.tables.chunks import clipped, counted
 from lmaas.workers.manifest import Manifest
@@ -306,3 +307,4 @@ def create_(settings: Settings, name: str, labels: Path, encoder: Path) -> None:
 
 command.add_command(import_)
 command.add_command(try_)
+command.add_command(set_)

@@ -59,6 +59,13 @@ pair_column = click.option(
 )
 
 
+min_score = click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="What has a lower score gets the label `unsure`; else as the model says.",
+)
+
+
 def only(sources: tuple[str, ...]) -> str:
     """The input of a command. Several come of a pattern that the shell has read."""
     if len(sources) > 1:

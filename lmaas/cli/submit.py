@@ -34,6 +34,7 @@ from lmaas.producer.tables.places import FORMATS
 @click.option(
     "--top-k", type=click.IntRange(0), default=0, help="Scores of this many labels; 0 for none."
 )
+@options.min_score
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 @options.broker
 def command(
@@ -47,6 +48,7 @@ def command(
     dialect: Dialect,
     job: str | None,
     top_k: int,
+    min_score: float | None,
     as_json: bool,
     **arguments: Any,
 ) -> None:
@@ -77,7 +79,11 @@ def command(
     async def submit() -> None:
         async with Jobs(settings) as jobs:
             items = table_items(table, settings.max_item_bytes)
-            tell(await jobs.submit(model, items, job=job, version=version, top_k=top_k))
+            tell(
+                await jobs.submit(
+                    model, items, job=job, version=version, top_k=top_k, min_score=min_score
+                )
+            )
             await jobs.policies()  # they are told by the log
 
     try:

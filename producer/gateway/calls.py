@@ -40,6 +40,7 @@ async def answered(
     *,
     version: str | None,
     top_k: int,
+    min_score: float | None = None,
     timeout: float,
 ) -> list[Result]:
     """A result for each item, in their order; that of an item which failed has its error.
@@ -54,7 +55,13 @@ async def answered(
     is_answered = False
     try:
         results = await _asked(
-            app[CLIENT], model, items, version=version, top_k=top_k, timeout=timeout
+            app[CLIENT],
+            model,
+            items,
+            version=version,
+            top_k=top_k,
+            min_score=min_score,
+            timeout=timeout,
         )
         is_answered = True
     except TimeLimitExceeded:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.errors import TimeLimitExceeded
-from lmaas.broker_config.messages import Item, Result, TopK
+from lmaas.broker_config.messages import Item, MinScore, Result, TopK
 from lmaas.producer.gateway import idempotency
 from lmaas.producer.gateway.access import CLASSIFY, caller_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
@@ -39,6 +39,8 @@ class CallOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str | None = None
     #: The scores of so many labels, best first.
     top_k: TopK = 0
+    #: Below this score the label is `unsure`; below what the model says when left out.
+    min_score: MinScore | None = None
     #: Seconds that the caller waits; at most what the gateway's setting `wait` says.
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
@@ -132,13 +134,16 @@ async def _answer(
                 items,
                 version=call.version,
                 top_k=call.top_k,
+                min_score=call.min_score,
                 timeout=seconds,
             )
         except TimeLimitExceeded:
             log.debug("a call becomes a job after %g s", seconds, extra={"action": "call_to_job"})
         else:
             return await _noted(request, json_response(Answers(call.model, results)), note)
-    asked = Asked(model=call.model, version=call.version, top_k=call.top_k)
+    asked = Asked(
+        model=call.model, version=call.version, top_k=call.top_k, min_score=call.min_score
+    )
     answer = await submitted(request, asked, items, note)
     if prefer is not None and Preferences.of(prefer).respond_async:
         answer.headers[APPLIED] = "respond-async"

@@ -418,6 +418,20 @@ def test_texts(lmaas: Command) -> None:
     assert json.loads(ended.stdout)["label"] == "negative"
 
 
+def test_below_the_least_score_it_is_unsure(lmaas: Command, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a good film\na film\n")
+    ended = lmaas("in.txt", "--output-format", "csv", "--min-score", "0.6", "--top-k", "2")
+    assert ended.returncode == Exit.OK
+    rows = list(csv.DictReader(ended.stdout.splitlines()))
+    assert [row["label"] for row in rows] == ["positive", "unsure"]
+    assert (rows[1]["score"], json.loads(rows[1]["scores"])) == (
+        "0.5",
+        {"negative": 0.5, "positive": 0.5},
+    )
+    assert lmaas("--text", "a", "--min-score", "2").returncode == Exit.USAGE
+    assert lmaas("--text", "a film", "--min-score", "0.6").stdout.startswith("unsure\t0.5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

@@ -179,6 +179,27 @@ def test_what_is_wrong_by_itself_is_2_and_what_is_not_there_is_1(
     assert told in ended.stderr
 
 
+def test_a_model_that_is_there_learns_to_be_unsure(lmaas: Command, own: Path) -> None:
+    networks.save(own / "tiny" / "1")
+    strange = "classify", "--text", "strange", "--model", "tiny"  # 0.75 for label 1
+    assert lmaas(*strange).stdout.startswith("label 1\t0.75")
+    ended = lmaas("models", "set", "tiny", "--min-score", "0.8")
+    assert ended.stdout == (
+        "tiny 1: below 0.8 the label is 'unsure', in workers that run within seconds\n"
+    )
+    assert lmaas(*strange).stdout.startswith("unsure\t0.75")
+    assert json.loads(lmaas("models", "show", "tiny", "--json").stdout)["min_score"] == 0.8
+    assert {path.name for path in (own / "tiny" / "1").iterdir()} == {
+        *("manifest.json", "model.onnx", "vocabulary.txt"),
+    }
+    lmaas("models", "set", "tiny", "1", "--min-score", "0")
+    assert lmaas(*strange).stdout.startswith("label 1\t0.75")
+    networks.describe(own / "tiny" / "1", ["unsure", "sure"])
+    ended = lmaas("models", "set", "tiny", "--min-score", "0.8")
+    assert ended.returncode == Exit.USAGE
+    assert "has a label 'unsure' of its own" in ended.stderr
+
+
 def test_what_is_shown_of_many_classes_is_for_people(lmaas: Command, own: Path) -> None:
     networks.save(own / "tiny" / "1")
     path = own / "tiny" / "1" / "manifest.json"

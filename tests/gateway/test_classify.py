@@ -91,10 +91,11 @@ async def test_many_items_are_answered_as_in_the_queue(
     gateway: Gateway, client: Client, texts: list[str]
 ) -> None:
     some = texts[:1000]
-    status, answer = await gateway.post(
-        "/v1/classify", json={"model": "sentiment", "items": some, "top_k": 2}
-    )
-    expected = [result async for result in client.classify_many("sentiment", some, top_k=2)]
+    body = {"model": "sentiment", "items": some, "top_k": 2, "min_score": 0.9}
+    status, answer = await gateway.post("/v1/classify", json=body)
+    many = client.classify_many("sentiment", some, top_k=2, min_score=0.9)
+    expected = [result async for result in many]
+    assert {"unsure", "positive", "negative"} == {result.label for result in expected}
     assert status == 200
     assert answer["results"] == msgspec.to_builtins(expected)
 
@@ -112,6 +113,7 @@ async def test_many_items_are_answered_as_in_the_queue(
         (b'{"model": "sentiment", "items": "x"}', 422, "invalid"),
         (b'{"model": "sentiment", "items": ["x"], "top": 1}', 422, "invalid"),
         (b'{"model": "sentiment", "items": ["x"], "top_k": -1}', 422, "invalid"),
+        (b'{"model": "sentiment", "items": ["x"], "min_score": 2}', 422, "invalid"),
         (b'{"model": "sentiment", "items": ["x"], "timeout": 0}', 422, "invalid"),
         (b'{"model": "nobody", "items": ["x"]}', 404, "unknown_model"),
         (b'{"model": "a/b", "items": ["x"]}', 404, "unknown_model"),

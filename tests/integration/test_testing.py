@@ -36,6 +36,19 @@ async def test_forms_of_an_answer(
             assert (await client.classify("any-model", "a film")).scores is None
 
 
+async def test_below_the_least_score_it_is_unsure() -> None:
+    async with testing.Client({"a film": ("good", 0.75)}) as client:
+        labels = [
+            (await client.classify("m", "a film", min_score=least)).label
+            for least in (None, 0, 0.7, 0.8, 1)
+        ]
+        assert labels == ["good", "good", "good", "unsure", "unsure"]
+        wrong: list[Any] = [2, -0.1, "0.5", float("nan")]
+        for least in wrong:
+            with pytest.raises(lmaas.MessageError, match="it must be a number from 0 to 1"):
+                await client.classify("m", "a film", min_score=least)
+
+
 async def test_errors_of_items_and_of_calls() -> None:
     answers: dict[str, testing.Answer] = {
         "fine": "good",

@@ -36,6 +36,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     version: str | None = None
     top_k: int = 0
+    min_score: float | None = None
     priority: Priority = "normal"
     deadline: datetime | None = None
     callback_url: str | None = None
@@ -108,6 +109,7 @@ def _how(asked: Asked, patience: float) -> dict[str, Any]:
     deadline = asked.deadline
     return {
         "top_k": asked.top_k,
+        "min_score": asked.min_score,
         "weight": WEIGHTS[asked.priority],
         "deadline_ms": None if deadline is None else math.ceil(deadline.timestamp() * 1000),
         "patience": patience,

@@ -76,9 +76,9 @@ ROUTES: Final = (
         notes="It is accepted when the answer comes: the broker has all of it then. Besides JSON "
         "the body may be NDJSON (application/x-ndjson), a list of rows (application/json), CSV, "
         "TSV, Parquet, .xlsx or plain text; "
-        "then the query has `model`, and may have `version`, `top_k`, `priority`, `deadline`, "
-        "`callback_url`, `text_column`, `pair_column` (second texts, for models that judge two "
-        "together), `id_column`, `format`, `delimiter`, `encoding`. Or it is a "
+        "then the query has `model`, and may have `version`, `top_k`, `min_score`, `priority`, "
+        "`deadline`, `callback_url`, `text_column`, `pair_column` (second texts, for models that "
+        "judge two together), `id_column`, `format`, `delimiter`, `encoding`. Or it is a "
         "form (multipart/form-data) with a file and fields of these names. A row that cannot be "
         "read gets an error as its result. With `Idempotency-Key` a request that is sent again is "
         "answered as the first time.",

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import BodyPartReader, web
 
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import Item, TopK
+from lmaas.broker_config.messages import Item, MinScore, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, content, json_body, read, unsupported
 from lmaas.producer.gateway.failures import HttpError
@@ -70,6 +70,8 @@ class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str | None = None
     #: The scores of so many labels, best first.
     top_k: TopK = 0
+    #: Below this score the label is `unsure`; below what the model says when left out.
+    min_score: MinScore | None = None
     #: A job of high priority is ordered as one a hundredth as long; low, a hundred times as long.
     priority: Priority = "normal"
     #: What has not run by then gets an error: a moment as 2030-01-31T12:00:00Z.
@@ -86,6 +88,7 @@ class _LooseCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
     version: str | None = None
     top_k: TopK = 0
+    min_score: MinScore | None = None
     priority: Priority = "normal"
     deadline: _Moment | None = None
     callback_url: str | None = None
@@ -98,6 +101,7 @@ class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     version: str | None = None
     top_k: TopK = 0
+    min_score: MinScore | None = None
     priority: Priority = "normal"
     deadline: _Moment | None = None
     callback_url: str | None = None

@@ -60,7 +60,7 @@ async def linger(sender: Sender) -> AsyncIterator[Linger]:
 
 
 def ask(linger: Linger, *texts: str, timeout: float = 10) -> list[asyncio.Future[Result]]:
-    kind = ("sentiment", None, 0, timeout)
+    kind = ("sentiment", None, 0, None, timeout)
     return [linger.add(kind, Item(id="mine", text=text)) for text in texts]
 
 
@@ -197,11 +197,14 @@ async def test_while_a_pack_is_on_its_way_the_next_one_waits_no_longer_than_ling
 async def test_calls_that_want_different_things_do_not_share(
     linger: Linger, sender: Sender
 ) -> None:
-    kinds = [("m", None, 0), ("m", "1", 0), ("m", None, 3), ("n", None, 0)]
+    kinds = [
+        *(("m", None, 0, None), ("m", "1", 0, None), ("m", None, 3, None), ("m", None, 0, 0.5)),
+        ("n", None, 0, None),
+    ]
     calls = [linger.add((*kind, 10.0), Item(id="0", text=str(kind))) for kind in kinds]
     await answered(calls)
     asked = [await sender.requests.get() for _ in kinds]
-    assert [(r.model, r.version, r.options.top_k) for r in asked] == kinds
+    assert [(r.model, r.version, r.options.top_k, r.options.min_score) for r in asked] == kinds
 
 
 @pytest.mark.parametrize("error", [ModelNotFound("no such model"), ValueError("a bug")])
@@ -260,7 +263,7 @@ async def test_whole_items_are_sent(linger: Linger, sender: Sender) -> None:
         Item(id="b", data=b"png", media_type="image/png"),
         Item(id="c", tensors=values),
     ]
-    calls = [linger.add(("m", None, 0, 10.0), item) for item in items]
+    calls = [linger.add(("m", None, 0, None, 10.0), item) for item in items]
     sent = (await sender.requests.get()).items
     assert sent == [msgspec.structs.replace(one, id=str(n)) for n, one in enumerate(items)]
     async with asyncio.timeout(5):

@@ -12,6 +12,7 @@ from lmaas.broker_config.messages import JSON, MSGPACK, Item, Options, Request, 
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.answering import Answerer
 from lmaas.workers.pack import Pack, read
+from tests.unit.workers import networks
 
 TEXTS = ("a wonderful film", "dull and boring", "i loved every minute of it", "a waste of time")
 
@@ -27,9 +28,16 @@ def versions(repository: Path) -> Answerer:
     return Answerer(Settings(models=str(repository)), "here")
 
 
-def pack(*texts: str, model: str = "sentiment", version: str | None = None, top_k: int = 0) -> Pack:
+def pack(
+    *texts: str,
+    model: str = "sentiment",
+    version: str | None = None,
+    top_k: int = 0,
+    min_score: float | None = None,
+) -> Pack:
     items = [Item(id=str(place), text=text) for place, text in enumerate(texts)]
-    request = Request(model=model, version=version, items=items, options=Options(top_k=top_k))
+    options = Options(top_k=top_k, min_score=min_score)
+    request = Request(model=model, version=version, items=items, options=options)
     return read(encode(request), MSGPACK, Settings())
 
 
@@ -175,3 +183,25 @@ def test_a_negative_top_k_is_refused() -> None:
     refused = read(msgspec.json.encode(request), JSON, Settings())
     assert refused.error is not None
     assert refused.error.code == Code.MALFORMED
+
+
+def test_packs_with_other_thresholds_run_apart(answerer: Answerer) -> None:
+    packs = [pack(*TEXTS), pack(*TEXTS, min_score=1.0), pack(*TEXTS, min_score=0.5)]
+    plain, strict, lax = (reply.results for reply in answerer.answer(packs))
+    assert [result.label for result in strict] == ["unsure"] * len(TEXTS)
+    assert [result.score for result in strict] == [result.score for result in plain]
+    assert lax == plain
+
+
+def test_a_threshold_is_refused_where_unsure_is_a_label(tmp_path: Path) -> None:
+    folder = networks.save(tmp_path / "tiny" / "1")
+    networks.describe(folder, ["sure", "unsure"])
+    tiny = Answerer(Settings(models=str(tmp_path)), "here")
+    with_it, without = tiny.answer(
+        [pack("good", model="tiny", min_score=0.6), pack("good", model="tiny")]
+    )
+    assert without.results[0].label == "unsure"
+    assert with_it.error is not None
+    assert with_it.error.code == Code.MALFORMED
+    assert "tiny has a label 'unsure' of its own" in with_it.error.message
+    assert with_it.results[0].error == with_it.error

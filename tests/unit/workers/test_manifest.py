@@ -110,3 +110,11 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], without: str, words: st
 def test_what_is_no_manifest_at_all_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match="export or copy the version again"):
         decoded(content)
+
+
+def test_unsure_is_no_label_beside_a_least_score() -> None:
+    changes: dict[str, Any] = {"labels": ["unsure", "sure"]}
+    assert decoded(written(changes)).min_score == 0
+    changes |= {"schema": 2, "min_score": 0.5, **_SCHEMA_2}
+    with pytest.raises(ValueError, match="a min_score, and a label 'unsure'"):
+        decoded(written(changes, "calibration"))
