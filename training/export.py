@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import evaluate, page
 from lmaas.training.measuring import measured
-from lmaas.training.mistakes import Mistake
+from lmaas.training.mistakes import Mistake, mistakes
 from lmaas.training.networks import Network
 from lmaas.training.quantizing import quantized
 from lmaas.training.recipe import Quantize
@@ -96,9 +96,9 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     _compare(runtime, trained, _sample(trained.samples, COMPARED))
     batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
     manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
-    evaluation = trained.evaluation
     if trained.quantize:
-        manifest, evaluation = _quantized(trained, trained.quantize, manifest, folder)
+        manifest, trained = _quantized(trained, trained.quantize, manifest, folder)
+    evaluation = trained.evaluation
     if evaluation:
         title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
         evaluate.draw(evaluation, folder / PICTURE, title)
@@ -108,8 +108,8 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
 
 def _quantized(
     trained: Trained, how: Quantize, manifest: Manifest, folder: Path
-) -> tuple[Manifest, evaluate.Evaluation | None]:
-    """With the smaller graph in the folder, and the evaluation of that."""
+) -> tuple[Manifest, Trained]:
+    """With the smaller graph in the folder, and the evaluation and the mistakes of that."""
     version = ModelVersion(folder, manifest, read_files(folder, manifest))
     smaller, found = quantized(version, trained.samples, how, trained.truth)
     for name, content in smaller.contents.items():
@@ -126,7 +126,11 @@ def _quantized(
             uncalibrated=evaluation.uncalibrated,
         )
         manifest = msgspec.structs.replace(manifest, metrics=evaluation.as_dict())
-    return manifest, evaluation
+        wrong: Sequence[Mistake] = ()
+        if trained.mistakes:
+            wrong = mistakes(scores, trained.truth, trained.labels, trained.samples)
+        trained = replace(trained, evaluation=evaluation, mistakes=wrong)
+    return manifest, trained
 
 
 def _with_page(

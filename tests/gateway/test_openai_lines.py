@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.messages import Item, ItemError, Result
-from lmaas.producer.gateway.openai_batches.answers import classification
+from lmaas.producer.gateway.openai_batches.answers import classification, moderation
 from lmaas.producer.gateway.openai_batches.lines import (
     SHOWN,
     Checked,
@@ -121,3 +121,14 @@ def test_files_without_lines_are_left_out(path: Path, tmp_path: Path) -> None:
     assert json.loads(errors.read_bytes().splitlines()[1])["response"]["status_code"] == 413
     assert written(good[0]) == (1, 0, True, True)
     assert json.loads(errors.read_bytes())["error"]["code"] == "batch_expired"
+
+
+def test_what_is_unsure_is_not_flagged() -> None:
+    """But where a model has such a label itself."""
+    scores = {"harm": 0.5, "fine": 0.3, "unsure": 0.2}
+    own = Result(id="0", label="unsure", score=0.5, scores=scores)
+    unsure = Result(id="1", label="unsure", score=0.5, scores={"harm": 0.5, "fine": 0.5})
+    harm = Result(id="2", label="harm", score=0.5, scores=scores)
+    found = moderation("x", "m", [own, unsure, harm], {"fine"}).results
+    assert [one.flagged for one in found] == [True, False, True]
+    assert [any(one.categories.values()) for one in found] == [True, False, True]

@@ -78,7 +78,8 @@ def moderation(token: str, model: str, results: Sequence[Result], harmless: Harm
 
 def _moderated(result: Result, harmless: Harmless) -> Moderated:
     scores = result.scores or {str(result.label): result.score or 0.0}
-    flagged = str(result.label).casefold() not in harmless
+    # A model that is not sure gives none of its labels, so none that is harmful.
+    flagged = result.label in scores and str(result.label).casefold() not in harmless
     return Moderated(flagged, {one: flagged and one == result.label for one in scores}, scores)
 
 

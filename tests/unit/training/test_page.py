@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lmaas.training.evaluate import evaluate
 from lmaas.training.mistakes import CHARACTERS, MOST, mistakes
 from lmaas.training.page import MATRIX, written
 from lmaas.workers.manifest import MODEL, WORD_BATCHING, WORD_INPUTS, Manifest
+from tests.gateway.chromium import browsing
 
 HOSTILE = """<script>alert("1")</script> & '<img src=x onerror=alert(2)>' $title ${x}"""
 
@@ -70,15 +72,17 @@ def manifest(labels: list[str]) -> Manifest:
 
 
 def page_of(labels: list[str], command: str = "", learning: bytes | None = None) -> Read:
+    return Read(html_of(labels, command, learning))
+
+
+def html_of(labels: list[str], command: str = "", learning: bytes | None = None) -> str:
     """Of a model that takes each item of label 0 for one of label 1, and is right otherwise."""
     truth = np.arange(len(labels) * 2, dtype=np.int32) % len(labels)
     scores = np.full((len(truth), len(labels)), 0.2 / (len(labels) - 1), np.float32)
     scores[np.arange(len(truth)), np.maximum(truth, 1)] = 0.8
     items = [Item(id=f"i{place}", text=f"{HOSTILE} {place}") for place in range(len(truth))]
     wrong = mistakes(scores, truth, labels, items)
-    return Read(
-        written(manifest(labels), evaluate(scores, truth, labels), wrong, command, learning)
-    )
+    return written(manifest(labels), evaluate(scores, truth, labels), wrong, command, learning)
 
 
 def test_what_is_in_the_data_stays_text() -> None:
@@ -131,3 +135,18 @@ def test_items_without_a_text_have_their_id_or_place() -> None:
     ]
     found = mistakes(scores, np.zeros(3, np.int32), ["x", "y"], items)
     assert [each.shown for each in found] == ["a.png", "item 2 of the test", "a ‖ b"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+async def test_nothing_is_wider_than_the_window(tmp_path: Path, width: int, scheme: str) -> None:
+    """In a real browser, whatever the names are; and nothing in them runs."""
+    labels = [f"{HOSTILE} {'long' * 40}", *(f"class_{place}" for place in range(11))]
+    file = tmp_path / "evaluation.html"
+    file.write_text(html_of(labels, "lmaas train " + "x" * 300), encoding="utf-8")
+    async with browsing(tmp_path / "browser") as page:
+        await page.looks(width, scheme)
+        await page.go(file.as_uri())
+        assert await page.shows("document.querySelector('.mistakes li')?.textContent")
+        assert await page.does("document.documentElement.scrollWidth <= innerWidth")
+        assert await page.does("document.querySelectorAll('script, img').length") == 0
+        assert page.complaints == []
