@@ -1,4 +1,6 @@
-"""Models from elsewhere as versions of ours: looked at, probed, measured. No TensorFlow in here.
+"""Models from elsewhere as versions of ours: looked at, probed, measured.
+
+TensorFlow is imported for models of Keras alone.
 
 An origin is a module with `recognises(path)` and `proposed(path, options)`; the first that
 recognises a path is asked.
@@ -14,7 +16,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.training.importing.proposal import Options, Proposal
 
 #: The more special ones first: a graph of scikit-learn is an ONNX file, too.
-ORIGINS: Final = ("hugging_face", "scikit_learn", "bare")
+ORIGINS: Final = ("hugging_face", "of_keras", "scikit_learn", "bare")
 
 
 def imported(path: Path, options: Options) -> Proposal:
@@ -28,5 +30,6 @@ def imported(path: Path, options: Options) -> Proposal:
             return found
     raise DataError(
         f"{path}: no model that is known here: give a version of ours, a folder from the Hugging "
-        "Face hub (config.json and model.onnx), or an ONNX file"
+        "Face hub (config.json and model.onnx), an ONNX file, or a model of Keras (.keras, .h5, "
+        "or a SavedModel's folder)"
     )

@@ -22,13 +22,17 @@ def recognises(path: Path) -> bool:
 
 def proposed(path: Path, options: Options) -> Proposal:
     """Raises DataError."""
-    graph = Graph(path)
+    return of_graph(Graph(path), options)
+
+
+def of_graph(graph: Graph, options: Options) -> Proposal:
+    """Raises DataError."""
     task = options.task or _task(graph, options)
     if task in ("text", "pairs"):
         return _of_texts(graph, options)
     if task == "tensors":
         return _of_tensors(graph, options)
-    raise DataError(f"{path}: there is no import of models of kind {task!r} yet")
+    raise DataError(f"{graph.path}: there is no import of models of kind {task!r} yet")
 
 
 def _task(graph: Graph, options: Options) -> str:

@@ -43,10 +43,12 @@ class Port:
 class Graph:
     """Inputs, outputs, and what is in between."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises DataError when it is no ONNX file, or its weights are not where it says."""
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
+        """`content` is that of the file, where it is known. Raises DataError when it is no ONNX
+        file, or its weights are not where it says.
+        """
         self.path = path
-        self.content = read(path)
+        self.content = read(path) if content is None else content
         try:
             self.model = onnx.load_model_from_string(self.content)
         except Exception as error:  # protobuf's own, which is a part of onnx
