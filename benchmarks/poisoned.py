@@ -1,7 +1,7 @@
 """`lmaas worker`, in which some texts do harm: `python -m benchmarks.poisoned`.
 
-The harm is put into the Runtime when this module is imported, because the processes that
-`multiprocessing` spawns from here, and those that these spawn, import it again.
+The processes that `multiprocessing` spawns from here, and those that these spawn, import it again,
+by another name, and put the harm into their Runtime, too. Who imports it by its own does not.
 """
 
 from __future__ import annotations
@@ -84,8 +84,14 @@ def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
     return read
 
 
-Runtime.encode = harmful(Runtime.encode)  # type: ignore[method-assign]
-execution.read = isolated.read = deadly(pack.read)  # type: ignore[attr-defined]
+def harm() -> None:
+    """From now on this process comes to harm."""
+    Runtime.encode = harmful(Runtime.encode)  # type: ignore[method-assign]
+    execution.read = isolated.read = deadly(pack.read)  # type: ignore[attr-defined]
+
+
+if __name__ in {"__main__", "__mp_main__"}:
+    harm()
 
 if __name__ == "__main__":
     worker.command()

@@ -59,9 +59,10 @@ def mortal_read(plain: Callable[..., Pack]) -> Callable[..., Pack]:
     return read
 
 
-assert poisoned  # its harm is there too
-Runtime.encode = mortal(Runtime.encode)  # type: ignore[method-assign]
-isolated.read = mortal_read(isolated.read)  # type: ignore[attr-defined]
+if __name__ in {"__main__", "__mp_main__"}:
+    poisoned.harm()
+    Runtime.encode = mortal(Runtime.encode)  # type: ignore[method-assign]
+    isolated.read = mortal_read(isolated.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()
