@@ -38,8 +38,8 @@ help:
 	@echo "             the integration tests with other Pythons and brokers; MATRIX names them"
 	@echo "make check   style and types"
 	@echo "make bench   measure the figures of docs/benchmarks.md"
-	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages;"
-	@echo "             CHAOS_ARGS goes to the first"
+	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages, and the tests"
+	@echo "             that kill and flood for minutes; CHAOS_ARGS goes to the first"
 	@echo "make soak    the first of these with 20 seeds in a row, an hour; SEEDS=7,21-30,"
 	@echo "             SOAK_ARGS goes to it, LMAAS_RABBITMQ names another RabbitMQ's folder"
 	@echo "make clean   remove what tools left, but not .venv"
@@ -94,7 +94,9 @@ chaos:
 	scripts/with-broker $(PYTHON) -m benchmarks.failures suite $(CHAOS_ARGS) || missed=1; \
 	for name in cluster waiting fuzz hostile; do \
 		scripts/with-broker $(PYTHON) -m benchmarks.failures $$name || missed=1; \
-	done; exit $$missed
+	done; \
+	scripts/with-broker $(PYTHON) -m pytest -m chaos tests/integration || missed=1; \
+	exit $$missed
 
 SEEDS ?= 1-20
 

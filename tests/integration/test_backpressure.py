@@ -197,6 +197,7 @@ async def on_their_way(settings: Settings, stage: Stage, packs: int) -> bool:
     return await waiting_packs(settings) + held >= packs
 
 
+@pytest.mark.chaos
 async def test_memory_stays_flat_over_thousands_of_packs(settings: Settings) -> None:
     small = having(settings, window=16, pack_items=1)
     source, stage = Source(4_000), Stage()

@@ -33,6 +33,8 @@ from tests.integration.conftest import (
     waiting_packs,
 )
 
+pytestmark = pytest.mark.chaos
+
 GOOD = "a wonderful, moving film"
 #: Seconds for a test.
 LIMIT = 90

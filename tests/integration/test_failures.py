@@ -57,6 +57,7 @@ async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str])
 
 
 @pytest.mark.usefixtures("rabbitmq")
+@pytest.mark.chaos
 async def test_a_job_that_waits_outlives_two_restarts_of_the_broker(reviews: list[str]) -> None:
     async with asyncio.timeout(LIMIT):
         found = await waiting.measure(reviews, WAITING, pack_items=50)

@@ -90,6 +90,7 @@ async def take(url: str, queue: str) -> bytes:
         return message.body
 
 
+@pytest.mark.chaos
 async def test_messages_outlive_stops_restarts_and_crashes(tmp_path: Path) -> None:
     node = LocalNode(tmp_path / "node")
     await node.start()
