@@ -65,7 +65,10 @@ def rows(name: str, values: npt.NDArray[Any]) -> list[Item]:
 
 
 def features(*end: Any) -> keras.Sequential:
-    return keras.Sequential([keras.Input((4,), name="x"), layers.Dense(8, "relu"), *end])
+    normalization = layers.Normalization(mean=[0.5, 0, 0, 1], variance=[1, 2, 3, 4])
+    return keras.Sequential(
+        [keras.Input((4,), name="x"), normalization, layers.Dense(8, "relu"), *end]
+    )
 
 
 @pytest.mark.parametrize("place", ["model.keras", "saved"])
