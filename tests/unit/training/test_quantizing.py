@@ -85,6 +85,22 @@ def test_fp16_takes_and_gives_what_it_did(tmp_path: Path) -> None:
     assert found.difference < 0.01
 
 
+def test_rows_of_16_bits_stay_as_they_are(tmp_path: Path) -> None:
+    graph = graphs.classifier()
+    for one in graph.graph.initializer:
+        if one.name == "table":
+            halves = numpy_helper.to_array(one).astype(np.float16)
+            one.CopyFrom(numpy_helper.from_array(halves, one.name))
+    for node in graph.graph.node:
+        if node.output[0] == "words":
+            node.output[0] = "halves"
+    words = onnx.helper.make_node("Cast", ["halves"], ["words"], to=onnx.TensorProto.FLOAT)
+    graph.graph.node.insert(1, words)
+    whole = drafted(imported(graphs.folder(tmp_path / "hub", graph), Options()))
+    smaller, _ = quantized(whole, ITEMS, INT8)
+    assert {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16} <= types(smaller.contents[MODEL])
+
+
 def test_external_weights_come_into_the_one_file(tmp_path: Path) -> None:
     whole = version(tmp_path, external="model.onnx_data")
     assert set(whole.contents) == {MODEL, "model.onnx_data", "tokenizer.json"}
