@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from lmaas.broker_config.messages import MSGPACK, Item, Request, encode
 from lmaas.broker_config.settings import Settings
+from lmaas.cli.models import command
 from lmaas.producer.client import Client
 from lmaas.workers.pack import glanced
 from lmaas.workers.repository import activate
@@ -133,3 +135,27 @@ async def test_what_is_run_isolated_is_answered_by_the_version_that_was_current_
         assert reply.version == "2"
     finally:
         execution.close()
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_worker_follows_what_is_set_of_the_version_it_serves(
+    folder: Path, client: Client
+) -> None:
+    async def answer() -> str | None:
+        return (await client.classify("mine", "a wonderful film")).label
+
+    async def set_to(min_score: str) -> None:
+        arguments = ["--models", str(folder), "set", "mine", "--min-score", min_score]
+        ended = await asyncio.to_thread(CliRunner().invoke, command, arguments)
+        assert ended.exit_code == 0, ended.output
+
+    assert await answer() == "positive"
+    await set_to("0.999")
+    await until(lambda: _is(answer(), "unsure"))
+    assert (await client.classify("mine", "a wonderful film", min_score=0)).label == "positive"
+    await set_to("0")
+    await until(lambda: _is(answer(), "positive"))
+
+
+async def _is(answer: Awaitable[str | None], label: str) -> bool:
+    return await answer == label

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lmaas.training.calibration import COLDEST, temperature
+from lmaas.training.calibration import COLDEST, HOTTEST, temperature
 from lmaas.training.evaluate import calibration_error, reliability
 from lmaas.workers.heads import tempered
 
@@ -30,16 +30,17 @@ def test_what_was_multiplied_is_divided_by_again(labels: int, factor: float) -> 
     logits, truth = drawn(8_000, labels)
     scores = softmax(logits * factor)
     found = temperature(scores, truth)
-    assert found == pytest.approx(factor, rel=0.06)
+    assert found == pytest.approx(factor, rel=0.1)
+    assert abs(np.log(found)) <= abs(np.log(factor)) + 0.03  # rather nearer to 1
     after = tempered(scores, found)
     assert (after.argmax(axis=1) == scores.argmax(axis=1)).all()
     errors = [calibration_error(reliability(each, truth)) for each in (scores, after)]
-    assert errors[1] < 0.02
+    assert errors[1] < 0.03
     assert factor == 1 or errors[0] > 3 * errors[1]
 
 
-def test_it_has_the_least_loss_of_all() -> None:
-    logits, truth = drawn(3_000, 5)
+def test_of_many_examples_it_has_nearly_the_least_loss() -> None:
+    logits, truth = drawn(30_000, 5)
     scores = softmax(logits * 2)
 
     def loss(by: float) -> float:
@@ -51,15 +52,27 @@ def test_it_has_the_least_loss_of_all() -> None:
     assert loss(best) < loss(best * 1.1)
 
 
-def test_a_few_examples_that_are_right_do_not_make_it_certain() -> None:
-    scores = np.tile(np.array([[0.9, 0.1]], np.float32), (4, 1))
-    found = temperature(scores, np.zeros(4, np.int32))
-    # 5 of 6 are right, as far as 4 examples show.
-    assert tempered(scores, found)[0, 0] == pytest.approx(5 / 6, abs=0.001)
+def right_by(score: float, examples: int) -> npt.NDArray[np.float32]:
+    """Of label 0, which is the right one of all of them."""
+    return np.tile(np.array([[score, 1 - score]], np.float32), (examples, 1))
+
+
+def test_examples_that_are_right_do_not_make_it_certain() -> None:
+    scores = right_by(0.9, 200)
+    found = temperature(scores, np.zeros(200, np.int32))
+    # 201 of 202 are right, as far as 200 examples show; they do not contradict a little less.
+    assert 0.97 < tempered(scores, found)[0, 0] < 201 / 202
+
+
+def test_what_chance_may_have_made_is_left_alone() -> None:
+    assert temperature(right_by(0.9, 4), np.zeros(4, np.int32)) == 1
+    logits, truth = drawn(300, 3)
+    assert temperature(softmax(logits * 1.1), truth) == 1
+    assert temperature(softmax(logits * 2), truth) != 1
 
 
 def test_impossible_probabilities_and_none_at_all() -> None:
     certain = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     assert temperature(certain, np.array([0, 1, 1], np.int32)) > 1
     assert temperature(certain[:0], np.zeros(0, np.int32)) == 1
-    assert temperature(certain, np.array([0, 1, 0], np.int32)) >= COLDEST
+    assert COLDEST <= temperature(certain, np.array([0, 1, 0], np.int32)) <= HOTTEST

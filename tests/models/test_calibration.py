@@ -1,0 +1,37 @@
+"""What a temperature by validation data does for the test data: `docs/models.md`, Evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lmaas.broker_config.folders import SHIPPED_MODELS
+from lmaas.training.calibration import temperature
+from lmaas.training.datasets import IMDB_ARCHIVE, load_dataset
+from lmaas.training.evaluate import evaluate, uncalibrated
+from lmaas.workers.heads import tempered
+from lmaas.workers.repository import Repository
+from lmaas.workers.runtime import Runtime
+
+pytestmark = pytest.mark.models
+
+DATA = Path(os.environ.get("LMAAS_DATASETS", "")) / IMDB_ARCHIVE
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason=f"{IMDB_ARCHIVE} is not in LMAAS_DATASETS")
+def test_the_model_that_ships_on_imdb(record_property: Callable[[str, object], None]) -> None:
+    """It has not learnt from the validation split, as that is cut in the same way every time."""
+    dataset = load_dataset(DATA)
+    runtime = Runtime(Repository(SHIPPED_MODELS).find("sentiment"))
+    found = temperature(runtime.scores(dataset.validation.items), dataset.validation.labels)
+    scores = runtime.scores(dataset.test.items)
+    before = uncalibrated(scores, dataset.test.labels)
+    after = evaluate(tempered(scores, found), dataset.test.labels, dataset.labels)
+    record_property("temperature", found)
+    record_property("log loss", (before.log_loss, after.log_loss))
+    record_property("calibration error", (before.calibration_error, after.calibration_error))
+    assert after.log_loss <= before.log_loss
+    assert after.calibration_error < 0.02
