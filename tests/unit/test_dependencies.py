@@ -26,7 +26,7 @@ ROOMS = {
     "broker_config": ["tracing"],
     "producer": ["files", "gateway", "postgresql"],
     "service": ["worker"],
-    "workers": ["worker", "tokens"],
+    "workers": ["worker", "tokens", "images", "audio"],
     "training": ["training"],
     "lmaas": ["worker", "gateway", "bench"],
 }
