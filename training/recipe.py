@@ -69,6 +69,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 17
     #: The folder of a pretrained encoder, for the architecture "encoder".
     encoder: str = ""
+    #: Of the encoder's blocks the last so many learn, too, once the classifier has; with more of
+    #: them than there are, the embeddings as well.
+    unfreeze: int = 0
 
     def filled(self, **own: float) -> Recipe:
         """With these values where it has none."""

@@ -66,6 +66,13 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     type=click.Path(path_type=Path),
     help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
 )
+@click.option(
+    "--unfreeze",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Train the last N blocks of the encoder as well; more than it has: all of it. Takes "
+    "minutes to hours.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts or pictures a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
@@ -93,6 +100,7 @@ def command(
     dialect: Dialect,
     architecture: Any,
     encoder: Path | None,
+    unfreeze: int | None,
     epochs: int | None,
     batch: int | None,
     seed: int | None,
@@ -115,6 +123,8 @@ def command(
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
     if architecture in {"ngram", "gap"} and encoder:
         raise click.UsageError(f"--encoder goes with --arch encoder, not {architecture}")
+    if unfreeze and not encoder:
+        raise click.UsageError("--unfreeze goes with --encoder")
     target = _writable(settings.new_models)
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
@@ -148,7 +158,11 @@ def command(
             others=settings.model_folders,
             name=name,
             recipe=_recipe(
-                Recipe(encoder=str(encoder or "")), epochs=epochs, batch=batch, seed=seed
+                Recipe(encoder=str(encoder or "")),
+                unfreeze=unfreeze,
+                epochs=epochs,
+                batch=batch,
+                seed=seed,
             ),
             progress=report,
             min_score=min_score,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Final
 
 import numpy as np
@@ -42,7 +42,7 @@ def as_dataset(
     return data.prefetch(tf.data.AUTOTUNE)
 
 
-def shuffled(ids: Sequence[Ints], size: int, seed: int) -> Iterator[Indices]:
+def shuffled(ids: Sequence[Sized], size: int, seed: int) -> Iterator[Indices]:
     """Batches, epoch after epoch without end, each in an order of its own."""
     random = np.random.default_rng(seed)
     # An order is left out, so that a seed gives the same model as it did in 0.1.0.
@@ -51,7 +51,7 @@ def shuffled(ids: Sequence[Ints], size: int, seed: int) -> Iterator[Indices]:
         yield from _order(ids, size, random)
 
 
-def _order(ids: Sequence[Ints], size: int, random: np.random.Generator) -> list[Indices]:
+def _order(ids: Sequence[Sized], size: int, random: np.random.Generator) -> list[Indices]:
     """Texts of similar length are a batch; each text is in one."""
     shuffled = random.permutation(len(ids))
     reach = size * NEIGHBOURHOOD
@@ -64,7 +64,7 @@ def _order(ids: Sequence[Ints], size: int, random: np.random.Generator) -> list[
     return batches
 
 
-def by_length(ids: Sequence[Ints], chosen: Indices, size: int) -> list[Indices]:
+def by_length(ids: Sequence[Sized], chosen: Indices, size: int) -> list[Indices]:
     """These texts in batches of so many, of similar length, the shortest first."""
     rising = chosen[np.argsort([len(ids[i]) for i in chosen], kind="stable")]
     return [rising[start : start + size] for start in range(0, len(rising), size)]

@@ -19,6 +19,8 @@ with quietly():
     import keras
     import tensorflow as tf
 
+#: Share of what a block adds that is left out, at random, while it learns.
+_DROPPED: Final = 0.1
 #: What is added to the scores of padding before the softmax: its exponent is 0.
 _FAR: Final = -1e9
 
@@ -47,6 +49,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         self.up = keras.layers.Dense(shape.intermediate_size, activation=_activation(shape))
         self.down = keras.layers.Dense(hidden)
         self.attended, self.done = (_norm(shape) for _ in range(2))
+        self.dropped = keras.layers.Dropout(_DROPPED)
 
     def build(self, shape: Sequence[int | None]) -> None:
         for layer in (self.query, self.key, self.value, self.out, self.up):
@@ -56,7 +59,7 @@ class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         self.done.build(shape)
         self.built = True
 
-    def call(self, rows: Any, far: Any) -> Any:
+    def call(self, rows: Any, far: Any, training: bool = False) -> Any:
         """`far` is [texts, 1, 1, tokens]: 0, or very far for padding."""
         queries, keys, values = (
             self._split(layer(rows)) for layer in (self.query, self.key, self.value)
@@ -65,8 +68,9 @@ class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         found = tf.matmul(tf.nn.softmax(scores), values)
         size = tf.shape(rows)
         joined = tf.reshape(tf.transpose(found, [0, 2, 1, 3]), size)
-        rows = self.attended(rows + self.out(joined))
-        return self.done(rows + self.down(self.up(rows)))
+        training = training and self.trainable
+        rows = self.attended(rows + self.dropped(self.out(joined), training=training))
+        return self.done(rows + self.dropped(self.down(self.up(rows)), training=training))
 
     def _split(self, rows: Any) -> Any:
         size = tf.shape(rows)
@@ -93,13 +97,21 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
             layer.build((None, None, self._hidden))
         self.built = True
 
-    def call(self, ids: Any, mask: Any) -> Any:
+    def unfreeze(self, blocks: int) -> None:
+        """Only the last so many can learn; with more than there are, the embeddings too."""
+        frozen = len(self.blocks) - blocks
+        for layer in (self.words, self.positions, self.norm):
+            layer.trainable = frozen < 0
+        for place, block in enumerate(self.blocks):
+            block.trainable = place >= frozen
+
+    def call(self, ids: Any, mask: Any, training: bool = False) -> Any:
         # Of what is padded on its left, the first token has the first position, too.
         places = tf.maximum(tf.cumsum(mask, axis=1) - 1, 0) + self._offset
         rows = self.norm(self.words(ids) + self.positions(places))
         far = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * _FAR
         for block in self.blocks:
-            rows = block(rows, far)
+            rows = block(rows, far, training=training)
         return rows
 
 

@@ -6,6 +6,7 @@ Its graph takes `input_ids` and `attention_mask`, int32 [texts, tokens], and giv
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from lmaas.training.networks.batches import Ints, Reporter
 from lmaas.training.networks.bert import Encoder, encoder, pooled
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
+from lmaas.training.networks.tuning import Tuned, tune
 from lmaas.training.recipe import Recipe
 from lmaas.workers.batcher import batches
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input
@@ -35,6 +37,7 @@ with quietly():
     import keras
     import tensorflow as tf
 
+MAX_TOKENS: Final = 512
 #: Weight decay of the classifier: the mean loss and this times the sum of its squared weights.
 DECAY: Final = 1e-6
 #: So many steps at least: with the learning rate that falls to 0 meanwhile the accuracy of
@@ -74,12 +77,13 @@ class EncoderNetwork:
         tokens: dict[str, Any] = msgspec.to_builtins(self._tokens)
         return tokens
 
+    def encoded(self, texts: Sequence[str]) -> EncodedTokens:
+        dtypes = {one.name: np.dtype(one.dtype) for one in self.inputs}
+        return EncodedTokens(self._tokenizer.encode_batch_fast(list(texts)), self._tokens, dtypes)
+
     def rows(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """[texts, hidden], each of length 1."""
-        dtypes = {one.name: np.dtype(one.dtype) for one in self.inputs}
-        encoded = EncodedTokens(
-            self._tokenizer.encode_batch_fast(list(texts)), self._tokens, dtypes
-        )
+        encoded = self.encoded(texts)
         found = np.empty((len(texts), self._pretrained.shape.hidden_size), np.float32)
         cut = batches(encoded.lengths, self.batching)
         for number, batch in enumerate(cut, 1):
@@ -88,6 +92,10 @@ class EncoderNetwork:
             if progress:
                 progress(0, number, len(cut), {})
         return found
+
+    def whole(self) -> Tuned:
+        """From tokens to probabilities, to be trained."""
+        return Tuned(self._encoder, self.classifier, self._pretrained.pooling)
 
     def predict(self, items: Sequence[Item]) -> Scores:
         assert self.classifier is not None
@@ -112,30 +120,53 @@ class EncoderNetwork:
 def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
-    """Once with the validation texts left out, which shows how good it is, and once with them.
-
-    Raises TrainingError.
-    """
+    """Raises TrainingError."""
     if not recipe.encoder:
         raise TrainingError("the architecture 'encoder' needs one: --encoder FOLDER")
-    recipe = recipe.filled(batch=256, learning_rate=0.03, max_tokens=512)
-    texts = len(dataset.train) + len(dataset.validation)
-    recipe = recipe.filled(epochs=math.ceil(STEPS / math.ceil(texts / recipe.batch)))
+    recipe = recipe.filled(max_tokens=MAX_TOKENS)
     network = EncoderNetwork(Pretrained(Path(recipe.encoder)), recipe.max_tokens)
+    train = _train_all if recipe.unfreeze else _train_classifier
+    fitted = train(network, dataset, recipe, progress)
+    # The name alone: where it lies here says nothing elsewhere.
+    name = pretrained.folder.resolve().name
+    return dataclasses.replace(fitted, recipe=msgspec.structs.replace(fitted.recipe, encoder=name))
+
+
+def _train_classifier(
+    network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
+) -> Fitted:
+    """Once with the validation texts left out, which shows how good it is, and once with them."""
+    recipe = _of_classifier(recipe, len(dataset.train) + len(dataset.validation))
     rows = network.rows([*dataset.train.texts, *dataset.validation.texts], progress)
     labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
     known, classes = len(dataset.train), len(dataset.labels)
     left_out = rows[known:], labels[known:]
     honest = _fitted(rows[:known], labels[:known], classes, recipe, left_out, progress)
     network.classifier = _fitted(rows, labels, classes, recipe)
-    # The name alone: where it lies here says nothing elsewhere.
-    recipe = msgspec.structs.replace(recipe, encoder=Path(recipe.encoder).resolve().name)
     return Fitted(
         network=network,
         recipe=recipe,
         best_epoch=recipe.epochs,
         validation=np.asarray(honest(rows[known:])),
     )
+
+
+def _train_all(
+    network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
+) -> Fitted:
+    """The classifier, and then the encoder's last blocks with it."""
+    train, classes = dataset.train, len(dataset.labels)
+    of_classifier = _of_classifier(Recipe(), len(train))
+    rows = network.rows(train.texts, progress)
+    network.classifier = _fitted(rows, train.labels, classes, of_classifier)
+    recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
+    epoch = tune(network.whole(), network.encoded, dataset, recipe, progress)
+    return Fitted(network=network, recipe=recipe, best_epoch=epoch)
+
+
+def _of_classifier(recipe: Recipe, texts: int) -> Recipe:
+    recipe = recipe.filled(batch=256, learning_rate=0.03)
+    return recipe.filled(epochs=math.ceil(STEPS / math.ceil(texts / recipe.batch)))
 
 
 def _fitted(
