@@ -69,6 +69,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 17
     #: The folder of a pretrained encoder, for the architecture "encoder".
     encoder: str = ""
+    #: How the rows of a text's tokens become one; None: as the encoder's folder says.
+    pooling: Literal["mean", "cls"] | None = None
     #: Of the encoder's blocks the last so many learn, too, once the classifier has; with more of
     #: them than there are, the embeddings as well.
     unfreeze: int = 0

@@ -67,6 +67,11 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
 )
 @click.option(
+    "--pooling",
+    type=click.Choice(["mean", "cls"]),
+    help="One row a text: the mean of its tokens', or that of [CLS].  [as its folder says]",
+)
+@click.option(
     "--unfreeze",
     metavar="N",
     type=click.IntRange(1),
@@ -100,6 +105,7 @@ def command(
     dialect: Dialect,
     architecture: Any,
     encoder: Path | None,
+    pooling: str | None,
     unfreeze: int | None,
     epochs: int | None,
     batch: int | None,
@@ -123,8 +129,8 @@ def command(
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
     if architecture in {"ngram", "gap"} and encoder:
         raise click.UsageError(f"--encoder goes with --arch encoder, not {architecture}")
-    if unfreeze and not encoder:
-        raise click.UsageError("--unfreeze goes with --encoder")
+    if (unfreeze or pooling) and not encoder:
+        raise click.UsageError("--pooling and --unfreeze go with --encoder")
     target = _writable(settings.new_models)
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
@@ -159,6 +165,7 @@ def command(
             name=name,
             recipe=_recipe(
                 Recipe(encoder=str(encoder or "")),
+                pooling=pooling,
                 unfreeze=unfreeze,
                 epochs=epochs,
                 batch=batch,
@@ -221,7 +228,7 @@ def _cache() -> Path:
     return folders.needed(folders.cache(), "a download", "give --data, or set XDG_CACHE_HOME")
 
 
-def _recipe(recipe: Recipe, **changes: int | None) -> Recipe:
+def _recipe(recipe: Recipe, **changes: Any) -> Recipe:
     given = {name: value for name, value in changes.items() if value is not None}
     return msgspec.structs.replace(recipe, **given)
 

@@ -124,7 +124,9 @@ def fit(
     if not recipe.encoder:
         raise TrainingError("the architecture 'encoder' needs one: --encoder FOLDER")
     recipe = recipe.filled(max_tokens=MAX_TOKENS)
-    network = EncoderNetwork(Pretrained(Path(recipe.encoder)), recipe.max_tokens)
+    pretrained = Pretrained(Path(recipe.encoder), recipe.pooling)
+    recipe = msgspec.structs.replace(recipe, pooling=pretrained.pooling)
+    network = EncoderNetwork(pretrained, recipe.max_tokens)
     train = _train_all if recipe.unfreeze else _train_classifier
     fitted = train(network, dataset, recipe, progress)
     # The name alone: where it lies here says nothing elsewhere.

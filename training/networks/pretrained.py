@@ -72,8 +72,11 @@ class _PoolingConfig(msgspec.Struct, frozen=True):
 class Pretrained:
     """A folder that has been looked through; its weights are read when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises TrainingError when something is missing, or of another family."""
+    def __init__(self, folder: Path, pooling: Pooling | None = None) -> None:
+        """Without a `pooling` it is what the folder says, and else the mean.
+
+        Raises TrainingError when something is missing, or of another family.
+        """
         self.folder = folder
         self.shape = _shape(folder)
         if not (folder / TOKENIZER).is_file():
@@ -87,8 +90,9 @@ class Pretrained:
         positions = self.shape.max_position_embeddings - self.shape.offset
         #: Tokens of a text at most.
         self.max_tokens = int(min(told.model_max_length, positions))
-        pooling = _read(folder / _POOLING, _PoolingConfig)
-        self.pooling: Pooling = "cls" if pooling and pooling.pooling_mode_cls_token else "mean"
+        told_pooling = _read(folder / _POOLING, _PoolingConfig) or _PoolingConfig()
+        #: How the rows of a text's tokens become one: their mean, or that of the first, [CLS].
+        self.pooling = pooling or ("cls" if told_pooling.pooling_mode_cls_token else "mean")
 
     def weights(self) -> dict[str, Floats]:
         """By their names, without that of the model before them. Raises TrainingError."""

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,8 +19,11 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.networks import fit
+from lmaas.training.networks.bert import Encoder, encoder
 from lmaas.training.networks.encoder import EncoderNetwork
 from lmaas.training.networks.pretrained import Pretrained
+from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
 from lmaas.workers.repository import read_version
@@ -117,6 +120,54 @@ def test_a_classifier_on_top_is_learnt_exported_and_served(tmp_path: Path) -> No
     together = runtime.scores(texts)
     alone = np.concatenate([runtime.scores([item]) for item in texts])
     assert together == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize(("unfreeze", "learnt"), [(1, 1), (2, 2), (3, 3)])
+def test_the_last_blocks_learn_and_the_others_stay(
+    tmp_path: Path, unfreeze: int, learnt: int
+) -> None:
+    """Of an encoder of two blocks; the embeddings are before them."""
+    folder = bert.save(tmp_path / "encoder")
+    recipe = Recipe(encoder=str(folder), batch=16, epochs=2, unfreeze=unfreeze)
+    with in_one_line():
+        fitted = fit("encoder", opinions(), recipe, None)
+    before = parts(encoder(Pretrained(folder)))
+    after = parts(fitted.network._encoder)  # type: ignore[attr-defined]
+    changed = [
+        any(map(np.any, map(np.not_equal, *pair))) for pair in zip(before, after, strict=True)
+    ]
+    assert changed == [False] * (3 - learnt) + [True] * learnt
+
+
+def parts(made: Encoder) -> list[list[Any]]:
+    """The weights of the embeddings, and of each block."""
+    embeddings = [made.words, made.positions, made.norm]
+    return [
+        [weight for layer in embeddings for weight in layer.get_weights()],
+        *(block.get_weights() for block in made.blocks),
+    ]
+
+
+def test_what_was_tuned_is_exported_as_it_was_measured(tmp_path: Path) -> None:
+    folder = bert.save(tmp_path / "encoder")
+    recipe = Recipe(encoder=str(folder), batch=16, epochs=6, unfreeze=3)
+    path = train(opinions(), "encoder", out_root=tmp_path / "models", name="o", recipe=recipe)
+    manifest = read_version(path).manifest
+    assert manifest.metrics["accuracy"] > 0.85
+    assert manifest.training["recipe"]["unfreeze"] == 3
+    assert 1 <= manifest.training["best_epoch"] <= 6
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_the_pooling_can_be_chosen(tmp_path: Path, pooling: Literal["mean", "cls"]) -> None:
+    folder = bert.save(tmp_path / "encoder")
+    other = "mean" if pooling == "cls" else "cls"
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"pooling_mode_cls_token": other == "cls"})
+    )
+    assert Pretrained(folder).pooling == other
+    assert Pretrained(folder, pooling).pooling == pooling
 
 
 def test_the_architecture_needs_an_encoder(tmp_path: Path) -> None:
