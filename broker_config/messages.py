@@ -250,6 +250,8 @@ class ModelCard(_Wire, frozen=True):
     fixed_seconds: float
     seconds_per_byte: float
     seconds_per_item: float = 0.0
+    #: Of the bytes that it takes, as `image/png` or `image/*`; none of a model that takes no bytes.
+    media_types: list[str] = []
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):

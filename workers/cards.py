@@ -11,6 +11,7 @@ from lmaas.broker_config.scheduling import Cost
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import ALL_MODELS
 from lmaas.workers.models import Models
+from lmaas.workers.preprocess import media_types
 
 
 class Cards:
@@ -51,4 +52,5 @@ def card(settings: Settings, models: Models, model: str, cost: Cost) -> ModelCar
         fixed_seconds=cost.fixed,
         seconds_per_byte=cost.per_byte,
         seconds_per_item=cost.per_item,
+        media_types=media_types(runtime.preprocessor),
     )

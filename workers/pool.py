@@ -20,6 +20,7 @@ from lmaas.service import cores
 from lmaas.workers.answering import Answerer
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.pack import read
+from lmaas.workers.preprocess import media_types, preprocessor
 from lmaas.workers.processes import Answering, Processes
 from lmaas.workers.repository import silence
 
@@ -59,6 +60,14 @@ class Pool:
         if several or self.processes == 1:
             return self._answerer.models.load(model, self._version).manifest
         return repository.find(model, self._version).manifest
+
+    def media_types(self) -> list[str]:
+        """Of the bytes that the model takes; none of a model that takes no bytes.
+
+        Loads what prepares its items. Raises ModelDamaged.
+        """
+        version = self._answerer.models.repository.find(self.manifest.name, self.manifest.version)
+        return media_types(preprocessor(version))
 
     async def __aexit__(
         self,

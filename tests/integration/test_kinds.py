@@ -202,9 +202,9 @@ async def test_it_is_served_through_the_queue(letters: Settings) -> None:
         check([result async for chunk in jobs.results("j") for result in chunk.reply.results])
         twin = SyncClient(letters)
         check(await asyncio.to_thread(of_twin, twin))
-        assert (await client.models("letters"))[0].examples == [
-            Item(id="1", data=b"ab", media_type="text/letters")
-        ]
+        card = (await client.models("letters"))[0]
+        assert card.examples == [Item(id="1", data=b"ab", media_type="text/letters")]
+        assert card.media_types == ["text/letters"]
 
 
 def of_twin(client: SyncClient) -> list[Result]:

@@ -46,7 +46,11 @@ def faults(encoded: Encoded) -> Mapping[int, ItemError]:
 
 
 class Preprocessor(Protocol):
-    """Knows one kind of item. For one thread."""
+    """Knows one kind of item. For one thread.
+
+    One that takes bytes of several media types names them in `media_types`, as `image/png` or
+    `image/*`; else it takes those of its examples.
+    """
 
     @property
     def examples(self) -> Sequence[Item]:
@@ -78,3 +82,12 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
         "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing
     )
     return found
+
+
+def media_types(preprocessor: Preprocessor) -> list[str]:
+    """Of the bytes that it takes; none when it takes texts or tensors only."""
+    named = getattr(preprocessor, "media_types", None)
+    if named is None:
+        examples = (item for item in preprocessor.examples if item.data is not None)
+        named = dict.fromkeys(item.media_type or "*/*" for item in examples)
+    return list(named)
