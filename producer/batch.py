@@ -32,6 +32,7 @@ from lmaas.broker_config.errors import BrokerError, JobError
 from lmaas.broker_config.messages import (
     Headers,
     Item,
+    ModelCard,
     Options,
     Request,
     asked,
@@ -188,6 +189,13 @@ class Jobs:
                 await self._end(entry.now("cancelled", **nothing))
             raise
         return entry
+
+    async def card(self, model: str) -> ModelCard | None:
+        """What the first worker that answers says of a model; None when none serves it now.
+
+        Raises BrokerUnavailable.
+        """
+        return await self._publisher.introduced(model)
 
     async def policies(self) -> list[str]:
         """What policies of the broker delete of what is submitted here; waits for the trial.

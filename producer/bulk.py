@@ -146,6 +146,7 @@ class Run:
 
     def _fingerprint(self) -> dict[str, Any]:
         task = self.task
+        taking = task.wanted.taking
         path = Path(task.source.path)
         stat = path.stat() if path.is_file() else None
         return {
@@ -162,6 +163,10 @@ class Run:
             "the encoding of the output": task.target.dialect.encoding or "",
             "the text column": task.wanted.text or "",
             "the pair column": task.wanted.pair or "",
+            "the bytes column": task.wanted.data or "",
+            "the path column": task.wanted.path or "",
+            "what the model takes of files": taking.media_types and list(taking.media_types),
+            "--outside": taking.outside,
             "the kept columns": list(self.table.columns),
             "the model": task.model,
             _VERSION: task.version,
@@ -192,6 +197,8 @@ class Run:
                 self.state = self.found
                 if self.found.mark and self.table.skip:
                     self.table.skip(self.found.mark)
+                if self.table.start_at:
+                    self.table.start_at(self.found.rows)
             else:
                 file.start(header)
         except BaseException:

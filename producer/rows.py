@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from lmaas.broker_config.codes import Code
@@ -26,6 +26,20 @@ def ids_of(chunk: Chunk, column: str | None) -> list[str]:
     ]
 
 
+def maker_of(chunk: Chunk) -> Callable[[Chunk, int, str, int], Item]:
+    """What makes an item of a row of the chunk, of its position, an id and the bytes at most."""
+    return item_of if chunk.media is None else data_of
+
+
+def data_of(chunk: Chunk, position: int, item_id: str, max_bytes: int) -> Item:
+    """The item of a row of bytes, which its reader has checked."""
+    assert chunk.media is not None
+    content = chunk.texts[position]
+    if isinstance(content, ItemError):
+        return Item(id=item_id, error=content)
+    return Item(id=item_id, data=content, media_type=chunk.media[position])
+
+
 def item_of(chunk: Chunk, position: int, item_id: str, max_bytes: int) -> Item:
     """The item of a row of the chunk; what is no text has an error, which says what to do."""
     text = chunk.texts[position]
@@ -47,11 +61,12 @@ def packs_of(
     packs: list[list[Item]] = []
     errors: dict[int, str] = {}
     packer = Packer(settings, estimate)
+    make = maker_of(chunk)
     for position in range(len(chunk)):
         if fault := chunk.faults.get(position):
             errors[position] = f"{Code.UNREADABLE_ROW}: {fault}"
             continue
-        item = item_of(chunk, position, str(chunk.start + position), settings.max_item_bytes)
+        item = make(chunk, position, str(chunk.start + position), settings.max_item_bytes)
         if item.error is not None:
             errors[position] = _told(item.error)
             continue

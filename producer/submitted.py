@@ -13,6 +13,7 @@ from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
 from lmaas.producer.tables.chunks import column_of, counted, nested_names
+from lmaas.producer.tables.taking import AS_NAMED, Taking
 
 _NOT_IT: Final = (
     "this is not what was submitted, or it has changed; the results are still there: give the "
@@ -29,6 +30,8 @@ class Submitted:
     keep: tuple[str, ...] | None = None
     #: Comes before the names of the columns of results.
     prefix: str = ""
+    #: What the model takes of files.
+    taking: Taking = AS_NAMED
 
     def open(self) -> Table:
         """All of its columns. Raises DataError when it cannot be read twice, or at all."""
@@ -36,7 +39,7 @@ class Submitted:
             raise OptionError(
                 "the input of a job is read twice, which a pipe cannot be; name a file"
             )
-        return open_table(self.place, Wanted(any_text=True))
+        return open_table(self.place, Wanted(any_text=True, taking=self.taking))
 
     def kept(self, table: Table) -> Table:
         """The table with the columns to keep, which can be nested; its chunks are not to be read.
@@ -45,7 +48,7 @@ class Submitted:
         """
         if self.keep is None:
             return table
-        narrow = open_table(self.place, Wanted(keep=self.keep, any_text=True))
+        narrow = open_table(self.place, Wanted(keep=self.keep, any_text=True, taking=self.taking))
         narrow.close()
         return narrow
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError
-from lmaas.producer.rows import ids_of, item_of
+from lmaas.producer.rows import ids_of, maker_of
 from lmaas.producer.tables import Chunk, Table
 from lmaas.producer.tables.chunks import well_formed
 from lmaas.producer.threads import beside
@@ -22,10 +22,11 @@ async def table_items(table: Table, max_bytes: int) -> AsyncIterator[Item]:
 
 def _chunk_items(chunk: Chunk, id_column: str | None, max_bytes: int) -> list[Item]:
     ids = ids_of(chunk, id_column)
+    make = maker_of(chunk)
     return [
         Item(id=item_id, error=_unreadable(fault, max_bytes))
         if (fault := chunk.faults.get(position))
-        else item_of(chunk, position, item_id, max_bytes)
+        else make(chunk, position, item_id, max_bytes)
         for position, item_id in enumerate(ids)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import shlex
 import sys
@@ -23,6 +24,7 @@ from lmaas.cli.options import (
     encoding,
     min_score,
     names,
+    of_files,
     only,
     pair_column,
     setting,
@@ -38,14 +40,25 @@ from lmaas.producer.bulk import (
     classify_texts,
 )
 from lmaas.producer.finished import finished_rows
-from lmaas.producer.tables import FILES, PIPE, Answers, Chunk, Dialect, Place, Table, Wanted
+from lmaas.producer.tables import (
+    PIPE,
+    Answers,
+    Chunk,
+    Dialect,
+    Place,
+    Table,
+    Taking,
+    Wanted,
+)
 from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
 
 if TYPE_CHECKING:
+    from lmaas.broker_config.messages import ModelCard
     from lmaas.producer.client import Client
+    from lmaas.workers.pool import Pool
 
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
 _SHOWN_CHARACTERS: Final = 60
@@ -68,6 +81,7 @@ _SHOWN_CHARACTERS: Final = 60
 )
 @click.option("--text-column", help="The column to classify; else `text`, or the only one.")
 @pair_column
+@of_files
 @click.option("--keep", metavar="A,B", help="The columns to keep; else all.")
 @click.option("--result-prefix", default="", help="Comes before label, score and error.")
 @click.option("--top-k", type=click.IntRange(min=0), default=0, help="Scores of so many labels.")
@@ -93,10 +107,12 @@ def command(
 
     INPUT is CSV, TSV, JSON (lines or an array), Parquet, .xlsx or plain text lines, compressed or
     not, or - for standard input. The output has the kept columns, then label, score and error.
-    Of a folder, or a pattern in quotes ('reviews/*.txt'), each file is a text.
+    Of a folder, a pattern in quotes ('reviews/*.txt'), a .zip or a .tar, each file is an item: a
+    text, or bytes, as the model takes.
 
     \b
     lmaas classify reviews.csv --text-column review -o labelled.parquet
+    lmaas classify photos/ --model fashion -o labels.csv
     lmaas classify - < lines.txt > labelled.txt
     lmaas classify --text "What a film!"
     """
@@ -142,6 +158,8 @@ class _Way:
         Raises SettingsError where the broker's URL, or what belongs to it, is wrong.
         """
         self.classifier: AbstractAsyncContextManager[Classifier]
+        self._model = model
+        self._pool: Pool | None = None
         #: The same, where it is the queue.
         self.client: Client | None = None
         self.version = version
@@ -155,11 +173,26 @@ class _Way:
         else:
             from lmaas.workers.pool import Pool
 
-            pool = Pool(settings, model, version)
+            self._pool = pool = Pool(settings, model, version)
             self.classifier = pool
             self.version = pool.manifest.version
             content = msgspec.json.encode(pool.manifest, order="sorted")
             self.manifest_sha256 = hashlib.sha256(content).hexdigest()
+
+    def media_types(self) -> tuple[str, ...] | None:
+        """Of the bytes that the model takes; () for texts, None when no worker tells.
+
+        Raises BrokerError.
+        """
+        if self._pool is not None:
+            return tuple(self._pool.media_types())
+        card = loop.run(self._card())
+        return None if card is None else tuple(card.media_types)
+
+    async def _card(self) -> ModelCard | None:
+        assert self.client is not None
+        async with self.client:
+            return await self.client.card(self._model)
 
 
 def _classify_file(
@@ -173,6 +206,9 @@ def _classify_file(
     output_encoding: str,
     text_column: str | None,
     pair_column: str | None,
+    bytes_column: str | None,
+    path_column: str | None,
+    outside: bool,
     keep: str | None,
     result_prefix: str,
     top_k: int,
@@ -186,13 +222,17 @@ def _classify_file(
     place = Place.of(source, source_format, dialect)
     target = Place.to(output, output_format or _piped_format(output, place), output_encoding)
     way = _Way(settings, model, model_version, through_queue=through_queue)
+    wanted = Wanted(text_column, names(keep), pair=pair_column, data=bytes_column, path=path_column)
+    if wanted.has_contents(place.has_files):
+        taking = Taking(way.media_types(), settings.max_item_bytes, outside)
+        wanted = dataclasses.replace(wanted, taking=taking)
     task = Task(
         source=place,
         target=target,
         model=model,
         version=way.version,
         model_sha256=way.manifest_sha256,
-        wanted=Wanted(text_column, names(keep), pair=pair_column),
+        wanted=wanted,
         top_k=top_k,
         min_score=min_score,
         result_prefix=result_prefix,
@@ -232,7 +272,9 @@ def _piped_format(output: str, source: Place) -> str | None:
     """Into a pipe goes what came in, or what is the most like it; a file has a suffix."""
     if output != PIPE:
         return None
-    return {"parquet": "jsonl", "xlsx": "csv", FILES: "csv"}.get(source.format, source.format)
+    if source.has_files:
+        return "csv"
+    return {"parquet": "jsonl", "xlsx": "csv"}.get(source.format, source.format)
 
 
 def _tell_finished(task: Task, rows: int, *, as_json: bool) -> None:

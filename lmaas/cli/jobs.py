@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -24,7 +25,7 @@ from lmaas.producer.collect import Counts, collect
 from lmaas.producer.journal import ENDED
 from lmaas.producer.progress import Progress as JobProgress
 from lmaas.producer.submitted import Submitted
-from lmaas.producer.tables import Dialect, Place
+from lmaas.producer.tables import Dialect, Place, Taking
 from lmaas.producer.tables.chunks import counted
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 
@@ -101,8 +102,12 @@ def collect_(
         async with Jobs(settings) as jobs:
             progress = await jobs.progress(job)
             _say_what_is_missing(progress)
+            read = submitted
+            if read is not None and read.place.has_files:
+                taking = Taking.of(await jobs.card(progress.entry.model), 0)
+                read = dataclasses.replace(read, taking=taking)
             with _bar(progress.entry.items) as report:
-                return await collect(jobs, job, target, report, submitted)
+                return await collect(jobs, job, target, report, read)
 
     items, failures = run(fetch())
     click.echo(f"{output}: {items:,} results, {failures:,} of them errors", err=True)

@@ -66,12 +66,25 @@ min_score = click.option(
 )
 
 
+def of_files(command: F) -> F:
+    """The options that say where the contents of files are: `bytes_column`, `path_column`,
+    `outside`.
+    """
+    for option in (
+        click.option("--outside", is_flag=True, help="Read files outside of INPUT's folder, too."),
+        click.option("--path-column", help="The column with paths of files to classify."),
+        click.option("--bytes-column", help="Of Parquet: the column with bytes to classify."),
+    ):
+        command = option(command)
+    return command
+
+
 def only(sources: tuple[str, ...]) -> str:
     """The input of a command. Several come of a pattern that the shell has read."""
     if len(sources) > 1:
         raise click.UsageError(
             f"one input, and not {len(sources):,}; of a folder, or a pattern in quotes "
-            "('reviews/*.txt'), each file is a text"
+            "('reviews/*.txt'), each file is an item"
         )
     return sources[0]
 

@@ -1,5 +1,5 @@
 """Streams of rows from and to CSV, TSV, JSON Lines, JSON, Parquet and plain text files, and from
-.xlsx and folders of texts.
+.xlsx, folders and archives of files, and columns of bytes or of paths.
 
 A file is read as chunks of at most `CHUNK_ROWS` rows and about `CHUNK_BYTES`, the same ones at
 every run, and written as bytes that are only ever appended; so memory stays flat, and a run that
@@ -8,11 +8,32 @@ stopped at the border of a chunk can go on there.
 
 from __future__ import annotations
 
-from lmaas.producer.tables import delimited, folders, json_lines, parquet, plain, xlsx
-from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table, Wanted
+from typing import Final
+
+from lmaas.broker_config.errors import OptionError
+from lmaas.producer.tables import (
+    archives,
+    delimited,
+    folders,
+    json_lines,
+    parquet,
+    paths,
+    plain,
+    xlsx,
+)
+from lmaas.producer.tables.chunks import (
+    BYTES_OPTION,
+    PATH_OPTION,
+    Answers,
+    Chunk,
+    Encoding,
+    Table,
+    Wanted,
+)
 from lmaas.producer.tables.dialect import Dialect
 from lmaas.producer.tables.places import FILES, PIPE, Place, damaged, open_input
 from lmaas.producer.tables.recoded import Recoded
+from lmaas.producer.tables.taking import Taking
 from lmaas.producer.tables.unicode import with_line_feeds
 
 __all__ = [
@@ -24,6 +45,7 @@ __all__ = [
     "Encoding",
     "Place",
     "Table",
+    "Taking",
     "Wanted",
     "encoding",
     "footer",
@@ -36,12 +58,28 @@ def open_table(place: Place, wanted: Wanted) -> Table:
 
     Raises DataError when it cannot be read, or has no such column.
     """
-    if place.format == "parquet":
-        return parquet.read(place, wanted)
-    if place.format == "xlsx":
-        return xlsx.read(place, wanted)
-    if place.format == FILES:
-        return folders.read(place, wanted)
+    if wanted.path is not None:
+        return paths.read(place, wanted, lambda of_paths: open_table(place, of_paths))
+    if wanted.data is not None and place.format != "parquet":
+        raise OptionError(
+            f"{place.path}: {BYTES_OPTION} is for Parquet; files that a column names are read with "
+            f"{PATH_OPTION}"
+        )
+    read = _WHOLE.get(place.format)
+    return _read_stream(place, wanted) if read is None else read(place, wanted)
+
+
+#: Of what is no stream of text.
+_WHOLE: Final = {
+    "parquet": parquet.read,
+    "xlsx": xlsx.read,
+    FILES: folders.read,
+    "zip": archives.read_zip,
+    "tar": archives.read_tar,
+}
+
+
+def _read_stream(place: Place, wanted: Wanted) -> Table:
     source = open_input(place)
     try:
         if place.format in {"csv", "tsv", "text"}:

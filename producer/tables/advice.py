@@ -22,7 +22,7 @@ _DOCUMENT: Final = "is a document: save it as plain text (.txt), and name that"
 _MEDIA: Final = "is neither text nor a table with texts; name a file that is"
 _SUFFIXES: Final = {
     _WORKBOOK: ".xls .xlsb .ods .numbers",
-    _ARCHIVE: ".zip .tar .tgz .7z .rar",
+    _ARCHIVE: ".7z .rar",
     _DOCUMENT: ".pdf .doc .docx .odt .rtf .ppt .pptx .epub",
     _MEDIA: ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .mp3 .wav .mp4",
 }
@@ -37,7 +37,7 @@ _OLD: Final = (
 _COMPRESSED: Final = "is compressed with {0}: let its name end in {1}, or unpack it"
 #: How a file begins -> what it is.
 _BY_START: Final = {
-    b"PK\x03\x04": f"{_ARCHIVE}; if it is an Excel file, say --format xlsx",
+    b"PK\x03\x04": "is a zip: say --format zip; if it is an Excel file, --format xlsx",
     b"PAR1\x15": "is Parquet: say --format parquet",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _OLD,
     b"\x1f\x8b": _COMPRESSED.format("gzip", ".gz"),
@@ -82,7 +82,7 @@ def of_start(name: str, start: bytes, *, encoded: bool) -> str | None:
     """What to do with a file that begins so; `encoded` says that it has a known encoding."""
     words = next((words for mark, words in _BY_START.items() if start.startswith(mark)), None)
     if words is None and start[257:262] == b"ustar":
-        words = _ARCHIVE
+        words = "is a tar: say --format tar"
     if words is None and not encoded and _is_binary(start[:_LOOK]):
         words = "is binary, and no text; if it is UTF-16, say --encoding utf-16"
     return words and f"{name}: {words}"

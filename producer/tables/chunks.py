@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.taking import AS_NAMED, Taking
 
 #: A chunk ends at this many rows, or with the row that brings it to this many bytes.
 CHUNK_ROWS: Final = 1024
@@ -28,6 +29,9 @@ ENCODING_HINT: Final = (
 #: The options that name the columns of texts.
 TEXT_OPTION: Final = "--text-column"
 PAIR_OPTION: Final = "--pair-column"
+#: ... of bytes, and of paths of files.
+BYTES_OPTION: Final = "--bytes-column"
+PATH_OPTION: Final = "--path-column"
 
 #: Names of columns in a message; the others are counted.
 _LISTED: Final = 30
@@ -52,6 +56,19 @@ class Wanted:
     any_text: bool = False
     #: The column of second texts, for models that judge two texts together; None has none.
     pair: str | None = None
+    #: The column of bytes (Parquet), or of paths of files, in the place of one of texts.
+    data: str | None = None
+    path: str | None = None
+    #: What becomes of the contents of files.
+    taking: Taking = AS_NAMED
+    #: What the text column has, and the option that names it: words for messages.
+    told: tuple[str, str] = ("texts", TEXT_OPTION)
+
+    def has_contents(self, has_files: bool) -> bool:
+        """Whether items are contents of files, or bytes, so that it counts what the model takes;
+        `has_files` is of the place.
+        """
+        return has_files or self.data is not None or self.path is not None
 
     @property
     def column(self) -> str:
@@ -73,7 +90,7 @@ class Wanted:
             return columns[0]
         text = shown(self.column)
         if text not in columns:
-            raise _missing(name, text, "texts", TEXT_OPTION, [*columns, *inner])
+            raise _missing(name, text, *self.told, [*columns, *inner])
         _check_only(text, columns, name)
         return text
 
@@ -189,7 +206,8 @@ class Chunk:
     start: int
     #: Kept columns by name; every one has a value for each row.
     columns: Mapping[str, Iterable[Any]]
-    #: What stands in the text column: a str, or what can only get an error.
+    #: What stands in the text column: a str, or what can only get an error. With `media`: bytes, or
+    #: the ItemError of those that there are not.
     texts: Sequence[Any]
     #: Where each row begins in the file, from 1, for messages; of several files their names.
     lines: Sequence[Any]
@@ -205,6 +223,8 @@ class Chunk:
     encoded: bool = False
     #: What stands in the column of second texts, when one is wanted; as `texts`.
     pairs: Sequence[Any] | None = None
+    #: The media types of the bytes in `texts`, when it has bytes.
+    media: Sequence[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -298,6 +318,9 @@ class Table:
     #: Lets the chunks begin at a mark, which an earlier reading of the same file left; to be called
     #: before the first chunk is taken.
     skip: Callable[[Mark], None] | None = None
+    #: Lets the chunks begin at a row, the first of a chunk in an earlier reading, without reading
+    #: the files before it; to be called before the first chunk is taken.
+    start_at: Callable[[int], None] | None = None
 
 
 class Encoding(Protocol):

@@ -1,9 +1,9 @@
-"""Folders of text files, and patterns (`reviews/*.txt`): a file is a row, `file` and `text`.
+"""Folders of files, and patterns (`reviews/*.txt`): a file is a row.
 
 `file` is the name as it is below the folder, or below the part of the pattern that has no `*`, `?`
 or `[`; by it the rows are ordered. A folder is read with its sub-folders; what begins with a dot,
 links to folders, and what is no file (a FIFO, a socket) are passed over. A file that cannot be read
-is the error of its row. Names take memory, contents do not: they are read when it is their turn.
+is the error of its row, and so is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table, Wanted, quoted
-from lmaas.producer.tables.places import FORMATS, Place, reason, unusable
-from lmaas.producer.tables.unicode import decoded
+from lmaas.producer.tables import contents
+from lmaas.producer.tables.chunks import Table, Wanted, quoted
+from lmaas.producer.tables.contents import Files, Member, TooLarge, Unreadable
+from lmaas.producer.tables.places import ARCHIVES, FORMATS, Place, reason, unusable
+from lmaas.producer.tables.taking import NO_FILE, Sieve
 
-FILE: Final = "file"
-TEXT: Final = "text"
-#: A larger file is no text, and none of it is read.
-FILE_BYTES: Final = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    root: str
-    #: Below the root, in order.
-    names: list[str]
-    checksum: str
+_OUTSIDE: Final = "it is a link that leads out of the folder; --outside reads such files, too"
 
 
 def read(place: Place, wanted: Wanted) -> Table:
-    """The columns are `file` and, if it is named in `wanted`, `text`.
+    """The columns are `file` and, of texts, `text` if it is named in `wanted`.
 
-    Raises DataError when there are no files, a folder cannot be read, or a second text is wanted.
+    Raises DataError when there are no files that the model takes, a folder cannot be read, or a
+    second text is wanted.
     """
-    wanted.text_of((FILE, TEXT), place.path)
-    wanted.pair_of((TEXT,), place.path, TEXT)
-    kept = (FILE,) if wanted.keep is None else wanted.kept_of((FILE, TEXT), place.path)
-    listing = _listed(place.path)
-    return Table(
-        place.path,
-        kept,
-        _chunks(listing, kept, place.dialect.encoding),
-        lambda: None,
-        size=len(listing.names),
-        unit="file",
-        listing=listing.checksum,
-    )
+    path = place.path
+    pattern = None if Path(path).is_dir() else path
+    root, rest = (path, "") if pattern is None else _parts(pattern)
+    names = sorted(set(_below(root) if pattern is None else _matching(root, rest)))
+    taken = wanted.taking.known(names)
+    sieve = Sieve(path, taken, hidden=pattern is not None)  # a pattern says itself what it means
+    found, checksum = _listed(root, names, sieve)
+    if not found:
+        raise _nothing(path, names, sieve, is_folder=pattern is None)
+    if not taken:
+        _check_texts(path, found)
+    sieve.tell()
+    base = None if wanted.taking.outside else os.path.realpath(root)
+
+    def members() -> Iterator[Member]:
+        for name in found:
+            # A folder is read through no links to folders: only the file itself may be one.
+            inside = pattern is None and not os.path.islink(os.path.join(root, name))  # noqa: PTH114, PTH118
+            yield _member(root, name, None if inside else base)
+
+    files = Files(name=path, members=members, taken=taken, size=len(found), listing=checksum)
+    return contents.read(files, wanted, place.dialect.encoding)
 
 
 def covers(source: Place, target: str) -> bool:
@@ -65,28 +65,29 @@ def covers(source: Place, target: str) -> bool:
     return file.match(path)
 
 
-def _listed(path: str) -> _Listing:
-    pattern = None if Path(path).is_dir() else path
-    root, rest = (path, "") if pattern is None else _parts(pattern)
-    names = _below(root) if pattern is None else _matching(root, rest)
+def _listed(root: str, names: list[str], sieve: Sieve) -> tuple[list[str], str]:
+    """Those that are items, and a checksum of their names, sizes and times."""
     digest = hashlib.sha256()
     found = []
-    for name in sorted(set(names)):
+    for name in names:
+        if not sieve.takes(name):
+            continue
         file = _stat(os.path.join(root, name))  # noqa: PTH118 - 100,000 of them
         if file is not None and not stat.S_ISREG(file.st_mode):
+            if not stat.S_ISDIR(file.st_mode):
+                sieve.count(NO_FILE, name)
             continue
         about = (name, file and file.st_size, file and file.st_mtime_ns)
         digest.update(repr(about).encode("utf-8", "backslashreplace"))
         found.append(name)
-    if not found:
-        what = (
-            "is a folder, and there is no file in it"
-            if pattern is None
-            else "no file has such a name"
-        )
-        raise DataError(f"{path}: {what}")
-    _check_texts(path, found)
-    return _Listing(root, found, digest.hexdigest())
+    return found, digest.hexdigest()
+
+
+def _nothing(path: str, names: list[str], sieve: Sieve, *, is_folder: bool) -> DataError:
+    if names and sieve.has_others:
+        return sieve.nothing()
+    what = "is a folder, and there is no file in it" if is_folder else "no file has such a name"
+    return DataError(f"{path}: {what}")
 
 
 def _parts(pattern: str) -> tuple[str, str]:
@@ -97,16 +98,18 @@ def _parts(pattern: str) -> tuple[str, str]:
 
 
 def _below(root: str, inner: str = "") -> Iterator[str]:
-    """The names of all that is no folder. Raises DataError where a folder cannot be read."""
+    """The names of all that is no folder, and of hidden ones. Raises DataError where a folder
+    cannot be read.
+    """
     folder = Path(root, inner)
     try:
         with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            found = list(entries)
     except OSError as error:
         raise unusable(folder, error) from error
-    for entry in visible:
+    for entry in found:
         name = f"{inner}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
+        if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
             yield from _below(root, name + "/")
         else:
             yield name
@@ -127,7 +130,7 @@ def _stat(path: str) -> os.stat_result | None:
 
 def _check_texts(path: str, names: list[str]) -> None:
     """Raises DataError when all of them are tables: rows of those are wanted, and no texts."""
-    tables = set(FORMATS) - {".txt"}
+    tables = set(FORMATS) - {".txt"} - ARCHIVES.keys()
     if all(os.path.splitext(name)[1].lower() in tables for name in names):  # noqa: PTH122
         what = "is a folder that " if Path(path).is_dir() else ""
         raise DataError(
@@ -136,42 +139,38 @@ def _check_texts(path: str, names: list[str]) -> None:
         )
 
 
-def _chunks(listing: _Listing, kept: tuple[str, ...], encoding: str | None) -> Iterator[Chunk]:
-    start = size = 0
-    texts: list[str] = []
-    faults: dict[int, str] = {}
-
-    def chunk() -> Chunk:
-        end = start + len(texts)
-        names = listing.names[start:end]
-        columns = {FILE: names, TEXT: texts}
-        cells = {name: columns[name] for name in kept}
-        return Chunk(start, cells, texts, names, faults, end, encoded=encoding is None)
-
-    for name in listing.names:
-        text, fault = _text(os.path.join(listing.root, name), encoding)  # noqa: PTH118
-        if fault:
-            faults[len(texts)] = f"file {name}: {fault}"
-        texts.append(text)
-        size += len(text)
-        if len(texts) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield chunk()
-            start, size, texts, faults = start + len(texts), 0, [], {}
-    if texts:
-        yield chunk()
+def _member(root: str, name: str, base: str | None) -> Member:
+    path = os.path.join(root, name)  # noqa: PTH118
+    return Member(name, lambda most: file_content(path, base, most, _OUTSIDE))
 
 
-def _text(path: str, encoding: str | None) -> tuple[str, str]:
-    """What the file has, and why it cannot be read."""
+def file_content(path: str, base: str | None, most: int, outside: str) -> bytes:
+    """All of a regular file, at most `most` bytes; `base` is the real path of its folder.
+
+    Raises TooLarge, and Unreadable: with `outside`, when the file is not below that folder (with
+    None it need not be).
+    """
+    if base is not None:
+        path = os.path.realpath(path)
+        if not is_below(path, base):
+            raise Unreadable(outside)
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            size = os.fstat(file.fileno()).st_size
-            if size > FILE_BYTES:
-                return "", f"{size:,} bytes; a text has at most {FILE_BYTES >> 20} MiB"
-            data = file.read()
+        with open(path, "rb", buffering=0, opener=_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("it is no file")
+            if status.st_size > most:
+                raise TooLarge(status.st_size)
+            return file.read()
     except OSError as error:
-        return "", reason(error)
-    try:
-        return decoded(data, encoding, "it"), ""
-    except DataError as error:
-        return "", str(error)
+        raise Unreadable(reason(error)) from error
+
+
+def is_below(path: str, base: str) -> bool:
+    """Of two real paths."""
+    return path.startswith(base.rstrip(os.sep) + os.sep)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting for a FIFO's other end."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -141,6 +141,10 @@ class Field:
         """The column of a field inside the values, as `body`, `author.name`."""
         return Field(self._rows, f"{self._name}.{name}")
 
+    def part(self, begin: int, end: int) -> Field:
+        values = self._values and self._values[begin:end]
+        return Field(self._rows[begin:end], self._name, values)
+
     def names(self) -> list[str]:
         """Of the fields inside the values."""
         rows = ({self._name: raw} for raw in self.raws() if raw is not ABSENT)

@@ -30,6 +30,7 @@ from lmaas.producer.tables.chunks import (
     quoted,
     well_formed,
 )
+from lmaas.producer.tables.parquet_bytes import data_column
 from lmaas.producer.tables.places import Place, arrow, unusable
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
@@ -51,6 +52,9 @@ class Column:
         way = arrow_types.path(self.array.type, name) if self.names() else []
         return Column(arrow_types.inside(self.array, way)) if way else None
 
+    def part(self, begin: int, end: int) -> Column:
+        return Column(self.array.slice(begin, end - begin))
+
     def names(self) -> list[str]:
         """Of the fields inside its values; [] when it has none."""
         return arrow_types.nested_names(self.array.type)
@@ -65,6 +69,10 @@ def read(place: Place, wanted: Wanted) -> Table:
         raise DataError("Parquet cannot be read from a pipe; name a file")
     file = _open(place.path)
     try:
+        data = None
+        if wanted.data is not None:
+            data = data_column(file.schema_arrow, place.path, wanted)
+            wanted = data.wanted
         schema = file.schema_arrow
         nested = [
             name
@@ -82,7 +90,7 @@ def read(place: Place, wanted: Wanted) -> Table:
         kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
         for name, option in texts.items():
             fields = arrow_types.nested_names(kinds[name])
-            if fields and not wanted.any_text:
+            if fields and data is None and not wanted.any_text:
                 raise no_text(place.path, name, [f"{name}.{field}" for field in fields], option)
         for name, kind in kinds.items():
             if schema.names.count(columns[name][0]) > 1:
@@ -95,10 +103,11 @@ def read(place: Place, wanted: Wanted) -> Table:
     except DataError:
         file.close()
         raise
+    chunks = _chunks(file, place.path, columns, list(texts), kept)
     return Table(
         place.path,
         kept,
-        _chunks(file, place.path, columns, list(texts), kept),
+        chunks if data is None else map(data.filled, chunks),
         file.close,
         size=file.metadata.num_rows,
         unit="row",

@@ -42,11 +42,17 @@ FORMATS: Final = {
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
     ".txt": "text",
+    ".zip": "zip",
+    ".tar": "tar",
 }
+#: Of these, those that have other files inside.
+ARCHIVES: Final = {".zip": "zip", ".tar": "tar"}
+#: Suffixes that stand for two.
+_SHORT: Final = {".tgz": [".tar", ".gz"], ".tbz2": [".tar", ".bz2"], ".txz": [".tar", ".xz"]}
 #: The format of a folder or a pattern of text files.
 FILES: Final = "files"
 #: What is read and not written.
-_READ_ONLY: Final = {"xlsx", FILES}
+_READ_ONLY: Final = {"xlsx", FILES, *ARCHIVES.values()}
 #: The formats of outputs.
 WRITTEN: Final = tuple(sorted({*FORMATS.values()} - _READ_ONLY))
 #: Of these, those that may have another encoding than UTF-8.
@@ -59,7 +65,7 @@ LINE_BYTES: Final = 64 * 1024 * 1024
 
 _BUFFER = 1024 * 1024
 #: What a damaged compressed file raises; Arrow's own error is a ValueError.
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+DAMAGED: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,11 @@ class Place:
     compression: str = ""
     #: Of an input: what its user says about it; of an output: its encoding.
     dialect: Dialect = FOUND
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its items are files: of a folder, a pattern or an archive."""
+        return self.format == FILES or self.format in ARCHIVES.values()
 
     @property
     def piped(self) -> bool:
@@ -130,7 +141,7 @@ class Place:
     def _of_files(cls, path: str, format: str | None, dialect: Dialect) -> Self:  # noqa: A002
         if format not in {None, "text"}:
             raise DataError(
-                f"{path}: of a folder or a pattern each file is one text; name a single file to "
+                f"{path}: of a folder or a pattern each file is one item; name a single file to "
                 f"read it as {format}"
             )
         dialect.check(path, FILES)
@@ -148,9 +159,8 @@ class Place:
         stream = path == PIPE or _is_stream(path)
         if not stream and Path(path).is_symlink():
             path = os.path.realpath(path)  # the link stays, and what it names is written
-        suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-        compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-        found = format or (formats.get(suffixes[-1]) if suffixes else None)
+        suffix, compression = suffixes_of(path)
+        found = format or formats.get(suffix)
         if found is None and stream:
             found = "text"
         if found is None:
@@ -169,6 +179,14 @@ class Place:
 _OUTPUT_FORMATS: Final = {
     suffix: name for suffix, name in FORMATS.items() if name not in _READ_ONLY
 }
+
+
+def suffixes_of(name: str) -> tuple[str, str]:
+    """That of the format, as `.csv`, and that of the compression; "" where there is none."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    suffixes[-1:] = _SHORT.get(suffixes[-1], suffixes[-1:]) if suffixes else []
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    return (suffixes[-1] if suffixes else ""), compression
 
 
 def _is_stream(path: str) -> bool:
@@ -227,26 +245,46 @@ class Input:
 
 
 def open_input(place: Place) -> Input:
-    """Raises DataError when there is nothing to read."""
+    """Its bytes as UTF-8. Raises DataError when there is nothing to read."""
+    source = open_bytes(place)
+    name, file, encoding = source.name, source.file, place.dialect.encoding
+    try:
+        start = cast("io.BufferedReader", file).peek(1)
+        if why := advice.of_start(name, start, encoded=encoding is not None):
+            raise DataError(why)
+        source.utf16 = is_utf16(start, encoding)
+        source.file = as_utf8(file, encoding, name)
+    except DAMAGED as error:
+        source.close()
+        raise unreadable(name, error) from error
+    except DataError:
+        source.close()
+        raise
+    source.decoded = source.file is not file
+    return source
+
+
+def open_bytes(place: Place, compression: Callable[[bytes], str] = lambda _start: "") -> Input:
+    """Its bytes as they are, decompressed; `compression` says by the first ones how, where the
+    place does not.
+
+    Raises DataError when there is nothing to read.
+    """
     name = "standard input" if place.path == PIPE else place.path
     raw = _open(place)
     try:
         size = None if place.piped else os.fstat(raw.fileno()).st_size
         if size == 0:
             raise DataError(f"{place.path}: the file is empty")
-        file = _decompressed(raw, place.compression)
-        start = cast("io.BufferedReader", file).peek(1)
-        if why := advice.of_start(name, start, encoded=place.dialect.encoding is not None):
-            raise DataError(why)
-        utf16 = is_utf16(start, place.dialect.encoding)
-        text = as_utf8(file, place.dialect.encoding, name)
-    except _DAMAGED as error:
+        found = place.compression or compression(cast("io.BufferedReader", raw).peek(1))
+        file = _decompressed(raw, found)
+    except DAMAGED as error:
         raw.close()
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
     except DataError:
         raw.close()
         raise
-    return Input(name, text, None if size is None else raw, size, text is not file, utf16)
+    return Input(name, file, None if size is None else raw, size)
 
 
 def _open(place: Place) -> BinaryIO:
@@ -371,8 +409,8 @@ class Lines:
                 self.number += 1
                 self.bytes += len(line)
                 yield line
-        except _DAMAGED as error:
-            raise _unreadable(self.source.name, error, self.number) from error
+        except DAMAGED as error:
+            raise unreadable(self.source.name, error, f"line {self.number:,}") from error
 
 
 @contextlib.contextmanager
@@ -380,14 +418,15 @@ def damaged(name: str, line: int) -> Iterator[None]:
     """Raises DataError for what reading a damaged file raises."""
     try:
         yield
-    except _DAMAGED as error:
-        raise _unreadable(name, error, line) from error
+    except DAMAGED as error:
+        raise unreadable(name, error, f"line {line:,}") from error
 
 
-def _unreadable(name: str, error: Exception, line: int = 0) -> DataError:
+def unreadable(name: str, error: Exception, after: str = "line 0") -> DataError:
+    """One line for what is damaged after that."""
     if isinstance(error, OSError) and error.errno is not None:
         return unusable(name, error)
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(
-        f"{name}: damaged or cut off after line {line:,} ({reason}); fetch or compress it again"
+        f"{name}: damaged or cut off after {after} ({reason}); fetch or compress it again"
     )

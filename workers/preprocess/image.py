@@ -62,6 +62,9 @@ class Images(Shape, frozen=True, kw_only=True, tag_field="kind", tag="image"):
 class ImagePreprocessor:
     """Fills the graph's one input."""
 
+    #: Of the bytes that it takes; those that it cannot decode are an error of their item.
+    media_types: Final = ("image/*",)
+
     def __init__(self, version: ModelVersion, how: dict[str, Any]) -> None:
         """Raises ModelDamaged."""
         self._how = msgspec.convert(how, Images)

@@ -75,11 +75,13 @@ ROUTES: Final = (
         },
         notes="It is accepted when the answer comes: the broker has all of it then. Besides JSON "
         "the body may be NDJSON (application/x-ndjson), a list of rows (application/json), CSV, "
-        "TSV, Parquet, .xlsx or plain text; "
+        "TSV, Parquet, .xlsx, plain text, or a .zip or .tar(.gz) whose files are the items; "
         "then the query has `model`, and may have `version`, `top_k`, `min_score`, `priority`, "
-        "`deadline`, `callback_url`, `text_column`, `pair_column` (second texts, for models that "
-        "judge two together), `id_column`, `format`, `delimiter`, `encoding`. Or it is a "
-        "form (multipart/form-data) with a file and fields of these names. A row that cannot be "
+        "`deadline`, `callback_url`, `text_column`, `pair_column` (second texts, for models that judge two "
+        "together), `bytes_column` (of Parquet, for models that take pictures or sounds), "
+        "`id_column`, `format`, `delimiter`, `encoding`. Or it is a "
+        "form (multipart/form-data) with a file and fields of these names; of several files, and "
+        "of a picture or a sound, each is an item. A row that cannot be "
         "read gets an error as its result. With `Idempotency-Key` a request that is sent again is "
         "answered as the first time.",
     ),

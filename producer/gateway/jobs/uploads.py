@@ -7,18 +7,19 @@ import contextlib
 import hashlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.media_types import by_name, is_media
 from lmaas.broker_config.messages import Item, MinScore, TopK
-from lmaas.producer.gateway.app_keys import BROKER_JOBS, SETTINGS, STATE
+from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, SETTINGS, STATE
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, content, json_body, read, unsupported
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import (
@@ -32,11 +33,13 @@ from lmaas.producer.gateway.forms import (
 )
 from lmaas.producer.gateway.items import Body, GivenItem
 from lmaas.producer.gateway.jobs.accepting import Asked, Priority
+from lmaas.producer.gateway.jobs.form_files import FormFiles
 from lmaas.producer.gateway.routes import JSON
 from lmaas.producer.packing import Entries
 from lmaas.producer.table_items import table_items
-from lmaas.producer.tables import Dialect, Place, Wanted, open_table
-from lmaas.producer.tables.places import COMPRESSIONS, FORMATS
+from lmaas.producer.tables import Dialect, Place, Taking, Wanted, open_table
+from lmaas.producer.tables.contents import FILE
+from lmaas.producer.tables.places import FORMATS, suffixes_of
 from lmaas.producer.threads import opened
 
 #: Media type -> format of a file.
@@ -51,9 +54,17 @@ MEDIA_TYPES: Final = {
     "application/vnd.apache.parquet": "parquet",
     "application/x-parquet": "parquet",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/zip": "zip",
+    "application/x-zip-compressed": "zip",
+    "application/x-tar": "tar",
+    "application/gzip": "tar",
 }
+_TAR: Final = "application/x-tar"
 #: Options of commands that are parameters here.
-_OPTIONS: Final = ("text-column", "pair-column", "id-column", "format", "delimiter", "encoding")
+_OPTIONS: Final = (
+    *("text-column", "pair-column", "bytes-column", "id-column"),
+    *("format", "delimiter", "encoding"),
+)
 #: Items of a JSON body, which is held in memory.
 JSON_ITEMS: Final = 100_000
 
@@ -110,7 +121,10 @@ class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     text_column: str | None = None
     #: The column with second texts, for models that judge two texts together.
     pair_column: str | None = None
-    #: The column that names the rows, which are called by their numbers, from 0, when left out.
+    #: Of Parquet: the column with bytes, for models that take pictures or sounds.
+    bytes_column: str | None = None
+    #: The column that names the rows, which are called by their numbers, from 0, when left out;
+    #: files of an archive are called by their names.
     id_column: str | None = None
     #: Of the file, where its name or media type does not say it.
     format: str | None = None
@@ -148,7 +162,7 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
     try:
         spool = Spool(path, request.app[SETTINGS].max_job_bytes)
         if kind == MULTIPART:
-            file = await _of_form(request, spool)
+            file = await _of_form(request, path, spool)
         elif kind in MEDIA_TYPES or "format" in request.query:
             spool.digest.update(kind.encode())
             await spool.write_all(content(request))
@@ -185,25 +199,39 @@ class _File:
     #: As its sender calls it; "" when it has no name.
     name: str = ""
 
+    @property
+    def format(self) -> str | None:
+        """As its sender says, or by its name, or by its media type."""
+        named = FORMATS.get(suffixes_of(self.name)[0])
+        return self.said.get("format") or named or MEDIA_TYPES.get(self.media_type)
 
-async def _of_form(request: web.Request, spool: Spool) -> _File:
-    """The fields may come before or after the file."""
+
+async def _of_form(request: web.Request, path: Path, spool: Spool) -> _File:
+    """The fields may come before or after the files."""
     said = dict(request.query)
-    file: BodyPartReader | None = None
-    async for part in parts(request):
-        if part.filename is not None or part.name == "file":
-            if file is not None:
-                raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "a form has one file")
-            file = part
-            await spool.write_all(part)
-            continue
-        said[name_of(part.name)] = await text_of(part)
-        if len(said) > FIELDS:
-            raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
-    if file is None:
-        raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "the form has no field `file`")
-    media_type = media_type_of(file) or UNNAMED
-    return _File(said, media_type, file.get_charset("") or None, name_of(file.filename))
+    files = FormFiles(path, spool)
+    try:
+        async for part in parts(request):
+            if part.filename is not None or part.name == "file":
+                await files.add(part)
+                continue
+            said[name_of(part.name)] = await text_of(part)
+            if len(said) > FIELDS:
+                raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "too many fields")
+        first = files.first
+        if first is None:
+            raise HttpError(HTTPStatus.BAD_REQUEST, "bad_request", "the form has no field `file`")
+        found = _File(
+            said, media_type_of(first) or UNNAMED, first.get_charset("") or None,
+            name_of(first.filename),
+        )  # fmt: skip
+        if found.format is None and is_media(by_name(found.name) or found.media_type):
+            await files.become_items()
+        if await files.end():
+            return _File(said, _TAR)
+    finally:
+        await asyncio.shield(asyncio.to_thread(files.close))
+    return found
 
 
 @contextlib.asynccontextmanager
@@ -212,10 +240,9 @@ async def _table_of(
 ) -> AsyncGenerator[Upload, None]:
     said = _options(file.said)
     spool.digest.update(msgspec.json.encode([sorted(file.said.items()), file.name]))
-    keep = (said.id_column,) if said.id_column else ()
     with _told(path, file.name):
         place = _place(path, file, said)
-        wanted = Wanted(text=said.text_column, keep=keep, pair=said.pair_column)
+        wanted = await _wanted(request, place, said)
         table = await opened(lambda: open_table(place, wanted), lambda table: table.close())
     try:
         items = _counted(
@@ -229,6 +256,19 @@ async def _table_of(
         table.close()
 
 
+async def _wanted(request: web.Request, place: Place, said: FileOptions) -> Wanted:
+    ids = said.id_column or (FILE if place.has_files else None)
+    keep = (ids,) if ids else ()
+    wanted = Wanted(said.text_column, keep, pair=said.pair_column, data=said.bytes_column)
+    if not wanted.has_contents(place.has_files):
+        return wanted
+    card = None
+    with contextlib.suppress(HttpError):  # no worker serves it now
+        card = await request.app[CARDS].card(said.model)
+    most = request.app[BROKER_JOBS].settings.max_item_bytes
+    return replace(wanted, taking=Taking.of(card, most))
+
+
 def _options(said: Mapping[str, str]) -> FileOptions:
     try:
         return msgspec.convert(dict(said), FileOptions, strict=False)
@@ -238,10 +278,7 @@ def _options(said: Mapping[str, str]) -> FileOptions:
 
 def _place(path: Path, file: _File, said: FileOptions) -> Place:
     """Raises DataError, HttpError."""
-    suffixes = [suffix.lower() for suffix in Path(file.name).suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-    named = FORMATS.get(suffixes[-1]) if suffixes else None
-    form = said.format or named or MEDIA_TYPES.get(file.media_type)
+    compression, form = suffixes_of(file.name)[1], file.format
     if form is None or form not in FORMATS.values():
         raise HttpError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables import FILES, Chunk, Dialect, Place, Table, Wanted, folders, open_table
+from lmaas.producer.tables import (
+    FILES,
+    Chunk,
+    Dialect,
+    Place,
+    Table,
+    Wanted,
+    contents,
+    folders,
+    open_table,
+)
 from lmaas.producer.tables.chunks import CHUNK_ROWS
 from tests.unit.producer.conftest import Convert
 
@@ -77,7 +87,7 @@ def test_what_cannot_be_read_is_the_error_of_its_file(
     (reviews / "round").symlink_to(".")  # not followed
     os.mkfifo(reviews / "fifo")
     with (reviews / "huge").open("wb") as file:
-        file.truncate(folders.FILE_BYTES + 1)
+        file.truncate(contents.FILE_BYTES + 1)
     chunk = only(reviews)
     names = ["a.txt", "b.txt", "c.txt", "gone", "huge", "link.txt", "notes.md", "sub/c.txt"]
     assert list(chunk.lines) == names
@@ -127,7 +137,7 @@ def test_what_is_no_folder_of_texts(tmp_path: Path) -> None:
         opened(tmp_path)
     with pytest.raises(DataError, match=r"\*: has tables and no texts.*'a\.csv'"):
         opened(tmp_path / "*")
-    with pytest.raises(DataError, match="each file is one text"):
+    with pytest.raises(DataError, match="each file is one item"):
         Place.of(str(tmp_path), "csv")
     assert Place.of(str(tmp_path), "text").format == FILES
     with pytest.raises(DataError, match="--delimiter"):
