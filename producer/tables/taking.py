@@ -116,7 +116,8 @@ class Sieve:
         )
 
     def _counts(self) -> str:
-        reasons = self._others.most_common(_NAMED)
+        every = sorted(self._others.items(), key=lambda pair: (-pair[1], pair[0]))
+        reasons = every[:_NAMED]
         told = [f"{count:,} {reason} ({_shown(self._first[reason])})" for reason, count in reasons]
         more = len(self._others) - len(told)
         return ", ".join(told) + (f", and others of {more:,} kinds" if more else "")
