@@ -44,7 +44,7 @@ def tarred(mode: str) -> bytes:
 
 
 def form(files: dict[str, bytes]) -> aiohttp.FormData:
-    form = aiohttp.FormData(default_to_multipart=True)
+    form = aiohttp.FormData(quote_fields=False, default_to_multipart=True)
     for name, content in files.items():
         form.add_field("file", content, filename=name, content_type="application/octet-stream")
     form.add_field("model", "letters")
