@@ -65,6 +65,7 @@ def read_zip(place: Place, wanted: Wanted) -> Table:
         _check_directory(source.name, source.file)
         archive = zipfile.ZipFile(source.file)
         files = _zip_files(archive, source, wanted)
+        return contents.read(files, wanted, place.dialect.encoding)
     except DataError:
         source.close()
         raise
@@ -73,7 +74,6 @@ def read_zip(place: Place, wanted: Wanted) -> Table:
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         told = f"{place.path}: is no zip, or is damaged ({words}); fetch it again"
         raise DataError(told) from error
-    return contents.read(files, wanted, place.dialect.encoding)
 
 
 def _zip_files(archive: zipfile.ZipFile, source: Input, wanted: Wanted) -> Files:
@@ -185,11 +185,10 @@ def read_tar(place: Place, wanted: Wanted) -> Table:
     """Raises DataError when it is no tar, or has no file that the model takes."""
     source = open_bytes(place, _compression)
     try:
-        files = _tar_files(source, wanted)
+        return contents.read(_tar_files(source, wanted), wanted, place.dialect.encoding)
     except DataError:
         source.close()
         raise
-    return contents.read(files, wanted, place.dialect.encoding)
 
 
 def _compression(start: bytes) -> str:

@@ -78,7 +78,7 @@ ROUTES: Final = (
         "TSV, Parquet, .xlsx, plain text, or a .zip or .tar(.gz) whose files are the items; "
         "then the query has `model`, and may have `version`, `top_k`, `min_score`, `priority`, "
         "`deadline`, `callback_url`, `text_column`, `pair_column` (second texts, for models that "
-        "judge two together), `bytes_column` (of Parquet, for models that take pictures or sounds), "
+        "judge two together), `bytes_column` (of Parquet, for pictures or sounds), "
         "`id_column`, `format`, `delimiter`, `encoding`. Or it is a "
         "form (multipart/form-data) with a file and fields of these names; of several files, and "
         "of a picture or a sound, each is an item. A row that cannot be "
