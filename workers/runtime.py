@@ -7,6 +7,7 @@ head reads the scores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -20,6 +21,11 @@ from lmaas.workers.manifest import MODEL
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded, preprocessor
 from lmaas.workers.repository import MANIFEST, ModelVersion
+
+#: By how much a score may differ from the one that was kept: other processors round otherwise.
+GOLDEN_TOLERANCE: Final = 1e-3
+#: Characters of a text in words about it.
+_SHOWN: Final = 40
 
 
 class Runtime:
@@ -107,6 +113,19 @@ class Runtime:
         for batch in self.batches(encoded.lengths):
             scores[batch.positions] = self.run(encoded, batch)
         return scores
+
+    def differences(self) -> list[str]:
+        """Where the answers are not those that the manifest keeps, in words."""
+        golden = self.manifest.golden
+        found = self.scores([one.item for one in golden])
+        told = []
+        for one, scores in zip(golden, found, strict=True):
+            apart = np.abs(np.array(one.scores, np.float32) - scores)
+            if not (apart <= GOLDEN_TOLERANCE).all():  # so that NaN is told, too
+                at = int(apart.argmax())
+                what = repr(one.item.text[:_SHOWN]) if one.item.text else f"item {one.item.id!r}"
+                told.append(f"{what}: {self.labels[at]} {scores[at]:.6f}, was {one.scores[at]:.6f}")
+        return told
 
     def encode(self, items: Sequence[Item]) -> Encoded:
         """Of items that the preprocessor has found to be good."""

@@ -196,26 +196,41 @@ def _words(value: object) -> str:
 @click.argument("model", required=False)
 @click.pass_context
 def verify_(context: click.Context, model: str | None) -> None:
-    """Compare every file of every version (of MODEL) with its checksum, and try the model.
+    """Compare every file of every version (of MODEL) with its checksum, try the model, and compare
+    the answers that were kept when it was imported.
 
     It ends with 1 when something is wrong.
     """
     repository = opened(context.obj)
     if model and not repository.versions(model):
         raise ModelNotFound(f"no model {model!r} in {repository}")
-    runs = _runs()
     damaged = 0
     for name in [model] if model else repository.models():
         for path in reversed(repository.paths(name)):
             try:
-                _served(path, repository.most)
+                how = _verified(path, repository.most)
             except ModelError as error:
                 damaged += 1
                 click.echo(f"{name} {path.name}: {error}", err=True)
             else:
-                how = "ok" if runs else "ok (checksums; without onnxruntime it was not tried)"
                 click.echo(f"{name} {path.name}: {how} ({path})")
     context.exit(Exit.FAILED if damaged else Exit.OK)
+
+
+def _verified(path: Path, most: int) -> str:
+    """What was found to be well of the version in a folder. Raises ModelDamaged."""
+    version = read_version(path, most)
+    if not _runs():
+        return "ok (checksums; without onnxruntime it was not tried)"
+    from lmaas.workers.runtime import Runtime
+
+    if differences := Runtime(version).differences():
+        raise ModelDamaged(
+            f"{path}: {len(differences)} of {len(version.manifest.golden)} answers are not those "
+            f"that it gave when it was imported: {'; '.join(differences)}"
+        )
+    kept = len(version.manifest.golden)
+    return f"ok, {counted(kept, 'kept answer')}" if kept else "ok"
 
 
 def _runs() -> bool:
