@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _TASKS = ("text", "pairs", "image", "audio", "tensors")
 _OUTPUTS = ("softmax", "sigmoid", "probabilities", "independent", "values")
 _ROLES = ("ids", "mask", "types")
+#: Options whose names here are not those of their flags.
+_FLAGS = {"size": "image", "inputs": "input"}
+_OF_PICTURES = ("size", "resize", "mean", "std", "scale", "layout", "channels")
 
 
 def _labels(_context: click.Context, _option: click.Parameter, given: str | None) -> Sequence[str]:
@@ -58,6 +62,39 @@ def _inputs(
     return found
 
 
+def _wide(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> tuple[int, int] | None:
+    """Height and width of WxH."""
+    if given is None:
+        return None
+    width, _, height = given.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise click.BadParameter(f"{given!r}; give a width and a height, as 224x224")
+    return int(height), int(width)
+
+
+def _numbers(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> list[float] | None:
+    if given is None:
+        return None
+    try:
+        return [float(one) for one in given.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{given!r}; give a number, or one for each channel") from None
+
+
+def _number(_context: click.Context, _option: click.Parameter, given: str | None) -> float | None:
+    """As `0.5` or `1/255`."""
+    if given is None:
+        return None
+    try:
+        return float(Fraction(given))
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"{given!r}; give a number, as 1/255") from None
+
+
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="Name in this repository.  [as it is called there]")
@@ -85,6 +122,13 @@ def _inputs(
 )
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer.json.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longer texts are cut.")
+@click.option("--image", "size", metavar="WxH", callback=_wide, help="Pictures become so large.")
+@click.option("--resize", type=click.Choice(["stretch", "cover", "fit"]), help="How.  [stretch]")
+@click.option("--mean", metavar="A,B,C", callback=_numbers, help="Taken off scaled pixels.  [0]")
+@click.option("--std", metavar="A,B,C", callback=_numbers, help="They are divided by it.  [1]")
+@click.option("--scale", metavar="A", callback=_number, help="Of pixels.  [1/255]")
+@click.option("--layout", type=click.Choice(["nchw", "nhwc", "nhw"]), help="[by its input]")
+@click.option("--channels", type=click.Choice(["rgb", "bgr", "grey"]), help="[by its input]")
 @click.option(
     "--examples",
     type=click.Path(path_type=Path),
@@ -111,7 +155,7 @@ def import_(
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
     if (path / MANIFEST).exists() or not path.exists():
         others = {**given, "examples": examples, "quantize": quantize}
-        said = [key for key, value in others.items() if value]
+        said = [_FLAGS.get(key, key) for key, value in others.items() if value]
         if said and path.exists():
             raise click.UsageError(
                 f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{said[0]} is for "
@@ -175,7 +219,9 @@ def _convert(
     from lmaas.training.importing.examples import read_examples
     from lmaas.training.importing.proposal import Options
 
-    proposal = imported(path, msgspec.convert(given, Options))
+    pictures = {key: given.pop(key) for key in _OF_PICTURES}
+    told = {key: value for key, value in pictures.items() if value is not None}
+    proposal = imported(path, msgspec.convert({**given, "image": told}, Options))
     name = name or _model_name(proposal.name)
     for note in proposal.notes:
         click.echo(f"note: {note}", err=True)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from lmaas.broker_config.errors import DataError
-from lmaas.training.importing import heads, texts
+from lmaas.training.importing import heads, images, texts
 from lmaas.training.importing.graph import Graph, Port, read
 from lmaas.training.importing.proposal import Options, Proposal
 from lmaas.workers.manifest import Batching, Input
 
 #: Tokens of a text where nobody says how many.
 _MOST: Final = 512
-_BATCHING: Final = Batching(unit="items", most=64)
+_BATCHING: Final = Batching(unit="bytes", most=2**15)
 
 
 def recognises(path: Path) -> bool:
@@ -32,7 +34,12 @@ def of_graph(graph: Graph, options: Options) -> Proposal:
         return _of_texts(graph, options)
     if task == "tensors":
         return _of_tensors(graph, options)
-    raise DataError(f"{graph.path}: there is no import of models of kind {task!r} yet")
+    if task == "image":
+        return _of_images(graph, options)
+    raise DataError(
+        f"{graph.path}: there is no import of bare graphs of kind {task!r}; give those of sound as "
+        "--task tensors"
+    )
 
 
 def _task(graph: Graph, options: Options) -> str:
@@ -85,6 +92,31 @@ def _of_texts(graph: Graph, options: Options) -> Proposal:
     )
 
 
+def _of_images(graph: Graph, options: Options) -> Proposal:
+    given = images.port(graph)
+    output = heads.scores_output(graph, options)
+    labels, notes = heads.labels(graph, output, options)
+    head, guessed = heads.head(graph, output, labels, options)
+    try:
+        preprocessing, prepared = images.of_options(given, options.image)
+    except DataError as error:
+        raise DataError(f"{graph.path}: {error}") from error
+    return Proposal(
+        path=graph.path,
+        name=graph.path.stem,
+        architecture="ONNX",
+        files=graph.files(),
+        labels=labels,
+        inputs=images.inputs(given),
+        preprocessing=images.checked(preprocessing, graph.path),
+        head=head,
+        batching=images.BATCHING,
+        notes=[*notes, *guessed, *prepared],
+        warnings=graph.warnings(),
+        record={"origin": "ONNX", "opset": graph.opset},
+    )
+
+
 def _of_tensors(graph: Graph, options: Options) -> Proposal:
     """It takes what it takes, from items with tensors of these names."""
     output = heads.scores_output(graph, options)
@@ -97,7 +129,7 @@ def _of_tensors(graph: Graph, options: Options) -> Proposal:
     batching = _BATCHING
     if any(side is None for one in inputs for side in one.shape[1:]):
         # Items of different shapes do not fit into one batch.
-        batching = Batching(unit="items", most=1, rows=1)
+        batching = msgspec.structs.replace(batching, rows=1)
     return Proposal(
         path=graph.path,
         name=graph.path.stem,

@@ -12,12 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training.importing import heads, texts
+from lmaas.training.importing import bare, heads, images, texts
 from lmaas.training.importing.graph import Graph, read
 from lmaas.training.importing.proposal import Options, Output, Proposal
 
 CONFIG: Final = "config.json"
 _TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+_PROCESSORS: Final = ("preprocessor_config.json", "processor_config.json")
 _WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 _GRAPHS: Final = ("model.onnx", "onnx/model.onnx")
 #: What `optimum-cli` and torch write.
@@ -69,10 +70,15 @@ def proposed(path: Path, options: Options) -> Proposal:
     task = options.task or ("text" if texts.takes_ids(folder.graph) else None)
     if task in ("text", "pairs"):
         return _of_texts(folder, options)
+    if options.task == "tensors":
+        return bare.of_graph(folder.graph, options)
     if "pixel_values" in names or options.task == "image":
-        raise DataError(f"{root}: a model of pictures; there is no import of those yet")
+        return _of_images(folder, options)
     if names & {"input_values", "input_features"} or options.task == "audio":
-        raise DataError(f"{root}: a model of sound; there is no import of those yet")
+        raise DataError(
+            f"{root}: a model of sound, which cannot be imported; as --task tensors it takes what "
+            f"its graph takes ({', '.join(map(str, folder.graph.inputs))})"
+        )
     listed = ", ".join(map(str, folder.graph.inputs))
     raise DataError(f"{folder.graph.path}: what does it take? Its inputs: {listed}; say --task")
 
@@ -163,6 +169,41 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
         batching=texts.BATCHING,
         notes=notes,
         warnings=[*graph.warnings(), *warnings],
+        record={"origin": "Hugging Face", "opset": graph.opset},
+    )
+
+
+def _of_images(folder: _Folder, options: Options) -> Proposal:
+    graph = folder.graph
+    path = next((one for name in _PROCESSORS if (one := folder.path / name).exists()), None)
+    if path is None:
+        raise DataError(
+            f"{folder.path}: a model of pictures without {_PROCESSORS[0]}: how are they prepared? "
+            f"Import {graph.path.name} in another folder, with --image, --mean and --std"
+        )
+    told = _decoded(path, dict[str, Any])
+    given = images.port(graph)
+    output = heads.scores_output(graph, options)
+    labels, notes = heads.labels(graph, output, options, _labels(folder), f"id2label of {CONFIG}")
+    head, guessed = heads.head(graph, output, labels, options, *_scores(folder.config, labels))
+    try:
+        preprocessing, prepared = images.of_processor(
+            told.get("image_processor", told), given, path.name
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error!r} is not understood") from error
+    return Proposal(
+        path=graph.path,
+        name=folder.path.resolve().name,
+        architecture=str(folder.config.get("model_type") or "Hugging Face"),
+        files=graph.files(),
+        labels=labels,
+        inputs=images.inputs(given),
+        preprocessing=images.checked({**preprocessing, **options.image}, path),
+        head=head,
+        batching=images.BATCHING,
+        notes=[*notes, *guessed, *prepared],
+        warnings=graph.warnings(),
         record={"origin": "Hugging Face", "opset": graph.opset},
     )
 

@@ -98,7 +98,7 @@ class EncodedTensors:
     """The tensors of some items."""
 
     def __init__(self, items: Sequence[Item], inputs: Sequence[Input]) -> None:
-        self.lengths = [1] * len(items)
+        self.lengths = [item.size or 1 for item in items]
         self._items = items
         self._inputs = inputs
 
