@@ -95,7 +95,7 @@ def test_an_item_of_tensors_is_tried_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "item.json").write_text(json.dumps(item))
     ended = models(tmp_path, "try", "plain", str(tmp_path / "item.json"))
     assert ended.stdout.splitlines()[1:] == [
-        "length: 1 items", "input x: float32 [1, 2]", "-1.000000  yes", "-2.000000  no",
+        "length: 8 bytes", "input x: float32 [1, 2]", "-1.000000  yes", "-2.000000  no",
     ]  # fmt: skip
 
 
