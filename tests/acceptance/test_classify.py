@@ -446,7 +446,7 @@ def test_below_the_least_score_it_is_unsure(lmaas: Command, tmp_path: Path) -> N
             *(Exit.USAGE, "broker_url 'http://x' should look like amqp://"),
         ),
         (("missing.csv",), Exit.FAILED, "missing.csv: no such file or directory; check the path"),
-        ((".", "--format", "csv"), Exit.FAILED, "each file is one text"),
+        ((".", "--format", "csv"), Exit.FAILED, "each file is one item"),
         (("a.txt", "b.txt"), Exit.USAGE, "one input, and not 2"),
         (("https://host/a.csv",), Exit.FAILED, "only files are read; fetch it first"),
         (("reviews.csv", "-o", "out.xlsx"), Exit.USAGE, "is read and not written"),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from lmaas.broker_config.media_types import is_media
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.kinds import made
@@ -85,9 +86,16 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
 
 
 def media_types(preprocessor: Preprocessor) -> list[str]:
-    """Of the bytes that it takes; none when it takes texts or tensors only."""
+    """Of the bytes that it takes; none when it takes texts or tensors only.
+
+    One that does not name them, and of which an example is a sound, takes all sounds.
+    """
     named = getattr(preprocessor, "media_types", None)
     if named is None:
         examples = (item for item in preprocessor.examples if item.data is not None)
-        named = dict.fromkeys(item.media_type or "*/*" for item in examples)
+        named = dict.fromkeys(_range(item.media_type or "*/*") for item in examples)
     return list(named)
+
+
+def _range(media_type: str) -> str:
+    return f"{media_type.partition('/')[0]}/*" if is_media(media_type) else media_type
