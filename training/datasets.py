@@ -28,8 +28,17 @@ from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
-from lmaas.training.media import Examples, Kind, Media, has_media, kind_of, read_folder
+from lmaas.training.media import (
+    Examples,
+    Kind,
+    Media,
+    has_media,
+    held_out,
+    kind_of,
+    read_folder,
+)
 from lmaas.training.rows import Rows, read_rows
+from lmaas.training.spoken_digits import has_digits, read_digits
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
@@ -110,18 +119,22 @@ def load_dataset(
     format: str | None = None,  # noqa: A002
     dialect: Dialect = FOUND,
     normalize: bool = False,
+    hold_out: str | None = None,
 ) -> Dataset:
-    """Pictures or sounds (a folder of them, or of MNIST's files), IMDB (its archive or folder, or a
-    folder that has them), or a table: by what `path` is.
+    """Pictures or sounds (a folder of them, or of MNIST's files, or spoken digits), IMDB (its
+    archive or folder, or a folder that has them), or a table: by what `path` is.
 
     The options are for tables: how the files are written is as in `Place.of`, the rest as in
-    `load_table`; `normalize` is for folders as well. Raises DataError.
+    `load_table`; `normalize` is for folders as well, and `hold_out`, as in `media.held_out`, for
+    pictures and sounds alone. Raises DataError.
     """
-    if path.is_dir() and has_idx(path):
-        return load_media(read_idx(path))
-    if path.is_dir() and has_media(path):
+    if (media := _media(path)) is not None:
         tested = None if test is None else read_folder(test)
-        return load_media(read_folder(path), tested, normalize=normalize)
+        if hold_out is not None:
+            media = held_out(media, hold_out)
+        return load_media(media, tested, normalize=normalize)
+    if hold_out is not None:
+        raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
     if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
         return load_imdb(path)
 
@@ -130,6 +143,15 @@ def load_dataset(
 
     measured = None if test is None else place(test)
     return load_table(place(path), test=measured, text=text, label=label, normalize=normalize)
+
+
+def _media(path: Path) -> Media | None:
+    """What is in there of pictures and sounds, if it is for them. Raises DataError."""
+    if has_digits(path):
+        return read_digits(path)
+    if path.is_dir() and has_idx(path):
+        return read_idx(path)
+    return read_folder(path) if path.is_dir() and has_media(path) else None
 
 
 # --- IMDB ----------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -116,6 +117,26 @@ def read_folder(path: Path) -> Media:
         sha256=digest.hexdigest(),
         notes=[f"{path}: {others:,} other files are left out"] if others else [],
     )
+
+
+def held_out(media: Media, pattern: str) -> Media:
+    """Tested with the files whose names match, and trained on all others: `*_jackson_*`.
+
+    Whatever splits there were. Raises DataError when none match, or all.
+    """
+    train, test = Examples(), Examples()
+    for split in (media.train, media.validation, media.test):
+        for item, label in zip(split.items, split.labels, strict=True) if split else ():
+            examples = test if fnmatchcase(item.id, pattern) else train
+            examples.items.append(item)
+            examples.labels.append(label)
+    if not (train and test):
+        some = (train or test).items[0].id
+        raise DataError(
+            f"{media.name}: {'none' if train else 'all'} of the files match {pattern!r}; their "
+            f"names are as {some!r}"
+        )
+    return replace(media, train=train, validation=None, test=test)
 
 
 def _below(root: Path) -> Iterator[PurePosixPath]:

@@ -41,7 +41,7 @@ class Batching(_Strict, frozen=True, kw_only=True):
     """How items are put together into one run of the graph."""
 
     #: What the preprocessor measures the length of an item in; "items" when all are alike.
-    unit: Literal["tokens", "bytes", "pixels", "samples", "items"]
+    unit: Literal["tokens", "bytes", "pixels", "samples", "frames", "items"]
     #: Padded units of a batch at most. One row may have more.
     most: _Count
     #: What running a batch costs, whatever is in it, in padded units.

@@ -41,10 +41,16 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "--data",
     type=click.Path(path_type=Path),
     help="Any file that `lmaas classify` reads, a folder with a folder of pictures or sounds "
-    "for each class, or IMDB's archive or folder.  [IMDB, downloaded]",
+    "for each class, or the archive or folder of IMDB or of the Free Spoken Digit Dataset.  [IMDB, "
+    "downloaded]",
 )
 @click.option(
     "--test-data", type=click.Path(path_type=Path), help="File or folder with the test split."
+)
+@click.option(
+    "--hold-out",
+    metavar="PATTERN",
+    help="Test with the pictures or sounds whose names match, and train on all others: '*_anna_*'.",
 )
 @click.option("--text-column", help="Column with the texts.  [text]", show_envvar=True)
 @click.option("--label-column", help="Column with the labels.  [label, or the other one of two]")
@@ -59,7 +65,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "--arch",
     "architecture",
     type=click.Choice(["ngram", "gap", "encoder", "cnn"]),
-    help="What to train.  [encoder with --encoder, else ngram; of pictures cnn]",
+    help="What to train.  [encoder with --encoder, else ngram; of pictures and sounds cnn]",
 )
 @click.option(
     "--encoder",
@@ -79,7 +85,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "minutes to hours.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
-@click.option("--batch", type=click.IntRange(1), help="Texts or pictures a step.")
+@click.option("--batch", type=click.IntRange(1), help="Texts, pictures or sounds a step.")
 @click.option("--seed", type=int, help="Decides every random choice.")
 @click.option(
     "--min-score",
@@ -98,6 +104,7 @@ def command(
     name: str,
     data: Path | None,
     test_data: Path | None,
+    hold_out: str | None,
     text_column: str | None,
     label_column: str | None,
     normalize_labels: bool,
@@ -127,6 +134,8 @@ def command(
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
     if test_data and not data:
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
+    if test_data and hold_out:
+        raise click.UsageError("--test-data and --hold-out both say what to test with; give one")
     if architecture in {"ngram", "gap"} and encoder:
         raise click.UsageError(f"--encoder goes with --arch encoder, not {architecture}")
     if (unfreeze or pooling) and not encoder:
@@ -145,6 +154,7 @@ def command(
             format=file_format,
             dialect=dialect,
             normalize=normalize_labels,
+            hold_out=hold_out,
         )
     if min_score and UNSURE in dataset.labels:
         raise DataError(

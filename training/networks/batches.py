@@ -1,4 +1,4 @@
-"""Texts as batches for Keras: of similar length, padded, in an order of their own each epoch."""
+"""Texts or sounds as batches for Keras: of similar length, padded, each epoch in another order."""
 
 from __future__ import annotations
 

@@ -78,6 +78,7 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
         ),
         "strings": "lmaas.workers.preprocess.strings:StringPreprocessor",
         "tensors": "lmaas.workers.preprocess.tensors:TensorPreprocessor",
+        "audio": "lmaas.workers.preprocess.audio:AudioPreprocessor",
     }
     found: Preprocessor = made(
         "preprocessing", kinds, "lmaas.preprocessors", version, version.manifest.preprocessing
