@@ -119,8 +119,8 @@ class Sieve:
         every = sorted(self._others.items(), key=lambda pair: (-pair[1], pair[0]))
         reasons = every[:_NAMED]
         told = [f"{count:,} {reason} ({_shown(self._first[reason])})" for reason, count in reasons]
-        more = len(self._others) - len(told)
-        return ", ".join(told) + (f", and others of {more:,} kinds" if more else "")
+        more = sum(count for _, count in every[_NAMED:])
+        return ", ".join(told) + (f", and {more:,} of other kinds" if more else "")
 
 
 def _is_hidden(name: str) -> bool:
