@@ -27,7 +27,7 @@ EXTRAS: Final = {
     "soxr": "audio",
     "keras": "training",
     "matplotlib": "bench",
-    "onnx": "training",
+    "onnx": "importing",
     "safetensors": "training",
     "tensorflow": "training",
     "tf2onnx": "training",

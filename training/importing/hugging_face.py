@@ -28,6 +28,8 @@ _OFFSET: Final = frozenset(
     {"roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "roberta-prelayernorm",
      "data2vec-text", "longformer", "xmod", "ibert"}
 )  # fmt: skip
+#: Classes of tokenizers that are no model's own.
+_PLAIN: Final = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
 #: Labels of pairs.
 _PAIRS: Final = frozenset({"entailment", "not_entailment", "contradiction", "duplicate"})
 #: Tokens of a text where nothing says how many a model takes.
@@ -39,6 +41,15 @@ class _TokenizerConfig(msgspec.Struct, frozen=True):
 
     model_max_length: float = 1e30
     padding_side: str = "right"
+    tokenizer_class: str = ""
+    model_input_names: list[str] | None = None
+
+    @property
+    def leaves_types_out(self) -> bool:
+        """Whether transformers itself gives a model no types of tokens by it."""
+        if self.model_input_names is not None:
+            return "token_type_ids" not in self.model_input_names
+        return self.tokenizer_class in _PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,11 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
     warnings = texts.vocabulary(
         graph, tokenizer, roles["ids"].name, size if isinstance(size, int) else None
     )
+    if pairs and "types" in roles and tokens.leaves_types_out:
+        warnings.append(
+            f"by its {_TOKENIZER_CONFIG} transformers gives second texts the type 0; here they "
+            "have the type that tokenizer.json says"
+        )
     return Proposal(
         path=graph.path,
         name=folder.path.resolve().name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_a_pair_has_types_and_a_long_one_is_cut(tmp_path: Path) -> None:
     assert "it takes two texts (it has the label 'contradiction')" in proposal.notes[-1]
     (scores,) = runtime.scores([Item(id="1", text="a film", text_pair="bad text")])
     np.testing.assert_allclose(scores, graphs.softmax(graphs.logits("a film", "bad text")), 1e-4)
+    assert proposal.warnings == []
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (tmp_path / "nli" / "tokenizer_config.json").write_text(json.dumps(plain))
+    (warning,) = imported(tmp_path / "nli", Options()).warnings
+    assert "transformers gives second texts the type 0" in warning
     encoded = runtime.encode([Item(id="1", text=LONG, text_pair=f"{LONG} {LONG}")])
     assert encoded.lengths == [32]
 
