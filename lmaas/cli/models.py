@@ -224,7 +224,14 @@ def _verified(path: Path, most: int) -> str:
         return "ok (checksums; without onnxruntime it was not tried)"
     from lmaas.workers.runtime import Runtime
 
-    if differences := Runtime(version).differences():
+    runtime = Runtime(version)
+    try:
+        differences = runtime.differences()
+    except Exception as error:
+        raise ModelDamaged(
+            f"{path}: the answers that it keeps cannot be asked for again: {error}; import it again"
+        ) from error
+    if differences:
         raise ModelDamaged(
             f"{path}: {len(differences)} of {len(version.manifest.golden)} answers are not those "
             f"that it gave when it was imported: {'; '.join(differences)}"

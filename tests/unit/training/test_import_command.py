@@ -64,6 +64,10 @@ def test_a_model_is_imported_tried_and_verified(folder: Path, tmp_path: Path) ->
     ended = models(tmp_path, "verify", "my-model")
     assert ended.exit_code == Exit.FAILED
     assert "1 of 1 answers are not those that it gave when it was imported: 'bad': " in ended.stderr
+    told["golden"][0]["scores"].pop()
+    (version / "manifest.json").write_text(json.dumps(told))
+    ended = models(tmp_path, "verify", "my-model")
+    assert "answers that it keeps cannot be asked for again" in ended.stderr
 
 
 def test_a_version_of_ours_keeps_its_manifest(folder: Path, tmp_path: Path) -> None:
