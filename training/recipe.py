@@ -63,7 +63,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 0
     #: Epochs without a better validation loss before training stops; the best one is kept.
     patience: int = 0
-    #: Texts a step.
+    #: Texts or pictures a step.
     batch: int = 0
     learning_rate: float = 0.0
     seed: int = 17
@@ -74,6 +74,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     #: Of the encoder's blocks the last so many learn, too, once the classifier has; with more of
     #: them than there are, the embeddings as well.
     unfreeze: int = 0
+    #: Pixels a side of pictures; 0: theirs if they are small and of one size, else 96.
+    side: int = 0
+    #: Whether pictures mean the same in a mirror, so that they may be learnt from so.
+    mirrored: bool = True
 
     def filled(self, **own: float) -> Recipe:
         """With these values where it has none."""

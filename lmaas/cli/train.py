@@ -86,6 +86,10 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 )
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts, pictures or sounds a step.")
+@click.option("--image-size", type=click.IntRange(8, 512), help="Pixels a side of pictures.")
+@click.option(
+    "--no-mirror", is_flag=True, help="Pictures mean something else in a mirror, as digits do."
+)
 @click.option("--seed", type=int, help="Decides every random choice.")
 @click.option(
     "--min-score",
@@ -116,6 +120,8 @@ def command(
     unfreeze: int | None,
     epochs: int | None,
     batch: int | None,
+    image_size: int | None,
+    no_mirror: bool,
     seed: int | None,
     min_score: float,
     no_examples: bool,
@@ -174,11 +180,12 @@ def command(
             others=settings.model_folders,
             name=name,
             recipe=_recipe(
-                Recipe(encoder=str(encoder or "")),
+                Recipe(encoder=str(encoder or ""), mirrored=not no_mirror),
                 pooling=pooling,
                 unfreeze=unfreeze,
                 epochs=epochs,
                 batch=batch,
+                side=image_size,
                 seed=seed,
             ),
             progress=report,

@@ -32,7 +32,7 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
         "gap": "lmaas.training.networks.words",
         "encoder": "lmaas.training.networks.encoder",
     },
-    "image": {},
+    "image": {"cnn": "lmaas.training.networks.pictures"},
     "audio": {},
 }
 

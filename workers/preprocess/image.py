@@ -71,6 +71,9 @@ class ImagePreprocessor:
         if problem := _problem(self._how, version.manifest.inputs):
             raise ModelDamaged(f"{version.file(MANIFEST)}: {problem}")
         (self._input,) = version.manifest.inputs
+        # All are alike: in pixels, the manifest's batching bounds the memory of a batch.
+        height, width = self._how.size
+        self._length = height * width if version.manifest.batching.unit == "pixels" else 1
         self.examples = [_example(0), _example(1)]
 
     def check(self, item: Item) -> ItemError | None:
@@ -83,15 +86,16 @@ class ImagePreprocessor:
         )
 
     def encode(self, items: Sequence[Item]) -> EncodedImages:
-        return EncodedImages([item.data or b"" for item in items], self._how, self._input)
+        pictures = [item.data or b"" for item in items]
+        return EncodedImages(pictures, self._how, self._input, self._length)
 
 
 class EncodedImages:
     """Encoded pictures, which are decoded when it is their batch's turn: pixels take memory, and
     between two batches a worker can turn to other work."""
 
-    def __init__(self, pictures: list[bytes], how: Images, given: Input) -> None:
-        self.lengths = [1] * len(pictures)
+    def __init__(self, pictures: list[bytes], how: Images, given: Input, length: int) -> None:
+        self.lengths = [length] * len(pictures)
         self.faults: dict[int, ItemError] = {}
         self._pictures = pictures
         self._how = how

@@ -46,6 +46,8 @@ def labels(dataset: Dataset, split: Split) -> dict[str, str]:
         ("JPG", "image/jpeg", "image"),
         ("jpeg", "image/jpeg", "image"),
         ("webp", "image/webp", "image"),
+        ("gif", "image/gif", "image"),
+        ("bmp", "image/bmp", "image"),
         ("wav", "audio/wav", "audio"),
         ("flac", "audio/flac", "audio"),
         ("ogg", "audio/ogg", "audio"),

@@ -175,6 +175,75 @@ def test_a_draft_of_a_photo_is_nearly_the_same() -> None:
     assert np.abs(quick - plain((32, 32), resize="cover").pixels(data)).max() < 8
 
 
+HALF: dict[str, Any] = {"mean": (0.5,), "std": (0.5,)}
+CLIP: dict[str, Any] = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        # ViTImageProcessor as it is.
+        (
+            Images(size=(224, 224), **HALF),
+            [
+                [-0.607843, -0.2, 0.2, 0.6],
+                [-0.607843, -0.207843, 0.2, 0.6],
+                [0.372549, 0.019608, 0.07451, 0.239216],
+            ],
+        ),
+        # Resized to 256 x 256 (bicubic), the middle 224 x 224 of that.
+        (
+            Images(size=(224, 224), to=(256, 256), filter="bicubic", **HALF),
+            [
+                [-0.529412, -0.176471, 0.168628, 0.521569],
+                [-0.537255, -0.176471, 0.168628, 0.529412],
+                [0.294118, -0.152941, 0.411765, 0.560784],
+            ],
+        ),
+        # CLIPImageProcessor as it is.
+        (
+            Images(size=(224, 224), resize="cover", filter="bicubic", **CLIP),
+            [
+                [-0.507601, -0.128042, 0.251517, 0.616478],
+                [-1.001709, -0.236313, 0.544091, 1.309488],
+                [1.193153, 0.211968, -1.039398, 0.283068],
+            ],
+        ),
+        # ConvNextImageProcessor, shortest edge 224, which becomes 256 at first.
+        (
+            Images(size=(224, 224), to=(256, 256), resize="cover", filter="bicubic", **HALF),
+            [
+                [-0.270588, -0.090196, 0.082353, 0.254902],
+                [-0.537255, -0.176471, 0.168628, 0.529412],
+                [-0.960784, 0.07451, -0.835294, -0.458824],
+            ],
+        ),
+        # CLIPImageProcessor, shortest edge 64 (Lanczos), cut to 99 x 64 with black around it.
+        (
+            Images(size=(99, 64), to=(64, 64), resize="cover", filter="lanczos", **CLIP),
+            [
+                [-0.507601, -0.128042, 0.251517, 0.631076],
+                [-1.677058, -0.476437, 0.724185, 1.924806],
+                [0.325729, 0.283068, 0.56747, 0.140868],
+            ],
+        ),
+    ],
+)
+def test_values_are_those_of_transformers(how: Images, expected: list[list[float]]) -> None:
+    """As the image processors of transformers 5.24 gave them (their Pillow backends), at four
+    points of the diagonal of each channel."""
+    y, x = np.mgrid[0:150, 0:301]
+    picture = np.stack([x * 255 // 300, y * 255 // 149, x * y % 256], -1).astype(np.uint8)
+    pixels = how.pixels(encoded(Image.fromarray(picture)))
+    (found,) = values(pixels[None], how, "float32")
+    height, width = how.size
+    points = [found[:, height * m // 5, width * m // 5] for m in (1, 2, 3, 4)]
+    assert np.allclose(np.stack(points, axis=1), expected, atol=2e-6)
+
+
 # --- what the graph gets -------------------------------------------------------------------------
 
 
@@ -260,7 +329,9 @@ def test_every_byte_that_is_missing_or_wrong_is_an_error_of_its_item_or_none() -
 # --- the kind ------------------------------------------------------------------------------------
 
 
-def version(shape: list[int | None], dtype: str = "uint8", **how: Any) -> ModelVersion:
+def version(
+    shape: list[int | None], dtype: str = "uint8", unit: Any = "items", **how: Any
+) -> ModelVersion:
     manifest = Manifest(
         name="m",
         version="1",
@@ -268,7 +339,7 @@ def version(shape: list[int | None], dtype: str = "uint8", **how: Any) -> ModelV
         inputs=[Input(name="pixels", dtype=dtype, shape=[None, *shape])],
         preprocessing={"kind": "image", "size": [4, 4], "layout": "nhwc", "scale": 1.0} | how,
         head=PROBABILITIES,
-        batching=Batching(unit="items", most=64),
+        batching=Batching(unit=unit, most=64),
         architecture="a",
         dataset={},
         metrics={},
@@ -291,6 +362,11 @@ def test_a_picture_that_is_none_is_an_error_of_its_own() -> None:
     pixels = found.arrays(Batch([2, 1, 0], 4, 1))["pixels"]
     assert pixels[:, 0, 0].tolist() == [WHITE, BLACK, RED, BLACK]
     assert {place: error.code for place, error in faults(found).items()} == {1: "invalid_item"}
+
+
+def test_lengths_are_in_the_unit_of_the_batches() -> None:
+    kind = preprocessor(version([4, 6, 3], unit="pixels", size=[4, 6]))
+    assert list(kind.encode(kind.examples).lengths) == [24, 24]
 
 
 def test_what_has_no_bytes_is_no_picture() -> None:
