@@ -60,6 +60,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Sizes = Sizes()
     #: Longer texts are cut.
     max_tokens: int = 0
+    #: Longer sounds are refused.
+    max_seconds: float = 0.0
     epochs: int = 0
     #: Epochs without a better validation loss before training stops; the best one is kept.
     patience: int = 0

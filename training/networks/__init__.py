@@ -33,7 +33,7 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
         "encoder": "lmaas.training.networks.encoder",
     },
     "image": {"cnn": "lmaas.training.networks.pictures"},
-    "audio": {},
+    "audio": {"cnn": "lmaas.training.networks.audio"},
 }
 
 
