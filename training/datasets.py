@@ -26,6 +26,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
+from lmaas.training import duplicates
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
 from lmaas.training.media import (
@@ -74,6 +75,14 @@ class Split:
     def texts(self) -> list[str]:
         """Of items that are texts."""
         return texts_of(self.items)
+
+    @classmethod
+    def of(cls, *splits: Split) -> Split:
+        """The examples of all of them."""
+        return cls(
+            items=[item for split in splits for item in split.items],
+            labels=np.concatenate([split.labels for split in splits]),
+        )
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
         return Split(items=[self.items[i] for i in indices], labels=self.labels[indices])
@@ -293,11 +302,14 @@ def load_table(
     rows.digest(digest.update)
     counts = labelling.counted(rows.labels)
     spellings = labelling.spellings(counts) if normalize else {}
-    counts = labelling.counted(spellings.get(each, each) for each in rows.labels)
+    named = [spellings.get(each, each) for each in rows.labels]
+    counts = labelling.counted(named)
     labelling.check(counts, rows.name)
     labels = tuple(counts)
     whole = _table_split(rows, labels, spellings)
-    notes = [f"{rows.name}: {note}" for note in (*rows.notes(), *labelling.notes(counts))]
+    twice = duplicates.contradicting(rows.texts, named)
+    told = (*rows.notes(), *labelling.notes(counts), *([twice] if twice else []))
+    notes = [f"{rows.name}: {note}" for note in told]
     if test is None:
         rest, held = _cut(whole.labels, TEST_SHARE)
         whole, measured = whole.take(rest), whole.take(held)
@@ -308,6 +320,8 @@ def load_table(
         if normalize:
             spellings |= _spellings_of_others(measuring.labels, labels)
         measured = _table_split(measuring, labels, spellings)
+    if twice := duplicates.shared(whole.texts, measured.texts):
+        notes.append(twice)
     rest, validation = _cut(whole.labels, VALIDATION_SHARE)
     if not (len(measured) and len(validation)):
         raise DataError(

@@ -12,6 +12,10 @@ from lmaas.broker_config.errors import DataError
 MANY = 1000
 #: A label needs so many examples to be in the training, the validation and the test.
 SPLITS = 3
+#: Of fewer examples little can be learnt.
+FEW = 10
+#: A label that more than this share of the rows have rules.
+RULING = 0.8
 #: Groups, labels or lines that a message names.
 NAMED = 5
 
@@ -56,7 +60,8 @@ def check(counts: Mapping[str, int], name: str) -> None:
 
 def notes(counts: Mapping[str, int]) -> list[str]:
     """What a user should know of labels that can be used."""
-    return [note for note in (_alike(counts), _rare(counts), _many(counts)) if note]
+    found = _alike(counts), _rare(counts), _few(counts), _ruling(counts), _many(counts)
+    return [note for note in found if note]
 
 
 def _alike(counts: Mapping[str, int]) -> str | None:
@@ -76,6 +81,25 @@ def _rare(counts: Mapping[str, int]) -> str | None:
         return None
     subject = "1 label has" if len(rare) == 1 else f"{len(rare):,} labels have"
     return f"{subject} fewer than {SPLITS} examples, too few to be measured: {_listed(rare)}"
+
+
+def _few(counts: Mapping[str, int]) -> str | None:
+    few = [f"{label!r} ({count})" for label, count in counts.items() if SPLITS <= count < FEW]
+    if not few:
+        return None
+    subject = "1 label has" if len(few) == 1 else f"{len(few):,} labels have"
+    return f"{subject} fewer than {FEW} examples, few to learn from: {_listed(few)}"
+
+
+def _ruling(counts: Mapping[str, int]) -> str | None:
+    label = max(counts, key=lambda label: counts[label])
+    share = counts[label] / sum(counts.values())
+    if share <= RULING:
+        return None
+    return (
+        f"{share:.0%} of the rows have the label {label!r}: whoever always says that has such an "
+        "accuracy, so that the figures of each class, and macro F1, say more"
+    )
 
 
 def _many(counts: Mapping[str, int]) -> str | None:

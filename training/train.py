@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import msgspec
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
-from lmaas.training import calibration, export, networks, quietly
+from lmaas.training import calibration, choosing, export, networks, quietly
 from lmaas.training.datasets import Dataset
 from lmaas.training.evaluate import Evaluation, Scores, evaluate, uncalibrated
 from lmaas.training.media import UNITS
@@ -25,10 +26,14 @@ from lmaas.workers.heads import tempered
 with quietly():
     import keras
 
+#: The architecture is chosen by what it does on the data.
+Auto = Literal["auto"]
+AUTO: Final = "auto"
+
 
 def train(
     dataset: Dataset,
-    architecture: Architecture = "ngram",
+    architecture: Architecture | Auto = AUTO,
     *,
     out_root: Path,
     others: Sequence[Path] = (),
@@ -39,19 +44,23 @@ def train(
     command: str = "",
     shows_items: bool = True,
     quantize: Quantize | None = None,
+    tell: choosing.Tell | None = None,
 ) -> Path:
     """Train, calibrate, measure on the test split, and leave `out_root/name/N`.
 
-    N is the next number there and in the `others`, which are folders of models too. Below
-    `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the test
-    split. The page of the evaluation names the `command`, and
-    shows items of the test split that the model gets wrong, unless it should not.
+    `auto` tries what suits texts, telling how good each was, and keeps the best; of other things
+    there is one. N is the next number there and in the `others`, which are folders of models too.
+    Below `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the
+    test split. The page of the evaluation names the `command`, and shows items of the test split
+    that the model gets wrong, unless it should not.
 
     Raises TrainingError, and leaves nothing behind then.
     """
+    if architecture == AUTO and dataset.kind != "text":
+        architecture = networks.default(dataset.kind)
     _check(architecture, dataset, name)
     with in_one_line():
-        trained = _trained(dataset, architecture, name, recipe, progress)
+        trained = _trained(dataset, architecture, name, recipe, progress, tell)
         if not shows_items:
             trained = replace(trained, mistakes=())
         trained = replace(trained, min_score=min_score, command=command, quantize=quantize)
@@ -60,14 +69,24 @@ def train(
 
 def _trained(
     dataset: Dataset,
-    architecture: Architecture,
+    architecture: Architecture | Auto,
     name: str,
     recipe: Recipe,
     progress: Progress | None,
+    tell: choosing.Tell | None,
 ) -> export.Trained:
     started = time.monotonic()
-    keras.utils.set_random_seed(recipe.seed)
-    fitted = networks.fit(architecture, dataset, recipe, progress)
+
+    def fit(architecture: Architecture, dataset: Dataset) -> Fitted:
+        keras.utils.set_random_seed(recipe.seed)
+        return networks.fit(architecture, dataset, recipe, progress)
+
+    record: dict[str, Any] = {}
+    if architecture == AUTO:
+        choice = choosing.chosen(dataset, choosing.candidates(bool(recipe.encoder)), fit, tell)
+        architecture, fitted, record = choice.architecture, choice.fitted, choice.record
+    else:
+        fitted = fit(architecture, dataset)
     raw = fitted.network.predict(dataset.test.items)
     temperature = _temperature(fitted, dataset)
     scores = tempered(raw, temperature)
@@ -88,7 +107,8 @@ def _trained(
         evaluation=_evaluated(raw, scores, dataset),
         temperature=temperature,
         mistakes=mistakes(scores, dataset.test.labels, dataset.labels, dataset.test.items),
-        record={
+        record=record
+        | {
             "recipe": msgspec.to_builtins(fitted.recipe),
             "best_epoch": fitted.best_epoch,
             "seconds": round(time.monotonic() - started, 1),
@@ -114,10 +134,10 @@ def _evaluated(raw: Scores, scores: Scores, dataset: Dataset) -> Evaluation:
 
 def _check(architecture: str, dataset: Dataset, name: str) -> None:
     known = networks.architectures(dataset.kind)
-    if architecture not in known:
+    if architecture not in (AUTO, *known):
         raise TrainingError(
             f"no architecture {architecture!r} for {UNITS[dataset.kind]}; there are: "
-            f"{', '.join(known)}"
+            f"{', '.join([AUTO, *known] if dataset.kind == 'text' else known)}"
         )
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")

@@ -304,7 +304,7 @@ def test_a_graph_that_differs_from_keras_is_not_exported(
 def test_mistakes_are_found_before_the_training(
     dataset: Dataset, tmp_path: Path, architecture: Architecture, name: str
 ) -> None:
-    with pytest.raises(TrainingError, match=r"give a plain word|there are: ngram, gap"):
+    with pytest.raises(TrainingError, match=r"give a plain word|there are: auto, ngram, gap"):
         train(dataset, architecture, out_root=tmp_path, name=name)
 
 

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
     from lmaas.training.recipe import Recipe
 
-Architecture = Literal["gap", "ngram", "encoder", "cnn"]
+Architecture = Literal["gap", "ngram", "linear", "encoder", "cnn"]
 
 #: What can be trained on items of each kind, and where; the first is what nobody has to name.
 _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
     "text": {
         "ngram": "lmaas.training.networks.words",
         "gap": "lmaas.training.networks.words",
+        "linear": "lmaas.training.networks.linear",
         "encoder": "lmaas.training.networks.encoder",
     },
     "image": {"cnn": "lmaas.training.networks.pictures"},

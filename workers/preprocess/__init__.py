@@ -72,6 +72,7 @@ def preprocessor(version: ModelVersion) -> Preprocessor:
     kinds = {
         "image": "lmaas.workers.preprocess.image:ImagePreprocessor",
         "words": "lmaas.workers.preprocess.words:WordPreprocessor",
+        "ngrams": "lmaas.workers.preprocess.ngrams:NGramPreprocessor",
         "tokens": "lmaas.workers.preprocess.tokens:TokenPreprocessor",
         "text_vectorization": (
             "lmaas.workers.preprocess.text_vectorization:TextVectorizationPreprocessor"

@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Self
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from lmaas.broker_config.errors import DataError
 
 Ids = npt.NDArray[np.int32]
-_Hashes = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.uint64]
 _Offsets = npt.NDArray[np.int64]
 
 #: Id that fills rows up to a common length; no word has it.
@@ -72,7 +73,7 @@ class WordTokenizer:
         lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
         starts = np.cumsum(lengths + 1) - lengths - 1
         hashes = _hashes(b" ".join([*encoded, _TAIL]), starts, lengths)
-        self._index = _Index(hashes)
+        self._index = Index(hashes)
 
     @classmethod
     def load(cls, path: Path, max_tokens: int) -> Self:
@@ -110,23 +111,52 @@ class WordTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
         """One array of 1 to `max_tokens` ids a text, whatever the other texts are."""
-        cleaned = [_clean(text) for text in texts]
-        blob = b" ".join([*cleaned, _TAIL])
-        starts, lengths = _boundaries(blob)
-        ids = self._index(_hashes(blob, starts, lengths))
-        ends = np.cumsum([len(text) + 1 for text in cleaned])
-        bounds = [0, *starts.searchsorted(ends).tolist()]
+        words = hashed(texts)
+        ids = self._index(words.hashes)
         limit = self.max_tokens
         return [
             ids[first : min(last, first + limit)] if first < last else _no_word()
-            for first, last in pairwise(bounds)
+            for first, last in pairwise(words.bounds)
         ]
 
 
-class _Index:
-    """Finds ids by hash: hashes in order, and where each prefix of them begins."""
+@dataclass(frozen=True, slots=True)
+class HashedWords:
+    """The words of some texts, all of them in a row."""
 
-    def __init__(self, hashes: _Hashes) -> None:
+    hashes: Hashes
+    #: The words of text `i` are those from `bounds[i]` to before `bounds[i + 1]`.
+    bounds: list[int]
+    _blob: bytes
+    _starts: _Offsets
+    _lengths: _Offsets
+
+    def words(self, places: npt.NDArray[np.int64]) -> list[bytes]:
+        """The words at these places in UTF-8, as far as their hashes tell them apart."""
+        starts, lengths = self._starts[places], np.minimum(self._lengths[places], WORD_BYTES)
+        return [
+            self._blob[start : start + length]
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+        ]
+
+
+def hashed(texts: Sequence[str]) -> HashedWords:
+    """The words of texts by their hashes."""
+    cleaned = [_clean(text) for text in texts]
+    blob = b" ".join([*cleaned, _TAIL])
+    starts, lengths = _boundaries(blob)
+    ends = np.cumsum([len(text) + 1 for text in cleaned])
+    bounds = [0, *starts.searchsorted(ends).tolist()]
+    return HashedWords(_hashes(blob, starts, lengths), bounds, blob, starts, lengths)
+
+
+class Index:
+    """Finds ids by hash: hashes in order, and where each prefix of them begins.
+
+    The id of the first hash is FIRST_WORD; what is not there has the id UNKNOWN.
+    """
+
+    def __init__(self, hashes: Hashes) -> None:
         self._hashes, first = np.unique(hashes, return_index=True)
         self._ids = np.append(first + FIRST_WORD, UNKNOWN).astype(np.int32)
         # The sentinel is greater than or equal to every hash, so that a search ends there.
@@ -136,7 +166,7 @@ class _Index:
         prefixes = np.arange(2**bits, dtype=np.uint64) << self._shift
         self._begin = self._hashes.searchsorted(prefixes)
 
-    def __call__(self, hashes: _Hashes) -> Ids:
+    def __call__(self, hashes: Hashes) -> Ids:
         place = self._begin[hashes >> self._shift]
         late = np.flatnonzero(self._hashes[place] < hashes)
         while late.size:
@@ -166,22 +196,22 @@ def _boundaries(blob: bytes) -> tuple[_Offsets, _Offsets]:
     return starts[words], lengths[words]
 
 
-def _hashes(blob: bytes, starts: _Offsets, lengths: _Offsets) -> _Hashes:
+def _hashes(blob: bytes, starts: _Offsets, lengths: _Offsets) -> Hashes:
     """64-bit hash of each word; `blob` ends with `_TAIL`."""
     # A 64-bit number at every byte; words hold no zero bytes, so a masked one stands for itself.
     reads = np.ndarray((len(blob) - 7,), "<u8", blob, strides=(1,))
-    hashes = _mixed(reads[starts] & _FIRST_BYTES[np.minimum(lengths, 8)])
+    hashes = mixed(reads[starts] & _FIRST_BYTES[np.minimum(lengths, 8)])
     offset = 8
     longer = np.flatnonzero(lengths > offset)
     while longer.size and offset < WORD_BYTES:
         rest = _FIRST_BYTES[np.minimum(lengths[longer] - offset, 8)]
-        hashes[longer] = _mixed(hashes[longer] ^ (reads[starts[longer] + offset] & rest))
+        hashes[longer] = mixed(hashes[longer] ^ (reads[starts[longer] + offset] & rest))
         offset += 8
         longer = longer[lengths[longer] > offset]
     return hashes
 
 
-def _mixed(numbers: _Hashes) -> _Hashes:
+def mixed(numbers: Hashes) -> Hashes:
     """Spread every bit over the upper half, then over the lower; no two numbers meet."""
     numbers = numbers * _MULTIPLIER
     return numbers ^ (numbers >> _HALF)

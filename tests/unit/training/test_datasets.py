@@ -277,7 +277,7 @@ def test_values_that_are_no_labels_are_left_out(tmp_path: Path) -> None:
 
     numbers = tmp_path / "a.parquet"
     labels = [0.0, 1.0] * 10 + [float("nan")]
-    pq.write_table(pa.table({"text": list("abc" * 7), "label": labels}), numbers)
+    pq.write_table(pa.table({"text": list("abcdefghijklmnopqrstu"), "label": labels}), numbers)
     dataset = load_dataset(numbers)
     assert dataset.labels == ("0.0", "1.0")
     assert dataset.notes == (f"{numbers}: 1 of 21 rows are left out: 1 without a label (row 21)",)
@@ -285,18 +285,18 @@ def test_values_that_are_no_labels_are_left_out(tmp_path: Path) -> None:
 
 def test_labels_that_look_alike_are_told_or_made_one(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    labels = ["pos"] * 9 + ["Pos"] * 3 + [" pos "] * 3 + ["neg"] * 9
+    labels = ["pos"] * 9 + ["Pos"] * 10 + [" pos "] * 3 + ["neg"] * 10
     path.write_text("text,label\n" + "".join(f"t{i},{n}\n" for i, n in enumerate(labels)))
     dataset = load_dataset(path)
     assert dataset.labels == ("Pos", "neg", "pos")
     trimmed, alike = dataset.notes
     assert trimmed == f"{path}: blanks at the ends of 3 labels were taken off"
-    assert "'pos' (12), 'Pos' (3)" in alike
+    assert "'pos' (12), 'Pos' (10)" in alike
     assert "--normalize-labels" in alike
     normal = load_dataset(path, normalize=True)
     assert normal.labels == ("neg", "pos")
     assert normal.notes == (trimmed,)
-    assert sum(label for _, label in flat(normal)) == 15
+    assert sum(label for _, label in flat(normal)) == 22
 
 
 def test_a_test_label_is_one_of_the_training(tmp_path: Path) -> None:
@@ -309,6 +309,17 @@ def test_a_test_label_is_one_of_the_training(tmp_path: Path) -> None:
         load_dataset(path, test=upper)
     dataset = load_dataset(path, test=upper, normalize=True)
     assert dataset.test.labels.tolist() == [0, 2]
+
+
+def test_texts_that_are_there_twice_are_told(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "a.csv")
+    first = path.read_text().splitlines()[1]
+    path.write_text(path.read_text() + first.rpartition(",")[0] + ",b\n")
+    other = tmp_path / "b.csv"
+    other.write_text(f"text,label\n{first}\nnew,b\n")
+    labels, test = load_dataset(path, test=other).notes
+    assert "1 text has more than one label" in labels
+    assert test.startswith("1 of the 2 texts of the test are in the training too")
 
 
 def test_rare_labels_are_told(tmp_path: Path) -> None:

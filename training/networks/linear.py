@@ -1,0 +1,204 @@
+"""A linear model over the words, the pairs of words and the pieces of words of a text.
+
+Its graph takes `rows`, int32, and `weights`, float32, both [texts, n-grams], and gives `scores`,
+float32 [texts, labels]: a softmax of the sum of the table's rows times their weights.
+
+While it is trained every word is its own row and, in part, the n-grams of its characters, as if it
+were known and unknown at once. What a known word's pieces say is added to its row at the end: only
+words that training did not see are taken to pieces when the model is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lmaas.broker_config.messages import Item
+from lmaas.training.datasets import Dataset, Split, texts_of
+from lmaas.training.evaluate import Scores
+from lmaas.training.networks import Architecture, Fitted, Progress, squared_hinge
+from lmaas.training.networks.ngram_vocabulary import Limits, fitted
+from lmaas.training.networks.products import Products, product
+from lmaas.training.recipe import Recipe
+from lmaas.workers.manifest import PROBABILITIES, Batching, Input
+from lmaas.workers.preprocess.ngrams import Floats, NGrams, NGramWeights, Sparse, Vocabulary
+
+VOCABULARY: Final = "ngrams.npz"
+#: The length of what a word's pieces say, beside the 1 of its own row. Chosen on Banking77.
+PIECES: Final = 1.5
+#: Numbers of the table: 256 MB.
+TABLE: Final = 1 << 26
+#: Texts that are done together where nothing is learnt.
+TEXTS: Final = 256
+#: What margins are multiplied by: their softmax is then about the probability of being right. The
+#: temperature that is found on validation does the rest.
+SHARPNESS: Final = 4.0
+#: The newest operators, and the format, that ONNX Runtime 1.24 has.
+OPSET: Final = 18
+IR: Final = 10
+
+
+class LinearNetwork:
+    """The table, [rows, columns], and the vocabulary that has a row's number for an n-gram.
+
+    Two classes have one column, which speaks of the second.
+    """
+
+    inputs = [  # noqa: RUF012
+        Input(name="rows", dtype="int32", shape=[None, None]),
+        Input(name="weights", dtype="float32", shape=[None, None]),
+    ]
+    head = PROBABILITIES
+    batching = Batching(unit="tokens", most=16_384, overhead=512)
+
+    def __init__(self, weights: NGramWeights, table: Floats, bias: Floats) -> None:
+        self._weights = weights
+        self._table = table
+        self._bias = bias
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        ngrams: dict[str, Any] = msgspec.to_builtins(
+            NGrams(file=VOCABULARY, max_tokens=self._weights.max_tokens)
+        )
+        return ngrams
+
+    def predict(self, items: Sequence[Item]) -> Scores:
+        return _softmax(self.logits(texts_of(items)))
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """[texts, labels], of which a softmax makes the probabilities."""
+        found = np.empty((len(texts), self._table.shape[1]), np.float32)
+        for start in range(0, len(texts), TEXTS):
+            part = slice(start, start + TEXTS)
+            matrix = self._weights(texts[part])
+            found[part] = product(matrix, self._table) + self._bias
+        return np.concatenate([-found / 2, found / 2], axis=1) if found.shape[1] == 1 else found
+
+    def graph(self) -> onnx.ModelProto:
+        columns = self._table.shape[1]
+        constants: dict[str, np.ndarray[Any, Any]] = {
+            "table": self._table,
+            "bias": self._bias,
+            "one": np.array([1], np.int64),
+        }
+        nodes = [
+            helper.make_node("Gather", ["table", "rows"], ["gathered"]),
+            helper.make_node("Unsqueeze", ["weights", "one"], ["across"]),
+            helper.make_node("MatMul", ["across", "gathered"], ["summed"]),
+            helper.make_node("Squeeze", ["summed", "one"], ["total"]),
+            helper.make_node("Add", ["total", "bias"], ["decided"]),
+        ]
+        last = "decided"
+        if columns == 1:
+            constants["sides"] = np.array([[-0.5, 0.5]], np.float32)
+            nodes.append(helper.make_node("MatMul", ["decided", "sides"], ["sided"]))
+            last = "sided"
+        nodes.append(helper.make_node("Softmax", [last], ["scores"], axis=1))
+        shape = ["texts", "ngrams"]
+        graph = helper.make_graph(
+            nodes,
+            "linear",
+            [
+                helper.make_tensor_value_info("rows", TensorProto.INT32, shape),
+                helper.make_tensor_value_info("weights", TensorProto.FLOAT, shape),
+            ],
+            [
+                helper.make_tensor_value_info(
+                    "scores", TensorProto.FLOAT, ["texts", max(columns, 2)]
+                )
+            ],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR
+        onnx.checker.check_model(model)
+        return model
+
+    def save(self, folder: Path) -> None:
+        self._weights.vocabulary.save(folder / VOCABULARY)
+
+
+def fit(
+    architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
+) -> Fitted:
+    """Once with the validation texts left out, which shows how good it is, and once with them.
+
+    Raises TrainingError.
+    """
+    recipe = recipe.filled(max_tokens=16_384, epochs=1)
+    classes = len(dataset.labels)
+    network = _fitted(dataset.train, classes, recipe, progress)
+    validation = network.predict(dataset.validation.items)
+    network = _fitted(Split.of(dataset.train, dataset.validation), classes, recipe, progress)
+    return Fitted(network=network, recipe=recipe, best_epoch=1, validation=validation)
+
+
+def _fitted(split: Split, classes: int, recipe: Recipe, progress: Progress | None) -> LinearNetwork:
+    def done(classes: int, of: int) -> None:
+        if progress:
+            progress(1, classes, of, {})
+
+    columns = [1] if classes == 2 else list(range(classes))
+    vocabulary, words = fitted(split.texts, Limits.of(TABLE // len(columns)), recipe.max_tokens)
+    weights = NGramWeights(vocabulary, recipe.max_tokens)
+    parts = [weights(split.texts[at : at + TEXTS]) for at in range(0, len(split), TEXTS)]
+    scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words))
+    found = squared_hinge.minimised(scores, split.labels, columns, done)
+    table, bias = scores.table(found * np.float32(SHARPNESS))
+    return LinearNetwork(weights, table, bias)
+
+
+class _Trained:
+    """From what is trained to the texts' scores, by way of the table.
+
+    Trained are the table's rows without what pieces add to words, and the bias after them.
+    """
+
+    def __init__(self, texts: Sparse, vocabulary: Vocabulary, pieces: Sparse) -> None:
+        """`texts` is [texts, rows of the table], `pieces` [words, pieces]."""
+        self.weights = vocabulary.rows + 1
+        self._texts = Products(texts, vocabulary.rows)
+        self._pieces = Products(pieces, len(vocabulary.pieces))
+        self._words = slice(1, 1 + len(vocabulary.words))
+        self._last = slice(vocabulary.rows - len(vocabulary.pieces), vocabulary.rows)
+
+    def table(self, weights: Floats) -> tuple[Floats, Floats]:
+        """The table, [rows, n], and the bias, [n]."""
+        table, bias = weights[:-1].copy(), weights[-1]
+        table[self._last] *= np.float32(PIECES)
+        table[self._words] += self._pieces.times(table[self._last])
+        table[0] = 0
+        return table, bias
+
+    def times(self, weights: Floats) -> Floats:
+        table, bias = self.table(weights)
+        return self._texts.times(table) + bias
+
+    def transposed(self, scores: Floats) -> Floats:
+        rows = self._texts.transposed(scores)
+        rows[self._last] += self._pieces.transposed(rows[self._words])
+        rows[self._last] *= np.float32(PIECES)
+        return np.concatenate([rows, scores.sum(axis=0, keepdims=True)])
+
+
+def _stacked(parts: Sequence[Sparse]) -> Sparse:
+    """The rows of several matrices."""
+    counts = np.concatenate([np.diff(part.bounds) for part in parts])
+    return Sparse(
+        np.append(0, np.cumsum(counts)),
+        np.concatenate([part.columns for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def _softmax(logits: Floats) -> Scores:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores: Scores = powers / powers.sum(axis=1, keepdims=True)
+    return scores
