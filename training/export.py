@@ -16,7 +16,7 @@ import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training import evaluate, page
+from lmaas.training import evaluate, learning, page
 from lmaas.training.measuring import measured
 from lmaas.training.mistakes import Mistake, mistakes
 from lmaas.training.networks import Network
@@ -31,7 +31,6 @@ from lmaas.workers.runtime import Runtime
 TOLERANCE: Final = 1e-5
 PICTURE: Final = "evaluation.png"
 PAGE: Final = "evaluation.html"
-#: Curves of the training, where the network writes them.
 LEARNING: Final = "learning.png"
 #: Items that the graph is compared on, each alone, and timed with.
 COMPARED: Final = 256
@@ -52,7 +51,7 @@ class Trained:
     dataset: dict[str, Any]
     #: None where there was nothing to measure with.
     evaluation: evaluate.Evaluation | None
-    #: Parameters and course of the training, for the record.
+    #: Parameters and course of the training, for the record; `curves` are drawn.
     record: dict[str, Any]
     #: See `lmaas.workers.heads.tempered`: `evaluation` is of scores that are.
     temperature: float = 1.0
@@ -103,6 +102,8 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     if evaluation:
         title = f"{trained.name} {number} ({trained.architecture} on {trained.dataset['name']})"
         evaluate.draw(evaluation, folder / PICTURE, title)
+        if curves := trained.record.get("curves"):
+            learning.draw(curves, folder / LEARNING, f"{trained.name} {number}")
         manifest = _with_page(trained, evaluation, manifest, folder)
     write_manifest(folder, manifest)
 
@@ -137,13 +138,13 @@ def _quantized(
 def _with_page(
     trained: Trained, evaluation: evaluate.Evaluation, manifest: Manifest, folder: Path
 ) -> Manifest:
-    learning = folder / LEARNING
+    curves = folder / LEARNING
     written = page.written(
         manifest,
         evaluation,
         trained.mistakes,
         trained.command,
-        learning.read_bytes() if learning.exists() else None,
+        curves.read_bytes() if curves.exists() else None,
     )
     (folder / PAGE).write_text(written, encoding="utf-8")
     return msgspec.structs.replace(manifest, files=checksums(folder))
@@ -160,7 +161,7 @@ def _runtime(folder: Path, manifest: Manifest) -> Runtime:
 
 
 def _compare(runtime: Runtime, trained: Trained, items: Sequence[Item]) -> None:
-    """Served scores against Keras, which gets each item in a batch of its own."""
+    """The graph's scores against Keras', which gets each item in a batch of its own."""
     for item, scores in zip(items, runtime.scores(items), strict=True):
         (expected,) = trained.network.predict([item])
         difference = float(np.abs(scores - expected).max())

@@ -12,6 +12,11 @@ from lmaas.broker_config.errors import TrainingError
 #: A triple's third word is one of the so many most frequent: its key then fits 31 bits.
 THIRD_WORDS: Final = 8192
 
+Activation = Literal["sigmoid", "relu", "tanh"]
+Optimizer = Literal["adam", "sgd"]
+#: Cross-entropy of the labels, or the squared error of the probabilities.
+Loss = Literal["crossentropy", "mse"]
+
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Upper limits; less data makes a smaller network."""
@@ -54,7 +59,7 @@ class Quantize(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """A value that is 0 is the architecture's own."""
+    """A value that is 0, or no text, is the architecture's own."""
 
     #: Of the networks of words.
     sizes: Sizes = Sizes()
@@ -68,6 +73,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     #: Texts or pictures a step.
     batch: int = 0
     learning_rate: float = 0.0
+    #: Of the layers between the first and the last one.
+    activation: Activation | Literal[""] = ""
+    #: "sgd" has a momentum of 0.9, as Nesterov's.
+    optimizer: Optimizer | Literal[""] = ""
+    loss: Loss | Literal[""] = ""
     seed: int = 17
     #: The folder of a pretrained encoder, for the architecture "encoder".
     encoder: str = ""
@@ -81,7 +91,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether pictures mean the same in a mirror, so that they may be learnt from so.
     mirrored: bool = True
 
-    def filled(self, **own: float) -> Recipe:
+    def filled(self, **own: float | str) -> Recipe:
         """With these values where it has none."""
         missing = {name: value for name, value in own.items() if not getattr(self, name)}
         return msgspec.structs.replace(self, **missing)

@@ -58,7 +58,7 @@ def train(
     """
     if architecture == AUTO and dataset.kind != "text":
         architecture = networks.default(dataset.kind)
-    _check(architecture, dataset, name)
+    _check(architecture, dataset, name, recipe)
     with in_one_line():
         trained = _trained(dataset, architecture, name, recipe, progress, tell)
         if not shows_items:
@@ -111,6 +111,7 @@ def _trained(
         | {
             "recipe": msgspec.to_builtins(fitted.recipe),
             "best_epoch": fitted.best_epoch,
+            **({"curves": fitted.curves} if fitted.curves else {}),
             "seconds": round(time.monotonic() - started, 1),
             "versions": {name: version(name) for name in ("keras", "tensorflow", "tf2onnx")},
         },
@@ -132,12 +133,14 @@ def _evaluated(raw: Scores, scores: Scores, dataset: Dataset) -> Evaluation:
     )
 
 
-def _check(architecture: str, dataset: Dataset, name: str) -> None:
+def _check(architecture: Architecture, dataset: Dataset, name: str, recipe: Recipe) -> None:
     known = networks.architectures(dataset.kind)
     if architecture not in (AUTO, *known):
         raise TrainingError(
             f"no architecture {architecture!r} for {UNITS[dataset.kind]}; there are: "
             f"{', '.join([AUTO, *known] if dataset.kind == 'text' else known)}"
         )
+    if problem := networks.mismatch(architecture, recipe):
+        raise TrainingError(problem)
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")

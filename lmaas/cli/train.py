@@ -91,6 +91,14 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option(
     "--no-mirror", is_flag=True, help="Pictures mean something else in a mirror, as digits do."
 )
+@click.option("--activation", type=click.Choice(["sigmoid", "relu", "tanh"]), help="[relu]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[adam]")
+@click.option(
+    "--loss",
+    type=click.Choice(["crossentropy", "mse"]),
+    help="mse is the squared error of the probabilities.  [crossentropy]",
+)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[0.001; sgd: 0.1]")
 @click.option("--seed", type=int, help="Decides every random choice.")
 @click.option(
     "--min-score",
@@ -123,6 +131,10 @@ def command(
     batch: int | None,
     image_size: int | None,
     no_mirror: bool,
+    activation: str | None,
+    optimizer: str | None,
+    loss: str | None,
+    learning_rate: float | None,
     seed: int | None,
     min_score: float,
     no_examples: bool,
@@ -132,7 +144,8 @@ def command(
     """Train a classifier and export it as the next version of model NAME.
 
     Any number of classes. What was measured on the test split is printed, and kept in the
-    version's manifest.json, evaluation.html (to be looked at) and evaluation.png.
+    version's manifest.json, evaluation.html (to be looked at) and evaluation.png; learning.png has
+    the loss and the accuracy by epoch.
     """
     settings = Settings.load(**arguments)
     if problem := _lacking():
@@ -143,10 +156,26 @@ def command(
         raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
     if test_data and hold_out:
         raise click.UsageError("--test-data and --hold-out both say what to test with; give one")
-    if architecture not in {None, "auto", "encoder"} and encoder:
-        raise click.UsageError(f"--encoder goes with --arch encoder, not {architecture}")
     if (unfreeze or pooling) and not encoder:
         raise click.UsageError("--pooling and --unfreeze go with --encoder")
+    recipe = _recipe(
+        encoder=str(encoder or ""),
+        pooling=pooling,
+        unfreeze=unfreeze,
+        epochs=epochs,
+        batch=batch,
+        activation=activation,
+        optimizer=optimizer,
+        loss=loss,
+        learning_rate=learning_rate,
+        side=image_size,
+        mirrored=not no_mirror,
+        seed=seed,
+    )
+    from lmaas.training import networks
+
+    if architecture and (problem := networks.mismatch(architecture, recipe)):
+        raise click.UsageError(problem)
     target = _writable(settings.new_models)
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
@@ -170,7 +199,6 @@ def command(
         )
     _introduce(dataset)
     with console.status("starting TensorFlow"):
-        from lmaas.training.recipe import Recipe
         from lmaas.training.train import train
     with _bar(console) as report:
         path = train(
@@ -179,15 +207,7 @@ def command(
             out_root=target,
             others=settings.model_folders,
             name=name,
-            recipe=_recipe(
-                Recipe(encoder=str(encoder or ""), mirrored=not no_mirror),
-                pooling=pooling,
-                unfreeze=unfreeze,
-                epochs=epochs,
-                batch=batch,
-                side=image_size,
-                seed=seed,
-            ),
+            recipe=recipe,
             progress=report,
             min_score=min_score,
             command=_told(sys.argv),
@@ -256,9 +276,11 @@ def _cache() -> Path:
     return folders.needed(folders.cache(), "a download", "give --data, or set XDG_CACHE_HOME")
 
 
-def _recipe(recipe: Recipe, **changes: Any) -> Recipe:
-    given = {name: value for name, value in changes.items() if value is not None}
-    return msgspec.structs.replace(recipe, **given)
+def _recipe(**values: Any) -> Recipe:
+    """Of the options that were given."""
+    from lmaas.training.recipe import Recipe
+
+    return Recipe(**{name: value for name, value in values.items() if value is not None})
 
 
 @contextlib.contextmanager

@@ -26,8 +26,8 @@ from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
 from lmaas.training.evaluate import Evaluation, log_loss, thresholds
 from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.networks import Architecture
+from lmaas.training.networks.fitting import EPOCH_STEPS
 from lmaas.training.networks.graph import OPSET
-from lmaas.training.networks.words import EPOCH_STEPS
 from lmaas.training.recipe import Recipe, Sizes
 from lmaas.training.train import train
 from lmaas.workers.manifest import WORD_BATCHING
@@ -119,7 +119,7 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
         "test": len(dataset.test),
     }
     assert sorted(manifest.files) == [
-        *("evaluation.html", "evaluation.png", "model.onnx", "vocabulary.txt"),
+        *("evaluation.html", "evaluation.png", "learning.png", "model.onnx", "vocabulary.txt"),
     ]
     cost = manifest.cost
     assert 0 < cost.fixed_seconds < 0.1
@@ -128,6 +128,8 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
     assert manifest.batching.most in BATCHES
     assert msgspec.structs.replace(manifest.batching, most=WORD_BATCHING.most) == WORD_BATCHING
     assert manifest.training["recipe"]["seed"] == RECIPE.seed
+    curves = manifest.training["curves"]
+    assert curves["val_loss"].index(min(curves["val_loss"])) + 1 == manifest.training["best_epoch"]
 
 
 def test_what_is_served_and_measured_is_calibrated(version: ModelVersion, dataset: Dataset) -> None:
@@ -300,7 +302,7 @@ def test_a_graph_that_differs_from_keras_is_not_exported(
     assert Repository(tmp_path).models() == []
 
 
-@pytest.mark.parametrize(("architecture", "name"), [("cnn", "x"), ("gap", "../x"), ("gap", "")])
+@pytest.mark.parametrize(("architecture", "name"), [("rnn", "x"), ("gap", "../x"), ("gap", "")])
 def test_mistakes_are_found_before_the_training(
     dataset: Dataset, tmp_path: Path, architecture: Architecture, name: str
 ) -> None:

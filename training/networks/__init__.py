@@ -37,6 +37,17 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
     "audio": {"cnn": "lmaas.training.networks.audio"},
 }
 
+_OF_WORDS: Final[tuple[Architecture, ...]] = ("gap", "ngram")
+#: Options of the recipe that not every architecture has, and those that have them.
+_OPTIONS: Final[Mapping[str, tuple[Architecture, ...]]] = {
+    "encoder": ("encoder",),
+    "pooling": ("encoder",),
+    "unfreeze": ("encoder",),
+    "activation": _OF_WORDS,
+    "optimizer": _OF_WORDS,
+    "loss": _OF_WORDS,
+}
+
 
 class Network(Protocol):
     """A trained network."""
@@ -74,6 +85,10 @@ class Network(Protocol):
         ...
 
 
+#: Loss and accuracy by epoch, of training and of validation (`val_loss`, `val_accuracy`).
+Curves = Mapping[str, Sequence[float]]
+
+
 class Progress(Protocol):
     """Called after every batch; `batch` counts from 1 and `epoch` too.
 
@@ -88,14 +103,26 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """A network, the recipe with nothing left open, and the epoch whose weights were kept."""
+    """A network, the recipe with nothing left open, and how it was learnt."""
 
     network: Network
     recipe: Recipe
+    #: The one whose weights were kept.
     best_epoch: int
     #: Probabilities of the validation examples by a network that has not learnt from them, where
     #: this one has: [examples, labels].
     validation: Scores | None = None
+    #: None where there are no epochs.
+    curves: Curves | None = None
+
+
+def mismatch(architecture: Architecture, recipe: Recipe) -> str | None:
+    """The option of the recipe that the architecture does not have, and which ones have it."""
+    for option, having in _OPTIONS.items():
+        if getattr(recipe, option) and architecture not in having:
+            names = ", ".join(having)
+            return f"--{option} goes with --arch {names}, not {architecture}"
+    return None
 
 
 def fit(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from lmaas.training import quietly
-from lmaas.training.networks import Progress
 from lmaas.workers.preprocess.text import PADDING
 
 with quietly():
-    import keras
     import tensorflow as tf
 
 Ints = npt.NDArray[np.int32]
@@ -70,21 +68,22 @@ def by_length(ids: Sequence[Sized], chosen: Indices, size: int) -> list[Indices]
     return [rising[start : start + size] for start in range(0, len(rising), size)]
 
 
-class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
-    """Hands Keras' reports on to a `Progress`."""
+def training(ids: Sequence[Ints], labels: Ints, size: int, seed: int) -> tf.data.Dataset:
+    """Batches of texts and labels without end."""
+    return _labelled(ids, labels, lambda: shuffled(ids, size, seed))
 
-    def __init__(self, progress: Progress, batches: int) -> None:
-        super().__init__()
-        self._progress = progress
-        self._batches = batches
-        self._epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch + 1
+def validation(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:
+    """Batches of all texts and labels, once through."""
+    batches = by_length(ids, np.arange(len(ids)), size)
+    data = _labelled(ids, labels, lambda: iter(batches))
+    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        if batch + 1 < self._batches:  # the last one is reported with the validation
-            self._progress(self._epoch, batch + 1, self._batches, dict(logs or {}))
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._progress(self._epoch, self._batches, self._batches, dict(logs or {}))
+def _labelled(
+    ids: Sequence[Ints], labels: Ints, order: Callable[[], Iterator[Indices]]
+) -> tf.data.Dataset:
+    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
+    return as_dataset(
+        lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, signature
+    )

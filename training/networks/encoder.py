@@ -23,8 +23,9 @@ from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
-from lmaas.training.networks.batches import Ints, Reporter
+from lmaas.training.networks.batches import Ints
 from lmaas.training.networks.bert import Encoder, encoder, pooled
+from lmaas.training.networks.fitting import Reporter, curves_of
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.networks.tuning import Tuned, tune
@@ -150,6 +151,7 @@ def _train_classifier(
         recipe=recipe,
         best_epoch=recipe.epochs,
         validation=np.asarray(honest(rows[known:])),
+        curves=curves_of(honest),
     )
 
 
@@ -162,8 +164,9 @@ def _train_all(
     rows = network.rows(train.texts, progress)
     network.classifier = _fitted(rows, train.labels, classes, of_classifier)
     recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
-    epoch = tune(network.whole(), network.encoded, dataset, recipe, progress)
-    return Fitted(network=network, recipe=recipe, best_epoch=epoch)
+    whole = network.whole()
+    epoch = tune(whole, network.encoded, dataset, recipe, progress)
+    return Fitted(network=network, recipe=recipe, best_epoch=epoch, curves=curves_of(whole))
 
 
 def _of_classifier(recipe: Recipe, texts: int) -> Recipe:
@@ -194,7 +197,7 @@ def _fitted(
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    history = model.fit(
+    model.fit(
         rows,
         labels,
         batch_size=recipe.batch,
@@ -203,8 +206,7 @@ def _fitted(
         callbacks=[Reporter(progress, steps)] if progress else [],
         verbose=0,
     )
-    if not np.isfinite(history.history["loss"]).all():
-        raise TrainingError("the loss is not a number; use a smaller learning rate")
+    curves_of(model)
     return model
 
 

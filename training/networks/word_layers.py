@@ -47,21 +47,27 @@ def build(
     ids: Sequence[_Ints],
     labels: _Ints,
     classes: int,
+    activation: str = "relu",
 ) -> keras.Sequential:
     """A network to train, of `sizes.fitted`; `ids` and `labels` are the training texts.
 
     Two classes end in one sigmoid unit, more in a softmax: see `probabilities`.
     """
     front = _ngram if architecture == "ngram" else _gap
-    head = (1, "sigmoid") if classes == 2 else (classes, "softmax")
     return keras.Sequential(
         [
             keras.Input((None,), dtype="int32", name="ids"),
             *front(sizes, ids, labels, classes),
-            keras.layers.Dense(sizes.hidden, activation="relu"),
-            keras.layers.Dense(head[0], activation=head[1]),
+            keras.layers.Dense(sizes.hidden, activation=activation),
+            output(classes),
         ]
     )
+
+
+def output(classes: int) -> keras.layers.Dense:
+    """The last layer of a network: see `probabilities`."""
+    units, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
+    return keras.layers.Dense(units, activation=activation)
 
 
 def probabilities(outputs: Any) -> Any:

@@ -6,8 +6,7 @@ probabilities in the order of the labels. Both dimensions of the input are free.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +17,14 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset, Split, texts_of
+from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
-from lmaas.training.networks import Architecture, Fitted, Progress, word_layers
+from lmaas.training.networks import Architecture, Fitted, Progress, fitting, word_layers
 from lmaas.training.networks.batches import (
-    Indices,
-    Ints,
-    Reporter,
-    as_dataset,
     by_length,
     padded,
-    shuffled,
+    training,
+    validation,
 )
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.word_layers import NeutralAverage, NGrams, embedding_of, probabilities
@@ -42,9 +38,6 @@ with quietly():
     import tensorflow as tf
 
 VOCABULARY: Final = "vocabulary.txt"
-#: Steps of an epoch, at least: of fewer texts an epoch is several passes over them. With one step
-#: an epoch, ten epochs would leave the network nearly as it was made.
-EPOCH_STEPS: Final = 50
 #: Texts a step where nothing is learnt.
 PREDICTION_BATCH: Final = 64
 
@@ -88,65 +81,48 @@ def fit(
 ) -> Fitted:
     """Raises TrainingError when the loss is no number."""
     # 1 IMDB review in 60 has more tokens.
-    recipe = recipe.filled(max_tokens=1024, epochs=10, patience=2, batch=32, learning_rate=1e-3)
+    recipe = fitting.filled(recipe, max_tokens=1024, epochs=10, patience=2, batch=32)
+    tokenizer, recipe = vocabulary(dataset, recipe)
+    ids, labels = tokenizer(dataset.train.texts), dataset.train.labels
+    model = word_layers.build(
+        architecture, recipe.sizes, ids, labels, len(dataset.labels), recipe.activation
+    )
+    course = learn(model, dataset, tokenizer, recipe, progress)
+    word_layers.settle(model)
+    return Fitted(
+        network=WordNetwork(model, tokenizer),
+        recipe=recipe,
+        best_epoch=course.best_epoch,
+        curves=course.curves,
+    )
+
+
+def vocabulary(dataset: Dataset, recipe: Recipe) -> tuple[WordTokenizer, Recipe]:
+    """The tokenizer of the training texts, and the recipe with the sizes that these leave."""
     tokenizer = WordTokenizer.fit(
         dataset.train.texts, recipe.sizes.vocabulary - FIRST_WORD, recipe.max_tokens
     )
     sizes = recipe.sizes.fitted(len(tokenizer.words) + FIRST_WORD, len(dataset.labels))
-    recipe = msgspec.structs.replace(recipe, sizes=sizes)
-    model, epoch = _fit(dataset, architecture, tokenizer, recipe, progress)
-    word_layers.settle(model)
-    return Fitted(network=WordNetwork(model, tokenizer), recipe=recipe, best_epoch=epoch)
+    return tokenizer, msgspec.structs.replace(recipe, sizes=sizes)
 
 
-def _fit(
+def learn(
+    model: keras.Model,
     dataset: Dataset,
-    architecture: Architecture,
     tokenizer: WordTokenizer,
     recipe: Recipe,
     progress: Progress | None,
-) -> tuple[keras.Sequential, int]:
-    """The network with the weights of its best epoch, and that epoch's number."""
-    ids = tokenizer(dataset.train.texts)
-    classes = len(dataset.labels)
-    model = word_layers.build(architecture, recipe.sizes, ids, dataset.train.labels, classes)
-    kind = "binary" if classes == 2 else "sparse_categorical"
-    model.compile(
-        optimizer=keras.optimizers.Adam(recipe.learning_rate),
-        loss=f"{kind}_crossentropy",
-        metrics=["accuracy"],
+) -> fitting.Course:
+    """Train a network of word ids. Raises TrainingError when the loss is no number."""
+    train, held = dataset.train, dataset.validation
+    return fitting.learn(
+        model,
+        training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed),
+        validation(tokenizer(held.texts), held.labels, recipe.batch),
+        steps=fitting.steps_of(len(train), recipe),
+        recipe=recipe,
+        progress=progress,
     )
-    stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    steps = max(math.ceil(len(ids) / recipe.batch), EPOCH_STEPS)
-    history = model.fit(
-        _data(ids, dataset.train.labels, lambda: shuffled(ids, recipe.batch, recipe.seed)),
-        steps_per_epoch=steps,
-        validation_data=_validation(tokenizer, dataset.validation, recipe.batch),
-        epochs=recipe.epochs,
-        callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
-        shuffle=False,
-        verbose=0,
-    )
-    losses = history.history["val_loss"]
-    if not np.isfinite(losses).all():
-        raise TrainingError("the loss is not a number; use a smaller learning rate")
-    return model, int(np.argmin(losses)) + 1
-
-
-def _data(
-    ids: Sequence[Ints], labels: Ints, order: Callable[[], Iterator[Indices]]
-) -> tf.data.Dataset:
-    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
-    return as_dataset(
-        lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, signature
-    )
-
-
-def _validation(tokenizer: WordTokenizer, split: Split, size: int) -> tf.data.Dataset:
-    ids = tokenizer(split.texts)
-    batches = by_length(ids, np.arange(len(ids)), size)
-    data = _data(ids, split.labels, lambda: iter(batches))
-    return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 def _serving(model: keras.Sequential) -> Any:

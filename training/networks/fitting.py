@@ -1,0 +1,132 @@
+"""Epochs of training until the validation loss no longer falls: one loop for all networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from lmaas.broker_config.errors import TrainingError
+from lmaas.training import quietly
+from lmaas.training.networks import Curves, Progress
+from lmaas.training.recipe import Optimizer, Recipe
+
+with quietly():
+    import keras
+    import tensorflow as tf
+
+#: Steps of an epoch, at least: of fewer examples an epoch is several passes over them. With one
+#: step an epoch, ten epochs would leave the network nearly as it was made.
+EPOCH_STEPS: Final = 50
+#: The learning rate of a recipe that has none.
+LEARNING_RATES: Final[Mapping[Optimizer, float]] = {"adam": 1e-3, "sgd": 0.1}
+MOMENTUM: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a training came to."""
+
+    #: From 1: the one with the lowest validation loss, whose weights the network has now.
+    best_epoch: int
+    curves: Curves
+
+
+def filled(recipe: Recipe, **own: float | str) -> Recipe:
+    """With an optimiser, an activation, a loss and these values where it has none."""
+    return recipe.filled(
+        activation="relu",
+        optimizer="adam",
+        loss="crossentropy",
+        learning_rate=LEARNING_RATES[recipe.optimizer or "adam"],
+        **own,
+    )
+
+
+def steps_of(examples: int, recipe: Recipe) -> int:
+    """Steps an epoch."""
+    return max(math.ceil(examples / recipe.batch), EPOCH_STEPS)
+
+
+def learn(
+    model: keras.Model,
+    data: tf.data.Dataset,
+    validation: Any,
+    *,
+    steps: int,
+    recipe: Recipe,
+    progress: Progress | None,
+) -> Course:
+    """Train `model` with what `filled` has filled in; its best epoch's weights are kept.
+
+    `data` gives batches of inputs and label numbers without end, `validation` once through. The
+    model ends in one sigmoid unit, for two classes, or in a softmax.
+    Raises TrainingError when the loss is no number.
+    """
+    model.compile(
+        optimizer=_optimizer(recipe),
+        loss=_loss(recipe, model.output_shape[-1]),
+        metrics=["accuracy"],
+    )
+    stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
+    model.fit(
+        data,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        epochs=recipe.epochs,
+        callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
+        shuffle=False,
+        verbose=0,
+    )
+    curves = curves_of(model)
+    return Course(best_epoch=int(np.argmin(curves["val_loss"])) + 1, curves=curves)
+
+
+def curves_of(model: keras.Model) -> Curves:
+    """Of the model's last fit. Raises TrainingError when the loss is no number."""
+    history: Mapping[str, Sequence[float]] = model.history.history
+    if not all(np.isfinite(losses).all() for name, losses in history.items() if "loss" in name):
+        raise TrainingError("the loss is not a number; use a smaller learning rate")
+    return {name: [round(value, 6) for value in values] for name, values in history.items()}
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(recipe.learning_rate, momentum=MOMENTUM, nesterov=True)
+    return keras.optimizers.Adam(recipe.learning_rate)
+
+
+def _loss(recipe: Recipe, outputs: int) -> Any:
+    """Of labels [examples], numbers, and `outputs` numbers an example."""
+    if recipe.loss == "mse":
+        return "mean_squared_error" if outputs == 1 else _squared_error
+    return "binary_crossentropy" if outputs == 1 else "sparse_categorical_crossentropy"
+
+
+def _squared_error(labels: Any, outputs: Any) -> Any:
+    """Of probabilities: each class's, together."""
+    truth = tf.one_hot(tf.reshape(labels, [-1]), outputs.shape[-1])
+    return tf.reduce_sum(tf.square(outputs - truth), axis=-1)
+
+
+class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Hands Keras' reports on to a `Progress`."""
+
+    def __init__(self, progress: Progress, batches: int) -> None:
+        super().__init__()
+        self._progress = progress
+        self._batches = batches
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if batch + 1 < self._batches:  # the last one is reported with the validation
+            self._progress(self._epoch, batch + 1, self._batches, dict(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._progress(self._epoch, self._batches, self._batches, dict(logs or {}))
