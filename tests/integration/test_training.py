@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -91,12 +92,26 @@ def version(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Model
     return Repository(root).find("opinions")
 
 
-@pytest.mark.parametrize("architecture", ["gap", "ngram"])
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("gap", {"loss": "mse"}),
+        ("ngram", {}),
+        ("cnn", {"activation": "tanh"}),
+        ("lstm", {"optimizer": "sgd", "learning_rate": 0.5}),
+        ("transformer", {"loss": "mse", "learning_rate": 0.005}),
+    ],
+)
 def test_two_classes_are_learnt_and_served(
-    dataset: Dataset, table: Path, tmp_path: Path, architecture: Architecture
+    dataset: Dataset,
+    table: Path,
+    tmp_path: Path,
+    architecture: Architecture,
+    options: dict[str, Any],
 ) -> None:
     two = two_classes(dataset, table, tmp_path)
-    train(two, architecture, out_root=tmp_path, name="two", recipe=RECIPE)
+    recipe = msgspec.structs.replace(RECIPE, **options)
+    train(two, architecture, out_root=tmp_path, name="two", recipe=recipe)
     found = Repository(tmp_path).find("two")
     scores = Runtime(found).scores(items(two.test.texts))
     assert found.manifest.labels == ["bad", "good"]
@@ -308,6 +323,21 @@ def test_mistakes_are_found_before_the_training(
 ) -> None:
     with pytest.raises(TrainingError, match=r"give a plain word|there are: auto, ngram, gap"):
         train(dataset, architecture, out_root=tmp_path, name=name)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "recipe", "told"),
+    [
+        ("encoder", Recipe(activation="tanh"), "--activation goes with --arch gap, ngram, cnn"),
+        ("encoder", Recipe(encoder="there", loss="mse"), "--loss goes with --arch gap, ngram"),
+        ("lstm", Recipe(encoder="there"), "--encoder goes with --arch encoder, not lstm"),
+    ],
+)
+def test_an_option_of_another_architecture_is_an_error(
+    dataset: Dataset, tmp_path: Path, architecture: Architecture, recipe: Recipe, told: str
+) -> None:
+    with pytest.raises(TrainingError, match=told):
+        train(dataset, architecture, out_root=tmp_path, name="x", recipe=recipe)
 
 
 def test_an_unwritable_folder_is_an_error(dataset: Dataset, tmp_path: Path) -> None:

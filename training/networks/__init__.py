@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
     from lmaas.training.recipe import Recipe
 
-Architecture = Literal["gap", "ngram", "linear", "encoder", "cnn"]
+Architecture = Literal["gap", "ngram", "linear", "cnn", "lstm", "transformer", "encoder"]
 
 #: What can be trained on items of each kind, and where; the first is what nobody has to name.
 _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
@@ -31,21 +31,24 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
         "ngram": "lmaas.training.networks.words",
         "gap": "lmaas.training.networks.words",
         "linear": "lmaas.training.networks.linear",
+        "cnn": "lmaas.training.networks.sequences",
+        "lstm": "lmaas.training.networks.sequences",
+        "transformer": "lmaas.training.networks.sequences",
         "encoder": "lmaas.training.networks.encoder",
     },
     "image": {"cnn": "lmaas.training.networks.pictures"},
     "audio": {"cnn": "lmaas.training.networks.audio"},
 }
 
-_OF_WORDS: Final[tuple[Architecture, ...]] = ("gap", "ngram")
+_FROM_NOTHING: Final[tuple[Architecture, ...]] = ("gap", "ngram", "cnn", "lstm", "transformer")
 #: Options of the recipe that not every architecture has, and those that have them.
 _OPTIONS: Final[Mapping[str, tuple[Architecture, ...]]] = {
     "encoder": ("encoder",),
     "pooling": ("encoder",),
     "unfreeze": ("encoder",),
-    "activation": _OF_WORDS,
-    "optimizer": _OF_WORDS,
-    "loss": _OF_WORDS,
+    "activation": _FROM_NOTHING,
+    "optimizer": _FROM_NOTHING,
+    "loss": _FROM_NOTHING,
 }
 
 
