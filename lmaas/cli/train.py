@@ -100,7 +100,11 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     type=click.Choice(["crossentropy", "mse"]),
     help="mse is the squared error of the probabilities.  [crossentropy]",
 )
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[0.001; sgd: 0.1]")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="[0.001; with sgd 0.1; on an encoder 0.03]",
+)
 @click.option("--seed", type=int, help="Decides every random choice.")
 @click.option(
     "--min-score",

@@ -88,7 +88,17 @@ def test_a_pipe_has_a_format(lmaas: Command) -> None:
     assert "4 rows are too few" in ended.stderr
 
 
-def test_a_test_without_data_is_wrong_usage(lmaas: Command) -> None:
-    ended = lmaas("train", "x", "--test-data", "x.csv")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--test-data", "x.csv"], "--test-data goes with --data"),
+        (["--encoder", "x", "--activation", "tanh"], "--activation goes with --arch gap, ngram"),
+        (["--arch", "lstm", "--encoder", "x"], "--encoder goes with --arch encoder, not lstm"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    lmaas: Command, options: list[str], told: str
+) -> None:
+    ended = lmaas("train", "x", *options)
     assert ended.returncode == Exit.USAGE
-    assert "--test-data goes with --data" in ended.stderr
+    assert told in " ".join(ended.stderr.split())

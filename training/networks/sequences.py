@@ -181,6 +181,13 @@ class Positions(keras.layers.Layer):  # type: ignore[misc]
 class Pooled(keras.layers.Layer):  # type: ignore[misc]
     """The maximum and the mean of each number over the words that are no padding."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.supports_masking = True
+
+    def compute_mask(self, *_: Any, **__: Any) -> None:
+        return None
+
     def call(self, rows: Any, present: Any) -> Any:
         words = tf.cast(present, rows.dtype)[:, :, None]
         highest = tf.reduce_max(rows + (1 - words) * _FAR, axis=1)

@@ -18,8 +18,8 @@ from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split
 from lmaas.training.networks import Progress
 from lmaas.training.networks.batches import Indices, as_dataset, by_length, shuffled
-from lmaas.training.networks.fitting import Reporter
 from lmaas.training.networks.bert import Encoder, pooled
+from lmaas.training.networks.fitting import Reporter
 from lmaas.training.recipe import Recipe
 from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess.tokens import EncodedTokens

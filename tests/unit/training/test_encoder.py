@@ -109,7 +109,12 @@ def test_a_classifier_on_top_is_learnt_exported_and_served(tmp_path: Path) -> No
     )  # fmt: skip
     version = read_version(path)
     manifest = version.manifest
-    assert {"evaluation.png", "learning.png", "model.onnx", "tokenizer.json"} <= manifest.files.keys()
+    assert {
+        "evaluation.png",
+        "learning.png",
+        "model.onnx",
+        "tokenizer.json",
+    } <= manifest.files.keys()
     curves = manifest.training["curves"]
     assert {name: len(values) for name, values in curves.items()} == dict.fromkeys(
         ["loss", "accuracy", "val_loss", "val_accuracy"], 60
