@@ -140,7 +140,7 @@ def _check(architecture: Architecture, dataset: Dataset, name: str, recipe: Reci
             f"no architecture {architecture!r} for {UNITS[dataset.kind]}; there are: "
             f"{', '.join([AUTO, *known] if dataset.kind == 'text' else known)}"
         )
-    if problem := networks.mismatch(architecture, recipe):
+    if problem := networks.mismatch(architecture, recipe, dataset.kind):
         raise TrainingError(problem)
     if not is_model_name(name):
         raise TrainingError(f"{name!r} cannot be a model's name; give a plain word")

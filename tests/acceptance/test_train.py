@@ -93,7 +93,10 @@ def test_a_pipe_has_a_format(lmaas: Command) -> None:
     [
         (["--test-data", "x.csv"], "--test-data goes with --data"),
         (["--encoder", "x", "--activation", "tanh"], "--activation goes with --arch gap, ngram"),
-        (["--arch", "lstm", "--encoder", "x"], "--encoder goes with --arch encoder, not lstm"),
+        (
+            ["--arch", "lstm", "--encoder", "x"],
+            "--encoder goes with --arch encoder of texts, not lstm",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(

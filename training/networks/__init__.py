@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from lmaas.broker_config.messages import Item
 from lmaas.training.evaluate import Scores
-from lmaas.training.media import Kind
+from lmaas.training.media import UNITS, Kind
 from lmaas.workers.manifest import Batching, Input
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
 }
 
 _FROM_NOTHING: Final[tuple[Architecture, ...]] = ("gap", "ngram", "cnn", "lstm", "transformer")
-#: Options of the recipe that not every architecture has, and those that have them.
+#: Options of the recipe that not every architecture has, and those of texts that have them.
 _OPTIONS: Final[Mapping[str, tuple[Architecture, ...]]] = {
     "encoder": ("encoder",),
     "pooling": ("encoder",),
@@ -119,12 +119,13 @@ class Fitted:
     curves: Curves | None = None
 
 
-def mismatch(architecture: Architecture, recipe: Recipe) -> str | None:
+def mismatch(architecture: Architecture, recipe: Recipe, kind: Kind = "text") -> str | None:
     """The option of the recipe that the architecture does not have, and which ones have it."""
     for option, having in _OPTIONS.items():
-        if getattr(recipe, option) and architecture not in having:
+        if getattr(recipe, option) and (architecture not in having or kind != "text"):
             names = ", ".join(having)
-            return f"--{option} goes with --arch {names}, not {architecture}"
+            of = "" if kind == "text" else f" of {UNITS[kind]}"
+            return f"--{option} goes with --arch {names} of texts, not {architecture}{of}"
     return None
 
 

@@ -23,7 +23,8 @@ from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
-from lmaas.training.networks.batches import Indices, Reporter, as_dataset
+from lmaas.training.networks.batches import Indices, as_dataset
+from lmaas.training.networks.fitting import Reporter, curves_of
 from lmaas.training.networks.graph import converted
 from lmaas.training.recipe import Recipe
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input
@@ -109,7 +110,7 @@ def fit(
         metrics=["accuracy"],
     )
     stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    history = model.fit(
+    model.fit(
         _batches(train, dataset.train.labels, recipe),
         steps_per_epoch=steps,
         validation_data=(validation, dataset.validation.labels),
@@ -119,13 +120,12 @@ def fit(
         shuffle=False,
         verbose=0,
     )
-    losses = history.history["val_loss"]
-    if not np.isfinite(losses).all():
-        raise TrainingError("the loss is not a number; use a smaller learning rate")
+    curves = curves_of(model)
     return Fitted(
         network=PictureNetwork(model, images),
         recipe=recipe,
-        best_epoch=int(np.argmin(losses)) + 1,
+        best_epoch=int(np.argmin(curves["val_loss"])) + 1,
+        curves=curves,
     )
 
 
