@@ -25,11 +25,11 @@ from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import (
     Indices,
     Ints,
-    Reporter,
     as_dataset,
     by_length,
     shuffled,
 )
+from lmaas.training.networks.fitting import Reporter
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.sound_changes import changed, hidden
 from lmaas.training.recipe import Recipe
