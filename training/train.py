@@ -133,7 +133,7 @@ def _evaluated(raw: Scores, scores: Scores, dataset: Dataset) -> Evaluation:
     )
 
 
-def _check(architecture: Architecture, dataset: Dataset, name: str, recipe: Recipe) -> None:
+def _check(architecture: str, dataset: Dataset, name: str, recipe: Recipe) -> None:
     known = networks.architectures(dataset.kind)
     if architecture not in (AUTO, *known):
         raise TrainingError(

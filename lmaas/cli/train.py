@@ -64,9 +64,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option(
     "--arch",
     "architecture",
-    type=click.Choice(
-        ["auto", "linear", "ngram", "gap", "cnn", "lstm", "transformer", "encoder"]
-    ),
+    type=click.Choice(["auto", "linear", "ngram", "gap", "cnn", "lstm", "transformer", "encoder"]),
     help="What to train; auto tries linear, ngram and, with --encoder, encoder, and keeps the "
     "best.  [auto; of IMDB ngram; with --unfreeze or --pooling encoder; else cnn]",
 )

@@ -92,10 +92,10 @@ def test_a_pipe_has_a_format(lmaas: Command) -> None:
     ("options", "told"),
     [
         (["--test-data", "x.csv"], "--test-data goes with --data"),
-        (["--encoder", "x", "--activation", "tanh"], "--activation goes with --arch gap, ngram"),
+        (["--arch", "encoder", "--activation", "tanh"], "--activation goes with --arch gap, ngram"),
         (
             ["--arch", "lstm", "--encoder", "x"],
-            "--encoder goes with --arch encoder of texts, not lstm",
+            "--encoder goes with --arch encoder, auto of texts, not lstm",
         ),
     ],
 )

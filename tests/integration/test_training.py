@@ -330,7 +330,11 @@ def test_mistakes_are_found_before_the_training(
     [
         ("encoder", Recipe(activation="tanh"), "--activation goes with --arch gap, ngram, cnn"),
         ("encoder", Recipe(encoder="there", loss="mse"), "--loss goes with --arch gap, ngram"),
-        ("lstm", Recipe(encoder="there"), "--encoder goes with --arch encoder of texts, not lstm"),
+        (
+            "lstm",
+            Recipe(encoder="there"),
+            "--encoder goes with --arch encoder, auto of texts, not lstm",
+        ),
     ],
 )
 def test_an_option_of_another_architecture_is_an_error(

@@ -42,8 +42,8 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
 
 _FROM_NOTHING: Final[tuple[Architecture, ...]] = ("gap", "ngram", "cnn", "lstm", "transformer")
 #: Options of the recipe that not every architecture has, and those of texts that have them.
-_OPTIONS: Final[Mapping[str, tuple[Architecture, ...]]] = {
-    "encoder": ("encoder",),
+_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "encoder": ("encoder", "auto"),
     "pooling": ("encoder",),
     "unfreeze": ("encoder",),
     "activation": _FROM_NOTHING,
@@ -119,7 +119,7 @@ class Fitted:
     curves: Curves | None = None
 
 
-def mismatch(architecture: Architecture, recipe: Recipe, kind: Kind = "text") -> str | None:
+def mismatch(architecture: str, recipe: Recipe, kind: Kind = "text") -> str | None:
     """The option of the recipe that the architecture does not have, and which ones have it."""
     for option, having in _OPTIONS.items():
         if getattr(recipe, option) and (architecture not in having or kind != "text"):
