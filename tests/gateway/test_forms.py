@@ -277,7 +277,16 @@ def test_the_document_has_the_form() -> None:
     assert set(content) == {"application/json", "multipart/form-data"}
     (name,) = content["multipart/form-data"]["schema"].values()
     schema = document["components"]["schemas"][name.rpartition("/")[2]]
-    assert {"model", "version", "top_k", "timeout", "id", "text", "text_pair", "file"} == set(
-        schema["properties"]
-    )
+    fields = {
+        "model",
+        "version",
+        "top_k",
+        "min_score",
+        "timeout",
+        "id",
+        "text",
+        "text_pair",
+        "file",
+    }
+    assert set(schema["properties"]) == fields
     assert schema["required"] == ["model"]

@@ -199,6 +199,7 @@ def messages_in_memory() -> int:
     return sum(isinstance(one, aio_pika.IncomingMessage) for one in gc.get_objects())
 
 
+@pytest.mark.chaos
 async def test_three_thousand_large_messages_are_read_in_little_memory(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

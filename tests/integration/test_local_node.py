@@ -245,6 +245,7 @@ async def test_a_time_limit_ends_a_start_and_leaves_nothing(tmp_path: Path) -> N
     assert left_of_node(tmp_path) == []
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("which", ["amqp_port", "distribution_port", "epmd_port"])
 async def test_a_port_that_was_taken_in_the_meantime_is_exchanged(
     node: LocalNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str

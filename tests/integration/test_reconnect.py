@@ -132,6 +132,7 @@ async def test_many_texts_survive_the_broker(
     assert await depth(own, own.names.client_results(client.id)) is None
 
 
+@pytest.mark.chaos
 async def test_a_job_survives_a_crash_while_it_is_published_and_one_while_it_is_collected(
     own: Settings, node: LocalNode, texts: list[str], plain: list[str | None]
 ) -> None:

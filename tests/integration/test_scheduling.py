@@ -659,6 +659,7 @@ async def test_tiny_packs_make_the_prefetch_of_their_lane_grow(
     assert grown["instant"] > first
 
 
+@pytest.mark.chaos
 async def test_nothing_is_lost_or_doubled_while_lanes_are_consumed_anew(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,6 +208,7 @@ def test_training_again_gives_the_same_under_the_next_number(
     seen: list[tuple[int, int, int, Mapping[str, float]]] = []
     path = train(
         dataset,
+        "ngram",
         out_root=version.path.parents[1],
         name="opinions",
         recipe=RECIPE,

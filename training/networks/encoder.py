@@ -25,7 +25,7 @@ from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import Ints
 from lmaas.training.networks.bert import Encoder, encoder, pooled
-from lmaas.training.networks.fitting import Reporter, curves_of
+from lmaas.training.networks.fitting import EPOCH_STEPS, Reporter, curves_of
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.networks.tuning import Tuned, tune
@@ -171,7 +171,13 @@ def _train_all(
 
 def _of_classifier(recipe: Recipe, texts: int) -> Recipe:
     recipe = recipe.filled(batch=256, learning_rate=0.03)
-    return recipe.filled(epochs=math.ceil(STEPS / math.ceil(texts / recipe.batch)))
+    steps = math.ceil(_passes(texts, recipe) * texts / recipe.batch)
+    return recipe.filled(epochs=math.ceil(STEPS / steps))
+
+
+def _passes(texts: int, recipe: Recipe) -> int:
+    """Over a few texts in one epoch: each epoch takes time of its own."""
+    return max(EPOCH_STEPS * recipe.batch // texts, 1)
 
 
 def _fitted(
@@ -190,6 +196,8 @@ def _fitted(
             keras.layers.Dense(classes, activation="softmax", kernel_regularizer=decay),
         ]
     )
+    passes = _passes(len(rows), recipe)
+    rows, labels = np.tile(rows, (passes, 1)), np.tile(labels, passes)
     steps = math.ceil(len(rows) / recipe.batch)
     pace = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps * recipe.epochs)
     model.compile(

@@ -102,7 +102,7 @@ def opinions() -> Dataset:
 def test_a_classifier_on_top_is_learnt_exported_and_served(tmp_path: Path) -> None:
     folder = bert.save(tmp_path / "encoder")
     seen: list[tuple[int, int, int, Mapping[str, float]]] = []
-    recipe = Recipe(encoder=str(folder), batch=16, epochs=60)
+    recipe = Recipe(encoder=str(folder), batch=16, epochs=8)
     path = train(
         opinions(), "encoder", out_root=tmp_path / "models", name="opinions", recipe=recipe,
         progress=lambda *arguments: seen.append(arguments),
@@ -117,7 +117,7 @@ def test_a_classifier_on_top_is_learnt_exported_and_served(tmp_path: Path) -> No
     } <= manifest.files.keys()
     curves = manifest.training["curves"]
     assert {name: len(values) for name, values in curves.items()} == dict.fromkeys(
-        ["loss", "accuracy", "val_loss", "val_accuracy"], 60
+        ["loss", "accuracy", "val_loss", "val_accuracy"], 8
     )
     assert [one.name for one in manifest.inputs] == ["input_ids", "attention_mask"]
     assert manifest.metrics["accuracy"] > 0.85

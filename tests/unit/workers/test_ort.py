@@ -74,7 +74,7 @@ def imports(source: str) -> Iterator[str]:
                 yield module
 
 
-def test_one_module_imports_it() -> None:
+def test_one_module_imports_it_first() -> None:
     folders = ("broker_config", "producer", "workers", "training", "lmaas", "benchmarks", "tests")
     found = [
         str(path.relative_to(ROOT))
@@ -82,7 +82,8 @@ def test_one_module_imports_it() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if any(name.partition(".")[0] == "onnxruntime" for name in imports(path.read_text()))
     ]
-    assert found == ["workers/ort.py"]
+    # The first takes tools out of it, once the second has imported it.
+    assert sorted(found) == ["training/quantizing.py", "workers/ort.py"]
 
 
 def test_images_have_it_off() -> None:
