@@ -91,6 +91,7 @@ async def test_a_client_is_told_why_there_is_no_answer(own: Settings, node: Loca
             await client.classify(MODEL, "a wonderful film", timeout=4 * SHORT)
 
 
+@pytest.mark.chaos
 async def test_up_restarts_its_broker(own: Settings, node: LocalNode) -> None:
     wanted = topology(own.names, own.queue_type, [MODEL])
     async with serving(own) as worker, Client(own) as client:
@@ -108,6 +109,7 @@ async def test_up_restarts_its_broker(own: Settings, node: LocalNode) -> None:
     await node.stop()  # else a thread goes on waiting for the end of its process
 
 
+@pytest.mark.chaos
 async def test_up_restarts_its_broker_that_was_killed_but_not_soon_again(
     own: Settings, node: LocalNode
 ) -> None:

@@ -126,6 +126,7 @@ async def test_a_temporary_folder_is_removed_with_everything(tmp_path: Path) -> 
     assert alive == []
 
 
+@pytest.mark.chaos
 async def test_two_nodes_at_once_share_nothing(node: LocalNode, tmp_path: Path) -> None:
     async with LocalNode(tmp_path / "other") as other:
         await publish(node.url, "only-here", b"x")
@@ -181,6 +182,7 @@ def test_nothing_is_left_after_kill_9_of_the_parent(
     assert left_of_node(tmp_path / "node") == []
 
 
+@pytest.mark.chaos
 async def test_a_second_start_ends_what_a_crash_left(
     parent: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -206,6 +208,7 @@ async def test_a_second_start_ends_what_a_crash_left(
                 process.kill()
 
 
+@pytest.mark.chaos
 async def test_a_pid_that_somebody_else_has_now_is_left_alone(tmp_path: Path) -> None:
     record = {"password": "x" * 32, "processes": {os.getpid(): "some other time"}}
     (tmp_path / "node.json").write_text(json.dumps(record))

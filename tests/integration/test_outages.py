@@ -91,6 +91,7 @@ async def go_dead(proxy: Proxy) -> None:
     assert time.monotonic() - began < NOTICED
 
 
+@pytest.mark.chaos
 async def test_a_client_whose_line_goes_dead_notices_and_loses_and_doubles_nothing(
     worker: Worker, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_client_whose_line_goes_dead_notices_and_loses_and_doubles_nothi
     assert found == plain
 
 
+@pytest.mark.chaos
 async def test_a_worker_whose_line_goes_dead_notices_and_loses_nothing(
     settings: Settings, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
 ) -> None:
@@ -282,6 +284,7 @@ async def version(settings: Settings) -> tuple[int, ...]:
     return tuple(map(int, str(told).split(".")[:2]))
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 async def test_a_pack_that_is_held_too_long_is_answered_once_and_the_worker_comes_back(
     strict: Settings, queue_type: QueueType, caplog: pytest.LogCaptureFixture

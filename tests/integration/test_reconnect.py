@@ -216,6 +216,7 @@ async def cut_again_and_again(proxy: Proxy) -> None:
         await until(is_back)
 
 
+@pytest.mark.chaos
 async def test_a_client_whose_line_breaks_again_and_again_loses_and_doubles_nothing(
     worker: Worker, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
 ) -> None:
@@ -224,6 +225,7 @@ async def test_a_client_whose_line_breaks_again_and_again_loses_and_doubles_noth
     assert found == plain
 
 
+@pytest.mark.chaos
 async def test_a_worker_whose_line_breaks_again_and_again_loses_nothing(
     settings: Settings, through: Settings, proxy: Proxy, texts: list[str], plain: list[str | None]
 ) -> None:

@@ -240,7 +240,7 @@ def test_few_texts_are_learnt_with_the_usual_recipe(tmp_path: Path) -> None:
         test=split,
         sha256="0" * 64,
     )
-    train(few, out_root=tmp_path, name="few")
+    train(few, "ngram", out_root=tmp_path, name="few")
     scores = Runtime(Repository(tmp_path).find("few")).scores(items(["invoice", "outage"]))
     assert scores[0][0] > 0.7 < scores[1][1]
 
