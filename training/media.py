@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
+from lmaas.broker_config import media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 
@@ -25,18 +26,8 @@ UNITS: Final[dict[Kind, str]] = {"text": "texts", "image": "pictures", "audio": 
 
 _KINDS: Final[dict[str, Kind]] = {"image": "image", "audio": "audio"}
 
-#: Suffix -> media type.
-MEDIA_TYPES: Final = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".gif": "image/gif",
-    ".bmp": "image/bmp",
-    ".wav": "audio/wav",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-}
+#: Of the files that can be learnt from.
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".wav", ".flac", ".ogg")
 #: Folder's name -> split, for folders that have `train` beside nothing but others of these.
 SPLITS: Final = {
     "train": "train",
@@ -82,7 +73,7 @@ def kind_of(item: Item) -> Kind | None:
 
 def has_media(path: Path) -> bool:
     """Whether there is a picture or a sound anywhere below a folder. Raises DataError."""
-    return any(name.suffix.lower() in MEDIA_TYPES for name in _below(path))
+    return any(name.suffix.lower() in SUFFIXES for name in _below(path))
 
 
 def read_folder(path: Path) -> Media:
@@ -92,9 +83,9 @@ def read_folder(path: Path) -> Media:
     no folder of a class, or when one cannot be read.
     """
     names = sorted(_below(path), key=PurePosixPath.as_posix)
-    used = [name for name in names if name.suffix.lower() in MEDIA_TYPES]
+    used = [name for name in names if name.suffix.lower() in SUFFIXES]
     if not used:
-        suffixes = ", ".join(MEDIA_TYPES)
+        suffixes = ", ".join(SUFFIXES)
         raise DataError(f"{path}: no pictures or sounds below it ({suffixes})")
     _check_kind(path, used)
     splits = _splits(used)
@@ -107,7 +98,7 @@ def read_folder(path: Path) -> Media:
         data = _content(path / name)
         digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
         examples = found.setdefault(split, Examples())
-        media_type = MEDIA_TYPES[name.suffix.lower()]
+        media_type = media_types.by_name(name.name)
         examples.items.append(Item(id=_utf8(path, name), data=data, media_type=media_type))
         examples.labels.append(inner[0])
     others = len(names) - len(used)
@@ -157,7 +148,8 @@ def _below(root: Path) -> Iterator[PurePosixPath]:
 
 def _check_kind(path: Path, names: list[PurePosixPath]) -> None:
     """Raises DataError for pictures among sounds."""
-    first = {MEDIA_TYPES[name.suffix.lower()].partition("/")[0]: name for name in reversed(names)}
+    kinds = [(media_types.by_name(name.name) or "").partition("/")[0] for name in names]
+    first = dict(zip(reversed(kinds), reversed(names), strict=True))
     if len(first) > 1:
         raise DataError(
             f"{path}: has pictures ({first['image']}) and sounds ({first['audio']}); a model takes "

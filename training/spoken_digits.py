@@ -18,7 +18,7 @@ from typing import Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
-from lmaas.training.media import MEDIA_TYPES, Examples, Media
+from lmaas.training.media import Examples, Media
 
 #: Recordings of each speaker and digit that are the test.
 TESTED: Final = 5
@@ -50,7 +50,7 @@ def read_digits(path: Path) -> Media:
         assert match is not None
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
         examples = test if int(match[3]) < TESTED else train
-        examples.items.append(Item(id=name, data=data, media_type=MEDIA_TYPES[".wav"]))
+        examples.items.append(Item(id=name, data=data, media_type="audio/wav"))
         examples.labels.append(match[2])
     if not train:
         raise DataError(

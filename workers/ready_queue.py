@@ -1,7 +1,7 @@
 """The local heap: what a worker holds and has not begun, in the order of the policy.
 
 Pure but for the waiting. `broker_config.scheduling.key` says the order: every entry ages alike, so
-that its place never has to be computed again.
+that time changes no place. Who learns that an estimate was wrong takes all out and puts it in anew.
 """
 
 from __future__ import annotations

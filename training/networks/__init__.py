@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Architecture = Literal["gap", "ngram", "linear", "cnn", "lstm", "transformer", "encoder"]
 
-#: What can be trained on items of each kind, and where; the first is what nobody has to name.
+#: What can be trained on items of each kind, and where.
 _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
     "text": {
         "ngram": "lmaas.training.networks.words",
@@ -144,5 +144,5 @@ def architectures(kind: Kind) -> tuple[Architecture, ...]:
 
 
 def default(kind: Kind) -> Architecture:
-    """What nobody has to name."""
-    return next(iter(_FAMILIES[kind]), "cnn")
+    """The first of its kind, which nobody has to name; of texts `auto` is better."""
+    return next(iter(_FAMILIES[kind]))
