@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from lmaas.broker_config.errors import DataError, TrainingError
+from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split
@@ -29,7 +29,7 @@ from lmaas.training.networks.batches import (
     by_length,
     shuffled,
 )
-from lmaas.training.networks.fitting import Reporter
+from lmaas.training.networks.fitting import learn, steps_of
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.sound_changes import changed, hidden
 from lmaas.training.recipe import Recipe
@@ -53,8 +53,6 @@ MELS: Final = 40
 #: Channels and strides of the convolutions, over time and pitch.
 CONVOLUTIONS: Final = ((24, 2), (48, 2), (64, 2), (96, 1))
 DROPOUT: Final = 0.3
-#: Steps of an epoch, at least: of fewer sounds an epoch is several passes over them.
-EPOCH_STEPS: Final = 50
 
 FEATURES: Final = "features"
 MASK: Final = "mask"
@@ -148,27 +146,24 @@ def fit(
     )
     model = MaskedConvolutions(len(dataset.labels))
     network = AudioNetwork(model, how)
-    steps = max(-(-len(learnt) // recipe.batch), EPOCH_STEPS)
+    steps = steps_of(len(learnt), recipe)
     pace = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps * recipe.epochs)
     model.compile(
         optimizer=keras.optimizers.Adam(pace),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    history = model.fit(
+    course = learn(
+        model,
         _training(learnt, dataset.train.labels, how, recipe),
-        steps_per_epoch=steps,
-        validation_data=_validation(watched, dataset.validation.labels, how, recipe.batch),
-        epochs=recipe.epochs,
-        callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
-        shuffle=False,
-        verbose=0,
+        _validation(watched, dataset.validation.labels, how, recipe.batch),
+        steps=steps,
+        recipe=recipe,
+        progress=progress,
     )
-    losses = history.history["val_loss"]
-    if not np.isfinite(losses).all():
-        raise TrainingError("the loss is not a number; use a smaller learning rate")
-    return Fitted(network=network, recipe=recipe, best_epoch=int(np.argmin(losses)) + 1)
+    return Fitted(
+        network=network, recipe=recipe, best_epoch=course.best_epoch, curves=course.curves
+    )
 
 
 # --- sounds --------------------------------------------------------------------------------------

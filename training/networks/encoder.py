@@ -164,9 +164,11 @@ def _train_all(
     rows = network.rows(train.texts, progress)
     network.classifier = _fitted(rows, train.labels, classes, of_classifier)
     recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
-    whole = network.whole()
-    epoch = tune(whole, network.encoded, dataset, recipe, progress)
-    return Fitted(network=network, recipe=recipe, best_epoch=epoch, curves=curves_of(whole))
+    recipe = recipe.filled(patience=recipe.epochs)
+    course = tune(network.whole(), network.encoded, dataset, recipe, progress)
+    return Fitted(
+        network=network, recipe=recipe, best_epoch=course.best_epoch, curves=course.curves
+    )
 
 
 def _of_classifier(recipe: Recipe, texts: int) -> Recipe:

@@ -1,11 +1,11 @@
-"""Epochs of training until the validation loss no longer falls: one loop for all networks."""
+"""Epochs of training, of which the best is kept: one loop for all networks that have them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ MOMENTUM: Final = 0.9
 class Course:
     """What a training came to."""
 
-    #: From 1: the one with the lowest validation loss, whose weights the network has now.
+    #: From 1: the one whose weights the network has now.
     best_epoch: int
     curves: Curves
 
@@ -51,6 +51,17 @@ def steps_of(examples: int, recipe: Recipe) -> int:
     return max(math.ceil(examples / recipe.batch), EPOCH_STEPS)
 
 
+def compile_for(recipe: Recipe, model: keras.Model) -> None:
+    """With what `filled` has filled in, for a model that ends in one sigmoid unit, for two classes,
+    or in a softmax.
+    """
+    model.compile(
+        optimizer=_optimizer(recipe),
+        loss=_loss(recipe, model.output_shape[-1]),
+        metrics=["accuracy"],
+    )
+
+
 def learn(
     model: keras.Model,
     data: tf.data.Dataset,
@@ -59,19 +70,17 @@ def learn(
     steps: int,
     recipe: Recipe,
     progress: Progress | None,
+    by: Literal["val_loss", "val_accuracy"] = "val_loss",
 ) -> Course:
-    """Train `model` with what `filled` has filled in; its best epoch's weights are kept.
+    """Train a compiled model; the weights of the epoch that is best `by` this are kept.
 
-    `data` gives batches of inputs and label numbers without end, `validation` once through. The
-    model ends in one sigmoid unit, for two classes, or in a softmax.
+    `data` gives batches of inputs and label numbers without end, `validation` once through.
     Raises TrainingError when the loss is no number.
     """
-    model.compile(
-        optimizer=_optimizer(recipe),
-        loss=_loss(recipe, model.output_shape[-1]),
-        metrics=["accuracy"],
+    mode, best = ("min", np.argmin) if by == "val_loss" else ("max", np.argmax)
+    stop = keras.callbacks.EarlyStopping(
+        by, mode=mode, patience=recipe.patience, restore_best_weights=True
     )
-    stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
     model.fit(
         data,
         steps_per_epoch=steps,
@@ -82,7 +91,7 @@ def learn(
         verbose=0,
     )
     curves = curves_of(model)
-    return Course(best_epoch=int(np.argmin(curves["val_loss"])) + 1, curves=curves)
+    return Course(best_epoch=int(best(curves[by])) + 1, curves=curves)
 
 
 def curves_of(model: keras.Model) -> Curves:

@@ -6,7 +6,6 @@ The graph takes `pixels`, uint8 [pictures, height, width, channels], and gives `
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from lmaas.training.datasets import Dataset, Split
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import Indices, as_dataset
-from lmaas.training.networks.fitting import Reporter, curves_of
+from lmaas.training.networks.fitting import learn, steps_of
 from lmaas.training.networks.graph import converted
 from lmaas.training.recipe import Recipe
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input
@@ -46,8 +45,6 @@ SHIFT: Final = 0.08
 FILTERS: Final = 32
 MOST_FILTERS: Final = 256
 LAST: Final = 8
-#: Steps of an epoch, at least: of few pictures an epoch is several passes over them.
-EPOCH_STEPS: Final = 50
 #: Pictures a step where nothing is learnt.
 PREDICTION_BATCH: Final = 256
 #: Files that a message names.
@@ -102,30 +99,28 @@ def fit(
     # Those of the test too: what is wrong with them is told before the training.
     train, validation, _ = (decoded(split.items, images) for split in splits)
     model = build(train, len(dataset.labels))
-    steps = max(math.ceil(len(train) / recipe.batch), EPOCH_STEPS)
+    steps = steps_of(len(train), recipe)
     pace = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps * recipe.epochs)
     model.compile(
         optimizer=keras.optimizers.Adam(pace),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    stop = keras.callbacks.EarlyStopping(patience=recipe.patience, restore_best_weights=True)
-    model.fit(
+    course = learn(
+        model,
         _batches(train, dataset.train.labels, recipe),
-        steps_per_epoch=steps,
-        validation_data=(validation, dataset.validation.labels),
-        validation_batch_size=PREDICTION_BATCH,
-        epochs=recipe.epochs,
-        callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
-        shuffle=False,
-        verbose=0,
+        tf.data.Dataset.from_tensor_slices((validation, dataset.validation.labels)).batch(
+            PREDICTION_BATCH
+        ),
+        steps=steps,
+        recipe=recipe,
+        progress=progress,
     )
-    curves = curves_of(model)
     return Fitted(
         network=PictureNetwork(model, images),
         recipe=recipe,
-        best_epoch=int(np.argmin(curves["val_loss"])) + 1,
-        curves=curves,
+        best_epoch=course.best_epoch,
+        curves=course.curves,
     )
 
 

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from lmaas.broker_config.errors import TrainingError
 from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split
 from lmaas.training.networks import Progress
 from lmaas.training.networks.batches import Indices, as_dataset, by_length, shuffled
 from lmaas.training.networks.bert import Encoder, pooled
-from lmaas.training.networks.fitting import Reporter
+from lmaas.training.networks.fitting import Course, learn
 from lmaas.training.recipe import Recipe
 from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess.tokens import EncodedTokens
@@ -56,11 +55,11 @@ class Tuned(keras.Model):  # type: ignore[misc]  # Keras has no types
 
 def tune(
     model: Tuned, encode: Encode, dataset: Dataset, recipe: Recipe, progress: Progress | None
-) -> int:
+) -> Course:
     """Leave the weights of the epoch with the best validation accuracy in the model.
 
     The last `recipe.unfreeze` blocks learn; with more of them than there are, the embeddings too.
-    Returns that epoch. Raises TrainingError.
+    Raises TrainingError.
     """
     model.encoder.unfreeze(recipe.unfreeze)
     steps = math.ceil(len(dataset.train) / recipe.batch)
@@ -69,21 +68,15 @@ def tune(
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    best = keras.callbacks.EarlyStopping(
-        "val_accuracy", mode="max", patience=recipe.epochs, restore_best_weights=True
-    )
-    history = model.fit(
+    return learn(
+        model,
         _learning(encode(dataset.train.texts), dataset.train, recipe),
-        steps_per_epoch=steps,
-        validation_data=_measuring(encode(dataset.validation.texts), dataset.validation, recipe),
-        epochs=recipe.epochs,
-        callbacks=[best, *([Reporter(progress, steps)] if progress else [])],
-        shuffle=False,
-        verbose=0,
-    ).history
-    if not np.isfinite(history["loss"]).all():
-        raise TrainingError("the loss is not a number; use a smaller learning rate")
-    return int(np.argmax(history["val_accuracy"])) + 1
+        _measuring(encode(dataset.validation.texts), dataset.validation, recipe),
+        steps=steps,
+        recipe=recipe,
+        progress=progress,
+        by="val_accuracy",
+    )
 
 
 def _learning(encoded: EncodedTokens, split: Split, recipe: Recipe) -> tf.data.Dataset:

@@ -115,6 +115,7 @@ def learn(
 ) -> fitting.Course:
     """Train a network of word ids. Raises TrainingError when the loss is no number."""
     train, held = dataset.train, dataset.validation
+    fitting.compile_for(recipe, model)
     return fitting.learn(
         model,
         training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed),
