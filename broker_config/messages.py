@@ -61,7 +61,10 @@ MAX_BAGGAGE: Final = 1_024
 #: than any model has labels.
 MAX_TOP_K: Final = 2**63 - 1
 #: The label of an item whose best score is below a threshold: `Options.min_score`, or the model's.
+#: Models with several labels an item have no such label: they give none.
 UNSURE: Final = "unsure"
+#: Between the labels of one item where they are one text, as in a cell of a CSV file.
+LABEL_SEPARATOR: Final = ";"
 MinScore = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TopK = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOP_K)]
 #: Seconds that a header may speak of.
@@ -171,7 +174,8 @@ class Options(_Wire, frozen=True):
 
     #: The scores of this many labels, best first, in `Result.scores`; 0 for none.
     top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
-    #: An item whose best score is less gets the label UNSURE; what the model says when left out.
+    #: An item whose best score is less gets the label UNSURE; where it may have several labels, it
+    #: gets those that have at least this score. What the model says when left out.
     min_score: MinScore | None = None
 
 
@@ -186,15 +190,19 @@ class Request(_Wire, frozen=True):
 
 
 class Result(_Wire, frozen=True, gc=False):
-    """The answer for one item: a label and its score, or an error."""
+    """The answer for one item: a label (or several, or none) and its score, or an error."""
 
     id: str
+    #: Of a model with several labels an item the first of `labels`; left out when there is none.
     label: str | None = None
-    #: Probability of `label`, 0..1, six decimals.
+    #: Probability of `label`, 0..1, six decimals; without a label the highest one of all labels.
     score: float | None = None
     #: Label -> probability of the best `top_k`, best first.
     scores: dict[str, float] | None = None
     error: ItemError | None = None
+    #: Of a model with several labels an item: those whose score is at least `Options.min_score`, or
+    #: the model's threshold, best first, possibly none. Other models leave it out.
+    labels: list[str] | None = None
 
 
 class Timings(_Wire, frozen=True, gc=False):
@@ -252,6 +260,8 @@ class ModelCard(_Wire, frozen=True):
     seconds_per_item: float = 0.0
     #: Of the bytes that it takes, as `image/png` or `image/*`; none of a model that takes no bytes.
     media_types: list[str] = []
+    #: Whether an item may have several labels, or none: results have `labels`.
+    multi_label: bool = False
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):

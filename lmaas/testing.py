@@ -53,9 +53,10 @@ if TYPE_CHECKING:
 
 #: What an item is to be judged by: its text; its text and the second one; its bytes; its tensors.
 Content = str | tuple[str, str] | bytes | Mapping[str, Tensor]
-#: What an item gets: a label; a label and its score; the score of each label; an error as its
-#: result; or an exception, as Busy, which ends the call (and those that share its message).
-Answer = str | tuple[str, float] | Mapping[str, float] | ItemError | LmaasError
+#: What an item gets: a label; a label and its score; the score of each label; a list of labels, as
+#: of a model that gives several; an error as its result; or an exception, as Busy, which ends the
+#: call (and those that share its message).
+Answer = str | tuple[str, float] | Mapping[str, float] | list[str] | ItemError | LmaasError
 #: An answer for each content, or a function of the content, which may also raise. Tensors are no
 #: keys of a mapping: they take a function.
 Answers = Mapping[Any, Answer] | Callable[[Any], Answer]
@@ -197,6 +198,8 @@ def result_of(item_id: str, answer: Answer, options: Options) -> Result:
         raise answer
     if isinstance(answer, ItemError):
         return Result(id=item_id, error=answer)
+    if isinstance(answer, list):
+        return _with_labels(item_id, [str(plain(label)) for label in answer], options)
     if isinstance(answer, str):
         answer = {answer: 1.0}
     elif isinstance(answer, tuple) and len(answer) == 2:
@@ -204,7 +207,7 @@ def result_of(item_id: str, answer: Answer, options: Options) -> Result:
     if not isinstance(answer, Mapping) or not answer:
         raise TypeError(
             f"{answer!r} is no answer: expected a label, (label, score), {{label: score}}, "
-            "an ItemError or an LmaasError"
+            "[label, ...], an ItemError or an LmaasError"
         )
     ranked = {
         str(plain(label)): round(float(score), DECIMALS)
@@ -215,6 +218,16 @@ def result_of(item_id: str, answer: Answer, options: Options) -> Result:
     if options.min_score and score < options.min_score:
         label = UNSURE
     return Result(id=item_id, label=label, score=score, scores=scores)
+
+
+def _with_labels(item_id: str, labels: list[str], options: Options) -> Result:
+    return Result(
+        id=item_id,
+        label=labels[0] if labels else None,
+        score=1.0 if labels else 0.0,
+        scores=dict.fromkeys(labels[: options.top_k], 1.0) if options.top_k else None,
+        labels=labels,
+    )
 
 
 class _OfService:

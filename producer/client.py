@@ -142,7 +142,8 @@ class Client:
     ) -> Result:
         """Classify one text, or an Item, whose id the result then has.
 
-        Below `min_score` the label is `unsure`; None: below what the model says, if it does.
+        Below `min_score` the label is `unsure`; None: below what the model says, if it does. Of a
+        model with several labels an item `labels` has those that have this score, or 0.5.
 
         Calls at the same time share messages. One that is cancelled before its message leaves is
         not sent. Raises ItemFailed for what cannot be classified (`errors="return"` returns it as a

@@ -17,6 +17,7 @@ from lmaas.broker_config.messages import MSGPACK, Result, decode_reply, encode
 from lmaas.producer.answers import merged
 from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
+from lmaas.producer.rows import label_of
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import PIPE, Answers, Chunk, Place, Table, encoding, footer
 from lmaas.producer.tables.chunks import check_names, ranking
@@ -175,7 +176,7 @@ def _read(file: BinaryIO, place: tuple[int, int]) -> list[Result]:
 
 def _answers(results: list[Result], *, ranked: bool) -> Answers:
     return Answers(
-        [result.label for result in results],
+        [label_of(result) for result in results],
         [result.score for result in results],
         [str(result.error) if result.error else None for result in results],
         [ranking(result.scores) if result.scores else None for result in results]

@@ -82,7 +82,7 @@ def answers_of(
 ) -> Answers:
     """The columns of a chunk's answers, from the errors of `packs_of` and the packs' results."""
     size = len(chunk)
-    labels: list[str | None] = [None] * size
+    labels: list[str | list[str] | None] = [None] * size
     scores: list[float | None] = [None] * size
     told = [errors.get(position) for position in range(size)]
     rankings: list[str | None] = [None] * size
@@ -91,11 +91,16 @@ def answers_of(
         if result.error is not None:
             told[position] = _told(result.error)
             continue
-        labels[position] = result.label
+        labels[position] = label_of(result)
         scores[position] = result.score
         if ranked:
             rankings[position] = ranking(result.scores or {})
     return Answers(labels, scores, told, rankings if ranked else None)
+
+
+def label_of(result: Result) -> str | list[str] | None:
+    """The label of an item, or the list of all that it has where it may have several."""
+    return result.label if result.labels is None else result.labels
 
 
 def _told(error: ItemError) -> str:

@@ -97,7 +97,7 @@ class Answerer:
 
 def _check(options: Options, runtime: Runtime) -> None:
     """Raises MessageError when an answer could not be told from one of the model's labels."""
-    if options.min_score and UNSURE in runtime.labels:
+    if options.min_score and UNSURE in runtime.labels and not runtime.manifest.multi_label:
         raise MessageError(
             f"min_score is {options.min_score}, and {runtime.manifest.name} has a label {UNSURE!r} "
             "of its own, which is what items below it get; ask without min_score"

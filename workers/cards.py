@@ -53,4 +53,5 @@ def card(settings: Settings, models: Models, model: str, cost: Cost) -> ModelCar
         seconds_per_byte=cost.per_byte,
         seconds_per_item=cost.per_item,
         media_types=media_types(runtime.preprocessor),
+        multi_label=runtime.manifest.multi_label,
     )

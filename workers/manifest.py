@@ -17,6 +17,8 @@ from lmaas.workers.plain_files import is_plain_name
 SCHEMA: Final = 2
 #: The graph; every version has it.
 MODEL: Final = "model.onnx"
+#: The score that a label has to reach where an item may have several, unless the manifest says so.
+THRESHOLD: Final = 0.5
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
@@ -102,6 +104,7 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     head: _Kind
     batching: Batching
     #: An item whose best score is below gets the label UNSURE; 0: each gets one of the labels.
+    #: Where an item may have several labels it gets those that have this score; 0: THRESHOLD.
     min_score: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     cost: Cost = Cost()
     #: One of `lmaas.training.networks`, or what its maker calls it.
@@ -118,6 +121,11 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     #: Free: training's parameters, for the record.
     training: dict[str, Any] = {}
     golden: list[Golden] = []
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an item may have several labels, or none: each is right or not by itself."""
+        return self.head.get("meaning") == "independent"
 
 
 def decoded(content: bytes) -> Manifest:
@@ -174,7 +182,7 @@ def _contradiction(manifest: Manifest) -> str | None:
     """What is wrong with a manifest whose values are each of the right type."""
     if len(set(manifest.labels)) < len(manifest.labels):
         return "two labels are the same"
-    if manifest.min_score and UNSURE in manifest.labels:
+    if manifest.min_score and UNSURE in manifest.labels and not manifest.multi_label:
         return f"it has a min_score, and a label {UNSURE!r}, which is what items below it get"
     if MODEL not in manifest.files:
         return f"does not list {MODEL}"

@@ -113,8 +113,8 @@ class Plan:
         head = self._runtime.head
         named = self._runtime.named(scores, options.top_k, options.min_score)
         results = {
-            place: Result(id=items[place].id, label=label, score=score, scores=best)
-            for place, (label, score, best) in zip(good, named, strict=True)
+            place: Result(id=items[place].id, label=label, score=score, scores=best, labels=labels)
+            for place, (label, score, best, labels) in zip(good, named, strict=True)
         }
         for row in np.flatnonzero(~head.good(scores)).tolist():
             words = head.problem(scores[row]) or "its scores are none"

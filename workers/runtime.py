@@ -6,7 +6,8 @@ head reads the scores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from lmaas.broker_config.messages import UNSURE, Item
 from lmaas.workers import ort
 from lmaas.workers.batcher import Batch, batches, bisected
 from lmaas.workers.heads import DECIMALS, Scores, head
-from lmaas.workers.manifest import MODEL
+from lmaas.workers.manifest import MODEL, THRESHOLD
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded, preprocessor
 from lmaas.workers.repository import MANIFEST, ModelVersion
@@ -26,6 +27,9 @@ from lmaas.workers.repository import MANIFEST, ModelVersion
 GOLDEN_TOLERANCE: Final = 1e-3
 #: Characters of a text in words about it.
 _SHOWN: Final = 40
+
+#: Label, score, the scores that were asked for, and all labels of an item that may have several.
+Named = tuple[str | None, float, dict[str, float] | None, list[str] | None]
 
 
 class Runtime:
@@ -71,29 +75,44 @@ class Runtime:
 
     def labelled(
         self, items: Sequence[Item], top_k: int = 0
-    ) -> list[tuple[str, float, dict[str, float] | None]]:
+    ) -> list[tuple[str | None, float, dict[str, float] | None]]:
         """Label, score and the `top_k` scores of each item, unchecked."""
-        return self.named(self.scores(items), top_k)
+        return [found[:3] for found in self.named(self.scores(items), top_k)]
 
-    def named(
-        self, scores: Scores, top_k: int, min_score: float | None = None
-    ) -> list[tuple[str, float, dict[str, float] | None]]:
-        """Label, score and the `top_k` scores of each row.
+    def named(self, scores: Scores, top_k: int, min_score: float | None = None) -> list[Named]:
+        """What each row says, with the `top_k` scores.
 
         The label is UNSURE where the score is less than `min_score`, or, when that is None, than
-        what the manifest says.
+        what the manifest says. Where an item may have several labels, they are those that have this
+        score.
         """
-        winners = scores.argmax(axis=1)
         best = np.round(scores.max(axis=1).astype(np.float64), DECIMALS).tolist()
-        names = [self.labels[winner] for winner in winners.tolist()]
+        names: list[str] | list[str | None]
+        several: Iterable[list[str] | None] = repeat(None)
+        if self.manifest.multi_label:
+            several = reached = self._reached(scores, min_score)
+            names = [labels[0] if labels else None for labels in reached]
+        else:
+            names = self._winners(scores, best, min_score)
+        ranked = self._best(scores, top_k) if top_k else repeat(None)
+        return list(zip(names, best, ranked, several, strict=False))
+
+    def _winners(self, scores: Scores, best: Sequence[float], min_score: float | None) -> list[str]:
+        names = [self.labels[winner] for winner in scores.argmax(axis=1).tolist()]
         least = self.manifest.min_score if min_score is None else min_score
-        if least:
-            names = [
-                name if score >= least else UNSURE for name, score in zip(names, best, strict=True)
-            ]
-        if not top_k:
-            return [(name, score, None) for name, score in zip(names, best, strict=True)]
-        return list(zip(names, best, self._best(scores, top_k), strict=True))
+        if not least:
+            return names
+        return [name if score >= least else UNSURE for name, score in zip(names, best, strict=True)]
+
+    def _reached(self, scores: Scores, min_score: float | None) -> list[list[str]]:
+        """The labels of each row that have so much, best first."""
+        least = (self.manifest.min_score or THRESHOLD) if min_score is None else min_score
+        counts = (np.round(scores.astype(np.float64), DECIMALS) >= least).sum(axis=1).tolist()
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return [
+            [self.labels[label] for label in row[:count].tolist()]
+            for row, count in zip(order, counts, strict=True)
+        ]
 
     def _best(self, scores: Scores, top_k: int) -> list[dict[str, float]]:
         # A stable sort, so that equal scores keep the order of the labels everywhere.

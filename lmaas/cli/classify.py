@@ -431,14 +431,16 @@ def _print_table(chunk: Chunk, answers: Answers) -> None:
         if error is not None or score is None:
             table.add_row(escape(shown), f"[red]{escape(error or '')}[/red]", "")
             continue
-        table.add_row(escape(shown), escape(label or ""), f"{score:.4f}")
+        named = "; ".join(label) if isinstance(label, list) else label
+        table.add_row(escape(shown), escape(named or ""), f"{score:.4f}")
         for other, probability in _others(answers, position).items():
             table.add_row("", escape(other), f"{probability:.4f}", style="dim")
     Console().print(table)
 
 
 def _others(answers: Answers, position: int) -> dict[str, float]:
-    """The scores of the labels after the best one, when they were asked for."""
+    """The scores of the labels after the best one, when they were asked for; of all of them where a
+    text may have several."""
     ranked = answers.ranked[position] if answers.ranked else None
     scores = msgspec.json.decode(ranked or "{}", type=dict[str, float])
     return {label: score for label, score in scores.items() if label != answers.labels[position]}

@@ -132,6 +132,7 @@ def _rows(repository: Repository, model: str) -> list[_Row]:
 
 
 def _columns(manifest: Manifest) -> tuple[str, ...]:
+    # Of several labels an item: the share of those that have exactly the right ones.
     accuracy = manifest.metrics.get("accuracy")
     return (
         manifest.architecture,

@@ -11,7 +11,7 @@ import msgspec
 from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import UNSURE
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.manifest import Manifest
+from lmaas.workers.manifest import THRESHOLD, Manifest
 from lmaas.workers.repository import MANIFEST, ModelVersion, opened, read_manifest
 
 
@@ -22,7 +22,8 @@ from lmaas.workers.repository import MANIFEST, ModelVersion, opened, read_manife
     "--min-score",
     type=click.FloatRange(0, 1),
     required=True,
-    help="What has a lower score gets the label `unsure`; 0: nothing.",
+    help="What has a lower score gets the label `unsure`; 0: nothing. Where an item may have "
+    "several labels, the score that they need; 0: 0.5.",
 )
 @click.pass_obj
 def set_(settings: Settings, model: str, version: str | None, min_score: float) -> None:
@@ -33,15 +34,18 @@ def set_(settings: Settings, model: str, version: str | None, min_score: float) 
     """
     found = opened(settings).load(model, version, _found)
     manifest = read_manifest(found.path)  # as it is there, whatever its folder is called
-    if min_score and UNSURE in manifest.labels:
+    if min_score and UNSURE in manifest.labels and not manifest.multi_label:
         raise OptionError(
             f"{model} has a label {UNSURE!r} of its own, which is what items below --min-score "
             "get; train it with another name for that label"
         )
     _write(found.path, msgspec.structs.replace(manifest, min_score=min_score))
-    told = (
-        f"below {min_score:g} the label is {UNSURE!r}" if min_score else "every item gets a label"
-    )
+    if manifest.multi_label:
+        told = f"an item gets the labels that have a score of {min_score or THRESHOLD:g}"
+    elif min_score:
+        told = f"below {min_score:g} the label is {UNSURE!r}"
+    else:
+        told = "every item gets a label"
     click.echo(f"{model} {found.path.name}: {told}, in workers that run within seconds")
 
 

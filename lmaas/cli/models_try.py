@@ -12,7 +12,7 @@ import msgspec
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import LABEL_SEPARATOR, Item
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.repository import opened
 
@@ -52,6 +52,9 @@ def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | 
         raise DataError(problem)
     for label, score in _best(runtime.labels, scores[0].tolist()):
         click.echo(f"{score:.6f}  {label}")
+    ((_, _, _, labels),) = runtime.named(scores, top_k=0)
+    if labels is not None:
+        click.echo(f"labels: {LABEL_SEPARATOR.join(labels) or 'none'}")
 
 
 def _item(given: Sequence[str], example: Item, max_item_bytes: int) -> Item:

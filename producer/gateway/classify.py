@@ -39,7 +39,8 @@ class CallOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str | None = None
     #: The scores of so many labels, best first.
     top_k: TopK = 0
-    #: Below this score the label is `unsure`; below what the model says when left out.
+    #: Below this score the label is `unsure`; where an item may have several labels it gets those
+    #: that have this score. What the model says when left out.
     min_score: MinScore | None = None
     #: Seconds that the caller waits; at most what the gateway's setting `wait` says.
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None

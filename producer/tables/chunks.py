@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 
 from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.messages import LABEL_SEPARATOR
 from lmaas.producer.tables.taking import AS_NAMED, Taking
 
 #: A chunk ends at this many rows, or with the row that brings it to this many bytes.
@@ -273,7 +274,8 @@ class Nested(Protocol):
 class Answers:
     """The answers for a chunk, by columns: a row has a label and a score, or an error."""
 
-    labels: list[str | None]
+    #: A list of labels where a row may have several.
+    labels: list[str | list[str] | None]
     #: Probability, 0..1.
     scores: list[float | None]
     #: `code: message`.
@@ -281,10 +283,18 @@ class Answers:
     #: JSON objects, label -> probability, when the caller wants the best of them.
     ranked: list[str | None] | None = None
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether the labels are lists."""
+        return any(isinstance(one, list) for one in self.labels)
+
     def columns(self) -> list[list[Any]]:
-        """In the order of the columns in the output."""
+        """In the order of the columns in the output; several labels of a row as one text."""
         ranked = [] if self.ranked is None else [self.ranked]
-        return [self.labels, self.scores, *ranked, self.errors]
+        labels: list[Any] = self.labels
+        if self.multi_label:
+            labels = [LABEL_SEPARATOR.join(one) if isinstance(one, list) else one for one in labels]
+        return [labels, self.scores, *ranked, self.errors]
 
 
 @dataclass(slots=True)

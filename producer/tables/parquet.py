@@ -186,9 +186,15 @@ class Parquet:
         self._schema = pa.schema(
             [*kept, *((name, kinds.get(i, pa.string())) for i, name in enumerate(results))]
         )
+        self._label = len(kept)
+        # Of the stream alone: nobody knows yet whether rows have several labels.
+        hidden = "labels"
+        while hidden in self._schema.names:
+            hidden += "_"
+        self._stream_schema = self._schema.append(pa.field(hidden, pa.list_(pa.string())))
 
     def header(self) -> bytes:
-        return bytes(self._schema.serialize())
+        return bytes(self._stream_schema.serialize())
 
     def rows(self, chunk: Chunk, answers: Answers) -> bytes:
         pa = arrow("Parquet")
@@ -200,7 +206,8 @@ class Parquet:
             column.array if isinstance(column, Column) else _array(column, kind)
             for column, kind in zip(columns, self._schema.types, strict=True)
         ]
-        return bytes(pa.record_batch(arrays, schema=self._schema).serialize())
+        arrays.append(_lists(answers))
+        return bytes(pa.record_batch(arrays, schema=self._stream_schema).serialize())
 
     def finish(self, partial: Path) -> Path:
         """Raises OSError, for example when the disk is full."""
@@ -220,11 +227,17 @@ class Parquet:
         names = table.columns if table.is_json or table.is_sheet else ()
         kinds = json_types.kinds(_batches(stream), names)
         schema = json_types.schema(self._schema, kinds)
+        several = _has_lists(_batches(stream), self._label)
+        if several:
+            lists = schema.field(self._label).with_type(pa.list_(pa.string()))
+            schema = schema.set(self._label, lists)
         with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
             for group in _row_groups(_batches(stream)):
-                rows = json_types.typed(
-                    pa.Table.from_batches(group, self._schema), kinds, json=table.is_json
-                )
+                read = pa.Table.from_batches(group, self._stream_schema)
+                lists, read = read.column(-1), read.remove_column(read.num_columns - 1)
+                if several:
+                    read = read.set_column(self._label, schema.field(self._label), lists)
+                rows = json_types.typed(read, kinds, json=table.is_json)
                 writer.write_table(rows, row_group_size=max(1, len(rows)))
 
 
@@ -232,6 +245,26 @@ def _batches(stream: Path) -> Iterator[Any]:
     pa = arrow("Parquet")
     with pa.OSFile(str(stream)) as file, pa.ipc.open_stream(file) as batches:
         yield from batches
+
+
+def _lists(answers: Answers) -> Any:
+    """The labels of rows that may have several; of others nothing."""
+    pa = arrow("Parquet")
+    kind = pa.list_(pa.string())
+    if not answers.multi_label:
+        return pa.nulls(len(answers.labels), kind)
+    given = [one if isinstance(one, list) else None for one in answers.labels]
+    return pa.array(given, kind)
+
+
+def _has_lists(stream: Iterable[Any], label: int) -> bool:
+    """Whether rows may have several labels; the first one with an answer says so."""
+    for batch in stream:
+        if batch.column(-1).null_count < len(batch):
+            return True
+        if batch.column(label).null_count < len(batch):
+            return False
+    return False
 
 
 def _array(column: Iterable[Any], kind: Any) -> Any:

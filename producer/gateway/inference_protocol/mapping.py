@@ -15,7 +15,14 @@ from typing import Any, Final
 
 from lmaas.broker_config.codes import meaning
 from lmaas.broker_config.item_errors import item_error
-from lmaas.broker_config.messages import Item, ItemError, ModelCard, Result, Tensor
+from lmaas.broker_config.messages import (
+    LABEL_SEPARATOR,
+    Item,
+    ItemError,
+    ModelCard,
+    Result,
+    Tensor,
+)
 from lmaas.producer.gateway.failures import RETRY_AFTER, HttpError
 from lmaas.producer.gateway.inference_protocol.codec import Call, Input, Output, Wanted, new_id
 from lmaas.producer.gateway.inference_protocol.tensors import BYTES, Element, bad, rows, shown
@@ -237,7 +244,11 @@ def outputs(results: Sequence[Result], wanted: Sequence[Wanted], card: ModelCard
 
 
 def _labels(results: Sequence[Result], one: Wanted, _card: ModelCard) -> Output:
-    return Output(LABEL, BYTES, [len(results)], [result.label for result in results], one.binary)
+    names = [
+        result.label if result.labels is None else LABEL_SEPARATOR.join(result.labels)
+        for result in results
+    ]
+    return Output(LABEL, BYTES, [len(results)], names, one.binary)
 
 
 def _score(results: Sequence[Result], one: Wanted, _card: ModelCard) -> Output:

@@ -23,7 +23,8 @@ class Moderated(msgspec.Struct):
 
     #: Whether any category is true.
     flagged: bool
-    #: True for the best label, unless it is a harmless one (setting `harmless_labels`).
+    #: True for the best label, or for all that reach the threshold where an input may have several,
+    #: unless it is a harmless one (setting `harmless_labels`).
     categories: dict[str, bool]
     category_scores: dict[str, float]
 
@@ -37,12 +38,16 @@ class Moderation(msgspec.Struct):
 
 
 class Classified(msgspec.Struct, omit_defaults=True):
-    """What is said of one input: label, score and the scores of all labels; or an error."""
+    """What is said of one input: label, score and the scores of all labels; or an error.
+
+    `labels` are all that it has, of a model that gives several.
+    """
 
     label: str | None = None
     score: float | None = None
     scores: dict[str, float] | None = None
     error: ItemError | None = None
+    labels: list[str] | None = None
 
 
 class Classification(msgspec.Struct):
@@ -78,9 +83,11 @@ def moderation(token: str, model: str, results: Sequence[Result], harmless: Harm
 
 def _moderated(result: Result, harmless: Harmless) -> Moderated:
     scores = result.scores or {str(result.label): result.score or 0.0}
+    given = [result.label] if result.labels is None else result.labels
     # A model that is not sure gives none of its labels, so none that is harmful.
-    flagged = result.label in scores and str(result.label).casefold() not in harmless
-    return Moderated(flagged, {one: flagged and one == result.label for one in scores}, scores)
+    harmful = {one for one in given if one is not None and one.casefold() not in harmless}
+    categories = {one: one in harmful for one in scores}
+    return Moderated(any(categories.values()), categories, scores)
 
 
 def classification(
@@ -93,7 +100,7 @@ def classification(
     return Classification(
         f"clas_{token}",
         model,
-        [Classified(one.label, one.score, one.scores, one.error) for one in results],
+        [Classified(one.label, one.score, one.scores, one.error, one.labels) for one in results],
     )
 
 

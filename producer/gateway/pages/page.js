@@ -323,7 +323,8 @@ function showAnswer(result) {
     return;
   }
   const percent = (score) => `${(score * 100).toFixed(1)} %`;
-  const label = make("p", `${result.label} · ${percent(result.score)}`, { className: "label" });
+  const name = result.labels ? result.labels.join("; ") || "no label" : result.label;
+  const label = make("p", `${name} · ${percent(result.score)}`, { className: "label" });
   const scores = make("div", undefined, { className: "scores" });
   for (const [name, score] of Object.entries(result.scores ?? {})) {
     const bar = make("meter", undefined, { value: score });

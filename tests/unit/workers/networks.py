@@ -66,7 +66,17 @@ def save(
     return folder
 
 
-def describe(folder: Path, labels: Sequence[str], *more: str) -> None:
+def save_multi_label(folder: Path) -> Path:
+    """A version whose labels are right or not each by itself: a good text has "calm" and "kind", a
+    bad one "loud", a strange one nothing for sure, and others no label at all.
+    """
+    nothing = (0.01, 0.02, 0.03)
+    save(folder, [nothing, nothing, (0.7, 0.9, 0.1), (0.2, 0.1, 0.8), (0.4, 0.3, 0.2)])
+    describe(folder, ["calm", "kind", "loud"], meaning="independent")
+    return folder
+
+
+def describe(folder: Path, labels: Sequence[str], *more: str, meaning: str = "exclusive") -> None:
     """Write a manifest with the checksums of the model, its vocabulary and `more` files."""
     manifest = Manifest(
         name=folder.parent.name,
@@ -74,7 +84,7 @@ def describe(folder: Path, labels: Sequence[str], *more: str) -> None:
         labels=list(labels),
         inputs=WORD_INPUTS,
         preprocessing={"kind": "words", "file": VOCABULARY, "max_tokens": 8},
-        head=OUTPUT,
+        head={**OUTPUT, "meaning": meaning},
         batching=WORD_BATCHING,
         architecture="gap",
         dataset={},

@@ -118,3 +118,6 @@ def test_unsure_is_no_label_beside_a_least_score() -> None:
     changes |= {"schema": 2, "min_score": 0.5, **_SCHEMA_2}
     with pytest.raises(ValueError, match="a min_score, and a label 'unsure'"):
         decoded(written(changes, "calibration"))
+    # Where an item may have several labels there is no such answer.
+    changes["head"] = {**changes["head"], "meaning": "independent"}
+    assert decoded(written(changes, "calibration")).multi_label

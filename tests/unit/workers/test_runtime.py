@@ -81,6 +81,33 @@ def test_below_the_least_score_the_label_is_unsure(tmp_path: Path) -> None:
     assert (result.score, result.scores) == (0.5, {"label 0": 0.5, "label 1": 0.5})
 
 
+def test_an_item_has_all_labels_that_reach_the_threshold(tmp_path: Path) -> None:
+    """Of a model of independent labels; possibly none, and never `unsure`."""
+    version = read_version(networks.save_multi_label(tmp_path / "moods" / "1"))
+    runtime = Runtime(version)
+    three = items_of(["good", "strange", "unknown"])
+
+    def told(runtime: Runtime, min_score: float | None = None) -> list[Any]:
+        found = answer(runtime, three, min_score=min_score)
+        return [(result.labels, result.label, result.score) for result in found]
+
+    assert told(runtime) == [
+        (["kind", "calm"], "kind", 0.9),
+        ([], None, 0.4),
+        ([], None, 0.03),
+    ]
+    # A label that is exactly at the threshold has reached it.
+    assert told(runtime, 0.3)[1] == (["calm", "kind"], "calm", 0.4)
+    assert told(runtime, 0.9)[0] == (["kind"], "kind", 0.9)
+    assert [labels for labels, _, _ in told(runtime, 0)][2] == ["loud", "kind", "calm"]
+    stricter = msgspec.structs.replace(version.manifest, min_score=0.8)
+    runtime = Runtime(dataclasses.replace(version, manifest=stricter))
+    assert told(runtime)[0] == (["kind"], "kind", 0.9)
+    assert told(runtime, 0.5)[0] == (["kind", "calm"], "kind", 0.9)
+    (first, *_) = answer(runtime, three, top_k=2)
+    assert first.scores == {"kind": 0.9, "calm": 0.7}
+
+
 @pytest.fixture(scope="module")
 def alone(runtime: Runtime) -> dict[str, bytes]:
     """The scores of each text by itself, bit by bit."""
