@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from lmaas.broker_config import media_types
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import Item, ItemError
 
 #: What an item is, for what can be trained on it.
 Kind = Literal["text", "image", "audio"]
@@ -79,8 +80,8 @@ def has_media(path: Path) -> bool:
 def read_folder(path: Path) -> Media:
     """The files in the order of their names, which are the ids of their items.
 
-    Raises DataError when there are none, when some are pictures and some are sounds, when one is in
-    no folder of a class, or when one cannot be read.
+    The item of a file that cannot be read has an error. Raises DataError when there are none, when
+    some are pictures and some are sounds, or when one is in no folder of a class.
     """
     names = sorted(_below(path), key=PurePosixPath.as_posix)
     used = [name for name in names if name.suffix.lower() in SUFFIXES]
@@ -95,11 +96,11 @@ def read_folder(path: Path) -> Media:
         split, inner = (SPLITS[name.parts[0]], name.parts[1:]) if splits else ("train", name.parts)
         if len(inner) < 2:
             raise DataError(f"{path / name}: is in no folder of a class ({path.name}/CLASS/FILE)")
-        data = _content(path / name)
+        item = _item(path, name)
+        data = item.data or b""
         digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
         examples = found.setdefault(split, Examples())
-        media_type = media_types.by_name(name.name)
-        examples.items.append(Item(id=_utf8(path, name), data=data, media_type=media_type))
+        examples.items.append(item)
         examples.labels.append(inner[0])
     others = len(names) - len(used)
     return Media(
@@ -163,20 +164,20 @@ def _splits(names: list[PurePosixPath]) -> bool:
     return "train" in tops and tops <= SPLITS.keys()
 
 
-def _content(path: Path) -> bytes:
+def _item(path: Path, name: PurePosixPath) -> Item:
+    """What is in a file, or why that cannot be read."""
+    shown = name.as_posix().encode("utf-8", "backslashreplace").decode()
+    media_type = media_types.by_name(name.name)
+    data, wrong = b"", ""
     try:
-        data = path.read_bytes()
+        data = (path / name).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    if not data:
-        raise DataError(f"{path}: is empty; delete it, or copy it again")
-    return data
-
-
-def _utf8(path: Path, name: PurePosixPath) -> str:
-    """A name as an id. Raises DataError when it is not UTF-8."""
-    try:
-        return name.as_posix().encode().decode()
-    except UnicodeEncodeError as error:
-        shown = str(path / name).encode("utf-8", "backslashreplace").decode()
-        raise DataError(f"{shown}: its name is not UTF-8; rename it") from error
+        wrong = error.strerror or str(error)
+    if not wrong and not data:
+        wrong = "it is empty"
+    if shown != name.as_posix():
+        wrong = "its name is not UTF-8"
+    if wrong:
+        fault = ItemError(code=Code.INVALID_ITEM, message=wrong)
+        return Item(id=shown, media_type=media_type, error=fault)
+    return Item(id=shown, data=data, media_type=media_type)

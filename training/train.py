@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
-from lmaas.training import calibration, choosing, export, networks, quietly
+from lmaas.training import broken, calibration, choosing, export, networks, quietly
 from lmaas.training.datasets import Dataset
 from lmaas.training.evaluate import Evaluation, Scores, evaluate, uncalibrated
 from lmaas.training.media import UNITS
@@ -45,6 +45,7 @@ def train(
     shows_items: bool = True,
     quantize: Quantize | None = None,
     tell: choosing.Tell | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Path:
     """Train, calibrate, measure on the test split, and leave `out_root/name/N`.
 
@@ -52,19 +53,40 @@ def train(
     there is one. N is the next number there and in the `others`, which are folders of models too.
     Below `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the
     test split. The page of the evaluation names the `command`, and shows items of the test split
-    that the model gets wrong, unless it should not.
+    that the model gets wrong, unless it should not. A few pictures or sounds that cannot be used
+    are left out, and told as a `note`.
 
-    Raises TrainingError, and leaves nothing behind then.
+    Raises TrainingError, or DataError, and leaves nothing behind then.
     """
     if architecture == AUTO and dataset.kind != "text":
         architecture = networks.default(dataset.kind)
     _check(architecture, dataset, name, recipe)
+    dataset, left_out = _usable(dataset, recipe, note)
     with in_one_line():
         trained = _trained(dataset, architecture, name, recipe, progress, tell)
         if not shows_items:
             trained = replace(trained, mistakes=())
-        trained = replace(trained, min_score=min_score, command=command, quantize=quantize)
+        trained = replace(
+            trained,
+            min_score=min_score,
+            command=command,
+            quantize=quantize,
+            dataset=trained.dataset | ({"left_out": left_out} if left_out else {}),
+        )
         return export.export(trained, out_root, others)
+
+
+def _usable(
+    dataset: Dataset, recipe: Recipe, note: Callable[[str], None] | None
+) -> tuple[Dataset, int]:
+    """What can be learnt from, and how many pictures or sounds are left out. Raises DataError."""
+    if dataset.kind == "text":
+        return dataset, 0
+    kind = dataset.kind
+    good, wrong = broken.without_broken(dataset, lambda item: networks.problem(item, kind, recipe))
+    if wrong and note:
+        note(f"{dataset.name}: {broken.told(dataset, wrong)}; the others are learnt from")
+    return good, len(wrong)
 
 
 def _trained(

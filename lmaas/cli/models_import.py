@@ -134,6 +134,12 @@ def _number(_context: click.Context, _option: click.Parameter, given: str | None
     type=click.Path(path_type=Path),
     help="Items to try and to measure it with; the first four are kept in the manifest.",
 )
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="What has a lower score gets the label `unsure`.  [0: nothing]",
+)
 @options.quantize
 @click.pass_obj
 def import_(
@@ -142,6 +148,7 @@ def import_(
     path: Path,
     name: str | None,
     examples: Path | None,
+    min_score: float,
     quantize: Quantize | None,
     **given: Any,
 ) -> None:
@@ -154,8 +161,10 @@ def import_(
     if name is not None and not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
     if (path / MANIFEST).exists() or not path.exists():
-        others = {**given, "examples": examples, "quantize": quantize}
-        said = [_FLAGS.get(key, key) for key, value in others.items() if value]
+        others = {
+            **given, "examples": examples, "min-score": min_score, "quantize": quantize
+        }  # fmt: skip
+        said = [_FLAGS.get(key, key).replace("_", "-") for key, value in others.items() if value]
         if said and path.exists():
             raise click.UsageError(
                 f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{said[0]} is for "
@@ -168,7 +177,7 @@ def import_(
                 "--quantize goes with --examples, items such as the model will get: what it "
                 "changes is measured on them"
             )
-        _convert(settings, path, name, examples, quantize, given)
+        _convert(settings, path, name, examples, min_score, quantize, given)
 
 
 # --- a version of ours ---------------------------------------------------------------------------
@@ -209,6 +218,7 @@ def _convert(
     path: Path,
     name: str | None,
     examples: Path | None,
+    min_score: float,
     quantize: Quantize | None,
     given: dict[str, Any],
 ) -> None:
@@ -234,6 +244,7 @@ def _convert(
         items,
         out_root=settings.new_models,
         others=settings.model_folders,
+        min_score=min_score,
         quantize=quantize,
     )
     if quantize:

@@ -220,6 +220,7 @@ def command(
             tell=lambda tried, figure: console.print(
                 f"{tried}: {figure:.4f} of the texts that were held out", highlight=False
             ),
+            note=lambda line: click.echo(f"note: {line}", err=True),
         )
     _conclude(path, settings)
 

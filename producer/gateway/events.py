@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from lmaas.broker_config.errors import TimeLimitExceeded
-from lmaas.broker_config.messages import Item, TopK
+from lmaas.broker_config.messages import Item, MinScore, TopK
 from lmaas.producer.gateway import cloud_events, prefer
 from lmaas.producer.gateway.access import CLASSIFY, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS
@@ -41,6 +41,7 @@ class _Query(msgspec.Struct):
     model: str | None = None
     version: str | None = None
     top_k: TopK = 0
+    min_score: MinScore | None = None
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -50,6 +51,7 @@ class _Data(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     version: str | None = None
     top_k: TopK | None = None
+    min_score: MinScore | None = None
 
 
 class _LooseData(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -57,6 +59,7 @@ class _LooseData(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     version: str | None = None
     top_k: TopK | None = None
+    min_score: MinScore | None = None
 
 
 class _Asked(msgspec.Struct):
@@ -67,6 +70,7 @@ class _Asked(msgspec.Struct):
     items: list[Item]
     version: str | None
     top_k: int
+    min_score: float | None
 
 
 class _Sent(msgspec.Struct):
@@ -157,10 +161,13 @@ async def _one(request: web.Request, asked: _Asked) -> _Sent:
                 asked.items,
                 version=asked.version,
                 top_k=asked.top_k,
+                min_score=asked.min_score,
                 timeout=seconds,
             )
             return _Sent(_attributes(request, asked, CLASSIFIED), Answers(asked.model, results))
-    wanted = Asked(model=asked.model, version=asked.version, top_k=asked.top_k)
+    wanted = Asked(
+        model=asked.model, version=asked.version, top_k=asked.top_k, min_score=asked.min_score
+    )
     job = await accept(request.app, owner_of(request), wanted, asked.items)
     told = view(request, job)
     return _Sent(_attributes(request, asked, ACCEPTED), told, path_of(request, job.id))
@@ -215,13 +222,13 @@ def _of_data(event: Event, query: _Query) -> _Asked:
     if event.data_base64 is not None:
         text = event.data_base64.decode()
         if not cloud_events.is_json(event):
-            return _Asked(event, model, [_item(event, text)], query.version, query.top_k)
+            return _of_text(event, model, text, query)
         event.data = msgspec.Raw(event.data_base64)
     if bytes(event.data).strip() in {b"", b"null"}:
         raise ValueError("there is none")
     if bytes(event.data).lstrip()[:1] == b'"':
         text = _text.decode(event.data)
-        return _Asked(event, model, [_item(event, text)], query.version, query.top_k)
+        return _of_text(event, model, text, query)
     data = _body.decode(bytes(event.data))
     return _Asked(
         event,
@@ -229,11 +236,13 @@ def _of_data(event: Event, query: _Query) -> _Asked:
         _body.items(data),
         data.version or query.version,
         query.top_k if data.top_k is None else data.top_k,
+        query.min_score if data.min_score is None else data.min_score,
     )
 
 
-def _item(event: Event, text: str) -> Item:
-    return Item(id=event.id, text=text)
+def _of_text(event: Event, model: str, text: str, query: _Query) -> _Asked:
+    items = [Item(id=event.id, text=text)]
+    return _Asked(event, model, items, query.version, query.top_k, query.min_score)
 
 
 def _malformed(words: str) -> HttpError:

@@ -96,6 +96,21 @@ async def test_a_text_alone_has_its_model_in_the_query_or_the_subject(
     assert results_of(back) == ["positive"]
 
 
+@pytest.mark.parametrize(
+    ("data", "query", "label"),
+    [
+        (GOOD, "?model=sentiment&min_score=1", "unsure"),
+        (CALL | {"items": [GOOD], "min_score": 1.0}, "", "unsure"),
+        (CALL | {"items": [GOOD], "min_score": 0}, "?min_score=1", "positive"),
+    ],
+)
+async def test_below_a_score_it_is_not_sure(
+    gateway: Gateway, data: Any, query: str, label: str
+) -> None:
+    _, back, _ = await exchange(gateway, http.to_structured_event(event(data)), query)
+    assert results_of(back) == [label]
+
+
 @pytest.mark.parametrize("mode", ["binary", "structured"])
 async def test_what_takes_longer_than_one_waits_becomes_a_job(gateway: Gateway, mode: str) -> None:
     to = http.to_binary_event if mode == "binary" else http.to_structured_event

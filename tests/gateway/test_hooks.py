@@ -29,6 +29,7 @@ from lmaas.producer.gateway.settings.hooks import Callback, Hook
 from lmaas.producer.gateway.signatures import StandardWebhooks
 from lmaas.producer.gateway.state import State, received
 from tests.gateway.conftest import Gateway, listening
+from tests.gateway.test_jobs import ended, results
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, ok").decode()
 GOOD = "a wonderful, moving film"
@@ -57,6 +58,8 @@ HOOKS = {
     ),
     "bearer": Hook(scheme="bearer", secret=Secrets("hush"), text="text", model="sentiment"),
     "open": Hook(scheme="none", text="@", model="sentiment"),
+    "strict": Hook(scheme="none", text="@", model="sentiment", min_score=1.0),
+    "strict-job": Hook(scheme="none", text="@", model="sentiment", min_score=1.0, reply="job"),
     "lost": Hook(scheme="none", text="@", model="nobody"),
 }
 
@@ -202,6 +205,14 @@ class TestThroughTheQueue:
         assert (status, answer["results"][0]["label"]) == (200, "positive")
         evil = {"Origin": "https://evil.example"}
         assert (await gateway.post("/hooks/open", json=GOOD, headers=evil))[0] == 403
+
+    async def test_below_a_score_it_is_not_sure(self, gateway: Gateway) -> None:
+        status, answer = await gateway.post("/hooks/strict", json=GOOD)
+        assert (status, answer["results"][0]["label"]) == (200, "unsure")
+        status, job = await gateway.post("/hooks/strict-job", json=GOOD)
+        await ended(gateway, job["id"])
+        (result,) = await results(gateway, job["id"])
+        assert (status, result["label"]) == (202, "unsure")
 
 
 @pytest.fixture

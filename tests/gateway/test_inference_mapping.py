@@ -203,6 +203,18 @@ def test_time_limits_are_microseconds(given: dict[str, Any], seconds: float) -> 
     assert mapping.seconds_of(given, 30) == seconds
 
 
+@pytest.mark.parametrize("given", [0, 1, 0.25, None])
+def test_the_least_score_is_a_parameter(given: object) -> None:
+    assert mapping.least_of({"min_score": given}) == given
+    assert mapping.least_of({}) is None
+
+
+@pytest.mark.parametrize("given", [-1, "0.5", 1.5, True, [1], float("nan")])
+def test_a_bad_least_score_is_told(given: object) -> None:
+    with pytest.raises(HttpError, match="a number from 0 to 1"):
+        mapping.least_of({"min_score": given})
+
+
 @pytest.mark.parametrize("given", [-1, "5", 1.5, True, None, [1]])
 def test_a_bad_time_limit_is_told(given: object) -> None:
     with pytest.raises(HttpError, match="whole number of microseconds"):

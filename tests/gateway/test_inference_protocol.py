@@ -125,6 +125,8 @@ def inference(triton: InferenceServerClient, expected: list[Any]) -> None:
     assert [one["name"] for one in every["outputs"]] == ["label", "score", "scores"]
     assert all("binary_data_size" in one["parameters"] for one in every["outputs"])
     assert every["model_version"] == "1"
+    unsure = triton.infer(MODEL, [texts_input(GOOD)], parameters={"min_score": 1.0})
+    assert unsure.as_numpy("label").tolist() == [b"unsure"]
     for algorithm in ("gzip", "deflate"):
         found = triton.infer(
             MODEL,
@@ -202,10 +204,10 @@ def what_there_is_not(triton: InferenceServerClient) -> None:
 def statistics(triton: InferenceServerClient) -> None:
     (one,) = triton.get_inference_statistics(MODEL)["model_stats"]
     times = one["inference_stats"]
-    assert (one["name"], one["inference_count"]) == (MODEL, 2 * 4 + 1 + 200 + 2 * 2 + 1)
+    assert (one["name"], one["inference_count"]) == (MODEL, 2 * 4 + 1 + 1 + 200 + 2 * 2 + 1)
     assert 8 <= one["execution_count"] <= one["inference_count"]
     assert one["last_inference"] > 1_700_000_000_000
-    assert (times["success"]["count"], times["fail"]["count"]) == (10, 9)
+    assert (times["success"]["count"], times["fail"]["count"]) == (11, 9)
     assert times["success"]["ns"] > times["compute_infer"]["ns"] > 0
     assert times["queue"]["count"] == times["compute_infer"]["count"] == one["execution_count"]
     assert triton.get_inference_statistics()["model_stats"] == [one]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,11 +16,11 @@ from lmaas.broker_config.extras import NEWEST_PYTHON
 if sys.version_info[:2] > NEWEST_PYTHON:
     pytest.skip("there is no TensorFlow for this Python", allow_module_level=True)
 
-from lmaas.broker_config.errors import TrainingError
+from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets import Dataset, Split, load_dataset
 from lmaas.training.networks.pictures import PictureNetwork, build, moved
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
@@ -59,7 +60,19 @@ def dataset(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def models(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    train(dataset, "cnn", out_root=root, name="shapes", recipe=Recipe(epochs=3, batch=16))
+    cut = Item(id="bar/cut.png", data=(dataset.test.items[0].data or b"")[:60])
+    whole = Split.of(dataset.train, Split(items=[cut], labels=np.zeros(1, np.int32)))
+    notes: list[str] = []
+    train(
+        replace(dataset, train=whole),
+        "cnn",
+        out_root=root,
+        name="shapes",
+        recipe=Recipe(epochs=3, batch=16),
+        note=notes.append,
+    )
+    (note,) = notes
+    assert note.startswith("shapes: 1 of 121 pictures cannot be used: bar/cut.png: the picture is")
     return root
 
 
@@ -67,6 +80,7 @@ def test_it_is_learnt_and_exported(models: Path, dataset: Dataset) -> None:
     version = Repository(models).find("shapes")
     manifest = version.manifest
     assert manifest.labels == ["bar", "box"]
+    assert (manifest.dataset["train"], manifest.dataset["left_out"]) == (len(dataset.train), 1)
     assert (manifest.inputs[0].dtype, manifest.inputs[0].shape) == ("uint8", [None, 16, 16, 1])
     assert manifest.preprocessing["channels"] == "grey"
     assert manifest.batching.unit == "pixels"
@@ -98,11 +112,11 @@ async def test_it_is_served_beside_what_is_no_picture(
 
 def test_what_is_no_picture_is_named_before_the_training(folder: Path, tmp_path: Path) -> None:
     dataset = load_dataset(folder)
-    for number in (1, 3, 5, 7):
+    for number in range(1, 15, 2):
         item = dataset.train.items[number]
         broken = msgspec.structs.replace(item, data=b"GIF89a")
         dataset.train.items[number] = broken
-    with pytest.raises(TrainingError, match=r"4 of 98 pictures cannot be .*bar/.*; and 1 more"):
+    with pytest.raises(DataError, match=r"7 of 120 pictures cannot be .*bar/.*; and 4 more"):
         train(dataset, "cnn", out_root=tmp_path, name="shapes")
     assert Repository(tmp_path).models() == []
 

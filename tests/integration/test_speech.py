@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.training import networks
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets import Dataset, Split, load_dataset
 from lmaas.training.networks import Fitted
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
@@ -55,7 +56,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def models(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model `pitches`."""
     root = tmp_path_factory.mktemp("models")
-    train(dataset, "cnn", out_root=root, name="pitches", recipe=RECIPE)
+    hour = Item(id="low/hour.flac", data=encoded(np.zeros(3600 * 8000), 8000, "FLAC"))
+    whole = Split.of(dataset.train, Split(items=[hour], labels=np.zeros(1, np.int32)))
+    notes: list[str] = []
+    train(
+        replace(dataset, train=whole),
+        "cnn",
+        out_root=root,
+        name="pitches",
+        recipe=RECIPE,
+        note=notes.append,
+    )
+    (note,) = notes
+    assert "1 of 43 sounds cannot be used: low/hour.flac: it is 3,600.0 s long" in note
     return root
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from lmaas.broker_config.errors import DataError, ModelDamaged
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import UNSURE, Item
 from lmaas.training.importing.probing import drafted, probed
 from lmaas.training.importing.proposal import Proposal
 from lmaas.training.measuring import measured
@@ -44,13 +44,20 @@ def add(
     *,
     out_root: Path,
     others: Sequence[Path] = (),
+    min_score: float = 0.0,
     quantize: Quantize | None = None,
 ) -> tuple[Path, Proposal]:
     """Write `out_root/name/N`, all of it or nothing; and what was found out of the model.
 
-    What `quantize` asks for is compared on the examples, of which there is one at least then.
-    Raises DataError, or TrainingError when that loses too much.
+    Below `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the
+    examples, of which there is one at least then. Raises DataError, or TrainingError when that
+    loses too much.
     """
+    if min_score and UNSURE in proposal.labels:
+        raise DataError(
+            f"{proposal.path}: a label is called {UNSURE!r}, which is what --min-score answers "
+            "below a score; give that label another name with --labels, or leave --min-score out"
+        )
     proposal, runtime = probed(proposal, examples)
     samples = list(examples) or _made_up(runtime)
     batching, cost = measured(runtime, samples, proposal.batching)
@@ -77,6 +84,7 @@ def add(
                 preprocessing=proposal.preprocessing,
                 head=proposal.head,
                 batching=batching,
+                min_score=min_score,
                 cost=cost,
                 architecture=proposal.architecture,
                 dataset={},

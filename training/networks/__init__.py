@@ -138,6 +138,14 @@ def fit(
     return fitted
 
 
+def problem(item: Item, kind: Kind, recipe: Recipe) -> str | None:
+    """Why nothing can be learnt from a picture or a sound, whatever its neighbours are."""
+    if item.error is not None:
+        return item.error.message
+    found: str | None = importlib.import_module(_FAMILIES[kind]["cnn"]).problem(item, recipe)
+    return found
+
+
 def architectures(kind: Kind) -> tuple[Architecture, ...]:
     """What can be trained on items of a kind."""
     return tuple(_FAMILIES[kind])

@@ -53,6 +53,8 @@ MELS: Final = 40
 #: Channels and strides of the convolutions, over time and pitch.
 CONVOLUTIONS: Final = ((24, 2), (48, 2), (64, 2), (96, 1))
 DROPOUT: Final = 0.3
+#: Of a sound; longer ones are refused.
+MAX_SECONDS: Final = 30
 
 FEATURES: Final = "features"
 MASK: Final = "mask"
@@ -139,7 +141,9 @@ def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """Raises DataError for a sound that is none, TrainingError when the loss is no number."""
-    recipe = recipe.filled(epochs=25, patience=25, batch=32, learning_rate=2e-3, max_seconds=30)
+    recipe = recipe.filled(
+        epochs=25, patience=25, batch=32, learning_rate=2e-3, max_seconds=MAX_SECONDS
+    )
     how = _how(dataset.train.items, recipe.max_seconds)
     learnt, watched, _ = (
         _waveforms(split, how) for split in (dataset.train, dataset.validation, dataset.test)
@@ -164,6 +168,15 @@ def fit(
     return Fitted(
         network=network, recipe=recipe, best_epoch=course.best_epoch, curves=course.curves
     )
+
+
+def problem(item: Item, recipe: Recipe) -> str | None:
+    """Why an item is no sound that can be learnt from."""
+    try:
+        waveform(item.data or b"", RATES[0], recipe.max_seconds or MAX_SECONDS)
+    except UnusableSound as error:
+        return str(error)
+    return None
 
 
 # --- sounds --------------------------------------------------------------------------------------

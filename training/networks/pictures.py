@@ -124,6 +124,16 @@ def fit(
     )
 
 
+def problem(item: Item, recipe: Recipe) -> str | None:
+    """Why an item is no picture that can be learnt from; it is decoded as fast as can be."""
+    side = recipe.side or OTHERS
+    try:
+        Images(size=(side, side), resize="cover", draft=True).pixels(item.data or b"")
+    except PictureError as error:
+        return str(error)
+    return None
+
+
 def build(pixels: Pixels, classes: int) -> keras.Sequential:
     """A network for pixels like these, from which it takes what is usual: mean and deviation."""
     layers = keras.layers

@@ -112,6 +112,7 @@ async def _results(request: web.Request, hook: Ready, items: list[Item]) -> list
         items,
         version=hook.settings.version,
         top_k=hook.settings.top_k,
+        min_score=hook.settings.min_score,
         timeout=settings.wait,
     )
 
@@ -124,6 +125,7 @@ async def _job(
         model=hook.settings.model,
         version=hook.settings.version,
         top_k=hook.settings.top_k,
+        min_score=hook.settings.min_score,
         callback_url=callback.url if callback else None,
         callback_secret=hook.callback_secret,
     )

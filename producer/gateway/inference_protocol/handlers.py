@@ -104,6 +104,7 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
         items,
         version=version,
         top_k=mapping.top_k(wanted),
+        min_score=mapping.least_of(call.parameters),
         timeout=mapping.seconds_of(call.parameters, min(settings.wait, _CLIENTS_WAIT)),
     )
     outputs = mapping.outputs(results, wanted, card)

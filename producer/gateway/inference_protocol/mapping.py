@@ -311,3 +311,14 @@ def seconds_of(parameters: dict[str, Any], most: float) -> float:
     if type(given) is not int or given < 0:
         raise bad(f"timeout is {shown(given)}; it must be a whole number of microseconds")
     return min(given / 1e6 or most, most)
+
+
+def least_of(parameters: dict[str, Any]) -> float | None:
+    """Below which score a label is `unsure`: the parameter `min_score`; None: as the model says.
+
+    Raises HttpError: 400.
+    """
+    given = parameters.get("min_score")
+    if given is None or (type(given) in (int, float) and 0 <= given <= 1):
+        return given
+    raise bad(f"min_score is {shown(given)}; it must be a number from 0 to 1")

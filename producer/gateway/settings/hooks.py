@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from lmaas.broker_config.messages import TopK
+from lmaas.broker_config.messages import MinScore, TopK
 from lmaas.producer.gateway.secret import WithSecrets
 
 
@@ -32,6 +32,8 @@ class Hook(WithSecrets, frozen=True, kw_only=True):
     model: str
     version: str | None = None
     top_k: TopK = 0
+    #: Below this score the label is `unsure`; below what the model says when left out.
+    min_score: MinScore | None = None
     #: "wait": the answer has the results. "job": the answer has the id of a job.
     reply: Literal["wait", "job"] = "wait"
     #: With reply = "job": whom to tell of its end, and whose it is: the owner of an API key.

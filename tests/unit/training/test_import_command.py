@@ -71,17 +71,32 @@ def test_a_model_is_imported_tried_and_verified(folder: Path, tmp_path: Path) ->
 
 
 def test_a_version_of_ours_keeps_its_manifest(folder: Path, tmp_path: Path) -> None:
-    models(tmp_path, "import", str(folder))
+    models(tmp_path, "import", str(folder), "--min-score", "0.9")
     own = tmp_path / "models" / "my-model" / "1"
     manifest = read_manifest(own)
+    assert manifest.min_score == 0.9
     write_manifest(own, manifest)
     ended = models(tmp_path, "import", str(own), "--name", "copied")
     assert ended.exit_code == Exit.OK, ended.output
     copied = read_manifest(tmp_path / "models" / "copied" / "1")
     assert (copied.golden, copied.files) == (manifest.golden, manifest.files)
+    assert copied.min_score == 0.9
     ended = models(tmp_path, "import", str(own), "--task", "pairs")
     assert ended.exit_code == Exit.USAGE
     assert "whose manifest.json says all: --task is for models from elsewhere" in ended.output
+
+    ended = models(tmp_path, "import", str(own), "--max-tokens", "9")
+    assert "whose manifest.json says all: --max-tokens is" in ended.output
+
+
+def test_a_label_that_means_not_sure_and_a_least_score_do_not_go_together(
+    folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("import", str(folder), "--labels", "yes,no,unsure")
+    ended = models(tmp_path, *arguments, "--min-score", "0.5")
+    assert "a label is called 'unsure'" in str(ended.exception)
+    assert not list((tmp_path / "models").glob("*/*"))
+    assert models(tmp_path, *arguments).exit_code == Exit.OK
 
 
 def test_an_item_of_tensors_is_tried_from_a_file(tmp_path: Path) -> None:
