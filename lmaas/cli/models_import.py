@@ -122,6 +122,11 @@ def _number(_context: click.Context, _option: click.Parameter, given: str | None
 )
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer.json.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longer texts are cut.")
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Longer sounds are refused.  [30]",
+)
 @click.option("--image", "size", metavar="WxH", callback=_wide, help="Pictures become so large.")
 @click.option("--resize", type=click.Choice(["stretch", "cover", "fit"]), help="How.  [stretch]")
 @click.option("--mean", metavar="A,B,C", callback=_numbers, help="Taken off scaled pixels.  [0]")

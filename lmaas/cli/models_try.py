@@ -33,6 +33,7 @@ def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | 
     """
     if problem := extras.lacking("onnxruntime"):
         raise DataError(problem)
+    from lmaas.workers.preprocess import faults
     from lmaas.workers.runtime import Runtime
 
     runtime = opened(settings).load(model, version, Runtime)
@@ -45,7 +46,10 @@ def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | 
     if (pieces := getattr(runtime.preprocessor, "pieces", None)) is not None:
         click.echo(f"tokens: {_listed(pieces(item))}")
     click.echo(f"length: {encoded.lengths[0]} {runtime.manifest.batching.unit}")
-    for name, array in encoded.arrays(batch).items():
+    arrays = encoded.arrays(batch)
+    if wrong := faults(encoded).get(0):
+        raise DataError(f"{texts[0]}: {wrong.message}")
+    for name, array in arrays.items():
         click.echo(f"input {name}: {array.dtype} {list(array.shape)}")
     scores = runtime.run(encoded, batch)
     if problem := runtime.head.problem(scores[0]):

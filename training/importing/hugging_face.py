@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training.importing import bare, heads, images, texts
+from lmaas.training.importing import bare, heads, images, sounds, texts
 from lmaas.training.importing.graph import Graph, read
-from lmaas.training.importing.proposal import Options, Output, Proposal
+from lmaas.training.importing.proposal import Options, Output, Proposal, Task
 
 CONFIG: Final = "config.json"
 _TOKENIZER_CONFIG: Final = "tokenizer_config.json"
@@ -77,21 +77,25 @@ def proposed(path: Path, options: Options) -> Proposal:
     assert root is not None
     config = _config(root)
     folder = _Folder(root, Graph(_graph(path, root, config)), config)
-    names = {one.name for one in folder.graph.inputs}
-    task = options.task or ("text" if texts.takes_ids(folder.graph) else None)
+    task = options.task or _task(folder.graph)
     if task in ("text", "pairs"):
         return _of_texts(folder, options)
-    if options.task == "tensors":
+    if task == "tensors":
         return bare.of_graph(folder.graph, options)
-    if "pixel_values" in names or options.task == "image":
-        return _of_images(folder, options)
-    if names & {"input_values", "input_features"} or options.task == "audio":
-        raise DataError(
-            f"{root}: a model of sound, which cannot be imported; as --task tensors it takes what "
-            f"its graph takes ({', '.join(map(str, folder.graph.inputs))})"
-        )
-    listed = ", ".join(map(str, folder.graph.inputs))
-    raise DataError(f"{folder.graph.path}: what does it take? Its inputs: {listed}; say --task")
+    return _of_images(folder, options) if task == "image" else _of_sounds(folder, options)
+
+
+def _task(graph: Graph) -> Task:
+    """By the names that transformers gives to inputs. Raises DataError."""
+    names = {one.name for one in graph.inputs}
+    if "pixel_values" in names:
+        return "image"
+    if names & {"input_values", "input_features"}:
+        return "audio"
+    if texts.takes_ids(graph):
+        return "text"
+    listed = ", ".join(map(str, graph.inputs))
+    raise DataError(f"{graph.path}: what does it take? Its inputs: {listed}; say --task")
 
 
 def _graph(path: Path, root: Path, config: dict[str, Any]) -> Path:
@@ -191,21 +195,13 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
 
 def _of_images(folder: _Folder, options: Options) -> Proposal:
     graph = folder.graph
-    path = next((one for name in _PROCESSORS if (one := folder.path / name).exists()), None)
-    if path is None:
-        raise DataError(
-            f"{folder.path}: a model of pictures without {_PROCESSORS[0]}: how are they prepared? "
-            f"Import {graph.path.name} in another folder, with --image, --mean and --std"
-        )
-    told = _decoded(path, dict[str, Any])
+    told, path = _processor(folder, "image_processor", "pictures", "--image, --mean and --std")
     given = images.port(graph)
     output = heads.scores_output(graph, options)
     labels, notes = heads.labels(graph, output, options, _labels(folder), f"id2label of {CONFIG}")
     head, guessed = heads.head(graph, output, labels, options, *_scores(folder.config, labels))
     try:
-        preprocessing, prepared = images.of_processor(
-            told.get("image_processor", told), given, path.name
-        )
+        preprocessing, prepared = images.of_processor(told, given, path.name)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: {error!r} is not understood") from error
     return Proposal(
@@ -222,6 +218,49 @@ def _of_images(folder: _Folder, options: Options) -> Proposal:
         warnings=graph.warnings(),
         record={"origin": "Hugging Face", "opset": graph.opset},
     )
+
+
+def _of_sounds(folder: _Folder, options: Options) -> Proposal:
+    graph = folder.graph
+    told, path = _processor(folder, "feature_extractor", "sound", "--task tensors")
+    features, mask = sounds.ports(graph)
+    output = heads.scores_output(graph, options)
+    labels, notes = heads.labels(graph, output, options, _labels(folder), f"id2label of {CONFIG}")
+    head, guessed = heads.head(graph, output, labels, options, *_scores(folder.config, labels))
+    try:
+        preprocessing, batching, prepared = sounds.of_extractor(
+            told, folder.config, features, mask, options.max_seconds, path.name
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error!r} is not understood") from error
+    return Proposal(
+        path=graph.path,
+        name=folder.path.resolve().name,
+        architecture=str(folder.config.get("model_type") or "Hugging Face"),
+        files=graph.files(),
+        labels=labels,
+        inputs=sounds.inputs(features, mask),
+        preprocessing=sounds.checked(preprocessing, path),
+        head=head,
+        batching=batching,
+        notes=[*notes, *guessed, *prepared],
+        warnings=graph.warnings(),
+        record={"origin": "Hugging Face", "opset": graph.opset},
+    )
+
+
+def _processor(
+    folder: _Folder, part: str, what: str, otherwise: str
+) -> tuple[dict[str, Any], Path]:
+    """What says how items are prepared, and where: a file, or that part of it. Raises DataError."""
+    path = next((one for name in _PROCESSORS if (one := folder.path / name).exists()), None)
+    if path is None:
+        raise DataError(
+            f"{folder.path}: a model of {what} without {_PROCESSORS[0]}: how are they prepared? "
+            f"Import {folder.graph.path.name} in another folder, with {otherwise}"
+        )
+    told = _decoded(path, dict[str, Any])
+    return told.get(part, told), path
 
 
 def _labels(folder: _Folder) -> list[str]:

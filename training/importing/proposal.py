@@ -41,6 +41,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     #: A `tokenizer.json`.
     tokenizer: Path | None = None
     max_tokens: int | None = None
+    #: Longer sounds are refused.
+    max_seconds: float | None = None
     #: Of a bare graph that takes pictures: what its preprocessing is, by the names of the options.
     image: Mapping[str, Any] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -16,6 +16,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.preprocess.fbank import Fbank, KaldiSpectrogram
 from lmaas.workers.preprocess.sounds import MAX_RATE, MIN_RATE, UnusableSound, Waveform, waveform
 from lmaas.workers.preprocess.spectrogram import Floats, LogMel, Spectrogram
 from lmaas.workers.repository import ModelVersion
@@ -41,9 +42,11 @@ class Audio(
 
     #: Samples a second that the model works on; sounds of other rates are resampled.
     rate: Annotated[int, msgspec.Meta(ge=MIN_RATE, le=MAX_RATE)]
-    features: LogMel | Samples
+    features: LogMel | Fbank | Samples
     #: Longer sounds are refused before they are decoded.
     max_seconds: Annotated[float, msgspec.Meta(gt=0)]
+    #: Shorter ones are refused as well.
+    min_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     #: All sounds are cut, or filled up with zeros, to this length; None: lengths are free.
     seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     #: What is taken off the features, and what they are divided by then; None: the mean and the
@@ -62,19 +65,24 @@ class Features:
     def __init__(self, how: Audio) -> None:
         """Raises ValueError when there are no such features."""
         self._how = how
-        self._make = (
-            Spectrogram(how.features, how.rate) if isinstance(how.features, LogMel) else _as_it_is
-        )
+        self._make = _maker(how)
         #: Samples of every sound; None: free.
         self._samples = None if how.seconds is None else max(1, round(how.seconds * how.rate))
         #: Of a sound's features, where that is the same for all.
-        self.length = (
-            None if self._samples is None else len(self._make(np.zeros(self._samples, np.float32)))
-        )
+        self.length = how.features.frames if isinstance(how.features, Fbank) else None
+        if self._samples is not None:
+            self.length = len(self._make(np.zeros(self._samples, np.float32)))
 
     def of_file(self, data: bytes) -> Floats:
         """float32, [frames, mels] or [samples], at least one of them. Raises UnusableSound."""
-        return self.of_waveform(waveform(data, self._how.rate, self._how.max_seconds))
+        how = self._how
+        sound = waveform(data, how.rate, how.max_seconds)
+        if len(sound) < round(how.min_seconds * how.rate):
+            raise UnusableSound(
+                f"it is {len(sound) / how.rate:.3g} s long; the model takes {how.min_seconds:g} s "
+                "at least"
+            )
+        return self.of_waveform(sound)
 
     def of_waveform(self, sound: Waveform) -> Floats:
         """The same of a waveform at the model's rate, of any length from one sample up."""
@@ -85,6 +93,15 @@ class Features:
         else:
             made /= np.float32(how.deviation)
         return made
+
+
+def _maker(how: Audio) -> Callable[[Waveform], Floats]:
+    """Raises ValueError."""
+    if isinstance(how.features, LogMel):
+        return Spectrogram(how.features, how.rate)
+    if isinstance(how.features, Fbank):
+        return KaldiSpectrogram(how.features, how.rate)
+    return _as_it_is
 
 
 def _as_it_is(sound: Waveform) -> Waveform:
@@ -111,7 +128,7 @@ class AudioPreprocessor:
         self.examples = [
             Item(id=f"a tone of {seconds:g} s", data=_tone(seconds, self._how.rate),
                  media_type="audio/wav")
-            for seconds in _EXAMPLES
+            for seconds in (self._how.min_seconds + more for more in _EXAMPLES)
         ]  # fmt: skip
         self._stand_in = self.features.of_waveform(
             np.zeros(round(_EXAMPLES[0] * self._how.rate), np.float32)
