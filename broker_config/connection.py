@@ -57,11 +57,11 @@ def harmless_when_gone(action: str) -> Iterator[None]:
     except BaseException as error:
         if not (is_gone(error) or isinstance(error, BrokerSilent)):
             raise
-        _end_if_cancelled(before)
+        end_if_cancelled(before)
         log.info("%s: connection lost: %s", action, error, extra={"action": action})
 
 
-def _end_if_cancelled(since: int = 0) -> None:
+def end_if_cancelled(since: int = 0) -> None:
     """aiormq may turn the cancellation of its caller into an error of its own, or lose it.
 
     It is lost when an answer comes in the same turn of the event loop: Python 3.11's
@@ -178,10 +178,10 @@ class Session:
                     assert self._connection is not None
                     try:
                         answer = await question(self._connection)
-                        _end_if_cancelled(before)
+                        end_if_cancelled(before)
                         return answer
                     except BaseException as error:
-                        _end_if_cancelled(before)
+                        end_if_cancelled(before)
                         reached = limit_reached(error, self.settings.broker)
                         if not reached and (
                             isinstance(error, AMQPChannelError) or not is_gone(error)
@@ -270,7 +270,7 @@ class Session:
             channel = await self._watched_channel(connection)
             if self._prepare:
                 await self._prepare(channel)
-            _end_if_cancelled(before)
+            end_if_cancelled(before)
         except BaseException as error:
             await self._close()
             if reached := limit_reached(error, self.settings.broker):
@@ -330,7 +330,7 @@ class Session:
                 try:
                     await self._open()
                 except BaseException as error:
-                    _end_if_cancelled()
+                    end_if_cancelled()
                     mends = isinstance(error, BrokerUnavailable | BrokerRefused) or is_gone(error)
                     # A refusal is believed when it lasts: who goes down or comes up refuses too.
                     lasts = asyncio.get_running_loop().time() > patience

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from lmaas.broker_config import extras
+from lmaas.broker_config.connection import end_if_cancelled
 from lmaas.broker_config.declaring import hanging
 from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, LocalNodeError, SettingsError
 from lmaas.broker_config.hosts import connect
@@ -136,4 +137,5 @@ async def _until_hanging(settings: Settings, wanted: Topology) -> None:
             async with await connect(settings, name="lmaas up watch") as connection:
                 problem = await hanging(connection, wanted)
             looks = looks + 1 if problem else 0
+        end_if_cancelled()
     log.error("%s; restarting the broker", problem, extra={"action": "node_restart"})

@@ -105,7 +105,8 @@ async def test_up_restarts_its_broker(own: Settings, node: LocalNode) -> None:
         await until(restarted)
         assert (await client.classify(MODEL, "a wonderful film")).label == "positive"
         keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(keeping, return_exceptions=True)
     await node.stop()  # else a thread goes on waiting for the end of its process
 
 
