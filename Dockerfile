@@ -27,9 +27,11 @@ COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable
 
 FROM build AS build-worker
-RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra tokens --extra files
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra tokens \
+    --extra security --extra files
 COPY . .
-RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra tokens --extra files
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra tokens \
+    --extra security --extra files
 
 FROM build AS build-gateway
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra postgresql --extra files

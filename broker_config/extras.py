@@ -15,7 +15,7 @@ EXTRAS: Final = {
     "aiosqlite": "gateway",
     "alembic": "gateway",
     "asyncpg": "postgresql",
-    "cryptography": "gateway",
+    "cryptography": "security",
     "jmespath": "gateway",
     "sqlalchemy": "gateway",
     "numpy": "worker",

@@ -80,6 +80,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Bytes of the files of versions that stay loaded beside the one of each model that answers by
     #: default: those that requests name, and those before a switch.
     model_memory: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
+    #: Public keys, a PEM file or a folder of `.pub` and `.pem`: only versions that one of them
+    #: signed are served. See docs/security.md.
+    model_keys: str | None = None
+    #: File in which workers keep the moment of the newest signature that they served, so that none
+    #: serves older ones after a restart; without, each process knows what it served itself.
+    model_marks: str | None = None
     #: Bytes of all files of a version; a larger one is not loaded.
     max_model_bytes: _Count = 8 * 1024 * 1024 * 1024
     #: Worker processes; in-process bulk uses as many.

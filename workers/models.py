@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.repository import ModelVersion, Signature, opened
+from lmaas.workers.marks import Marks
+from lmaas.workers.repository import Fingerprint, ModelVersion, opened
 from lmaas.workers.runtime import Runtime
 
 
@@ -23,11 +25,12 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self.repository = opened(settings)
         self._settings = settings
+        self._marks = Marks(Path(settings.model_marks) if settings.model_marks else None)
         #: The one that was not asked for the longest time first.
         self._loaded: OrderedDict[tuple[str, str], Runtime] = OrderedDict()
         self._current: dict[str, str] = {}
         #: What there was of a model at the last look, and whether it was tried.
-        self._seen: dict[str, tuple[Signature, bool]] = {}
+        self._seen: dict[str, tuple[Fingerprint, bool]] = {}
         #: Held by who changes what is loaded, and never while something is being loaded.
         self._changing = threading.Lock()
 
@@ -47,8 +50,8 @@ class Models:
             if runtime is None:
                 runtime = self.repository.load(model, version, self._made)
         else:
-            self._seen[model] = self.repository.signature(model), True
-            runtime = self.repository.load(model, None, self._made)
+            self._seen[model] = self.repository.fingerprint(model), True
+            runtime = self.repository.load(model, None, self._answering)
             self._current[model] = runtime.manifest.version
         self._keep(runtime)
         return runtime
@@ -60,15 +63,15 @@ class Models:
         since the call before. Raises ModelNotFound or ModelDamaged, once for what is there, and
         OSError or MemoryError.
         """
-        signature = self.repository.signature(model)
+        found = self.repository.fingerprint(model)
         before, tried = self._seen.get(model, (None, False))
-        self._seen[model] = signature, signature == before
-        if signature != before or tried:
+        self._seen[model] = found, found == before
+        if found != before or tried:
             return None
         try:
-            runtime = self.repository.load(model, None, self._made)
+            runtime = self.repository.load(model, None, self._answering)
         except (OSError, MemoryError):  # it may go better at the next look
-            self._seen[model] = signature, False
+            self._seen[model] = found, False
             raise
         self._keep(runtime)
         return None if runtime.manifest.version == self._current.get(model) else runtime
@@ -76,6 +79,16 @@ class Models:
     def switch(self, runtime: Runtime) -> None:
         """It answers from now on what names no version."""
         self._current[runtime.manifest.name] = runtime.manifest.version
+
+    def _answering(self, found: ModelVersion) -> Runtime:
+        """Of what is to answer who names no version. Raises ModelDamaged for what is older than
+        what did before, where versions are signed."""
+        if found.signed is None:
+            return self._made(found)
+        self._marks.check(found.manifest.name, found.manifest.version, found.signed.time)
+        runtime = self._made(found)
+        self._marks.advance(found.manifest.name, found.signed.time)
+        return runtime
 
     def _made(self, found: ModelVersion) -> Runtime:
         key = found.manifest.name, found.manifest.version

@@ -1,4 +1,4 @@
-"""Reads files of a folder that somebody else may have filled.
+"""Reads and replaces files of a folder that somebody else may have filled.
 
 Only plain files below the folder are read. No link is followed: it may lead anywhere. Nothing else
 is opened either: a pipe is waited for, and a device may never end, or begin to do something.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +43,17 @@ def read_plain(folder: Path, name: str, most: int) -> bytes:
     if len(content) != size:
         raise ModelDamaged(f"{path}: it changed while it was read; copy the version again")
     return content
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Whoever reads the file meanwhile has the old one or the new one. Raises OSError."""
+    fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

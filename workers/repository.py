@@ -10,30 +10,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import logging
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from lmaas.broker_config.errors import DataError, ModelDamaged, ModelNotFound
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import DataError, ModelDamaged, ModelNotFound, SettingsError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.workers.manifest import MODEL, Manifest, decoded
-from lmaas.workers.plain_files import read_plain
+from lmaas.workers.plain_files import read_plain, write_whole
+
+if TYPE_CHECKING:
+    from lmaas.workers.signing import Statement
+    from lmaas.workers.trust import Trust
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MANIFEST: Final = "manifest.json"
-#: Beside the versions of a model: the number of the one that answers, where that is not the newest.
+#: Beside the versions of a model: the number of the one that answers, where that is not the newest,
+#: and in a second line who says so, where that was signed.
 ACTIVE: Final = "active"
 #: Bytes of the two, at most.
 MANIFEST_BYTES: Final = 64 * 1024 * 1024
@@ -51,7 +57,7 @@ _PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.
 
 
 #: Name, size in bytes and time of the last change of each file.
-Signature = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,9 @@ class ModelVersion:
     manifest: Manifest
     #: By the name in the manifest.
     contents: Mapping[str, bytes] = field(repr=False)
+    #: Who signed it; of the version that was activated, who did that, if that was later. None where
+    #: nobody asks for signatures.
+    signed: Statement | None = None
 
     def file(self, name: str) -> Path:
         """Where it was read; for words, and not to be read again."""
@@ -85,10 +94,12 @@ class Repository:
     next look. The newest answers, or the one that was activated.
     """
 
-    def __init__(self, *folders: Path | str, most: int = MOST) -> None:
-        """A version whose files have more than `most` bytes together is left out."""
+    def __init__(self, *folders: Path | str, most: int = MOST, trust: Trust | None = None) -> None:
+        """A version whose files have more than `most` bytes together is left out; with `trust`, so
+        is one that was not signed by one of its keys."""
         self.folders = tuple(map(Path, folders))
         self.most = most
+        self.trust = trust
         #: What was said of versions that were left out.
         self.told: list[str] = []
 
@@ -117,37 +128,60 @@ class Repository:
         return sorted(found, key=lambda path: -int(path.name))
 
     def active(self, model: str) -> str | None:
-        """The version that somebody has activated, if it is there; of the first folder with one."""
+        """The version that somebody has activated, if it is there; of the first folder with one.
+
+        Where signatures count, one whose activation was not signed is none.
+        """
+        return self._activation(model)[0]
+
+    def _activation(self, model: str) -> tuple[str | None, Statement | None]:
+        """The version that was activated, and who signed that, where signatures count."""
         for root in self.folders if is_model_name(model) else ():
             file = root / model / ACTIVE
             try:
-                version = read_plain(root / model, ACTIVE, ACTIVE_BYTES).decode().strip()
+                content = read_plain(root / model, ACTIVE, ACTIVE_BYTES).decode()
+                first, _, statement = content.partition("\n")
+                version = first.strip()
+                if version in self.versions(model):
+                    return version, self._activated(file, model, version, statement)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except ModelDamaged as error:
                 self.tell(f"{error}; the newest version of {model} answers")
-                return None
+                return None, None
             except (OSError, UnicodeDecodeError) as error:
                 if isinstance(error, OSError) and error.errno in _PASSING:
                     raise
                 self.tell(f"{file}: {error}; the newest version of {model} answers")
-                return None
-            if version in self.versions(model):
-                return version
+                return None, None
             known = ", ".join(self.versions(model)) or "none"
             self.tell(
                 f"{file} names version {version[:_SHOWN]!r}, which is not there (versions: "
                 f"{known}); the newest answers. See `lmaas models activate {model}`"
             )
+            return None, None
+        return None, None
+
+    def _activated(self, file: Path, model: str, version: str, line: str) -> Statement | None:
+        """Who signed that it answers. Raises ModelDamaged when that counts and was not signed."""
+        if self.trust is None:
             return None
-        return None
+        if not line.strip():
+            raise ModelDamaged(
+                f"{file}: that version {version} answers is not signed, and only what is signed "
+                f"counts (setting model_keys); `lmaas models activate {model} {version} --sign "
+                "FILE` signs it"
+            )
+        path = next(path for path in self.paths(model) if path.name == version)
+        manifest = manifest_bytes(path)
+        return self.trust.check(line.encode(), file, "active", model, version, manifest)
 
     def in_turn(self, model: str) -> list[Path]:
         """The folders of its versions: the first that can be used answers when none is named."""
         active = self.active(model)
         return sorted(self.paths(model), key=lambda path: path.name != active)
 
-    def signature(self, model: str) -> Signature:
+    def fingerprint(self, model: str) -> Fingerprint:
         """What there is of a model, unread: another one where anything has changed."""
         paths = [root / model / ACTIVE for root in self.folders]
         for version in self.paths(model):
@@ -158,6 +192,15 @@ class Repository:
                 status = path.lstat()
                 found.append((str(path), status.st_size, status.st_mtime_ns))
         return tuple(sorted(found))
+
+    def read(self, path: Path, model: str) -> ModelVersion:
+        """The version in a folder, verified: its files and, where that counts, who signed it.
+
+        Raises ModelDamaged.
+        """
+        trust = self.trust
+        check = functools.partial(trust.version, path, model, path.name) if trust else None
+        return _placed(read_version(path, self.most, check), model)
 
     def next_version(self, model: str) -> str:
         """The number after all that are taken, by whatever lies there."""
@@ -178,9 +221,13 @@ class Repository:
         Raises ModelNotFound, or ModelDamaged when there is none that can be used.
         """
         problems: list[str] = []
+        activated, activation = self._activation(model) if version is None else (None, None)
         for path in self._asked(model, version):
             try:
-                made = use(_placed(read_version(path, self.most), model))
+                found = self.read(path, model)
+                if path.name == activated:
+                    found = _signed_again(found, activation)
+                made = use(found)
             except ModelDamaged as error:
                 problems.append(f"model {model!r} version {path.name}: {error}")
             else:
@@ -223,18 +270,37 @@ class Repository:
 
 
 def opened(settings: Settings) -> Repository:
-    """The repository of the settings, which says when a folder that was named is none."""
-    repository = Repository(*settings.model_folders, most=settings.max_model_bytes)
+    """The repository of the settings, which says when a folder that was named is none.
+
+    Raises SettingsError when `model_keys` are named that cannot be used.
+    """
+    repository = Repository(
+        *settings.model_folders, most=settings.max_model_bytes, trust=trusted(settings)
+    )
     for folder in settings.named_models:
         if not folder.is_dir():
             repository.tell(f"{folder} is no folder; no model is looked for there")
     return repository
 
 
-def activate(folder: Path, model: str, version: str | None) -> None:
+def trusted(settings: Settings) -> Trust | None:
+    """The keys of `model_keys`; None where it is not set. Raises SettingsError."""
+    if not settings.model_keys:
+        return None
+    if problem := extras.lacking("cryptography"):
+        raise SettingsError(f"model_keys: {problem}")
+    from lmaas.workers.trust import Trust
+
+    return Trust.read(Path(settings.model_keys))
+
+
+def activate(
+    folder: Path, model: str, version: str | None, statement: Statement | None = None
+) -> None:
     """Let a version answer what names none; with None it is the newest again.
 
-    A worker that runs sees the old file or the new one, and nothing between. Raises DataError.
+    `statement` is who signs that. A worker that runs sees the old file or the new one, and nothing
+    between. Raises DataError.
     """
     file = folder / model / ACTIVE
     try:
@@ -242,9 +308,8 @@ def activate(folder: Path, model: str, version: str | None) -> None:
             file.unlink(missing_ok=True)
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{ACTIVE}-{uuid.uuid4().hex}")
-        fresh.write_text(f"{version}\n", encoding="utf-8")
-        fresh.replace(file)
+        line = statement.encoded() + b"\n" if statement else b""
+        write_whole(file, f"{version}\n".encode() + line)
     except OSError as error:
         raise DataError(f"{file}: {error.strerror}; name another folder with --models") from error
 
@@ -256,25 +321,44 @@ def silence() -> None:
 
 def read_manifest(path: Path) -> Manifest:
     """Of the version in a folder; its files are not looked at. Raises ModelDamaged."""
+    return _manifest(path, manifest_bytes(path))
+
+
+def manifest_bytes(path: Path) -> bytes:
+    """Of the version in a folder. Raises ModelDamaged."""
     file = path / MANIFEST
     try:
-        return decoded(read_plain(path, MANIFEST, MANIFEST_BYTES))
+        return read_plain(path, MANIFEST, MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise ModelDamaged(f"{file} is missing; copy the version again, or remove it") from error
     except OSError as error:
         raise _damaged(error, file) from error
+
+
+def _manifest(path: Path, content: bytes) -> Manifest:
+    """Raises ModelDamaged."""
+    try:
+        return decoded(content)
     except ValueError as error:
-        raise ModelDamaged(f"{file}: {error}") from error
+        raise ModelDamaged(f"{path / MANIFEST}: {error}") from error
 
 
-def read_version(path: Path, most: int = MOST) -> ModelVersion:
+def read_version(
+    path: Path, most: int = MOST, check: Callable[[bytes], Statement] | None = None
+) -> ModelVersion:
     """The version in a folder, all of it, each file compared with its sha256.
 
-    Raises ModelDamaged naming the file: also when the files have more than `most` bytes together,
-    or the model uses one that is not listed.
+    `check` says who signed the manifest's bytes, or raises ModelDamaged. Raises that too, naming
+    the file: also when the files have more than `most` bytes together, or the model uses one that
+    is not listed.
     """
-    manifest = read_manifest(path)
-    return ModelVersion(path, manifest, read_files(path, manifest, most))
+    content = manifest_bytes(path)
+    try:
+        signed = check(content) if check else None
+    except OSError as error:
+        raise _damaged(error, path) from error
+    manifest = _manifest(path, content)
+    return ModelVersion(path, manifest, read_files(path, manifest, most), signed)
 
 
 def read_files(path: Path, manifest: Manifest, most: int = MOST) -> dict[str, bytes]:
@@ -306,7 +390,15 @@ def read_files(path: Path, manifest: Manifest, most: int = MOST) -> dict[str, by
 def _placed(version: ModelVersion, model: str) -> ModelVersion:
     """Called as its folders are: somebody may have copied it to another name or number."""
     manifest = msgspec.structs.replace(version.manifest, name=model, version=version.path.name)
-    return ModelVersion(version.path, manifest, version.contents)
+    return replace(version, manifest=manifest)
+
+
+def _signed_again(version: ModelVersion, activation: Statement | None) -> ModelVersion:
+    """Of two moments the later one counts: of its signature, and of that it answers."""
+    signed = version.signed
+    if not (activation and signed and activation.manifest == signed.manifest):
+        return version
+    return replace(version, signed=max(activation, signed, key=lambda one: one.time))
 
 
 def _damaged(error: OSError, path: Path) -> Exception:

@@ -1,5 +1,5 @@
 """`lmaas models`: list, show, create, verify and activate what is in the repository; and the
-commands of `models_import`, `models_set` and `models_try`."""
+commands of `models_import`, `models_set`, `models_sign` and `models_try`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -30,17 +30,15 @@ from lmaas.cli.announced import announce
 from lmaas.cli.exits import Exit
 from lmaas.cli.models_import import import_
 from lmaas.cli.models_set import set_
+from lmaas.cli.models_sign import SIGNATURE, activation, keys, sign_, sign_version
 from lmaas.cli.models_try import try_
 from lmaas.producer.tables.chunks import clipped, counted
 from lmaas.workers.manifest import Manifest
-from lmaas.workers.repository import (
-    ModelVersion,
-    Repository,
-    activate,
-    opened,
-    read_manifest,
-    read_version,
-)
+from lmaas.workers.marks import moment
+from lmaas.workers.repository import ModelVersion, Repository, activate, opened, read_manifest
+
+if TYPE_CHECKING:
+    from lmaas.workers.signing import SigningKey
 
 #: What nobody reads line by line: the picture of the evaluation shows it.
 _FOR_MACHINES: Final = {"confusion", "reliability"}
@@ -105,7 +103,7 @@ def _rows(repository: Repository, model: str) -> list[_Row]:
     used = None
     for path in repository.in_turn(model):
         try:
-            _served(path, repository.most)
+            _tried(repository.read(path, model))
         except ModelDamaged as error:
             problems[path] = str(error)
         else:
@@ -197,8 +195,8 @@ def _words(value: object) -> str:
 @click.argument("model", required=False)
 @click.pass_context
 def verify_(context: click.Context, model: str | None) -> None:
-    """Compare every file of every version (of MODEL) with its checksum, try the model, and compare
-    the answers that were kept when it was imported.
+    """Compare every file of every version (of MODEL) with its checksum, and with model_keys its
+    signature; try the model, and compare the answers that were kept when it was imported.
 
     It ends with 1 when something is wrong.
     """
@@ -209,7 +207,7 @@ def verify_(context: click.Context, model: str | None) -> None:
     for name in [model] if model else repository.models():
         for path in reversed(repository.paths(name)):
             try:
-                how = _verified(path, repository.most)
+                how = _verified(repository, path, name)
             except ModelError as error:
                 damaged += 1
                 click.echo(f"{name} {path.name}: {error}", err=True)
@@ -218,9 +216,22 @@ def verify_(context: click.Context, model: str | None) -> None:
     context.exit(Exit.FAILED if damaged else Exit.OK)
 
 
-def _verified(path: Path, most: int) -> str:
+def _verified(repository: Repository, path: Path, model: str) -> str:
     """What was found to be well of the version in a folder. Raises ModelDamaged."""
-    version = read_version(path, most)
+    version = repository.read(path, model)
+    return f"{_ran(version, path)}{_by(version, path)}"
+
+
+def _by(version: ModelVersion, path: Path) -> str:
+    """Who signed it."""
+    if version.signed:
+        return f", signed with {version.signed.key} at {moment(version.signed.time)}"
+    is_signed = (path / SIGNATURE).exists()
+    return ", signed, which model_keys is not set to check" if is_signed else ""
+
+
+def _ran(version: ModelVersion, path: Path) -> str:
+    """What was found to be well of the model in it. Raises ModelDamaged."""
     if not _runs():
         return "ok (checksums; without onnxruntime it was not tried)"
     from lmaas.workers.runtime import Runtime
@@ -246,11 +257,6 @@ def _runs() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def _served(path: Path, most: int) -> ModelVersion:
-    """The version in a folder, if a worker would serve it. Raises ModelDamaged."""
-    return _tried(read_version(path, most))
-
-
 def _tried(version: ModelVersion) -> ModelVersion:
     """The same, if it can be served, as far as that can be tried. Raises ModelDamaged."""
     if _runs():
@@ -272,16 +278,28 @@ def _try(version: ModelVersion) -> None:
 @click.argument("model")
 @click.argument("version", required=False)
 @click.option("--newest", is_flag=True, help="The newest version answers again.")
+@options.sign
 @click.pass_obj
-def activate_(settings: Settings, model: str, version: str | None, newest: bool) -> None:
-    """Let VERSION of MODEL answer whoever asks for no other; workers that run switch to it."""
+def activate_(
+    settings: Settings, model: str, version: str | None, newest: bool, sign: SigningKey | None
+) -> None:
+    """Let VERSION of MODEL answer whoever asks for no other; workers that run switch to it.
+
+    Workers with model_keys believe it only with --sign.
+    """
     if newest == (version is not None):
         raise click.UsageError("give VERSION, or --newest")
+    if settings.model_keys and not sign:
+        raise OptionError("workers with model_keys would not believe it; give --sign FILE, too")
     repository = opened(settings)
     if version is not None:
-        repository.load(model, version, _tried)
-        activate(settings.new_models, model, version)
+        path = repository.load(model, version, _tried).path
+        statement = activation(path, sign, settings) if sign else None
+        activate(settings.new_models, model, version, statement)
     else:
+        path = repository.find(model, *repository.versions(model)[-1:]).path
+        if sign:  # anew, so that it is later than what says that another one answers
+            sign_version(path, sign, settings)
         for folder in repository.folders:
             activate(folder, model, None)
     answers = repository.load(model, None, _tried).manifest.version
@@ -305,8 +323,11 @@ def activate_(settings: Settings, model: str, version: str | None, newest: bool)
     required=True,
     help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
 )
+@options.sign
 @click.pass_obj
-def create_(settings: Settings, name: str, labels: Path, encoder: Path) -> None:
+def create_(
+    settings: Settings, name: str, labels: Path, encoder: Path, sign: SigningKey | None
+) -> None:
     """Make a classifier of labels alone, without any text to learn from, as model NAME.
 
     A text gets the label whose words mean most nearly the same. Where there are ten texts a label,
@@ -325,9 +346,11 @@ def create_(settings: Settings, name: str, labels: Path, encoder: Path) -> None:
         out_root=settings.new_models,
         others=settings.model_folders,
     )
-    announce(path, settings)
+    announce(path, settings, sign)
 
 
 command.add_command(import_)
 command.add_command(try_)
 command.add_command(set_)
+command.add_command(keys)
+command.add_command(sign_)

@@ -21,6 +21,7 @@ from lmaas.workers.repository import MANIFEST, ModelVersion, read_version
 
 if TYPE_CHECKING:
     from lmaas.training.recipe import Quantize
+    from lmaas.workers.signing import SigningKey
 
 _TASKS = ("text", "pairs", "image", "audio", "tensors")
 _OUTPUTS = ("softmax", "sigmoid", "probabilities", "independent", "values")
@@ -146,6 +147,7 @@ def _number(_context: click.Context, _option: click.Parameter, given: str | None
     help="What has a lower score gets the label `unsure`.  [0: nothing]",
 )
 @options.quantize
+@options.sign
 @click.pass_obj
 def import_(
     settings: Settings,
@@ -155,6 +157,7 @@ def import_(
     examples: Path | None,
     min_score: float,
     quantize: Quantize | None,
+    sign: SigningKey | None,
     **given: Any,
 ) -> None:
     """Make the next version here of the model in PATH.
@@ -175,20 +178,22 @@ def import_(
                 f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{said[0]} is for "
                 "models from elsewhere"
             )
-        _copy(settings, path, name)
+        announce(_copy(settings, path, name), settings, sign)
     else:
         if quantize and examples is None:
             raise click.UsageError(
                 "--quantize goes with --examples, items such as the model will get: what it "
                 "changes is measured on them"
             )
-        _convert(settings, path, name, examples, min_score, quantize, given)
+        place = _convert(settings, path, name, examples, min_score, quantize, given)
+        announce(place, settings, sign)
+        click.echo(f"try it: lmaas models try {place.parent.name} ...", err=True)
 
 
 # --- a version of ours ---------------------------------------------------------------------------
 
 
-def _copy(settings: Settings, folder: Path, name: str | None) -> None:
+def _copy(settings: Settings, folder: Path, name: str | None) -> Path:
     from lmaas.workers.runtime import Runtime
 
     version = read_version(folder, settings.max_model_bytes)
@@ -196,7 +201,7 @@ def _copy(settings: Settings, folder: Path, name: str | None) -> None:
     name = name or version.manifest.name
     if not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
-    announce(_copied(version, name, settings), settings)
+    return _copied(version, name, settings)
 
 
 def _copied(version: ModelVersion, name: str, settings: Settings) -> Path:
@@ -226,7 +231,7 @@ def _convert(
     min_score: float,
     quantize: Quantize | None,
     given: dict[str, Any],
-) -> None:
+) -> Path:
     if problem := extras.lacking("onnxruntime", "tokenizers", "onnx"):
         raise DataError(problem)
     from lmaas.training.importing import imported
@@ -256,8 +261,7 @@ def _convert(
         click.echo(f"note: {proposal.notes[-1]}", err=True)
     for warning in proposal.warnings:
         click.echo(f"warning: {warning}", err=True)
-    announce(place, settings)
-    click.echo(f"try it: lmaas models try {name} ...", err=True)
+    return place
 
 
 def _model_name(found: str) -> str:

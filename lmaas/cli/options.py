@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lmaas.broker_config.errors import DataError
+from lmaas.broker_config import extras
+from lmaas.broker_config.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from lmaas.workers.signing import SigningKey
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -144,6 +149,38 @@ def dialect(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def _signing_key(
+    _context: click.Context, _option: click.Parameter, path: Path | None
+) -> SigningKey | None:
+    """Read before anything is done. Raises DataError."""
+    if path is None:
+        return None
+    if problem := extras.lacking("cryptography"):
+        raise OptionError(problem)
+    from lmaas.workers.signing import SigningKey
+
+    return SigningKey.read(path)
+
+
+#: A private key, with which what the command has made or changed is signed.
+sign = click.option(
+    "--sign",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=_signing_key,
+    help="Sign it with the private key in FILE (see `lmaas models keys`).",
+)
+#: The same, of a command that does nothing else.
+key = click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    callback=_signing_key,
+    required=True,
+    help="The private key (see `lmaas models keys`).",
+)
 
 
 def quantize(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
     from lmaas.training.networks import Progress as Report
     from lmaas.training.recipe import Quantize, Recipe
+    from lmaas.workers.signing import SigningKey
 
 #: The first Python that has no TensorFlow, as pyproject.toml has it.
 WITHOUT_TENSORFLOW: Final = (3, 14)
@@ -116,6 +117,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     help="Show no texts of the data on the page of the evaluation.",
 )
 @options.quantize
+@options.sign
 @options.models
 def command(
     name: str,
@@ -143,6 +145,7 @@ def command(
     min_score: float,
     no_examples: bool,
     quantize: Quantize | None,
+    sign: SigningKey | None,
     **arguments: Any,
 ) -> None:
     """Train a classifier and export it as the next version of model NAME.
@@ -222,7 +225,7 @@ def command(
             ),
             note=lambda line: click.echo(f"note: {line}", err=True),
         )
-    _conclude(path, settings)
+    _conclude(path, settings, sign)
 
 
 def _usual(dataset: Dataset, data: Path | None, encoder: Path | None) -> Any:
@@ -323,7 +326,7 @@ def _bar(console: Console) -> Iterator[Report]:
         yield report
 
 
-def _conclude(path: Path, settings: Settings) -> None:
+def _conclude(path: Path, settings: Settings, sign: SigningKey | None) -> None:
     from lmaas.training import choosing
     from lmaas.training.evaluate import Evaluation
     from lmaas.training.export import PAGE
@@ -344,4 +347,4 @@ def _conclude(path: Path, settings: Settings) -> None:
     ):
         click.echo(line, err=True)
     click.echo(f"the evaluation to look at: {path / PAGE}", err=True)
-    announce(path, settings)
+    announce(path, settings, sign)

@@ -26,9 +26,9 @@ ROOMS = {
     "broker_config": ["tracing"],
     "producer": ["files", "gateway", "postgresql"],
     "service": ["worker"],
-    "workers": ["worker", "tokens", "images", "audio"],
+    "workers": ["worker", "tokens", "images", "audio", "security"],
     "training": ["training"],
-    "lmaas": ["worker", "gateway", "bench"],
+    "lmaas": ["worker", "gateway", "bench", "security"],
 }
 
 
