@@ -96,7 +96,12 @@ def _zip_files(archive: zipfile.ZipFile, source: Input, wanted: Wanted) -> Files
         return (_zip_member(archive, name, info) for name, info in found)
 
     return Files(
-        name=source.name, members=members, taken=taken, close=source.close, size=len(found)
+        name=source.name,
+        members=members,
+        taken=taken,
+        close=source.close,
+        size=len(found),
+        passed_over=sieve.passed_over,
     )
 
 
@@ -223,6 +228,7 @@ def _tar_files(source: Input, wanted: Wanted) -> Files:
         close=source.close,
         size=source.size,
         consumed=lambda _rows: source.position(),
+        passed_over=sieve.passed_over,
     )
 
 

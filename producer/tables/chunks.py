@@ -12,7 +12,7 @@ import msgspec
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import LABEL_SEPARATOR
-from lmaas.producer.tables.taking import AS_NAMED, Taking
+from lmaas.producer.tables.taking import AS_NAMED, PassedOver, Taking
 
 #: A chunk ends at this many rows, or with the row that brings it to this many bytes.
 CHUNK_ROWS: Final = 1024
@@ -325,6 +325,8 @@ class Table:
     titles: dict[str, str] = field(default_factory=dict)
     #: Several files: a checksum of their names, sizes and times.
     listing: str | None = None
+    #: Several files: those that are no items, as far as it was read.
+    passed_over: Callable[[], PassedOver | None] = lambda: None
     #: Lets the chunks begin at a mark, which an earlier reading of the same file left; to be called
     #: before the first chunk is taken.
     skip: Callable[[Mark], None] | None = None

@@ -17,6 +17,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.media_types import START, of_content
 from lmaas.broker_config.messages import ItemError
 from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table, Wanted
+from lmaas.producer.tables.taking import PassedOver
 from lmaas.producer.tables.unicode import decoded
 
 FILE: Final = "file"
@@ -62,6 +63,8 @@ class Files:
     consumed: Callable[[int], int] = lambda rows: rows
     #: A checksum of the names, sizes and times.
     listing: str | None = None
+    #: What is no item, as far as it was read.
+    passed_over: Callable[[], PassedOver | None] = lambda: None
 
 
 def read(files: Files, wanted: Wanted, encoding: str | None) -> Table:
@@ -83,6 +86,7 @@ def read(files: Files, wanted: Wanted, encoding: str | None) -> Table:
         size=files.size,
         unit="file",
         listing=files.listing,
+        passed_over=files.passed_over,
         start_at=rows.start_at,
     )
 

@@ -52,7 +52,14 @@ def read(place: Place, wanted: Wanted) -> Table:
             inside = pattern is None and not os.path.islink(os.path.join(root, name))  # noqa: PTH114, PTH118
             yield _member(root, name, None if inside else base)
 
-    files = Files(name=path, members=members, taken=taken, size=len(found), listing=checksum)
+    files = Files(
+        name=path,
+        members=members,
+        taken=taken,
+        size=len(found),
+        listing=checksum,
+        passed_over=sieve.passed_over,
+    )
     return contents.read(files, wanted, place.dialect.encoding)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Self
 
+import msgspec
+
 from lmaas.broker_config import media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import ModelCard
@@ -57,6 +59,14 @@ class Taking:
         return _ANYTHING if found and all(map(media_types.is_media, found)) else ()
 
 
+class PassedOver(msgspec.Struct, frozen=True):
+    """Files that are no items of the model."""
+
+    files: int
+    #: How many of each kind, and the first of them.
+    reasons: str
+
+
 #: By the files' names.
 AS_NAMED: Final = Taking()
 
@@ -98,14 +108,18 @@ class Sieve:
         """Whether anything was passed over."""
         return bool(self._others)
 
+    def passed_over(self) -> PassedOver | None:
+        """What was passed over until now, if anything was."""
+        return PassedOver(self._others.total(), self._counts()) if self._others else None
+
     def tell(self) -> None:
-        """Say in the log what was passed over, if anything was."""
-        if self._others:
+        """Say it in the log."""
+        if found := self.passed_over():
             log.warning(
                 "%s: passed over: %s",
                 self._place,
-                self._counts(),
-                extra={"action": "passed_over", "files": self._others.total()},
+                found.reasons,
+                extra={"action": "passed_over", "files": found.files},
             )
 
     def nothing(self) -> DataError:

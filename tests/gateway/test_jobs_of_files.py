@@ -30,6 +30,7 @@ def zipped() -> bytes:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in {**FILES, "notes.txt": b"no letters"}.items():
             archive.writestr(name, content)
+        archive.writestr(".hidden", b"a")
     return file.getvalue()
 
 
@@ -40,6 +41,7 @@ def tarred(mode: str) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
+        archive.addfile(tarfile.TarInfo("last.txt"))
     return file.getvalue()
 
 
@@ -76,7 +78,7 @@ async def test_files_are_items(gateway: Gateway, settings: Settings) -> None:
         (zipped()[:-30], "application/zip", {}, {}),
         (zipped(), "application/zip", {"text_column": "text"}, {}),
     ]
-    errors = []
+    errors, over = [], []
     async with serving(settings):
         for body, kind, more, expected in cases:
             query = {} if kind is None else {"model": "letters", **more}
@@ -88,6 +90,14 @@ async def test_files_are_items(gateway: Gateway, settings: Settings) -> None:
             assert status == 202, (kind, job)
             await ended(gateway, job["id"])
             assert told(await results(gateway, job["id"])) == expected
+            over.append(job["passed_over"] and tuple(job["passed_over"].values()))
+    assert over == [
+        (2, "1 hidden or of the system (.hidden), 1 of text/plain (notes.txt)"),
+        *[(1, "1 of text/plain (last.txt)")] * 2,
+        None,
+        (1, "1 of text/plain (last.txt)"),
+        None,
+    ]
     assert [status for status, _ in errors] == [400, 400, 400]
     words = [message for _, message in errors]
     assert (

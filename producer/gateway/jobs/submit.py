@@ -34,7 +34,9 @@ async def submit(request: web.Request) -> web.Response:
             check_deadline(upload.asked)
             _check_callback(request, upload.asked)
             count = caller_of(request).count_items
-            return await submitted(request, upload.asked, upload.items, note, count)
+            return await submitted(
+                request, upload.asked, upload.items, note, count, passed_over=upload.passed_over
+            )
 
         return await once(request, upload.digest, do)
 

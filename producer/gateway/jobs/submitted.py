@@ -15,6 +15,7 @@ from lmaas.producer.gateway.jobs.views import path_of, view
 from lmaas.producer.gateway.routes import json_response
 from lmaas.producer.gateway.state.jobs import Job
 from lmaas.producer.packing import Entries
+from lmaas.producer.tables.taking import PassedOver
 
 
 async def submitted(
@@ -25,16 +26,18 @@ async def submitted(
     count: Callable[[int], None] | None = None,
     *,
     owner: str | None = None,
+    passed_over: Callable[[], PassedOver | None] = lambda: None,
 ) -> web.Response:
     """202 with the job, which is accepted when this returns. Raises as `accept`.
 
     `count` is told the number of its items. `owner`: whose it is, if not the caller's.
+    `passed_over` tells the files that are none of its items, once all of these are published.
     """
     whose = owner_of(request) if owner is None else owner
     answers: list[web.Response] = []
 
     async def accepted(connection: AsyncConnection, job: Job) -> None:
-        answers.append(_answer(request, job))
+        answers.append(_answer(request, job, passed_over()))
         if note is not None:
             await note(connection, answers[0])
 
@@ -44,6 +47,8 @@ async def submitted(
     return answers[0]
 
 
-def _answer(request: web.Request, job: Job) -> web.Response:
+def _answer(request: web.Request, job: Job, passed_over: PassedOver | None) -> web.Response:
     headers = {str(hdrs.LOCATION): path_of(request, job.id)}
-    return json_response(view(request, job), HTTPStatus.ACCEPTED, headers)
+    told = view(request, job)
+    told.passed_over = passed_over
+    return json_response(told, HTTPStatus.ACCEPTED, headers)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -40,6 +40,7 @@ from lmaas.producer.table_items import table_items
 from lmaas.producer.tables import Dialect, Place, Taking, Wanted, open_table
 from lmaas.producer.tables.contents import FILE
 from lmaas.producer.tables.places import FORMATS, suffixes_of
+from lmaas.producer.tables.taking import PassedOver
 from lmaas.producer.threads import opened
 
 #: Media type -> format of a file.
@@ -141,6 +142,8 @@ class Upload:
     items: Entries
     #: SHA-256 of everything that was asked.
     digest: bytes
+    #: Files that are no items, once all items were taken.
+    passed_over: Callable[[], PassedOver | None] = lambda: None
 
 
 _body: Final = Body(JobCall, _LooseCall)
@@ -251,7 +254,7 @@ async def _table_of(
         )
         asked = msgspec.convert(said, Asked, from_attributes=True)
         with _told(path, file.name):
-            yield Upload(asked, items, spool.digest.digest())
+            yield Upload(asked, items, spool.digest.digest(), table.passed_over)
     finally:
         table.close()
 

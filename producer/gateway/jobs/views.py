@@ -18,6 +18,7 @@ from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.routes import Route, json_response
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Failed, Job, JobState
+from lmaas.producer.tables.taking import PassedOver
 
 #: Seconds that a caller who cancels waits to hear that it is done.
 PATIENCE: Final = 5.0
@@ -59,6 +60,8 @@ class JobView(msgspec.Struct):
     reason: str | None
     callback_url: str | None
     links: Links
+    #: In the answer to who submits an archive or a form: its files that are no items of the model.
+    passed_over: PassedOver | None = None
 
 
 class Page(msgspec.Struct):
