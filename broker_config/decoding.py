@@ -104,7 +104,12 @@ def takes_long(body: bytes, content_type: str | None) -> bool:
 
 
 def decode_at_once(
-    body: bytes, content_type: str | None, *, max_item_bytes: int, max_items: int
+    body: bytes,
+    content_type: str | None,
+    *,
+    max_item_bytes: int,
+    max_items: int,
+    max_data_bytes: int | None = None,
 ) -> Decoded | None:
     """What one call of a decoder makes of a request; None when it needs a closer look.
 
@@ -123,7 +128,7 @@ def decode_at_once(
                 return None  # the strings in them are counted one by one
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return _checked(request, {}, max_item_bytes, max_items)
+    return _checked(request, {}, max_items, max_item_bytes, max_data_bytes)
 
 
 def decode_request(
@@ -132,10 +137,12 @@ def decode_request(
     *,
     max_item_bytes: int,
     max_items: int,
+    max_data_bytes: int | None = None,
     max_bytes: int = sys.maxsize,
 ) -> Decoded:
     """A request, and the error of each position in `items` that cannot be run.
 
+    The limits of an item are as in `item_error`, those of the pack are `max_items` and `max_bytes`.
     Raises MessageError when nothing of the body can be used.
     """
     kind = known_language(content_type)
@@ -148,7 +155,7 @@ def decode_request(
         request, faults = _decode_item_by_item(body, kind, max_items)
     else:
         request, faults = _request(envelope, envelope.items), {}
-    return _checked(request, faults, max_item_bytes, max_items)
+    return _checked(request, faults, max_items, max_item_bytes, max_data_bytes)
 
 
 def check_size(body: bytes, max_bytes: int) -> None:
@@ -181,7 +188,11 @@ def _more_tokens_than(limit: int) -> re.Pattern[bytes]:
 
 
 def _checked(
-    request: Request, faults: dict[int, ItemError], max_item_bytes: int, max_items: int
+    request: Request,
+    faults: dict[int, ItemError],
+    max_items: int,
+    max_item_bytes: int,
+    max_data_bytes: int | None,
 ) -> Decoded:
     """With the errors of the items that no model can run. Raises MessageError."""
     if not request.items:
@@ -191,7 +202,7 @@ def _checked(
     if len(request.model) > MAX_NAME or len(request.version or "") > MAX_NAME:
         raise MessageError(f"the names of models and versions have up to {MAX_NAME} characters")
     for position, item in enumerate(request.items):
-        if position not in faults and (fault := item_error(item, max_item_bytes)):
+        if position not in faults and (fault := item_error(item, max_item_bytes, max_data_bytes)):
             faults[position] = fault
     return request, faults
 

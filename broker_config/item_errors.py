@@ -34,8 +34,11 @@ _KINDS: Final = {
 _LENGTH: Final = struct.Struct("<I")
 
 
-def item_error(item: Item, max_bytes: int) -> ItemError | None:
-    """Why an item cannot be run by any model, or None."""
+def item_error(item: Item, max_bytes: int, max_data_bytes: int | None = None) -> ItemError | None:
+    """Why an item cannot be run by any model, or None.
+
+    Its data may have `max_data_bytes`, or as many as its texts and tensors where that is None.
+    """
     if item.error is not None:
         return item.error
     if item.text is not None and item.data is None and item.tensors is None:
@@ -46,7 +49,7 @@ def item_error(item: Item, max_bytes: int) -> ItemError | None:
         return _invalid("an item needs exactly one of text, data, tensors")
     if item.text_pair is not None:
         return _invalid("text_pair is the second of two texts: it comes with text only")
-    return size_error(item.size, max_bytes) or _tensors_error(item)
+    return content_error(item, max_bytes, max_data_bytes) or _tensors_error(item)
 
 
 def text_item(item_id: str, text: object, max_bytes: int) -> Item:
@@ -100,13 +103,20 @@ def pair_error(text: object, pair: object, max_bytes: int) -> ItemError | None:
     return size_error(len(f"{text}{pair}".encode()), max_bytes)
 
 
-def size_error(size: int, max_bytes: int) -> ItemError | None:
+def content_error(item: Item, max_bytes: int, max_data_bytes: int | None) -> ItemError | None:
+    """For an item with more bytes than its kind may have."""
+    if item.data is None or max_data_bytes is None:
+        return size_error(item.size, max_bytes)
+    return size_error(item.size, max_data_bytes, "max_data_bytes")
+
+
+def size_error(size: int, max_bytes: int, setting: str = "max_item_bytes") -> ItemError | None:
     """For an item with more bytes than it may have."""
     if size <= max_bytes:
         return None
     return ItemError(
         code=Code.TOO_LARGE,
-        message=f"{size:,} bytes; the limit is {max_bytes:,} (setting max_item_bytes)",
+        message=f"{size:,} bytes; the limit is {max_bytes:,} (setting {setting})",
     )
 
 

@@ -262,6 +262,8 @@ class ModelCard(_Wire, frozen=True):
     media_types: list[str] = []
     #: Whether an item may have several labels, or none: results have `labels`.
     multi_label: bool = False
+    #: Bytes of an item's data at most; null: as `max_item_bytes`, which is of texts and tensors.
+    max_data_bytes: int | None = None
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):

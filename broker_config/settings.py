@@ -27,6 +27,9 @@ _Delay = Annotated[str, msgspec.Meta(pattern=RETRY_DELAY, examples=["500ms", "5s
 #: Bytes of UTF-8, at most, and those of an item beside its text, at most and on average.
 BYTES_A_CHARACTER: Final = 4
 BESIDE_THE_TEXT: Final = 1024
+#: Bytes of an item's data at most: of a photo as a phone makes it, and so few that base64 of it
+#: fits into a message of 16 MiB.
+DATA_BYTES: Final = 10 * 1024 * 1024
 #: AMQP has 16 bits for a prefetch.
 _MOST_AHEAD: Final = 65_535
 
@@ -63,12 +66,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Packs of one caller that are on their way at a time.
     window: _Count = 32
 
-    #: Bytes of one item; a larger one gets an error.
+    #: Bytes of one item's texts or tensors; a larger one gets an error.
     max_item_bytes: _Bytes = 1024 * 1024
+    #: Bytes of one item's data, as of a picture or a sound; 0: 10 MiB, or `max_item_bytes` where
+    #: that is more. With all else that a pack has this fits into a message of RabbitMQ 4.
+    max_data_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Items of one pack that a client publishes and a worker accepts.
     max_pack_items: _Count = 4096
     #: Bytes of the body of a pack that a client publishes and a worker accepts; 0: somewhat more
-    #: than any that a client with these settings makes, 10 MiB by default.
+    #: than any that a client with these settings makes, 14.5 MiB by default.
     max_pack_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Bytes of one message; 0: as many as the broker's version takes if nobody has set it
     #: otherwise there (128 MiB before 4.0, 16 MiB since).
@@ -162,7 +168,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         A text's bytes are counted as characters when packs are cut; an item may come on top.
         """
         texts = BYTES_A_CHARACTER * (self.pack_bytes + self.max_item_bytes)
-        return self.max_pack_bytes or texts + BESIDE_THE_TEXT * self.max_pack_items
+        data = self.pack_bytes + self.largest_data
+        return self.max_pack_bytes or max(texts, data) + BESIDE_THE_TEXT * self.max_pack_items
+
+    @property
+    def largest_data(self) -> int:
+        """Bytes of an item's data at most: what is set, or the larger of two limits."""
+        return self.max_data_bytes or max(DATA_BYTES, self.max_item_bytes)
 
     @property
     def broker(self) -> str:

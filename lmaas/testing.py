@@ -134,6 +134,7 @@ class Service:
             body,
             MSGPACK,
             max_item_bytes=settings.max_item_bytes,
+            max_data_bytes=settings.largest_data,
             max_items=settings.max_pack_items,
             max_bytes=settings.largest_pack,
         )
@@ -390,6 +391,7 @@ def _canned_card(model: str, settings: Settings) -> ModelCard:
         input="words",
         examples=[],
         max_item_bytes=settings.max_item_bytes,
+        max_data_bytes=settings.largest_data,
         max_pack_items=settings.max_pack_items,
         max_pack_bytes=settings.largest_pack,
         fixed_seconds=GUESS.fixed,

@@ -45,6 +45,7 @@ from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
 from lmaas.producer.journal import ENDED, ENDED_KEPT, JobEntry, Journal, record
 from lmaas.producer.lost import loss
+from lmaas.producer.packer import places
 from lmaas.producer.packing import Entries, packs
 from lmaas.producer.progress import Progress
 from lmaas.producer.publishing import PackPublisher
@@ -277,7 +278,7 @@ class Jobs:
 
         async with (
             contextlib.aclosing(packs(texts, self.settings, estimate)) as source,
-            contextlib.aclosing(windowed(source, publish, self.settings.window)) as done,
+            contextlib.aclosing(windowed(source, publish, self.settings.window, places)) as done,
         ):
             async for _ in done:
                 pass

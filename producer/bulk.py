@@ -26,6 +26,7 @@ from lmaas.broker_config.errors import DataError, LmaasError, OptionError
 from lmaas.broker_config.messages import Item, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_same, left
+from lmaas.producer.packer import places
 from lmaas.producer.rows import answers_of, packs_of
 from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, footer, open_table
 from lmaas.producer.tables.chunks import check_names, clipped, shown
@@ -175,6 +176,7 @@ class Run:
             "--min-score": task.min_score,
             "--result-prefix": task.result_prefix,
             "max_item_bytes": self.settings.max_item_bytes,
+            "max_data_bytes": self.settings.largest_data,
         }
 
     def _identity(self, source: str) -> uuid.UUID:
@@ -251,7 +253,12 @@ class Run:
 
     def _has_room(self, pending: Iterable[_Sent]) -> bool:
         """Whether another chunk may be read: for the window, and for what memory may hold."""
-        unanswered = sum(not pack.done() for sent in pending for pack in sent.packs)
+        unanswered = sum(
+            size
+            for sent in pending
+            for pack, size in zip(sent.packs, sent.places, strict=True)
+            if not pack.done()
+        )
         held = sum(sent.held for sent in pending)
         window = self.settings.window
         return unanswered < window and held < HELD_WINDOWS * window
@@ -264,8 +271,9 @@ class Run:
             task.add_done_callback(lambda _: self._answered.set())
         # Rows that are not sent take memory all the same: 30 MB that no model takes, or none.
         unsent = sum(chunk.characters(row) + len(error) for row, error in errors.items())
-        held = max(1, len(packs) + unsent // self.settings.pack_bytes)
-        return _Sent(chunk, errors, tasks, held)
+        sizes = [places(pack) for pack in packs]
+        held = max(1, sum(sizes) + unsent // self.settings.pack_bytes)
+        return _Sent(chunk, errors, tasks, sizes, held)
 
     def _answers(self, sent: _Sent) -> Answers:
         """Raises what any of its packs raised."""
@@ -350,6 +358,8 @@ class _Sent:
     chunk: Chunk
     errors: dict[int, str]
     packs: list[asyncio.Task[list[Result]]]
+    #: What each of them takes of the window.
+    places: list[int]
     #: What it takes of memory, in packs.
     held: int
 

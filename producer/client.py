@@ -39,6 +39,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.cancelling import Cancelling
 from lmaas.producer.entries import single_item
 from lmaas.producer.linger import Linger
+from lmaas.producer.packer import places
 from lmaas.producer.packing import Entries, packs
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.remaining import Remaining
@@ -153,7 +154,7 @@ class Client:
         self._check_open()
         model, version, top_k, min_score = asked(model, version, top_k, min_score)
         limit = self._patience(timeout)
-        checked = single_item(item, self.settings.max_item_bytes)
+        checked = single_item(item, self.settings)
         if checked.error is not None:
             return _or_raise(Result(id=checked.id, error=checked.error), errors)
         answer = self._linger.add((model, version, top_k, min_score, limit), checked)
@@ -198,7 +199,7 @@ class Client:
         async with (
             contextlib.aclosing(packs(items, self.settings, estimate)) as source,
             contextlib.aclosing(
-                windowed(source, run, self.settings.window, ordered=ordered)
+                windowed(source, run, self.settings.window, places, ordered=ordered)
             ) as replies,
         ):
             async for reply in replies:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 
+#: Bytes of data that take as much of a window as a pack of texts does.
+PLACE: Final = 2 * 1024 * 1024
 #: The seconds that a pack of so many items, of so many bytes together, is expected to take.
 Estimate = Callable[[int, int], float]
+
+
+def places(items: Sequence[Item]) -> int:
+    """How many places of a window a pack takes: several where it has a large picture or sound, so
+    that a window is a bound of memory."""
+    return 1 + sum(len(item.data) for item in items if item.data is not None) // PLACE
 
 
 class Packer:

@@ -29,7 +29,7 @@ async def packs(
     if isinstance(entries, str | bytes):
         raise TypeError("expected an iterable of texts, got one text: put it into a list")
     packer = Packer(settings, estimate)
-    add = functools.partial(_added, packer, count(), settings.max_item_bytes)
+    add = functools.partial(_added, packer, count(), settings)
     failure = None
     try:
         if isinstance(entries, AsyncIterable):
@@ -49,11 +49,11 @@ async def packs(
         raise failure
 
 
-def _added(packer: Packer, places: Iterator[int], max_bytes: int, entry: Entry) -> list[Item]:
+def _added(packer: Packer, places: Iterator[int], settings: Settings, entry: Entry) -> list[Item]:
     """The pack that this entry fills, or that a pause ends; empty when there is still room."""
     if entry is _PAUSE:
         return packer.rest()
-    return packer.add(entry_item(entry, next(places), max_bytes))
+    return packer.add(entry_item(entry, next(places), settings))
 
 
 _PAUSE: Final = object()

@@ -47,6 +47,7 @@ def card(settings: Settings, models: Models, model: str, cost: Cost) -> ModelCar
         input=runtime.manifest.preprocessing["kind"],
         examples=list(runtime.preprocessor.examples),
         max_item_bytes=settings.max_item_bytes,
+        max_data_bytes=settings.largest_data,
         max_pack_items=settings.max_pack_items,
         max_pack_bytes=settings.largest_pack,
         fixed_seconds=cost.fixed,

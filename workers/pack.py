@@ -65,6 +65,7 @@ def glanced(
             body,
             content_type,
             max_item_bytes=settings.max_item_bytes,
+            max_data_bytes=settings.largest_data,
             max_items=settings.max_pack_items,
         )
 
@@ -81,6 +82,7 @@ def read(
             body,
             content_type,
             max_item_bytes=settings.max_item_bytes,
+            max_data_bytes=settings.largest_data,
             max_items=settings.max_pack_items,
             max_bytes=settings.largest_pack,
         )

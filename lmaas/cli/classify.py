@@ -224,7 +224,7 @@ def _classify_file(
     way = _Way(settings, model, model_version, through_queue=through_queue)
     wanted = Wanted(text_column, names(keep), pair=pair_column, data=bytes_column, path=path_column)
     if wanted.has_contents(place.has_files):
-        taking = Taking(way.media_types(), settings.max_item_bytes, outside)
+        taking = Taking(way.media_types(), settings.largest_data, outside)
         wanted = dataclasses.replace(wanted, taking=taking)
     task = Task(
         source=place,

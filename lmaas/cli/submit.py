@@ -80,7 +80,7 @@ def command(
                 rows = table
                 if rows is None:
                     card = await jobs.card(model)
-                    taking = Taking.of(card, settings.max_item_bytes, outside=outside)
+                    taking = Taking.of(card, settings.largest_data, outside=outside)
                     named = dataclasses.replace(wanted, taking=taking)
                     rows = await asyncio.to_thread(_opened, stack, place, named)
                 items = table_items(rows, settings.max_item_bytes)

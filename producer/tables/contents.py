@@ -213,8 +213,8 @@ def checked(content: bytes, most: int) -> bytes | ItemError:
 
 def too_large(size: int, most: int) -> ItemError:
     """With what to do about it."""
-    told = f"{size:,} bytes; the limit is {most:,} (setting max_item_bytes)"
-    advice = f"LMAAS_MAX_ITEM_BYTES={size} raises it, for the workers as well"
+    told = f"{size:,} bytes; the limit is {most:,} (setting max_data_bytes)"
+    advice = f"LMAAS_MAX_DATA_BYTES={size} raises it, for the workers as well"
     return ItemError(code=Code.TOO_LARGE, message=f"{told}; {advice}")
 
 

@@ -19,6 +19,7 @@ import msgspec
 from lmaas.broker_config import media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import ModelCard
+from lmaas.broker_config.settings import DATA_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ class Taking:
     #: Media types of bytes, as `image/png` or `image/*`; () takes texts. None: nobody knows, and
     #: the files' names tell.
     media_types: tuple[str, ...] | None = None
-    #: Bytes of an item at most.
-    max_bytes: int = 1024 * 1024
+    #: Bytes of an item's data at most.
+    max_bytes: int = DATA_BYTES
     #: Whether links, and paths in a table, may lead out of their folder.
     outside: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import aiohttp
@@ -26,7 +27,8 @@ PATH = "/v1/classify"
 LETTERS = "text/letters"
 
 #: Name, value and what `FormData.add_field` takes besides.
-Part = tuple[str, str | bytes] | tuple[str, str | bytes, dict[str, Any]]
+Content = str | bytes | io.BytesIO
+Part = tuple[str, Content] | tuple[str, Content, dict[str, Any]]
 
 
 def form(*parts: Part) -> aiohttp.FormData:
@@ -193,7 +195,7 @@ async def test_limits_of_a_form_are_those_of_json(
     gateway_settings: GatewaySettings, settings: Settings
 ) -> None:
     small = msgspec.structs.replace(gateway_settings, max_body_bytes=2000, max_call_items=3)
-    engine = msgspec.structs.replace(settings, max_item_bytes=100)
+    engine = msgspec.structs.replace(settings, max_item_bytes=100, max_data_bytes=100)
     model: Part = ("model", "sentiment")
     async with listening(small, engine) as gateway:
         status, answer = await gateway.post(

@@ -137,7 +137,7 @@ def letters(settings: Settings, tmp_path: Path, installed: None) -> Settings:
         files={MODEL: hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()},
     )
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    return msgspec.structs.replace(settings, models=str(tmp_path / "models"))
+    return msgspec.structs.replace(settings, models=str(tmp_path / "models"), max_data_bytes=2**20)
 
 
 def letter_values(name: str) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ ERRORS = [
     ("a picture", Code.INVALID_ITEM, "letters are wanted"),
     ("a text", Code.INVALID_ITEM, "letters are wanted"),
     ("other values", Code.INVALID_ITEM, "letters are wanted"),
-    ("large", Code.TOO_LARGE, "1,048,577 bytes; the limit is 1,048,576 (setting max_item_bytes)"),
+    ("large", Code.TOO_LARGE, "1,048,577 bytes; the limit is 1,048,576 (setting max_data_bytes)"),
 ]
 
 

@@ -31,8 +31,8 @@ FILES = {
 }
 TOLD = "passed over: 1 hidden or of the system (Thumbs.db), 1 of text/plain (notes.txt)"
 LARGE = (
-    "too_large: 1,048,577 bytes; the limit is 1,048,576 (setting max_item_bytes); "
-    "LMAAS_MAX_ITEM_BYTES=1048577 raises it, for the workers as well"
+    "too_large: 1,048,577 bytes; the limit is 1,048,576 (setting max_data_bytes); "
+    "LMAAS_MAX_DATA_BYTES=1048577 raises it, for the workers as well"
 )
 EXPECTED = {
     "large.letters": ("", LARGE),
@@ -60,6 +60,7 @@ async def lmaas(settings: Settings, *words: object) -> tuple[int, str, str]:
         "LMAAS_BROKER_URL": settings.broker_url,
         "LMAAS_PREFIX": settings.prefix,
         "LMAAS_PROCESSES": "1",
+        "LMAAS_MAX_DATA_BYTES": str(settings.max_data_bytes),
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lmaas", *map(str, words)),

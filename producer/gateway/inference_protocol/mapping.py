@@ -111,7 +111,7 @@ def items_of(call: Call, card: ModelCard) -> list[Item]:
         raise bad("the inputs have no items: their first dimension is 0")
     items = _kind(card)(given, ports)
     for place, item in enumerate(items):
-        if error := item_error(item, card.max_item_bytes):
+        if error := item_error(item, card.max_item_bytes, card.max_data_bytes):
             raise _refused(place, error)
     return items
 

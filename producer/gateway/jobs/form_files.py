@@ -27,7 +27,7 @@ class FormFiles:
 
     async def add(self, part: BodyPartReader) -> None:
         """Raises HttpError: 400 or 413."""
-        if self.first is not None and self._tar is None:
+        if self.first is not None:
             await self.become_items()
         await self._spool.write_all(part)
         if self.first is None:
@@ -36,9 +36,10 @@ class FormFiles:
             await asyncio.to_thread(self._append, part)
 
     async def become_items(self) -> None:
-        """The first one is an item, and so is each that follows."""
+        """The first one is an item, and so is each that follows; also when this is called again."""
         assert self.first is not None
-        await asyncio.to_thread(self._append, self.first)
+        if self._tar is None:
+            await asyncio.to_thread(self._append, self.first)
 
     def _append(self, part: BodyPartReader) -> None:
         if self._tar is None:

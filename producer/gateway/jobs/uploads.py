@@ -268,7 +268,7 @@ async def _wanted(request: web.Request, place: Place, said: FileOptions) -> Want
     card = None
     with contextlib.suppress(HttpError):  # no worker serves it now
         card = await request.app[CARDS].card(said.model)
-    most = request.app[BROKER_JOBS].settings.max_item_bytes
+    most = request.app[BROKER_JOBS].settings.largest_data
     return replace(wanted, taking=Taking.of(card, most))
 
 

@@ -196,6 +196,22 @@ async def test_rows_that_are_not_sent_take_room_too(tmp_path: Path) -> None:
         assert run._has_room([sent])
 
 
+async def test_large_data_takes_more_of_the_window(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(5_000_000))
+    with Run(task(tmp_path, tmp_path.parent / "out.csv"), Settings(window=4)) as run:
+        first, second = run.table.chunks
+        fake = Fake()
+        sent = [run._send(first, fake)]
+        assert (sent[0].places, sent[0].held) == ([3], 3)
+        assert run._has_room(sent)
+        sent.append(run._send(second, fake))
+        assert not run._has_room(sent)
+        await sent[0].packs[0]
+        assert run._has_room(sent)
+        await sent[1].packs[0]
+
+
 class Stuck(Fake):
     """Does not answer the first pack before it is let go, and none before `together` are there."""
 

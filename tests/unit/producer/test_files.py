@@ -42,8 +42,8 @@ EXPECTED = {
     "b.png": ("image/png", PNG + b"b"),
     "sub/c": ("image/png", PNG + b"c"),
     "sub/empty.png": "invalid_item: it is empty: there are no bytes in it",
-    "sub/large.png": "too_large: 101 bytes; the limit is 100 (setting max_item_bytes); "
-    "LMAAS_MAX_ITEM_BYTES=101 raises it, for the workers as well",
+    "sub/large.png": "too_large: 101 bytes; the limit is 100 (setting max_data_bytes); "
+    "LMAAS_MAX_DATA_BYTES=101 raises it, for the workers as well",
 }
 
 

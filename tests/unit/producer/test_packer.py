@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas.broker_config.messages import Item, Tensor
-from lmaas.broker_config.settings import Settings
-from lmaas.producer.packer import Packer
+from lmaas.broker_config.messages import JSON, Item, Request, Tensor, encode
+from lmaas.broker_config.server import LARGEST_MESSAGE
+from lmaas.broker_config.settings import DATA_BYTES, Settings
+from lmaas.producer.packer import Packer, places
 
 PICTURE = Item(id="p", data=b"x" * 70, media_type="image/png")
 HALF = Tensor(shape=[5], datatype="FP64", data=b"x" * 40)
@@ -70,3 +71,31 @@ def test_nothing_is_lost_doubled_or_moved_and_only_the_last_item_passes_a_limit(
     for pack in packs:
         assert len(pack) <= 7
         assert sum(item.size for item in pack[:-1]) < 300
+
+
+def test_large_data_takes_several_places_of_a_window() -> None:
+    photo = Item(id="p", data=bytes(5_000_000))
+    assert places([photo]) == 3
+    assert places([photo, photo]) == 5
+    assert places([PICTURE] * 256) == places([VALUES, Item(id="t", text="a" * 10**6)]) == 1
+
+
+def test_the_largest_pack_fits_into_a_message() -> None:
+    settings = Settings()
+    texts = [Item(id=str(n), text="\U0001f3ac" * 514) for n in range(settings.pack_items - 1)]
+    photo = Item(id="p", data=bytes(settings.largest_data), media_type="image/jpeg")
+    packer = Packer(settings)
+    assert not any(packer.add(text) for text in texts[:-1])
+    pack = packer.add(photo)
+    assert len(pack) == len(texts)
+    body = encode(Request(model="m", items=pack))
+    assert len(body) <= settings.largest_pack
+    assert settings.largest_pack < LARGEST_MESSAGE[4]
+    alone = encode(Request(model="m", items=[photo]), JSON)
+    assert len(alone) < settings.largest_pack
+
+
+def test_a_limit_that_was_raised_for_items_holds_for_data_too() -> None:
+    assert Settings(max_item_bytes=20_000_000).largest_data == 20_000_000
+    assert Settings(max_item_bytes=5).largest_data == DATA_BYTES
+    assert Settings(max_item_bytes=20_000_000, max_data_bytes=7).largest_data == 7

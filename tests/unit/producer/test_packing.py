@@ -16,7 +16,7 @@ from lmaas.broker_config.messages import Item, Request, Tensor, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packing import Entries, packs
 
-SMALL = Settings(pack_items=3, pack_bytes=10, max_item_bytes=20, linger=0.01)
+SMALL = Settings(pack_items=3, pack_bytes=10, max_item_bytes=20, max_data_bytes=20, linger=0.01)
 
 
 async def packed(entries: Entries, limits: Settings = SMALL) -> list[list[Item]]:

@@ -52,10 +52,10 @@ async def test_results_come_as_they_are_completed() -> None:
     assert await collected(windowed(numbers(4), run, 4, ordered=False)) == [3, 1, 2, 0]
 
 
-@given(st.integers(0, 40), st.integers(1, 8), st.booleans(), st.randoms())
+@given(st.integers(0, 40), st.integers(1, 8), st.integers(1, 9), st.booleans(), st.randoms())
 @settings(deadline=None, max_examples=50)
 def test_no_more_than_the_window_are_under_way_or_read(
-    count: int, size: int, ordered: bool, source: object
+    count: int, size: int, heavy: int, ordered: bool, source: object
 ) -> None:
     under_way, most, read = 0, 0, 0
 
@@ -65,18 +65,21 @@ def test_no_more_than_the_window_are_under_way_or_read(
             read += 1
             yield number
 
+    def places(number: int) -> int:
+        return min(1 + number % heavy, size)
+
     async def run(number: int) -> int:
         nonlocal under_way, most
-        under_way += 1
+        under_way += places(number)
         most = max(most, under_way)
         for _ in range(source.randrange(4)):  # type: ignore[attr-defined]
             await asyncio.sleep(0)
-        under_way -= 1
+        under_way -= places(number)
         return number
 
     async def main() -> None:
         taken = []
-        async for result in windowed(counted(), run, size, ordered=ordered):
+        async for result in windowed(counted(), run, size, places, ordered=ordered):
             assert read <= len(taken) + 1 + size
             taken.append(result)
         assert sorted(taken) == list(range(count))
