@@ -1,4 +1,4 @@
-"""A trained network as a model version: ONNX, checked against Keras, with its manifest."""
+"""A trained network as a model version: ONNX, checked against the network, with its manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lmaas.workers.manifest import MODEL, Manifest
 from lmaas.workers.repository import ModelVersion, read_files
 from lmaas.workers.runtime import Runtime
 
-#: The exported graph may differ from Keras by so much.
+#: The exported graph may differ from what was trained by so much.
 TOLERANCE: Final = 1e-5
 PICTURE: Final = "evaluation.png"
 PAGE: Final = "evaluation.html"
@@ -90,7 +90,7 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     onnx.save(trained.network.graph(), folder / MODEL)
     trained.network.save(folder)
     manifest = _manifest(trained, folder, number)
-    # The graph is compared, as Keras has it: a low temperature would enlarge what differs.
+    # The graph alone is compared: a low temperature would enlarge what differs.
     bare = msgspec.structs.replace(manifest, head=trained.network.head)
     _compare(_runtime(folder, bare), trained, _sample(trained.samples, COMPARED))
     runtime = _runtime(folder, manifest)
@@ -161,15 +161,15 @@ def _runtime(folder: Path, manifest: Manifest) -> Runtime:
 
 
 def _compare(runtime: Runtime, trained: Trained, items: Sequence[Item]) -> None:
-    """The graph's scores against Keras', which gets each item in a batch of its own."""
+    """The graph's scores against the network's, which gets each item in a batch of its own."""
     for item, scores in zip(items, runtime.scores(items), strict=True):
         (expected,) = trained.network.predict([item])
         difference = float(np.abs(scores - expected).max())
         if not difference <= TOLERANCE:
             what = repr(item.text[:60]) if item.text is not None else f"the item {item.id!r}"
             raise TrainingError(
-                f"the exported graph differs from Keras by {difference:.2g} for {what}; "
-                "nothing was exported"
+                f"the exported graph differs from the network that was trained by "
+                f"{difference:.2g} for {what}; nothing was exported"
             )
 
 

@@ -312,7 +312,7 @@ def test_a_graph_that_differs_from_keras_is_not_exported(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(TrainingError, match="differs from Keras"):
+    with pytest.raises(TrainingError, match="differs from the network"):
         train(dataset, "gap", out_root=tmp_path, name="bad", recipe=RECIPE)
     assert list((tmp_path / "bad").iterdir()) == []
     assert Repository(tmp_path).models() == []

@@ -76,7 +76,7 @@ class Network(Protocol):
         ...
 
     def predict(self, items: Sequence[Item]) -> Scores:
-        """Probabilities [items, labels], by Keras."""
+        """Probabilities [items, labels]."""
         ...
 
     def graph(self) -> onnx.ModelProto:
