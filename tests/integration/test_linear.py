@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lmaas.broker_config.errors import ModelDamaged
+from lmaas.broker_config.errors import ModelDamaged, TrainingError
+from lmaas.training import export as export_module
 from lmaas.training.datasets import Dataset, Split, text_items
 from lmaas.training.export import TOLERANCE, Trained, export
 from lmaas.training.networks import Network, linear
 from lmaas.training.recipe import Recipe
+from lmaas.workers.manifest import MODEL
 from lmaas.workers.repository import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 
@@ -106,6 +109,31 @@ def test_any_text_can_be_learnt_from(texts: list[str]) -> None:
     data = Dataset(name="x", labels=("a", "b"), train=one, validation=one, test=one, sha256="")
     scores = linear.fit("linear", data, Recipe(), None).network.predict(items)
     assert np.isfinite(scores).all()
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Bytes of a file: the graph is larger. Python ignores the signal, so that a write fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"File too large; nothing was exported"):
+            exported(dataset(40, 4, 2), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "asked").iterdir()) == []
+
+
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        assert list(tmp_path.rglob(MODEL))  # it is half written
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, "measured", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        exported(dataset(40, 4, 2), tmp_path)
+    assert list((tmp_path / "asked").iterdir()) == []
 
 
 def test_a_damaged_vocabulary_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ _ROLES: Final[Mapping[str, tuple[str, ...]]] = {
 _PADS: Final = ("[PAD]", "<pad>")
 #: A tokenizer with less than this share of the ids that a model knows is another one's.
 _SHARE: Final = 0.8
+#: No tokenizer has these words; each must make something of them.
+_UNKNOWN: Final = "qzxvkj \u16a0\u16a2 \U0001f3ac"
 
 
 def takes_ids(graph: Graph) -> bool:
@@ -70,9 +72,17 @@ def _is_ids(port: Port) -> bool:
 def read_tokenizer(content: bytes, path: object) -> Tokenizer:
     """Raises DataError."""
     try:
-        return Tokenizer.from_buffer(content)
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # it raises this class, and none of its own
         raise DataError(f"{path}: no tokenizer: {error}; copy it again") from error
+    try:
+        tokenizer.encode(_UNKNOWN)
+    except Exception as error:
+        raise DataError(
+            f"{path}: cannot make tokens of a text with unknown words: {error}; give the tokenizer "
+            "that the model was trained with"
+        ) from error
+    return tokenizer
 
 
 def padding(tokenizer: Tokenizer) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,27 @@ def test_a_tokenizer_of_another_model_is_found(tmp_path: Path) -> None:
     few = [*graphs.WORDS[:4], "good"]
     _, proposal = added(graphs.folder(tmp_path / "smaller", words=few))
     assert "knows 5 tokens and the model 11: is it this model's own?" in proposal.warnings[0]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = graphs.folder(tmp_path / "m")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        with pytest.raises(DataError, match="imported: cannot import there: File too large"):
+            added(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "models" / "imported").iterdir()) == []
+
+
+def test_a_tokenizer_without_a_token_for_unknown_words_is_refused(tmp_path: Path) -> None:
+    folder = graphs.folder(tmp_path / "m")
+    told = json.loads((folder / "tokenizer.json").read_text())
+    del told["model"]["vocab"]["[UNK]"]
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=r"tokenizer.json: cannot make tokens .*Missing \[UNK\]"):
+        imported(folder, Options())
 
 
 def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:

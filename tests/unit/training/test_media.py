@@ -164,6 +164,17 @@ def test_a_file_that_cannot_be_read_is_an_item_with_an_error(tmp_path: Path) -> 
         read_folder(tmp_path / "nowhere")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    many(tmp_path)
+    (tmp_path / "cat").chmod(0)
+    try:
+        with pytest.raises(DataError, match="cat: Permission denied"):
+            load_dataset(tmp_path)
+    finally:
+        (tmp_path / "cat").chmod(0o700)
+
+
 # --- MNIST's files -------------------------------------------------------------------------------
 
 
