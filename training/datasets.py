@@ -16,6 +16,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +27,10 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
-from lmaas.training import duplicates
+from lmaas.training import duplicates, label_sets
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
+from lmaas.training.label_sets import Truth
 from lmaas.training.media import (
     Examples,
     Kind,
@@ -63,10 +65,10 @@ _IMDB_MEMBER = re.compile(r"(?:^|/)(train|test)/(neg|pos)/(\d+)_\d+\.txt$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Items, and for each the index of its label in `Dataset.labels`."""
+    """Items, and which of `Dataset.labels` each has."""
 
     items: list[Item]
-    labels: npt.NDArray[np.int32]
+    labels: Truth
 
     def __len__(self) -> int:
         return len(self.items)
@@ -114,6 +116,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an item may have several labels, or none."""
+        return self.train.labels.ndim == 2
+
+    @property
     def kind(self) -> Kind:
         """Of all its items."""
         return kind_of(self.train.items[0]) or "text"
@@ -129,6 +136,7 @@ def load_dataset(
     dialect: Dialect = FOUND,
     normalize: bool = False,
     hold_out: str | None = None,
+    separator: str | None = None,
 ) -> Dataset:
     """Pictures or sounds (a folder of them, or of MNIST's files, or spoken digits), IMDB (its
     archive or folder, or a folder that has them), or a table: by what `path` is.
@@ -138,6 +146,8 @@ def load_dataset(
     pictures and sounds alone. Raises DataError.
     """
     if (media := _media(path)) is not None:
+        if separator is not None:
+            raise DataError(f"{path}: only rows of a table may have several labels (--multi-label)")
         tested = None if test is None else read_folder(test)
         if hold_out is not None:
             media = held_out(media, hold_out)
@@ -151,7 +161,14 @@ def load_dataset(
         return Place.of(str(path), format, dialect)
 
     measured = None if test is None else place(test)
-    return load_table(place(path), test=measured, text=text, label=label, normalize=normalize)
+    return load_table(
+        place(path),
+        test=measured,
+        text=text,
+        label=label,
+        normalize=normalize,
+        separator=separator,
+    )
 
 
 def _media(path: Path) -> Media | None:
@@ -289,6 +306,7 @@ def load_table(
     text: str | None = None,
     label: str | None = None,
     normalize: bool = False,
+    separator: str | None = None,
 ) -> Dataset:
     """Any file that `lmaas classify` reads, with a text and a label column: see `read_rows`.
 
@@ -298,31 +316,33 @@ def load_table(
     Raises DataError with the file and the line.
     """
     digest = hashlib.sha256()
-    rows = read_rows(place, text, label)
+    rows = read_rows(place, text, label, separator)
     rows.digest(digest.update)
-    counts = labelling.counted(rows.labels)
+    counts = labelling.counted(chain.from_iterable(rows.labels))
     spellings = labelling.spellings(counts) if normalize else {}
-    named = [spellings.get(each, each) for each in rows.labels]
-    counts = labelling.counted(named)
-    labelling.check(counts, rows.name)
+    rows.rename(spellings)
+    counts = labelling.counted(chain.from_iterable(rows.labels))
+    cells = None if rows.multi_label else label_sets.written_as_one(counts)
+    labelling.check(counts, rows.name, cells)
     labels = tuple(counts)
-    whole = _table_split(rows, labels, spellings)
-    twice = duplicates.contradicting(rows.texts, named)
-    told = (*rows.notes(), *labelling.notes(counts), *([twice] if twice else []))
-    notes = [f"{rows.name}: {note}" for note in told]
+    whole = _table_split(rows, labels, multi_label=rows.multi_label)
+    told = [*rows.notes(), *labelling.notes(counts, len(rows.texts)), cells]
+    told.append(duplicates.contradicting(rows.texts, [*map(label_sets.joined, rows.labels)]))
+    notes = [f"{rows.name}: {note}" for note in told if note]
     if test is None:
-        rest, held = _cut(whole.labels, TEST_SHARE)
+        rest, held = _cut(label_sets.strata(whole.labels), TEST_SHARE)
         whole, measured = whole.take(rest), whole.take(held)
     else:
-        measuring = read_rows(test, text, label)
+        measuring = read_rows(test, text, label, separator)
         measuring.digest(digest.update)
         notes += [f"{measuring.name}: {note}" for note in measuring.notes()]
         if normalize:
-            spellings |= _spellings_of_others(measuring.labels, labels)
-        measured = _table_split(measuring, labels, spellings)
+            used = list(chain.from_iterable(measuring.labels))
+            measuring.rename(spellings | _spellings_of_others(used, labels))
+        measured = _table_split(measuring, labels, multi_label=rows.multi_label)
     if twice := duplicates.shared(whole.texts, measured.texts):
         notes.append(twice)
-    rest, validation = _cut(whole.labels, VALIDATION_SHARE)
+    rest, validation = _cut(label_sets.strata(whole.labels), VALIDATION_SHARE)
     if not (len(measured) and len(validation)):
         raise DataError(
             f"{rows.name}: {len(rows.texts):,} rows are too few; give three or more of a label"
@@ -350,18 +370,21 @@ def _spellings_of_others(used: Sequence[str], labels: Sequence[str]) -> dict[str
     return {each: label for each, label in alike.items() if label is not None}
 
 
-def _table_split(rows: Rows, labels: Sequence[str], spellings: Mapping[str, str]) -> Split:
+def _table_split(rows: Rows, labels: Sequence[str], *, multi_label: bool) -> Split:
     indices = {label: index for index, label in enumerate(labels)}
-    numbers = [indices.get(spellings.get(label, label), -1) for label in rows.labels]
-    if -1 in numbers:
-        raise _unknown(rows, numbers, labels)
-    return Split(items=text_items(rows.texts), labels=np.array(numbers, np.int32))
+    numbers = [[indices.get(label, -1) for label in own] for own in rows.labels]
+    if unknown := [place for place, own in enumerate(numbers) if -1 in own]:
+        raise _unknown(rows, unknown, labels)
+    if rows.multi_label and not multi_label:
+        raise DataError(f"{rows.name}: rows have lists of labels, and those of the training one")
+    truth = label_sets.matrix(numbers, len(labels)) if multi_label else np.array(numbers)[:, 0]
+    return Split(items=text_items(rows.texts), labels=truth.astype(np.int32))
 
 
-def _unknown(rows: Rows, numbers: Sequence[int], labels: Sequence[str]) -> DataError:
-    """The first row whose label was not learnt."""
-    position = numbers.index(-1)
-    label, count = rows.labels[position], numbers.count(-1)
+def _unknown(rows: Rows, places: Sequence[int], labels: Sequence[str]) -> DataError:
+    """The first row with a label that was not learnt."""
+    position, count = places[0], len(places)
+    label = next(label for label in rows.labels[position] if label not in labels)
     more = f", nor are those of {count - 1:,} other rows" if count > 1 else ""
     like = labelling.like(label, labels)
     advice = f"; --normalize-labels takes it for {like!r}" if like else ""

@@ -41,26 +41,30 @@ def like(label: str, known: Iterable[str]) -> str | None:
     return next((each for each in known if _folded(each) == _folded(label)), None)
 
 
-def check(counts: Mapping[str, int], name: str) -> None:
-    """Raises DataError for labels that nothing can be learnt from."""
+def check(counts: Mapping[str, int], name: str, advice: str | None = None) -> None:
+    """Raises DataError for labels that nothing can be learnt from, with the advice."""
     rows = sum(counts.values())
+    more = f". {advice}" if advice else ""
+    if not counts:
+        raise DataError(f"{name}: no row has a label (--label-column names the column)")
     if len(counts) == 1:
         (label,) = counts
         raise DataError(
             f"{name}: each of the {rows:,} rows has the label {label!r}; two labels or more are "
-            "needed (--label-column names the column)"
+            f"needed (--label-column names the column){more}"
         )
     if len(counts) * 2 > rows:
         raise DataError(
             f"{name}: {len(counts):,} different labels in {rows:,} rows "
             f"({_listed([repr(label) for label in counts])}); give two rows or more a label, or "
-            "name another column with --label-column"
+            f"name another column with --label-column{more}"
         )
 
 
-def notes(counts: Mapping[str, int]) -> list[str]:
-    """What a user should know of labels that can be used."""
-    found = _alike(counts), _rare(counts), _few(counts), _ruling(counts), _many(counts)
+def notes(counts: Mapping[str, int], rows: int | None = None) -> list[str]:
+    """What a user should know of labels that can be used; without `rows` each row has one."""
+    whole = sum(counts.values()) if rows is None else rows
+    found = _alike(counts), _rare(counts), _few(counts), _ruling(counts, whole), _many(counts)
     return [note for note in found if note]
 
 
@@ -91,14 +95,14 @@ def _few(counts: Mapping[str, int]) -> str | None:
     return f"{subject} fewer than {FEW} examples, few to learn from: {_listed(few)}"
 
 
-def _ruling(counts: Mapping[str, int]) -> str | None:
+def _ruling(counts: Mapping[str, int], rows: int) -> str | None:
     label = max(counts, key=lambda label: counts[label])
-    share = counts[label] / sum(counts.values())
+    share = counts[label] / rows
     if share <= RULING:
         return None
     return (
-        f"{share:.0%} of the rows have the label {label!r}: whoever always says that has such an "
-        "accuracy, so that the figures of each class, and macro F1, say more"
+        f"{share:.0%} of the rows have the label {label!r}: whoever always says that is right as "
+        "often, so that the figures of each class, and macro F1, say more"
     )
 
 

@@ -1,11 +1,11 @@
-"""The rows of a table that have a text and a label, by the reader that `lmaas classify` uses."""
+"""The rows of a table that have a text and labels, by the reader that `lmaas classify` uses."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Final
 
 from lmaas.broker_config.codes import Code
@@ -13,6 +13,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
 from lmaas.producer.tables.chunks import cell, quoted, shown
+from lmaas.training.label_sets import listed
 
 #: Columns, and lines, that a message names.
 _LISTED: Final = 30
@@ -29,13 +30,16 @@ _TEXT_PROBLEMS: Final[dict[str, str]] = {
 
 @dataclass(slots=True)
 class Rows:
-    """Texts, the label of each, and where it is in the file."""
+    """Texts, the labels of each, and where it is in the file."""
 
     name: str
     #: What `lines` counts, from 1: "line" or "row".
     unit: str = "line"
     texts: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
+    #: Of each text: one, or any number where `multi_label`.
+    labels: list[list[str]] = field(default_factory=list)
+    #: Whether a row may have several labels, or none: asked for, or there are lists.
+    multi_label: bool = False
     lines: list[int] = field(default_factory=list)
     #: Why rows are not among them -> where they are.
     left_out: dict[str, list[int]] = field(default_factory=dict)
@@ -43,12 +47,24 @@ class Rows:
     fault: str = ""
     #: Labels that had blanks at their ends.
     trimmed: int = 0
+    #: Rows that have a label twice.
+    repeated: list[int] = field(default_factory=list)
 
     def digest(self, update: Callable[[bytes], None]) -> None:
         """Hand over every text and label, so that no two tables give the same bytes."""
-        for value in chain.from_iterable(zip(self.texts, self.labels, strict=True)):
-            encoded = value.encode()
-            update(b"%d:%b" % (len(encoded), encoded))
+        for text, labels in zip(self.texts, self.labels, strict=True):
+            count = [str(len(labels))] if self.multi_label else []
+            for value in (text, *count, *labels):
+                encoded = value.encode()
+                update(b"%d:%b" % (len(encoded), encoded))
+
+    def rename(self, spellings: Mapping[str, str]) -> None:
+        """Labels to what they are to be called."""
+        if spellings:
+            self.labels = [
+                list(dict.fromkeys(spellings.get(label, label) for label in own))
+                for own in self.labels
+            ]
 
     def notes(self) -> list[str]:
         """What a user should know of the rows that were read."""
@@ -56,6 +72,13 @@ class Rows:
         notes = [f"{out:,} of {out + len(self.texts):,} rows are left out: {self._reasons()}"]
         if self.trimmed:
             notes.append(f"blanks at the ends of {self.trimmed:,} labels were taken off")
+        if self.repeated:
+            where = _places(self.unit, self.repeated)
+            notes.append(
+                f"{len(self.repeated):,} rows have a label twice ({where}): it counts once"
+            )
+        if self.multi_label and (without := sum(not labels for labels in self.labels)):
+            notes.append(f"{without:,} rows have no label, and are learnt from as such")
         return notes[0 if out else 1 :]
 
     def check(self) -> None:
@@ -81,19 +104,23 @@ class Rows:
         self.left_out.setdefault(reason, []).append(line)
 
 
-def read_rows(place: Place, text: str | None, label: str | None) -> Rows:
+def read_rows(
+    place: Place, text: str | None, label: str | None, separator: str | None = None
+) -> Rows:
     """The rows with a text and a label, and where the others are.
 
-    Labels are texts; blanks at their ends are no part of them. Without a name the text column is
-    `text`, and the label column `label` or the other one of two. Raises DataError.
+    Labels are texts; blanks at their ends are no part of them. With a `separator` a row has any
+    number of them, with that between; so it has without one where a value is a list, and an empty
+    one is no label. Without a name the text column is `text`, and the label column `label` or the
+    other one of two. Raises DataError.
     """
     keep = None if label is None else (label,)
     table = open_table(place, Wanted(text=text, keep=keep))
     try:
-        rows = Rows(table.name, table.unit)
+        rows = Rows(table.name, table.unit, multi_label=separator is not None)
         column = table.columns[0] if keep and table.columns else _label_column(table, text)
         for chunk in table.chunks:
-            _add(rows, chunk, column)
+            _add(rows, chunk, column, separator)
     finally:
         table.close()
     rows.check()
@@ -115,7 +142,7 @@ def _label_column(table: Table, text: str | None) -> str:
     )
 
 
-def _add(rows: Rows, chunk: Chunk, column: str) -> None:
+def _add(rows: Rows, chunk: Chunk, column: str, separator: str | None) -> None:
     labels: Iterable[object] = chunk.columns.get(column, repeat(None, len(chunk)))
     for position, (text, value, line) in enumerate(
         zip(chunk.texts, labels, chunk.lines, strict=True)
@@ -126,22 +153,36 @@ def _add(rows: Rows, chunk: Chunk, column: str) -> None:
         elif error := text_error(text, sys.maxsize):
             missing = text is None
             rows.leave_out(line, "without a text" if missing else _TEXT_PROBLEMS[error.code])
-        elif reason := _no_label(raw := cell(value), value):
-            rows.leave_out(line, reason)
+        elif isinstance(labels := _given(value, separator), str):
+            rows.leave_out(line, labels)
         else:
-            label = raw.strip()
-            rows.trimmed += label != raw
+            rows.multi_label = rows.multi_label or listed(value) is not None
+            named = [label.strip() for label in labels]
+            rows.trimmed += sum(map(str.__ne__, named, labels))
+            if len(distinct := list(dict.fromkeys(named))) < len(named):
+                rows.repeated.append(line)
             rows.texts.append(text)
-            rows.labels.append(label)
+            rows.labels.append(distinct)
             rows.lines.append(line)
 
 
-def _no_label(label: str, value: object) -> str | None:
-    """Why a value is no label: its text is `label`."""
-    if not label.strip() or value != value:  # NaN: no value, as pandas writes it
-        return "without a label"
-    if not isinstance(value, str) and label[0] in "[{":
-        return "whose label is a list or an object"
+def _given(value: object, separator: str | None) -> list[str] | str:
+    """The labels of a row, with their blanks; or why there are none, as a reason."""
+    given = listed(value)
+    if given is None:
+        text = cell(value)
+        if not text.strip() or value != value:  # NaN: no value, as pandas writes it
+            return "without a label" if separator is None else []
+        if not isinstance(value, str) and text[0] in "[{":
+            return "whose label is a list or an object"
+        given = [text] if separator is None else text.split(separator)
+    given = [label for label in given if label.strip()]
+    reasons = (reason for label in given if (reason := _no_label(label)))
+    return next(reasons, None) or given
+
+
+def _no_label(label: str) -> str | None:
+    """Why a text is no label."""
     if not label.isascii() and shown(label) != label:
         return "whose label is not UTF-8"
     return None
