@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lmaas.training.label_sets import Truth, decisions
+
 Scores = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 _Floats = npt.NDArray[np.float64]
 
 #: Temperatures that are believed.
@@ -31,17 +32,19 @@ _STEPS: Final = 40
 _LEAST: Final = 1e-30
 
 
-def temperature(scores: Scores, truth: Labels) -> float:
+def temperature(scores: Scores, truth: Truth) -> float:
     """The one nearest to 1 that the examples do not contradict; 1.0 without examples.
 
     `scores` are probabilities [examples, labels]; `truth` [examples] has the index of the right
-    label of each. What the model will meet is not quite like the examples, so that no more is
-    changed than they ask for. Of n examples, 1 / (n + 2) of each counts as of another label, after
-    Platt, "Probabilistic Outputs for Support Vector Machines", 1999: examples that are all right do
-    not make a model certain.
+    label of each, or [examples, labels] whether each label is right: then one temperature is that
+    of all labels' sigmoids. What the model will meet is not quite like the examples, so that no
+    more is changed than they ask for. Of n examples, 1 / (n + 2) of each counts as of another
+    label, after Platt, "Probabilistic Outputs for Support Vector Machines", 1999: examples that are
+    all right do not make a model certain.
     """
     if not len(truth):
         return 1.0
+    scores, truth = decisions(scores, truth)
     logs = np.log(np.maximum(scores.astype(np.float64), _LEAST))
     wanted = _targets(truth, *scores.shape)
     # The loss is convex in 1 / temperature: its slope says on which side the least is.
@@ -64,7 +67,7 @@ def _between(low: float, high: float, is_low: Callable[[float], bool]) -> float:
     return high
 
 
-def _targets(truth: Labels, examples: int, labels: int) -> _Floats:
+def _targets(truth: Truth, examples: int, labels: int) -> _Floats:
     others = 1 / (examples + 2)
     targets = np.full((examples, labels), others / max(labels - 1, 1))
     targets[np.arange(examples), truth] = 1 - others

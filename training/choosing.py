@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from lmaas.training.datasets import SPLIT_SEED, Dataset, Split
+from lmaas.training.judging import ACCURACY, MICRO_F1, merit
+from lmaas.training.label_sets import strata
 from lmaas.training.networks import Architecture, Fitted
 
 #: So many validation texts tell two architectures apart; of fewer, all texts are held out in turn.
@@ -23,7 +25,7 @@ CERTAIN: Final = 1.96
 
 #: Trains an architecture on the training split of a data set.
 Fit = Callable[[Architecture, Dataset], Fitted]
-#: Called with what was tried and its accuracy.
+#: Called with what was tried and its merit.
 Tell = Callable[[Architecture, float], None]
 
 
@@ -33,8 +35,9 @@ class Choice:
 
     architecture: Architecture
     fitted: Fitted
-    #: Architecture -> share of the texts that were held out, and that it was right about.
+    #: Architecture -> its merit on the texts that were held out, and what that is called.
     tried: Mapping[Architecture, float]
+    measure: str = ACCURACY
     #: So many texts were held out, in so many parts.
     held_out: int
     folds: int
@@ -44,7 +47,7 @@ class Choice:
     @property
     def record(self) -> dict[str, Any]:
         """For the manifest."""
-        return {
+        return ({} if self.measure == ACCURACY else {"measure": self.measure}) | {
             "tried": {name: round(figure, 4) for name, figure in self.tried.items()},
             "held_out": self.held_out,
             "folds": self.folds,
@@ -60,7 +63,7 @@ def candidates(encoder: bool) -> tuple[Architecture, ...]:
 def chosen(
     dataset: Dataset, architectures: Sequence[Architecture], fit: Fit, tell: Tell | None = None
 ) -> Choice:
-    """The architecture with the highest accuracy, the first of equals, trained on `dataset`.
+    """The architecture with the highest merit, the first of equals, trained on `dataset`.
 
     Raises TrainingError.
     """
@@ -69,8 +72,7 @@ def chosen(
     best: Fitted | None = None
     for architecture in architectures:
         fitted = [fit(architecture, part) for part in parts]
-        right = sum(_right(one, part) for one, part in zip(fitted, parts, strict=True))
-        figure = right / sum(len(part.validation) for part in parts)
+        figure = _merit(fitted, parts)
         if not tried or figure > max(tried.values()):
             best = fitted[0]
         tried[architecture] = figure
@@ -84,6 +86,7 @@ def chosen(
         architecture=winner,
         fitted=kept,
         tried=tried,
+        measure=MICRO_F1 if dataset.multi_label else ACCURACY,
         held_out=sum(len(part.validation) for part in parts),
         folds=len(parts),
         learnt_from=len(dataset.train) + len(dataset.validation) - stopped_by,
@@ -97,8 +100,9 @@ def folds(dataset: Dataset) -> list[Dataset]:
     random = np.random.default_rng(SPLIT_SEED)
     part = np.empty(len(whole), np.int64)
     dealt = 0
-    for label in np.unique(whole.labels):
-        members = random.permutation(np.flatnonzero(whole.labels == label))
+    classes = strata(whole.labels)
+    for label in np.unique(classes):
+        members = random.permutation(np.flatnonzero(classes == label))
         part[members] = (dealt + np.arange(len(members))) % FOLDS
         dealt += len(members)
     return [
@@ -112,12 +116,14 @@ def folds(dataset: Dataset) -> list[Dataset]:
     ]
 
 
-def _right(fitted: Fitted, dataset: Dataset) -> int:
-    """How many validation texts a network is right about that has not learnt from them."""
-    scores = fitted.validation
-    if scores is None:
-        scores = fitted.network.predict(dataset.validation.items)
-    return int((scores.argmax(axis=1) == dataset.validation.labels).sum())
+def _merit(fitted: Sequence[Fitted], parts: Sequence[Dataset]) -> float:
+    """Of networks on the validation texts of their parts, which they have not learnt from."""
+    scores = [
+        one.network.predict(part.validation.items) if one.validation is None else one.validation
+        for one, part in zip(fitted, parts, strict=True)
+    ]
+    truth = [part.validation.labels for part in parts]
+    return merit(np.concatenate(scores), np.concatenate(truth))
 
 
 # --- in words ------------------------------------------------------------------------------------
@@ -136,10 +142,11 @@ def told(
     learnt = training["learnt_from"]
     rest = dataset["train"] + dataset["validation"]
     about, tested = margin(accuracy, dataset["test"]), dataset["test"]
+    right = f"{'exactly ' if 'measure' in training else ''}right of texts like those of the test"
     return [
-        f"tried: {figures} (accuracy on {held_out:,} texts, {how})",
+        f"tried: {figures} ({training.get('measure', ACCURACY)} on {held_out:,} texts, {how})",
         f"chosen: {architecture}, trained on {learnt:,} of the {rest:,} texts outside of the test",
-        f"expect: {accuracy:.4f} ± {about:.4f} right of texts like those of the test ({tested:,})",
+        f"expect: {accuracy:.4f} ± {about:.4f} {right} ({tested:,})",
     ]
 
 

@@ -6,9 +6,9 @@ All of it is computed from the predicted probabilities, so that it holds for any
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -116,38 +116,59 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             f"{f' (uncalibrated {before.calibration_error:.4f})' if before else ''}"
             f" · {self.examples:,} examples"
         )
-        rows = list(self.classes.items())
-        if len(rows) > NAMED:
-            caption += f" · the {NAMED} classes of {len(rows):,} with the lowest F1"
-            rows = sorted(rows, key=lambda row: f1(row[1].precision, row[1].recall))[:NAMED]
-        table = _table("class", "precision", "recall", "examples", caption=caption)
-        for name, figures in rows:
-            row = f"{figures.precision:.4f}", f"{figures.recall:.4f}", f"{figures.examples:,}"
-            table.add_row(Text(name), *row)
-        return table
+        return classes_table("class", self.classes, caption)
 
     def as_thresholds_table(self) -> Table:
         """One row a threshold."""
-        table = _table("min-score", "answered", "right of those", caption=None)
+        made = table("min-score", "answered", "right of those", caption=None)
         for each in self.thresholds:
-            table.add_row(f"{each.min_score:g}", f"{each.coverage:.1%}", f"{each.accuracy:.1%}")
-        return table
+            made.add_row(f"{each.min_score:g}", f"{each.coverage:.1%}", f"{each.accuracy:.1%}")
+        return made
 
     def as_confused_table(self) -> Table:
         """One row a pair of the most confused classes."""
-        table = _table("most confused: true", "predicted", "examples", caption=None)
+        made = table("most confused: true", "predicted", "examples", caption=None)
         for pair in self.confused:
-            table.add_row(Text(pair.true), Text(pair.predicted), f"{pair.count:,}")
-        return table
+            made.add_row(Text(pair.true), Text(pair.predicted), f"{pair.count:,}")
+        return made
+
+    def tables(self) -> list[Table]:
+        """Of the classes, of more than two the most confused ones, and of thresholds."""
+        confused = [self.as_confused_table()] if len(self.classes) > 2 and self.confused else []
+        return [self.as_table(), *confused, self.as_thresholds_table()]
+
+    def figure(self, title: str) -> Figure:
+        """See `figure`."""
+        return figure(self, title)
 
 
-def _table(*columns: str, caption: str | None) -> Table:
+#: Headers of columns with numbers.
+_NUMBERS: Final = {
+    *("precision", "recall", "F1", "examples", "answered", "right of those"),
+    *("missed", "wrongly given", "exactly right"),
+}
+
+
+def table(*columns: str, caption: str | None) -> Table:
     """Numbers, in the columns that are no names, to the right."""
-    table = Table(*columns, caption=caption)
-    for column in table.columns:
-        if column.header in {*("precision", "recall", "examples"), *("answered", "right of those")}:
+    made = Table(*columns, caption=caption)
+    for column in made.columns:
+        if column.header in _NUMBERS:
             column.justify = "right"
-    return table
+    return made
+
+
+def classes_table(what: str, classes: Mapping[str, ClassFigures], caption: str) -> Table:
+    """A row a class, the worst NAMED of more."""
+    rows = list(classes.items())
+    if len(rows) > NAMED:
+        caption += f" · the {NAMED} classes of {len(rows):,} with the lowest F1"
+        rows = sorted(rows, key=lambda row: f1(row[1].precision, row[1].recall))[:NAMED]
+    made = table(what, "precision", "recall", "examples", caption=caption)
+    for name, figures in rows:
+        row = f"{figures.precision:.4f}", f"{figures.recall:.4f}", f"{figures.examples:,}"
+        made.add_row(Text(name), *row)
+    return made
 
 
 def f1(precision: Any, recall: Any) -> Any:
@@ -231,8 +252,12 @@ def _most_confused(confusion: npt.NDArray[np.int64], labels: Sequence[str]) -> l
 
 def reliability(scores: Scores, truth: Labels) -> list[Bin]:
     """Confidence (the highest probability) against accuracy, in BINS intervals (low, high]."""
-    confidence = scores.max(axis=1).astype(np.float64)
-    right = scores.argmax(axis=1) == truth
+    return binned(scores.max(axis=1), scores.argmax(axis=1) == truth)
+
+
+def binned(scores: Scores, right: npt.NDArray[Any]) -> list[Bin]:
+    """Scores [n] against the share of those that are right, in BINS intervals (low, high]."""
+    confidence = scores.astype(np.float64)
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     count = np.bincount(place, minlength=BINS)
     mean = np.maximum(count, 1)
@@ -254,12 +279,18 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(each.count / total * abs(each.accuracy - each.confidence) for each in bins)
 
 
-def draw(evaluation: Evaluation, path: Path, title: str) -> None:
-    """`figure` as a PNG."""
+class Drawn(Protocol):
+    """What can be drawn."""
+
+    def figure(self, title: str) -> Figure: ...
+
+
+def draw(evaluation: Drawn, path: Path, title: str) -> None:
+    """Its figure as a PNG."""
     with warnings.catch_warnings():
         # Fonts have not every letter of a class's name: a box stands for it.
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")
-        figure(evaluation, title).savefig(path, dpi=110)
+        evaluation.figure(title).savefig(path, dpi=110)
 
 
 def figure(evaluation: Evaluation, title: str) -> Figure:
@@ -278,7 +309,7 @@ def figure(evaluation: Evaluation, title: str) -> Figure:
         _draw_confusion(left, evaluation)
     else:
         _draw_confused(left, evaluation)
-    _draw_reliability(right, evaluation)
+    draw_reliability(right, evaluation.reliability, evaluation.calibration_error)
     return drawn
 
 
@@ -287,7 +318,7 @@ def _draw_confusion(axes: Any, evaluation: Evaluation) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion (share of the true class)", xlabel="predicted", ylabel="true")
-    names = [_cut(name) for name in evaluation.classes]
+    names = [cut(name) for name in evaluation.classes]
     many = len(names) > _READABLE
     across = 90 if many else 30 if len(names) > 3 else 0
     style = {"parse_math": False, "fontsize": 7 if many else None}
@@ -305,7 +336,7 @@ def _draw_confusion(axes: Any, evaluation: Evaluation) -> None:
 def _draw_confused(axes: Any, evaluation: Evaluation) -> None:
     """The most confused pairs, the most frequent on top."""
     pairs = evaluation.confused
-    names = [f"{_cut(pair.true)} → {_cut(pair.predicted)}" for pair in pairs]
+    names = [f"{cut(pair.true)} → {cut(pair.predicted)}" for pair in pairs]
     axes.barh(range(len(pairs)), [pair.count for pair in pairs])
     axes.set_yticks(range(len(pairs)), names, parse_math=False, fontsize=7)
     axes.invert_yaxis()
@@ -316,15 +347,15 @@ def _draw_confused(axes: Any, evaluation: Evaluation) -> None:
     )
 
 
-def _cut(name: str) -> str:
+def cut(name: str) -> str:
     """A name on one line, and not too long."""
     line = " ".join(name.split())
     return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
 
 
-def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
+def draw_reliability(axes: Any, bins: Sequence[Bin], error: float) -> None:
+    """Bars of accuracy by score, and of the share of the predictions."""
     edges = np.arange(BINS) / BINS
-    bins = evaluation.reliability
     total = sum(each.count for each in bins)
     axes.bar(
         edges, [each.accuracy for each in bins], 1 / BINS, align="edge", edgecolor="white",
@@ -336,7 +367,7 @@ def _draw_reliability(axes: Any, evaluation: Evaluation) -> None:
     )  # fmt: skip
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="perfect")
     axes.set(
-        title=f"Reliability (calibration error {evaluation.calibration_error:.3f})",
+        title=f"Reliability (calibration error {error:.3f})",
         xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1),
     )  # fmt: skip
     axes.set_box_aspect(1)

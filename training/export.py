@@ -11,19 +11,21 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import evaluate, learning, page
+from lmaas.training.judging import Figures, evaluated
+from lmaas.training.label_sets import Truth
 from lmaas.training.measuring import measured
 from lmaas.training.mistakes import Mistake, mistakes
 from lmaas.training.networks import Network
 from lmaas.training.quantizing import quantized
 from lmaas.training.recipe import Quantize
 from lmaas.training.versions import checksums, new_version, write_manifest
-from lmaas.workers.manifest import MODEL, Manifest
+from lmaas.workers.heads import Meaning
+from lmaas.workers.manifest import MODEL, THRESHOLD, Manifest
 from lmaas.workers.repository import ModelVersion, read_files
 from lmaas.workers.runtime import Runtime
 
@@ -50,24 +52,32 @@ class Trained:
     #: What it has learnt from, for the manifest.
     dataset: dict[str, Any]
     #: None where there was nothing to measure with.
-    evaluation: evaluate.Evaluation | None
+    evaluation: Figures | None
     #: Parameters and course of the training, for the record; `curves` are drawn.
     record: dict[str, Any]
     #: See `lmaas.workers.heads.tempered`: `evaluation` is of scores that are.
     temperature: float = 1.0
-    #: Below this score it answers `unsure`.
+    #: What its scores are.
+    meaning: Meaning = "exclusive"
+    #: Below this score it answers `unsure`; of independent labels it gives those that have it.
     min_score: float = 0.0
     #: For the page: examples that it gets wrong, and what made it.
     mistakes: Sequence[Mistake] = ()
     command: str = ""
-    #: The place of each sample's label, where they are known.
-    truth: npt.NDArray[np.int32] | None = None
+    #: What each sample's label is, or labels are, where they are known.
+    truth: Truth | None = None
     quantize: Quantize | None = None
 
     @property
     def head(self) -> dict[str, Any]:
         """The manifest's part of that name."""
         own = {} if self.temperature == 1 else {"temperature": self.temperature}
+        return self.bare_head | own
+
+    @property
+    def bare_head(self) -> dict[str, Any]:
+        """The same before the scores are calibrated."""
+        own = {} if self.meaning == "exclusive" else {"meaning": self.meaning}
         return self.network.head | own
 
 
@@ -91,7 +101,7 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     trained.network.save(folder)
     manifest = _manifest(trained, folder, number)
     # The graph alone is compared: a low temperature would enlarge what differs.
-    bare = msgspec.structs.replace(manifest, head=trained.network.head)
+    bare = msgspec.structs.replace(manifest, head=trained.bare_head)
     _compare(_runtime(folder, bare), trained, _sample(trained.samples, COMPARED))
     runtime = _runtime(folder, manifest)
     batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
@@ -124,20 +134,19 @@ def _quantized(
     if evaluation and trained.truth is not None:
         scores = Runtime(smaller).scores(trained.samples)
         evaluation = msgspec.structs.replace(
-            evaluate.evaluate(scores, trained.truth, trained.labels),
+            evaluated(scores, trained.truth, trained.labels, trained.min_score),
             uncalibrated=evaluation.uncalibrated,
         )
         manifest = msgspec.structs.replace(manifest, metrics=evaluation.as_dict())
         wrong: Sequence[Mistake] = ()
         if trained.mistakes:
-            wrong = mistakes(scores, trained.truth, trained.labels, trained.samples)
+            threshold = trained.min_score or THRESHOLD
+            wrong = mistakes(scores, trained.truth, trained.labels, trained.samples, threshold)
         trained = replace(trained, evaluation=evaluation, mistakes=wrong)
     return manifest, trained
 
 
-def _with_page(
-    trained: Trained, evaluation: evaluate.Evaluation, manifest: Manifest, folder: Path
-) -> Manifest:
+def _with_page(trained: Trained, evaluation: Figures, manifest: Manifest, folder: Path) -> Manifest:
     curves = folder / LEARNING
     written = page.written(
         manifest,

@@ -46,6 +46,18 @@ def matrix(sets: Sequence[Iterable[int]], labels: int) -> Truth:
     return found
 
 
+def decisions(
+    scores: npt.NDArray[np.float32], truth: Truth
+) -> tuple[npt.NDArray[np.float32], Truth]:
+    """Each score of [rows, labels] as that of an example with two classes, of which the second is
+    that the row has the label: [decisions, 2], and [decisions]. What has one label stays.
+    """
+    if truth.ndim == 1:
+        return scores, truth
+    second = scores.reshape(-1, 1)
+    return np.hstack([1 - second, second]), truth.reshape(-1)
+
+
 def joined(labels: Iterable[str]) -> str:
     """Labels of a row as one text, the same in whatever order they are."""
     return LABEL_SEPARATOR.join(sorted(labels))

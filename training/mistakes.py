@@ -9,11 +9,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import LABEL_SEPARATOR, Item
+from lmaas.workers.manifest import THRESHOLD
 
 #: How many there are at most, and the characters of one.
 MOST: Final = 50
 CHARACTERS: Final = 400
+#: What is shown of an item that has none of the labels.
+NO_LABEL: Final = "no label"
 
 
 class Mistake(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +35,16 @@ def mistakes(
     truth: npt.NDArray[np.int32],
     labels: Sequence[str],
     items: Sequence[Item],
+    threshold: float = THRESHOLD,
 ) -> list[Mistake]:
     """The MOST with the highest score, the highest first; of equal ones the first.
 
-    `scores` are [items, labels], `truth` has the index of the right label of each item.
+    `scores` are [items, labels], `truth` has the index of the right label of each item. Where an
+    item may have several labels, what it gets and has is shown as one text, and it counts by the
+    label that is the furthest on the wrong side: its score, or what that leaves to 1.
     """
+    if truth.ndim == 2:
+        return _of_several(scores, truth.astype(bool), labels, items, threshold)
     predicted = scores.argmax(axis=1)
     best = scores.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
@@ -47,6 +55,35 @@ def mistakes(
             true=labels[truth[place]],
             predicted=labels[predicted[place]],
             score=float(best[place]),
+        )
+        for place in first.tolist()
+    ]
+
+
+def _of_several(
+    scores: npt.NDArray[np.float32],
+    wanted: npt.NDArray[np.bool_],
+    labels: Sequence[str],
+    items: Sequence[Item],
+    threshold: float,
+) -> list[Mistake]:
+    given = scores >= np.float32(threshold)
+    surest = np.where(given == wanted, 0, np.where(given, scores, 1 - scores)).max(axis=1)
+    wrong = np.flatnonzero((given != wanted).any(axis=1))
+    first = wrong[np.argsort(-surest[wrong], kind="stable")][:MOST]
+
+    def told(flags: npt.NDArray[np.bool_]) -> str:
+        return (
+            f"{LABEL_SEPARATOR} ".join(labels[at] for at in np.flatnonzero(flags).tolist())
+            or NO_LABEL
+        )
+
+    return [
+        Mistake(
+            shown=_shown(items[place], place),
+            true=told(wanted[place]),
+            predicted=told(given[place]),
+            score=float(surest[place]),
         )
         for place in first.tolist()
     ]

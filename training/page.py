@@ -14,6 +14,8 @@ from string import Template
 from typing import Final
 
 from lmaas.training.evaluate import BINS, Evaluation, f1
+from lmaas.training.evaluate_labels import LabelsEvaluation
+from lmaas.training.judging import Figures
 from lmaas.training.mistakes import Mistake
 from lmaas.workers.manifest import Manifest
 
@@ -31,7 +33,7 @@ _TEMPLATE: Final = Path(__file__).with_suffix(".html")
 
 def written(
     manifest: Manifest,
-    evaluation: Evaluation,
+    evaluation: Figures,
     mistakes: Sequence[Mistake] = (),
     command: str = "",
     learning: bytes | None = None,
@@ -40,9 +42,7 @@ def written(
     title = f"{manifest.name} {manifest.version}"
     sections = [
         _section("Reliability", _reliability(evaluation)),
-        _section("Answers above a score", _thresholds(evaluation)),
-        _section("Confusion", _confusion(evaluation), wide=len(evaluation.confusion) > _ACROSS),
-        _section("Classes", _classes(evaluation)),
+        *_own(evaluation),
         _section("Model", _facts(manifest, command)),
         _section("Learning", _picture(learning)) if learning else "",
         _section("The surest mistakes", _mistakes(mistakes), wide=True) if mistakes else "",
@@ -53,6 +53,21 @@ def written(
         totals=_totals(evaluation),
         sections="\n".join(filter(None, sections)),
     )
+
+
+def _own(evaluation: Figures) -> list[str]:
+    """What is different where an example may have several labels."""
+    if isinstance(evaluation, LabelsEvaluation):
+        return [
+            _section("Labels above a score", _label_thresholds(evaluation)),
+            _section("Missed labels", _missed(evaluation)),
+            _section("Labels", _classes(evaluation)),
+        ]
+    return [
+        _section("Answers above a score", _thresholds(evaluation)),
+        _section("Confusion", _confusion(evaluation), wide=len(evaluation.confusion) > _ACROSS),
+        _section("Classes", _classes(evaluation)),
+    ]
 
 
 def _section(heading: str, content: str, *, wide: bool = False) -> str:
@@ -84,13 +99,17 @@ def _percent(share: float) -> str:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _totals(evaluation: Evaluation) -> str:
+def _totals(evaluation: Figures) -> str:
+    what, first = "classes", {"accuracy": f"{evaluation.accuracy:.2%}"}
+    if isinstance(evaluation, LabelsEvaluation):
+        micro, exactly = f"{evaluation.micro_f1:.4f}", f"{evaluation.accuracy:.2%}"
+        what, first = "labels", {"micro F1": micro, "exactly right": exactly}
     totals = {
-        "accuracy": f"{evaluation.accuracy:.2%}",
+        **first,
         "macro F1": f"{evaluation.macro_f1:.4f}",
         "log loss": f"{evaluation.log_loss:.4f}",
         "calibration error": f"{evaluation.calibration_error:.4f}",
-        "classes": f"{len(evaluation.classes):,}",
+        what: f"{len(evaluation.classes):,}",
     }
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in totals.items())
 
@@ -107,7 +126,28 @@ def _thresholds(evaluation: Evaluation) -> str:
     )
 
 
-def _classes(evaluation: Evaluation) -> str:
+def _label_thresholds(evaluation: LabelsEvaluation) -> str:
+    rows = [(f"{each.min_score:g}", *map(_percent, each.shares)) for each in evaluation.thresholds]
+    heads = "min-score", "precision", "recall", "F1", "exactly right"
+    return (
+        "<p>An item gets the labels that have this score "
+        f"({evaluation.threshold:g} in the figures of this page). "
+        "<code>--min-score</code> changes it.</p>\n" + _table(heads, rows, names=0)
+    )
+
+
+def _missed(evaluation: LabelsEvaluation) -> str:
+    rows = [
+        (_name(each.label), f"{each.missed:,}", f"{each.wrongly_given:,}", f"{each.examples:,}")
+        for each in evaluation.missed
+    ]
+    if not rows:
+        return "<p>No label was missed.</p>"
+    told = "<p>Those that the most examples have and did not get.</p>\n"
+    return told + _table(("label", "missed", "wrongly given", "examples"), rows)
+
+
+def _classes(evaluation: Figures) -> str:
     rows = [
         (name, each, float(f1(each.precision, each.recall)))
         for name, each in evaluation.classes.items()
@@ -167,7 +207,7 @@ def _cells(own: int, row: Sequence[int]) -> str:
 # --- reliability ---------------------------------------------------------------------------------
 
 
-def _reliability(evaluation: Evaluation) -> str:
+def _reliability(evaluation: Figures) -> str:
     """Bars of accuracy by score; perfect ones end at the diagonal."""
     total = max(sum(each.count for each in evaluation.reliability), 1)
     width = _SIDE / BINS

@@ -24,7 +24,8 @@ from lmaas.broker_config.errors import ModelDamaged, TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training.measuring import NEARLY, measured, timed
 from lmaas.training.recipe import Numbers, Quantize
-from lmaas.workers.manifest import MODEL
+from lmaas.workers.heads import Scores
+from lmaas.workers.manifest import MODEL, THRESHOLD, Manifest
 from lmaas.workers.repository import ModelVersion
 from lmaas.workers.runtime import Runtime
 
@@ -84,7 +85,8 @@ def quantized(
 ) -> tuple[ModelVersion, Quantized]:
     """The same version with a smaller graph, and what that changed.
 
-    `items` are such as the model will get, at least one; `truth` has the place of each one's label.
+    `items` are such as the model will get, at least one; `truth` has what each one's label is, or
+    labels are.
     Raises TrainingError when more is lost than may be, or it is no faster, and `force` is not said.
     """
     smaller = _with(version, _converted(version, how.kind))
@@ -110,10 +112,11 @@ def _compared(
     runtimes = [Runtime(version) for version in versions]
     compared = _some(range(len(items)), COMPARED)
     scores = [runtime.scores([items[at] for at in compared]) for runtime in runtimes]
-    chosen = [found.argmax(axis=1) for found in scores]
+    chosen = [_chosen(found, versions[0].manifest) for found in scores]
     accuracy = None
     if truth is not None:
-        right = [float(np.mean(labels == truth[list(compared)])) for labels in chosen]
+        known = truth[list(compared)].reshape(len(compared), -1)
+        right = [float((labels == known).all(axis=1).mean()) for labels in chosen]
         accuracy = (right[0], right[1])
     timed_ = _some(items, TIMED)
     times = [
@@ -127,12 +130,21 @@ def _compared(
     return Quantized(
         kind=kind,
         items=len(compared),
-        agreement=float(np.mean(chosen[0] == chosen[1])),
+        agreement=float((chosen[0] == chosen[1]).all(axis=1).mean()),
         difference=float(np.abs(scores[0] - scores[1]).max()),
         accuracy=accuracy,
         speed=(speed[0], speed[1]),
         bytes=(runtimes[0].size, runtimes[1].size),
     )
+
+
+def _chosen(scores: Scores, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The place of each item's label, [items, 1]; of several which it gets, [items, labels]."""
+    if manifest.multi_label:
+        found = scores >= np.float32(manifest.min_score or THRESHOLD)
+    else:
+        found = scores.argmax(axis=1)[:, None]
+    return found.astype(np.int64)
 
 
 def _check(found: Quantized, how: Quantize) -> None:

@@ -158,7 +158,8 @@ def _add(rows: Rows, chunk: Chunk, column: str, separator: str | None) -> None:
         else:
             rows.multi_label = rows.multi_label or listed(value) is not None
             named = [label.strip() for label in labels]
-            rows.trimmed += sum(map(str.__ne__, named, labels))
+            if separator is None:  # beside a separator people write blanks
+                rows.trimmed += sum(map(str.__ne__, named, labels))
             if len(distinct := list(dict.fromkeys(named))) < len(named):
                 rows.repeated.append(line)
             rows.texts.append(text)

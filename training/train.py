@@ -15,13 +15,15 @@ from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
 from lmaas.training import broken, calibration, choosing, export, networks, quietly
 from lmaas.training.datasets import Dataset
-from lmaas.training.evaluate import Evaluation, Scores, evaluate, uncalibrated
+from lmaas.training.evaluate import Scores
+from lmaas.training.judging import Figures, evaluated, meaning, uncalibrated
 from lmaas.training.media import UNITS
 from lmaas.training.mistakes import mistakes
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Quantize, Recipe
 from lmaas.workers.heads import tempered
+from lmaas.workers.manifest import THRESHOLD
 
 with quietly():
     import keras
@@ -51,10 +53,10 @@ def train(
 
     `auto` tries what suits texts, telling how good each was, and keeps the best; of other things
     there is one. N is the next number there and in the `others`, which are folders of models too.
-    Below `min_score` the model will answer `unsure`. What `quantize` asks for is compared on the
-    test split. The page of the evaluation names the `command`, and shows items of the test split
-    that the model gets wrong, unless it should not. A few pictures or sounds that cannot be used
-    are left out, and told as a `note`.
+    Below `min_score` the model will answer `unsure`, or give the labels that have it. What
+    `quantize` asks for is compared on the test split. The page of the evaluation names the
+    `command`, and shows items of the test split that the model gets wrong, unless it should not. A
+    few pictures or sounds that cannot be used are left out, and told as a `note`.
 
     Raises TrainingError, or DataError, and leaves nothing behind then.
     """
@@ -63,12 +65,11 @@ def train(
     _check(architecture, dataset, name, recipe)
     dataset, left_out = _usable(dataset, recipe, note)
     with in_one_line():
-        trained = _trained(dataset, architecture, name, recipe, progress, tell)
+        trained = _trained(dataset, architecture, name, recipe, progress, tell, min_score)
         if not shows_items:
             trained = replace(trained, mistakes=())
         trained = replace(
             trained,
-            min_score=min_score,
             command=command,
             quantize=quantize,
             dataset=trained.dataset | ({"left_out": left_out} if left_out else {}),
@@ -96,6 +97,7 @@ def _trained(
     recipe: Recipe,
     progress: Progress | None,
     tell: choosing.Tell | None,
+    min_score: float,
 ) -> export.Trained:
     started = time.monotonic()
 
@@ -111,14 +113,17 @@ def _trained(
         fitted = fit(architecture, dataset)
     raw = fitted.network.predict(dataset.test.items)
     temperature = _temperature(fitted, dataset)
-    scores = tempered(raw, temperature)
+    truth = dataset.test.labels
+    scores = tempered(raw, temperature, meaning(truth))
     return export.Trained(
         name=name,
         architecture=architecture,
         network=fitted.network,
         labels=dataset.labels,
         samples=dataset.test.items,
-        truth=dataset.test.labels,
+        truth=truth,
+        meaning=meaning(truth),
+        min_score=min_score,
         dataset={
             "name": dataset.name,
             "sha256": dataset.sha256,
@@ -126,9 +131,11 @@ def _trained(
             "validation": len(dataset.validation),
             "test": len(dataset.test),
         },
-        evaluation=_evaluated(raw, scores, dataset),
+        evaluation=_evaluated(raw, scores, dataset, min_score),
         temperature=temperature,
-        mistakes=mistakes(scores, dataset.test.labels, dataset.labels, dataset.test.items),
+        mistakes=mistakes(
+            scores, truth, dataset.labels, dataset.test.items, min_score or THRESHOLD
+        ),
         record=record
         | {
             "recipe": msgspec.to_builtins(fitted.recipe),
@@ -148,11 +155,10 @@ def _temperature(fitted: Fitted, dataset: Dataset) -> float:
     return calibration.temperature(scores, dataset.validation.labels)
 
 
-def _evaluated(raw: Scores, scores: Scores, dataset: Dataset) -> Evaluation:
-    return msgspec.structs.replace(
-        evaluate(scores, dataset.test.labels, dataset.labels),
-        uncalibrated=uncalibrated(raw, dataset.test.labels),
-    )
+def _evaluated(raw: Scores, scores: Scores, dataset: Dataset, min_score: float) -> Figures:
+    truth = dataset.test.labels
+    found = evaluated(scores, truth, dataset.labels, min_score)
+    return msgspec.structs.replace(found, uncalibrated=uncalibrated(raw, truth))
 
 
 def _check(architecture: str, dataset: Dataset, name: str, recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmaas.broker_config import extras, folders
 from lmaas.broker_config.errors import DataError, OptionError, TrainingError
-from lmaas.broker_config.messages import UNSURE
+from lmaas.broker_config.messages import LABEL_SEPARATOR, UNSURE
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
@@ -59,6 +59,15 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "--normalize-labels",
     is_flag=True,
     help="Labels that differ only in case or blanks become the most frequent of them.",
+)
+@click.option(
+    "--multi-label",
+    is_flag=True,
+    help="A row may have several labels, `a;b` in a cell, or none. A column of lists, in JSON "
+    "Lines or Parquet, is so by itself.",
+)
+@click.option(
+    "--label-separator", metavar="TEXT", help="What is between several labels of a cell.  [;]"
 )
 @click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
 @options.dialect
@@ -109,7 +118,8 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "--min-score",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="What has a lower score gets the label `unsure`.  [0: nothing]",
+    help="What has a lower score gets the label `unsure`; where a row may have several labels, the "
+    "score that they need.  [0: nothing; 0.5]",
 )
 @click.option(
     "--no-examples",
@@ -127,6 +137,8 @@ def command(
     text_column: str | None,
     label_column: str | None,
     normalize_labels: bool,
+    multi_label: bool,
+    label_separator: str | None,
     file_format: str | None,
     dialect: Dialect,
     architecture: Any,
@@ -198,8 +210,9 @@ def command(
             dialect=dialect,
             normalize=normalize_labels,
             hold_out=hold_out,
+            separator=label_separator or (LABEL_SEPARATOR if multi_label else None),
         )
-    if min_score and UNSURE in dataset.labels:
+    if min_score and UNSURE in dataset.labels and not dataset.multi_label:
         raise DataError(
             f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers "
             "below a score; give the label another name, or leave --min-score out"
@@ -221,11 +234,17 @@ def command(
             shows_items=not no_examples,
             quantize=quantize,
             tell=lambda tried, figure: console.print(
-                f"{tried}: {figure:.4f} of the texts that were held out", highlight=False
+                f"{tried}: {_merit(dataset)}{figure:.4f} of the texts that were held out",
+                highlight=False,
             ),
             note=lambda line: click.echo(f"note: {line}", err=True),
         )
     _conclude(path, settings, sign)
+
+
+def _merit(dataset: Dataset) -> str:
+    """What architectures are compared by, unless it is the accuracy."""
+    return "micro F1 " if dataset.multi_label else ""
 
 
 def _usual(dataset: Dataset, data: Path | None, encoder: Path | None) -> Any:
@@ -252,10 +271,11 @@ def _lacking() -> str | None:
 def _introduce(dataset: Dataset) -> None:
     from lmaas.training.media import UNITS
 
+    what = "labels, any number a text" if dataset.multi_label else "classes"
     for note in dataset.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(
-        f"{dataset.name}: {len(dataset.labels):,} classes; {len(dataset.train):,} "
+        f"{dataset.name}: {len(dataset.labels):,} {what}; {len(dataset.train):,} "
         f"{UNITS[dataset.kind]} to train on, {len(dataset.validation):,} to validate, "
         f"{len(dataset.test):,} to test",
         err=True,
@@ -328,18 +348,16 @@ def _bar(console: Console) -> Iterator[Report]:
 
 def _conclude(path: Path, settings: Settings, sign: SigningKey | None) -> None:
     from lmaas.training import choosing
-    from lmaas.training.evaluate import Evaluation
     from lmaas.training.export import PAGE
+    from lmaas.training.judging import figures
     from lmaas.training.quantizing import Quantized
     from lmaas.workers.repository import read_manifest
 
     manifest = read_manifest(path)
-    metrics = msgspec.convert(manifest.metrics, Evaluation)
+    metrics = figures(manifest)
     console = Console()
-    console.print(metrics.as_table())
-    if len(metrics.classes) > 2 and metrics.confused:
-        console.print(metrics.as_confused_table())
-    console.print(metrics.as_thresholds_table())
+    for table in metrics.tables():
+        console.print(table)
     if quantized := manifest.training.get("quantized"):
         click.echo(str(msgspec.convert(quantized, Quantized)), err=True)
     for line in choosing.told(

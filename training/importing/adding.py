@@ -53,7 +53,8 @@ def add(
     examples, of which there is one at least then. Raises DataError, or TrainingError when that
     loses too much.
     """
-    if min_score and UNSURE in proposal.labels:
+    independent = proposal.head.get("meaning") == "independent"
+    if min_score and UNSURE in proposal.labels and not independent:
         raise DataError(
             f"{proposal.path}: a label is called {UNSURE!r}, which is what --min-score answers "
             "below a score; give that label another name with --labels, or leave --min-score out"

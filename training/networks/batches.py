@@ -80,10 +80,15 @@ def validation(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:
     return data.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
+def of_labels(labels: Ints) -> tf.TensorSpec:
+    """Of a batch of them: see `label_sets.Truth`."""
+    return tf.TensorSpec((None, *labels.shape[1:]), tf.int32)
+
+
 def _labelled(
     ids: Sequence[Ints], labels: Ints, order: Callable[[], Iterator[Indices]]
 ) -> tf.data.Dataset:
-    signature = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None,), tf.int32)
+    signature = tf.TensorSpec((None, None), tf.int32), of_labels(labels)
     return as_dataset(
         lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, signature
     )

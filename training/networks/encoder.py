@@ -25,7 +25,7 @@ from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import Ints
 from lmaas.training.networks.bert import Encoder, encoder, pooled
-from lmaas.training.networks.fitting import EPOCH_STEPS, Reporter, curves_of
+from lmaas.training.networks.fitting import EPOCH_STEPS, Reporter, curves_of, judging
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.networks.tuning import Tuned, tune
@@ -192,20 +192,21 @@ def _fitted(
 ) -> keras.Sequential:
     """A classifier of rows; steps become smaller until there are none, so that it converges."""
     decay = keras.regularizers.L2(DECAY)
+    multi_label = labels.ndim == 2
+    activation = "sigmoid" if multi_label else "softmax"
     model = keras.Sequential(
         [
             keras.Input((rows.shape[1],)),
-            keras.layers.Dense(classes, activation="softmax", kernel_regularizer=decay),
+            keras.layers.Dense(classes, activation=activation, kernel_regularizer=decay),
         ]
     )
     passes = _passes(len(rows), recipe)
-    rows, labels = np.tile(rows, (passes, 1)), np.tile(labels, passes)
+    rows, labels = (np.concatenate([each] * passes) for each in (rows, labels))
     steps = math.ceil(len(rows) / recipe.batch)
     pace = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps * recipe.epochs)
     model.compile(
         optimizer=keras.optimizers.Adam(pace),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        **judging("", classes, multi_label=multi_label),
     )
     model.fit(
         rows,

@@ -12,7 +12,7 @@ import numpy as np
 from lmaas.broker_config.errors import TrainingError
 from lmaas.training import quietly
 from lmaas.training.networks import Curves, Progress
-from lmaas.training.recipe import Optimizer, Recipe
+from lmaas.training.recipe import Loss, Optimizer, Recipe
 
 with quietly():
     import keras
@@ -51,15 +51,22 @@ def steps_of(examples: int, recipe: Recipe) -> int:
     return max(math.ceil(examples / recipe.batch), EPOCH_STEPS)
 
 
-def compile_for(recipe: Recipe, model: keras.Model) -> None:
+def compile_for(recipe: Recipe, model: keras.Model, *, multi_label: bool) -> None:
     """With what `filled` has filled in, for a model that ends in one sigmoid unit, for two classes,
-    or in a softmax.
+    or in a softmax; where an example may have several labels, in a sigmoid for each.
     """
-    model.compile(
-        optimizer=_optimizer(recipe),
-        loss=_loss(recipe, model.output_shape[-1]),
-        metrics=["accuracy"],
-    )
+    judged = judging(recipe.loss, model.output_shape[-1], multi_label=multi_label)
+    model.compile(optimizer=_optimizer(recipe), **judged)
+
+
+def judging(loss: Loss | Literal[""], outputs: int, *, multi_label: bool) -> dict[str, Any]:
+    """Keras' loss, and the metric "accuracy": the share of the examples that are right, or of their
+    labels each by itself where they may have several.
+    """
+    if multi_label:
+        each = _squares_of_labels if loss == "mse" else _logs_of_labels
+        return {"loss": each, "metrics": [keras.metrics.BinaryAccuracy(name="accuracy")]}
+    return {"loss": _loss(loss, outputs), "metrics": ["accuracy"]}
 
 
 def learn(
@@ -74,8 +81,8 @@ def learn(
 ) -> Course:
     """Train a compiled model; the weights of the epoch that is best `by` this are kept.
 
-    `data` gives batches of inputs and label numbers without end, `validation` once through.
-    Raises TrainingError when the loss is no number.
+    `data` gives batches of inputs and labels (see `label_sets.Truth`) without end, `validation`
+    once through. Raises TrainingError when the loss is no number.
     """
     mode, best = ("min", np.argmin) if by == "val_loss" else ("max", np.argmax)
     stop = keras.callbacks.EarlyStopping(
@@ -108,9 +115,9 @@ def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(recipe.learning_rate)
 
 
-def _loss(recipe: Recipe, outputs: int) -> Any:
+def _loss(loss: str, outputs: int) -> Any:
     """Of labels [examples], numbers, and `outputs` numbers an example."""
-    if recipe.loss == "mse":
+    if loss == "mse":
         return "mean_squared_error" if outputs == 1 else _squared_error
     return "binary_crossentropy" if outputs == 1 else "sparse_categorical_crossentropy"
 
@@ -119,6 +126,17 @@ def _squared_error(labels: Any, outputs: Any) -> Any:
     """Of probabilities: each class's, together."""
     truth = tf.one_hot(tf.reshape(labels, [-1]), outputs.shape[-1])
     return tf.reduce_sum(tf.square(outputs - truth), axis=-1)
+
+
+def _squares_of_labels(truth: Any, outputs: Any) -> Any:
+    """Of probabilities [examples, labels], and 1 or 0 for each of them: all of an example."""
+    return tf.reduce_sum(tf.square(outputs - tf.cast(truth, outputs.dtype)), axis=-1)
+
+
+def _logs_of_labels(truth: Any, outputs: Any) -> Any:
+    """The cross-entropy of the same."""
+    logs = keras.ops.binary_crossentropy(tf.cast(truth, outputs.dtype), outputs)
+    return tf.reduce_sum(logs, axis=-1)
 
 
 class Reporter(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types

@@ -1,7 +1,8 @@
 """A linear model over the words, the pairs of words and the pieces of words of a text.
 
 Its graph takes `rows`, int32, and `weights`, float32, both [texts, n-grams], and gives `scores`,
-float32 [texts, labels]: a softmax of the sum of the table's rows times their weights.
+float32 [texts, labels]: a softmax of the sum of the table's rows times their weights, or of each
+number a sigmoid where a text may have several labels.
 
 While it is trained every word is its own row and, in part, the n-grams of its characters, as if it
 were known and unknown at once. What a known word's pieces say is added to its row at the end: only
@@ -47,7 +48,8 @@ IR: Final = 10
 class LinearNetwork:
     """The table, [rows, columns], and the vocabulary that has a row's number for an n-gram.
 
-    Two classes have one column, which speaks of the second.
+    Two classes have one column, which speaks of the second. With `multi_label` a text may have
+    several labels, and each has a column.
     """
 
     inputs = [  # noqa: RUF012
@@ -57,10 +59,13 @@ class LinearNetwork:
     head = PROBABILITIES
     batching = Batching(unit="tokens", most=16_384, overhead=512)
 
-    def __init__(self, weights: NGramWeights, table: Floats, bias: Floats) -> None:
+    def __init__(
+        self, weights: NGramWeights, table: Floats, bias: Floats, *, multi_label: bool
+    ) -> None:
         self._weights = weights
         self._table = table
         self._bias = bias
+        self._multi_label = multi_label
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -70,10 +75,11 @@ class LinearNetwork:
         return ngrams
 
     def predict(self, items: Sequence[Item]) -> Scores:
-        return _softmax(self.logits(texts_of(items)))
+        logits = self.logits(texts_of(items))
+        return _sigmoid(logits) if self._multi_label else _softmax(logits)
 
     def logits(self, texts: Sequence[str]) -> Floats:
-        """[texts, labels], of which a softmax makes the probabilities."""
+        """[texts, labels], of which a softmax, or sigmoids, make the probabilities."""
         found = np.empty((len(texts), self._table.shape[1]), np.float32)
         for start in range(0, len(texts), TEXTS):
             part = slice(start, start + TEXTS)
@@ -100,7 +106,10 @@ class LinearNetwork:
             constants["sides"] = np.array([[-0.5, 0.5]], np.float32)
             nodes.append(helper.make_node("MatMul", ["decided", "sides"], ["sided"]))
             last = "sided"
-        nodes.append(helper.make_node("Softmax", [last], ["scores"], axis=1))
+        if self._multi_label:
+            nodes.append(helper.make_node("Sigmoid", [last], ["scores"]))
+        else:
+            nodes.append(helper.make_node("Softmax", [last], ["scores"], axis=1))
         shape = ["texts", "ngrams"]
         graph = helper.make_graph(
             nodes,
@@ -145,14 +154,15 @@ def _fitted(split: Split, classes: int, recipe: Recipe, progress: Progress | Non
         if progress:
             progress(1, classes, of, {})
 
-    columns = [1] if classes == 2 else list(range(classes))
+    multi_label = split.labels.ndim == 2
+    columns = [1] if classes == 2 and not multi_label else list(range(classes))
     vocabulary, words = fitted(split.texts, Limits.of(TABLE // len(columns)), recipe.max_tokens)
     weights = NGramWeights(vocabulary, recipe.max_tokens)
     parts = [weights(split.texts[at : at + TEXTS]) for at in range(0, len(split), TEXTS)]
     scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words))
     found = squared_hinge.minimised(scores, split.labels, columns, done)
     table, bias = scores.table(found * np.float32(SHARPNESS))
-    return LinearNetwork(weights, table, bias)
+    return LinearNetwork(weights, table, bias, multi_label=multi_label)
 
 
 class _Trained:
@@ -196,6 +206,12 @@ def _stacked(parts: Sequence[Sparse]) -> Sparse:
         np.concatenate([part.columns for part in parts]),
         np.concatenate([part.values for part in parts]),
     )
+
+
+def _sigmoid(logits: Floats) -> Scores:
+    # As tanh has it, which overflows nowhere.
+    scores: Scores = 0.5 * (1 + np.tanh(0.5 * logits))
+    return scores
 
 
 def _softmax(logits: Floats) -> Scores:

@@ -78,7 +78,7 @@ def fit(
         sizes, dimension=sizes.dimension or DIMENSION, hidden=sizes.hidden or HIDDEN
     )
     tokenizer, recipe = words.vocabulary(dataset, msgspec.structs.replace(recipe, sizes=sizes))
-    model = build(architecture, recipe, len(dataset.labels))
+    model = build(architecture, recipe, len(dataset.labels), multi_label=dataset.multi_label)
     course = words.learn(model, dataset, tokenizer, recipe, progress)
     return Fitted(
         network=SequenceNetwork(model, tokenizer),
@@ -88,7 +88,9 @@ def fit(
     )
 
 
-def build(architecture: Architecture, recipe: Recipe, classes: int) -> keras.Model:
+def build(
+    architecture: Architecture, recipe: Recipe, classes: int, *, multi_label: bool = False
+) -> keras.Model:
     """A network to train; it ends as those of `word_layers` do."""
     sizes = recipe.sizes
     ids = keras.Input((None,), dtype="int32", name="ids")
@@ -100,7 +102,7 @@ def build(architecture: Architecture, recipe: Recipe, classes: int) -> keras.Mod
             keras.layers.Dropout(DROPOUT),
             keras.layers.Dense(sizes.hidden, activation=recipe.activation),
             keras.layers.Dropout(DROPOUT),
-            output(classes),
+            output(classes, multi_label=multi_label),
         ]
     )
     return keras.Model(ids, answer(Pooled()(rows, present)))

@@ -53,12 +53,17 @@ class Map(Protocol):
 def minimised(
     scores: Map, labels: npt.NDArray[np.int32], classes: list[int], done: Done | None = None
 ) -> Floats:
-    """The weights [weights, classes] of these classes against all others."""
+    """The weights [weights, classes] of these classes against all others.
+
+    `labels` are the number of each text's class, [texts]; or 1 for each class that it is of, and 0
+    for the others, [texts, all classes].
+    """
     found = np.empty((scores.weights, len(classes)), np.float32)
     size = max(1, GROUP // len(labels))
     for start in range(0, len(classes), size):
         group = np.array(classes[start : start + size])
-        sides = np.where(labels[:, None] == group, np.float32(1), np.float32(-1))
+        of_it = labels[:, None] == group if labels.ndim == 1 else labels[:, group] == 1
+        sides = np.where(of_it, np.float32(1), np.float32(-1))
         found[:, start : start + size] = _minimised(scores, sides)
         if done:
             done(min(start + size, len(classes)), len(classes))

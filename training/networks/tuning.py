@@ -16,9 +16,9 @@ import numpy as np
 from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split
 from lmaas.training.networks import Progress
-from lmaas.training.networks.batches import Indices, as_dataset, by_length, shuffled
+from lmaas.training.networks.batches import Indices, as_dataset, by_length, of_labels, shuffled
 from lmaas.training.networks.bert import Encoder, pooled
-from lmaas.training.networks.fitting import Course, learn
+from lmaas.training.networks.fitting import Course, judging, learn
 from lmaas.training.recipe import Recipe
 from lmaas.workers.batcher import Batch
 from lmaas.workers.preprocess.tokens import EncodedTokens
@@ -65,8 +65,7 @@ def tune(
     steps = math.ceil(len(dataset.train) / recipe.batch)
     model.compile(
         optimizer=_optimizer(recipe.learning_rate, steps * recipe.epochs),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        **judging("", len(dataset.labels), multi_label=dataset.multi_label),
     )
     return learn(
         model,
@@ -105,7 +104,7 @@ def _batches(
         return tuple(arrays.values()), split.labels[chosen]
 
     matrix = tf.TensorSpec((None, None), tf.int32)
-    signature = (matrix, matrix), tf.TensorSpec((None,), tf.int32)
+    signature = (matrix, matrix), of_labels(split.labels)
     return as_dataset(make, order, signature)
 
 

@@ -10,6 +10,7 @@ nothing.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ def build(
 ) -> keras.Sequential:
     """A network to train, of `sizes.fitted`; `ids` and `labels` are the training texts.
 
-    Two classes end in one sigmoid unit, more in a softmax: see `probabilities`.
+    Two classes end in one sigmoid unit, more in a softmax, labels of which a text may have several
+    in a sigmoid each: see `probabilities`.
     """
     front = _ngram if architecture == "ngram" else _gap
     return keras.Sequential(
@@ -59,13 +61,15 @@ def build(
             keras.Input((None,), dtype="int32", name="ids"),
             *front(sizes, ids, labels, classes),
             keras.layers.Dense(sizes.hidden, activation=activation),
-            output(classes),
+            output(classes, multi_label=labels.ndim == 2),
         ]
     )
 
 
-def output(classes: int) -> keras.layers.Dense:
+def output(classes: int, *, multi_label: bool = False) -> keras.layers.Dense:
     """The last layer of a network: see `probabilities`."""
+    if multi_label:
+        return keras.layers.Dense(classes, activation="sigmoid")
     units, activation = (1, "sigmoid") if classes == 2 else (classes, "softmax")
     return keras.layers.Dense(units, activation=activation)
 
@@ -254,9 +258,13 @@ def _weights(number: npt.NDArray[np.int64], labels: _Ints, size: int, classes: i
     """[size] how unevenly the classes have each number: the log-count ratio.
 
     Texts with the number are counted, as if classes were of one size, plus one. With two classes
-    this is |log(p / q)|, with more twice the distance of the highest class from the mean.
-    `number` and `labels` have an element for every number that a text has.
+    this is |log(p / q)|, with more twice the distance of the highest class from the mean; of
+    labels of which a text may have several, the largest of those of each against all without it.
+    `number` and `labels` have an element (a row) for every number that a text has.
     """
+    if labels.ndim == 2:
+        each = (_weights(number, column, size, 2) for column in labels.T)
+        return functools.reduce(np.maximum, each)
     counts = np.bincount(number * classes + labels, minlength=size * classes)
     of_class = np.maximum(np.bincount(labels, minlength=classes), 1)
     logs = np.log1p(counts.reshape(size, classes) * of_class.mean() / of_class)

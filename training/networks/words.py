@@ -115,7 +115,7 @@ def learn(
 ) -> fitting.Course:
     """Train a network of word ids. Raises TrainingError when the loss is no number."""
     train, held = dataset.train, dataset.validation
-    fitting.compile_for(recipe, model)
+    fitting.compile_for(recipe, model, multi_label=dataset.multi_label)
     return fitting.learn(
         model,
         training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed),

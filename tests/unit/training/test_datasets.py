@@ -265,7 +265,7 @@ def test_rows_without_text_or_label_are_told_and_left_out(tmp_path: Path) -> Non
 
 def test_values_that_are_no_labels_are_left_out(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": i % 2} for i in range(20)]
-    odd = [{"label": None}, {"label": ["a"]}, {"label": {"a": 1}}, {}, {"text": 7, "label": 1}]
+    odd = [{"label": None}, {"label": [["a"]]}, {"label": {"a": 1}}, {}, {"text": 7, "label": 1}]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": "x"} | row) + "\n" for row in (*rows, *odd)))
     dataset = load_dataset(path)
