@@ -79,6 +79,19 @@ def test_rows_are_weighted_by_what_they_say() -> None:
     assert weighting[pair_rows[0]] == pytest.approx(np.log(21))
 
 
+def test_rows_are_weighted_by_the_label_that_they_say_the_most_of() -> None:
+    """Where a text may have several labels: the first is on all texts, the second as above."""
+    ids, labels = examples()
+    several = np.stack([np.ones_like(labels), labels], axis=1)
+    model = word_layers.build("ngram", SIZES, ids, several, 2)
+    one = word_layers.build("ngram", SIZES, ids, labels, 2)
+    first, second = (word_layers.embedding_of(each).weighting.numpy() for each in (one, model))
+    pair = model.layers[0](ids[0][None]).numpy()[0, 3]
+    assert second[pair] == first[pair] == pytest.approx(np.log(21))
+    assert word_layers.probabilities(model(padded(ids))).shape == (40, 2)
+    assert model.layers[-1].get_config()["activation"] == "sigmoid"
+
+
 def test_rare_ngrams_and_unknown_words_get_no_row() -> None:
     ids = [array([2, 3]), array([2, 3]), array([4, 5]), array([1, 6]), array([1, 6])]
     model = word_layers.build("ngram", SIZES, ids, array([0, 1, 0, 1, 0]), 2)
