@@ -36,6 +36,18 @@ async def test_forms_of_an_answer(
             assert (await client.classify("any-model", "a film")).scores is None
 
 
+async def test_several_labels() -> None:
+    async with testing.Client({"a film": ["good", "long"], "none": []}) as client:
+        result = await client.classify("m", "a film", top_k=1)
+        assert (result.labels, result.label, result.scores) == (
+            ["good", "long"],
+            "good",
+            {"good": 1},
+        )
+        result = await client.classify("m", "none")
+        assert (result.labels, result.label, result.score) == ([], None, 0)
+
+
 async def test_below_the_least_score_it_is_unsure() -> None:
     async with testing.Client({"a film": ("good", 0.75)}) as client:
         labels = [
