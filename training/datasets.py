@@ -7,18 +7,11 @@ examples) decides when to stop, `test` is looked at once, at the end.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import os
-import re
-import tarfile
-import urllib.request
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +23,7 @@ from lmaas.producer.tables.dialect import FOUND
 from lmaas.training import duplicates, label_sets
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
+from lmaas.training.imdb import Review, read_reviews
 from lmaas.training.label_sets import Truth
 from lmaas.training.media import (
     Examples,
@@ -43,9 +37,6 @@ from lmaas.training.media import (
 from lmaas.training.rows import Rows, read_rows
 from lmaas.training.spoken_digits import has_digits, read_digits
 
-IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
-IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
-IMDB_ARCHIVE = "aclImdb_v1.tar.gz"
 #: Reviews of one film are neighbours in the archive (30 at most) and no film is in both official
 #: splits. Validation takes runs of neighbours, so that it measures unknown films as the test does:
 #: a validation split of single reviews promises 2 points of accuracy too much.
@@ -56,11 +47,8 @@ VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.1
 #: Decides which examples validation and test take; fixed, so that figures can be compared.
 SPLIT_SEED = 17
-#: Seconds without a byte before a download is given up.
-DOWNLOAD_TIMEOUT = 30.0
 
 _IMDB_LABELS = {"neg": "negative", "pos": "positive"}
-_IMDB_MEMBER = re.compile(r"(?:^|/)(train|test)/(neg|pos)/(\d+)_\d+\.txt$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,27 +171,14 @@ def _media(path: Path) -> Media | None:
 # --- IMDB ----------------------------------------------------------------------------------------
 
 
-class _Review(NamedTuple):
-    split: str
-    label: str
-    number: int
-    text: str
-
-
 def load_imdb(path: Path) -> Dataset:
     """The 25,000 + 25,000 reviews of Maas et al. (2011), split as their authors did.
 
     `path` is their archive, the unpacked folder, or a folder that holds either.
     Raises DataError when there are no reviews or one of them is not UTF-8.
     """
-    source = _imdb_source(path)
-    digest = hashlib.sha256()
-    read = _archive_reviews if source.is_file() else _folder_reviews
-    reviews = sorted(read(source, digest.update))
+    reviews, digest = read_reviews(path)
     splits = {name: _imdb_split(reviews, name) for name in ("train", "test")}
-    for name, split in splits.items():
-        if len(set(split.labels.tolist())) < len(_IMDB_LABELS):
-            raise DataError(f"{source}: no reviews aclImdb/{name}/{{neg,pos}}/ID_RATING.txt in it")
     rest, validation = _cut(splits["train"].labels, VALIDATION_SHARE, IMDB_NEIGHBOURS)
     return Dataset(
         name="imdb",
@@ -211,83 +186,11 @@ def load_imdb(path: Path) -> Dataset:
         train=splits["train"].take(rest),
         validation=splits["train"].take(validation),
         test=splits["test"],
-        sha256=digest.hexdigest(),
+        sha256=digest,
     )
 
 
-def download_imdb(folder: Path, *, url: str = IMDB_URL, sha256: str = IMDB_SHA256) -> Path:
-    """The authors' archive (80 MB) in `folder`, downloaded unless it is there; raises DataError."""
-    target = folder / IMDB_ARCHIVE
-    if target.is_file():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(f".{os.getpid()}.part")
-    digest = hashlib.sha256()
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as source,  # noqa: S310
-            partial.open("wb") as file,
-        ):
-            while block := source.read(1 << 20):
-                digest.update(block)
-                file.write(block)
-        if digest.hexdigest() != sha256:
-            raise DataError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}")
-        partial.replace(target)
-    except OSError as error:
-        raise DataError(
-            f"could not download {url} ({error}); give the archive with --data PATH"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def _imdb_source(path: Path) -> Path:
-    if path.is_file() or (path / "train").is_dir():
-        return path
-    for found in (path / IMDB_ARCHIVE, path / "aclImdb"):
-        if found.exists():
-            return found
-    raise DataError(
-        f"{path}: no IMDB reviews here, and no pictures or sounds in a folder a class; give one of "
-        f"them ({IMDB_ARCHIVE}, aclImdb, or the folder of the classes) with --data PATH"
-    )
-
-
-def _archive_reviews(path: Path, digest: Callable[[bytes], None]) -> Iterator[_Review]:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest(block)
-    try:
-        # `tarfile` alone takes a cut file for a short one; `gzip` raises EOFError.
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.isfile() else None
-                if content and (match := _IMDB_MEMBER.search(member.name)):
-                    yield _review(match, content.read(), f"{path}: {member.name}")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: not a whole tar archive ({error}); download it again") from error
-
-
-def _folder_reviews(path: Path, digest: Callable[[bytes], None]) -> Iterator[_Review]:
-    for file in sorted(path.glob("*/*/*.txt")):
-        name = file.relative_to(path).as_posix()
-        if match := _IMDB_MEMBER.search(name):
-            data = file.read_bytes()
-            digest(f"{name}\0{len(data)}\0".encode() + data)
-            yield _review(match, data, str(file))
-
-
-def _review(match: re.Match[str], data: bytes, place: str) -> _Review:
-    try:
-        return _Review(match[1], match[2], int(match[3]), data.decode())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8 ({error}); download the data set again") from error
-
-
-def _imdb_split(reviews: Sequence[_Review], name: str) -> Split:
-    """`reviews` in order: by split, label and number."""
+def _imdb_split(reviews: Sequence[Review], name: str) -> Split:
     chosen = [review for review in reviews if review.split == name]
     indices = {label: index for index, label in enumerate(_IMDB_LABELS)}
     return Split(

@@ -199,10 +199,11 @@ def command(
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
     with console.status(escape(f"reading {data or 'IMDB, from its authors'}")):
-        from lmaas.training.datasets import download_imdb, load_dataset
+        from lmaas.training import imdb
+        from lmaas.training.datasets import load_dataset
 
         dataset = load_dataset(
-            data or download_imdb(_cache()),
+            data or imdb.download(_cache()),
             test=test_data,
             text=text_column,
             label=label_column,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.folders import SHIPPED_MODELS
+from lmaas.training import imdb
 from lmaas.training.calibration import temperature
-from lmaas.training.datasets import IMDB_ARCHIVE, load_dataset
+from lmaas.training.datasets import load_dataset
 from lmaas.training.evaluate import evaluate, uncalibrated
 from lmaas.workers.heads import tempered
 from lmaas.workers.repository import Repository
@@ -18,10 +19,10 @@ from lmaas.workers.runtime import Runtime
 
 pytestmark = pytest.mark.models
 
-DATA = Path(os.environ.get("LMAAS_DATASETS", "")) / IMDB_ARCHIVE
+DATA = Path(os.environ.get("LMAAS_DATASETS", "")) / imdb.ARCHIVE
 
 
-@pytest.mark.skipif(not DATA.is_file(), reason=f"{IMDB_ARCHIVE} is not in LMAAS_DATASETS")
+@pytest.mark.skipif(not DATA.is_file(), reason=f"{imdb.ARCHIVE} is not in LMAAS_DATASETS")
 def test_the_model_that_ships_on_imdb(record_property: Callable[[str, object], None]) -> None:
     """It has not learnt from the validation split, as that is cut in the same way every time."""
     dataset = load_dataset(DATA)

@@ -16,8 +16,8 @@ import pytest
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import Dialect
-from lmaas.training import datasets
-from lmaas.training.datasets import Dataset, download_imdb, load_dataset, load_imdb
+from lmaas.training import datasets, imdb
+from lmaas.training.datasets import Dataset, load_dataset, load_imdb
 
 REVIEWS = {
     f"aclImdb/{split}/{label}/{number}_{rating}.txt": f"{split} {label} {number}"
@@ -128,17 +128,17 @@ def test_download_checks_what_it_got(tmp_path: Path) -> None:
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     url = source.as_uri()
     with pytest.raises(DataError, match="expected c40f74"):
-        download_imdb(tmp_path / "cache", url=url)
+        imdb.download(tmp_path / "cache", url=url)
     assert list((tmp_path / "cache").iterdir()) == []
-    path = download_imdb(tmp_path / "cache", url=url, sha256=digest)
+    path = imdb.download(tmp_path / "cache", url=url, sha256=digest)
     assert path.read_bytes() == source.read_bytes()
     source.unlink()
-    assert download_imdb(tmp_path / "cache", url=url, sha256=digest) == path
+    assert imdb.download(tmp_path / "cache", url=url, sha256=digest) == path
 
 
 def test_without_the_internet_download_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--data PATH"):
-        download_imdb(tmp_path, url=(tmp_path / "nothing").as_uri())
+        imdb.download(tmp_path, url=(tmp_path / "nothing").as_uri())
 
 
 def test_a_table_is_split_by_class_and_always_the_same(tmp_path: Path) -> None:
