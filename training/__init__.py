@@ -7,6 +7,7 @@ the modules that need it (they call `quietly` first), never by this one.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -17,7 +18,8 @@ from collections.abc import Iterator
 def quietly() -> Iterator[None]:
     """Keep TensorFlow's start-up chatter off the terminal; what it wrote comes out on an error.
 
-    Its C++ side writes to the file descriptor, before any of its settings is looked at.
+    Its C++ side writes to the file descriptor, before any of its settings is looked at. What it
+    warns of later, as of a network that is one of several in a process, is nothing to a user.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # One order of summation on every CPU, and a message less.
@@ -35,3 +37,4 @@ def quietly() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
