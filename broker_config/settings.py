@@ -94,10 +94,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model_marks: str | None = None
     #: Bytes of all files of a version; a larger one is not loaded.
     max_model_bytes: _Count = 8 * 1024 * 1024 * 1024
-    #: Worker processes; in-process bulk uses as many.
+    #: Worker processes; in-process bulk uses as many. 0: as was measured of the models that are
+    #: served (see lmaas.workers.parallelism), of most of them one a core.
     processes: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    #: Threads of an ONNX session.
-    threads: _Count = 1
+    #: Threads of an ONNX session; 0: as was measured of its model, of most of them 1.
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: ONNX Runtime's execution providers, best first.
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     #: How packs are ordered: "fifo", "sjf" or "srtf" (see lmaas.broker_config.scheduling).

@@ -103,9 +103,9 @@ def _write(trained: Trained, folder: Path, number: str) -> None:
     # The graph alone is compared: a low temperature would enlarge what differs.
     bare = msgspec.structs.replace(manifest, head=trained.bare_head)
     _compare(_runtime(folder, bare), trained, _sample(trained.samples, COMPARED))
-    runtime = _runtime(folder, manifest)
-    batching, cost = measured(runtime, _sample(trained.samples, TIMED), manifest.batching)
-    manifest = msgspec.structs.replace(manifest, batching=batching, cost=cost)
+    _runtime(folder, manifest)  # it runs with the temperature, too
+    version = ModelVersion(folder, manifest, read_files(folder, manifest))
+    manifest = measured(version, _sample(trained.samples, TIMED)).in_(manifest)
     if trained.quantize:
         manifest, trained = _quantized(trained, trained.quantize, manifest, folder)
     evaluation = trained.evaluation

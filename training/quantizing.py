@@ -22,7 +22,7 @@ import onnx
 
 from lmaas.broker_config.errors import ModelDamaged, TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training.measuring import NEARLY, measured, timed
+from lmaas.training.measuring import NEARLY, affordable, measured, timed
 from lmaas.training.recipe import Numbers, Quantize
 from lmaas.workers.heads import Scores
 from lmaas.workers.manifest import MODEL, THRESHOLD, Manifest
@@ -91,12 +91,11 @@ def quantized(
     """
     smaller = _with(version, _converted(version, how.kind))
     try:
-        runtime = Runtime(smaller)
+        Runtime(smaller)
     except ModelDamaged as error:
         raise TrainingError(f"--quantize {how.kind}: it does not run: {error}") from error
-    batching, cost = measured(runtime, _some(items, TIMED), version.manifest.batching)
-    manifest = msgspec.structs.replace(smaller.manifest, batching=batching, cost=cost)
-    smaller = dataclasses.replace(smaller, manifest=manifest)
+    told = measured(smaller, _some(items, TIMED))
+    smaller = dataclasses.replace(smaller, manifest=told.in_(smaller.manifest))
     found = _compared((version, smaller), items, truth, how.kind)
     if not how.force:
         _check(found, how)
@@ -118,7 +117,8 @@ def _compared(
         known = truth[list(compared)].reshape(len(compared), -1)
         right = [float((labels == known).all(axis=1).mean()) for labels in chosen]
         accuracy = (right[0], right[1])
-    timed_ = _some(items, TIMED)
+    how = versions[0].manifest.batching
+    timed_ = affordable(runtimes[0], _some(items, TIMED), how)
     times = [
         [
             timed(one, timed_, version.manifest.batching)

@@ -80,6 +80,26 @@ class Cost(_Strict, frozen=True, kw_only=True):
         )
 
 
+class Speed(_Strict, frozen=True, kw_only=True):
+    """Items a second of all cores, with batches of so many padded units at most."""
+
+    #: Of each process, and processes side by side.
+    threads: _Count
+    processes: _Count
+    units: _Count
+    items_per_second: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Parallelism(_Strict, frozen=True, kw_only=True):
+    """How a machine's cores are best shared out, on the one that measured it."""
+
+    #: That it could use; and how many of them each process should have.
+    cores: _Count
+    threads: _Count
+    #: What was tried.
+    speeds: list[Speed] = []
+
+
 class Golden(_Strict, frozen=True, kw_only=True):
     """An item, and the scores that the model gave it when it was imported, in the order of the
     labels: `lmaas models verify` asks for them again."""
@@ -107,6 +127,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     #: Where an item may have several labels it gets those that have this score; 0: THRESHOLD.
     min_score: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     cost: Cost = Cost()
+    #: None where nobody has measured it: a process a core, of one thread each.
+    parallelism: Parallelism | None = None
     #: One of `lmaas.training.networks`, or what its maker calls it.
     architecture: str
     #: The data set's name, its source's sha256, and how many examples each split has.

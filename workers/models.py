@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lmaas.broker_config.settings import Settings
+from lmaas.service import cores
+from lmaas.workers import parallelism
 from lmaas.workers.marks import Marks
 from lmaas.workers.repository import Fingerprint, ModelVersion, opened
 from lmaas.workers.runtime import Runtime
@@ -98,7 +100,7 @@ class Models:
         return Runtime(
             found,
             providers=self._settings.providers,
-            threads=self._settings.threads,
+            threads=parallelism.threads(self._settings, found.manifest, cores.usable()),
             batch_units=self._settings.batch_units,
         )
 

@@ -17,30 +17,31 @@ from lmaas.broker_config.messages import MSGPACK, Reply, Request, encode
 from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
+from lmaas.workers import parallelism
 from lmaas.workers.answering import Answerer
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.pack import read
 from lmaas.workers.preprocess import media_types, preprocessor
 from lmaas.workers.processes import Answering, Processes
-from lmaas.workers.repository import silence
+from lmaas.workers.repository import Repository, silence
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"
 
 
 class Pool:
-    """Runs packs of one model in up to `settings.processes` processes (0: one a core).
+    """Runs packs of one model in up to `settings.processes` processes (0: as it is fastest).
 
     A single process is this one: a few texts are answered sooner than a process starts.
     """
 
     def __init__(self, settings: Settings, model: str, version: str | None = None) -> None:
         """Raises ModelNotFound or ModelDamaged before anything is started."""
-        self.settings = settings
-        self._version = version
         # No more packs than `window` are on their way.
-        self.processes = min(settings.processes or cores.usable(), settings.window)
-        self._answerer = Answerer(settings, NAME)
+        self.processes = min(_wanted(settings, model, version), settings.window)
+        self.settings = msgspec.structs.replace(settings, processes=self.processes)
+        self._version = version
+        self._answerer = Answerer(self.settings, NAME)
         self.manifest: Manifest = self._found(model)
         self._estimator = Estimator(self.manifest.cost.calibration)
         self._thread: ThreadPoolExecutor | None = None
@@ -103,6 +104,12 @@ class Pool:
         assert self._thread is not None, "enter the pool first"
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, _answer, self._answerer, body)
+
+
+def _wanted(settings: Settings, model: str, version: str | None) -> int:
+    """Processes for a version of a model, before it is known whether it can be used."""
+    manifests = Repository(*settings.model_folders).manifests([model], version)
+    return parallelism.processes(settings, manifests, cores.usable())
 
 
 def _begin(settings: Settings) -> Answering:

@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -180,6 +180,22 @@ class Repository:
         """The folders of its versions: the first that can be used answers when none is named."""
         active = self.active(model)
         return sorted(self.paths(model), key=lambda path: path.name != active)
+
+    def manifests(self, models: Iterable[str] = (), version: str | None = None) -> list[Manifest]:
+        """Of the version that would answer of each of the models, or of all; or of this version.
+
+        No other file is read, so that whoever loads them may find out that one cannot be used.
+        What is not there, or cannot be read, is left out.
+        """
+        found = []
+        for model in tuple(models) or self.models():
+            for path in self.in_turn(model):
+                if version not in (None, path.name):
+                    continue
+                with contextlib.suppress(ModelDamaged, OSError):
+                    found.append(read_manifest(path))
+                    break
+        return found
 
     def fingerprint(self, model: str) -> Fingerprint:
         """What there is of a model, unread: another one where anything has changed."""

@@ -93,7 +93,7 @@ _SHOWN_CHARACTERS: Final = 60
 @click.option("--broker", "broker_url", metavar="URL", help="Through the queue of this broker.")
 @click.option("--queue", is_flag=True, help="Through the queue of the broker in the settings.")
 @models_option
-@setting("processes", type=int, help="Processes in this machine; 0 is one a core.")
+@setting("processes", type=int, help="Processes in this machine; 0: as the model is fastest.")
 def command(
     sources: tuple[str, ...],
     texts: tuple[str, ...],

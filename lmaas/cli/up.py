@@ -24,9 +24,9 @@ from lmaas.broker_config.topology import Topology, topology
 from lmaas.cli import gateway, options
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
-from lmaas.cli.worker import supervised
+from lmaas.cli.worker import process_count, supervised
 from lmaas.producer.gateway.settings import GatewaySettings
-from lmaas.service import cores, logs
+from lmaas.service import logs
 from lmaas.service.signals import on_signal
 from lmaas.workers.repository import Repository
 
@@ -45,7 +45,7 @@ SHORT_LIFE: Final = 20.0
 @click.command()
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
 @options.models
-@options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
+@options.setting("processes", help="Worker processes; 0: as the models are fastest.", type=int)
 @click.option(
     "--gateway/--no-gateway", "with_gateway", default=True, help="Whether to serve HTTP too."
 )
@@ -69,13 +69,18 @@ def command(
 
 
 async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings | None) -> None:
-    count = settings.processes or cores.usable()
+    count = process_count(settings, served)
     path = up_file()
     folder = broker_folder()
     click.echo(f"starting a private broker in {folder}")
     async with LocalNode(folder) as node:
         settings = msgspec.structs.replace(
-            settings, broker_url=node.url, tls_ca=None, tls_certificate=None, tls_key=None
+            settings,
+            processes=count,
+            broker_url=node.url,
+            tls_ca=None,
+            tls_certificate=None,
+            tls_key=None,
         )
         with published(path, node.url):
             click.echo(f"broker: {settings.broker}, found by the other commands through {path}")

@@ -30,7 +30,8 @@ from lmaas.cli.loop import run
 from lmaas.service import cores, logs
 from lmaas.service.signals import on_signal
 from lmaas.service.supervisor import PERMANENT, Supervisor
-from lmaas.workers.repository import silence
+from lmaas.workers import parallelism
+from lmaas.workers.repository import Repository, silence
 
 LAST_PORT: Final = 65_535
 
@@ -39,9 +40,9 @@ LAST_PORT: Final = 65_535
 @click.option("--model", "served", multiple=True, help="Serve this one; repeat for more.  [all]")
 @options.broker
 @options.models
-@options.setting("processes", help="Worker processes; 0 for one a core.", type=int)
+@options.setting("processes", help="Worker processes; 0: as the models are fastest.", type=int)
 @options.setting("prefetch", help="Packs held ahead, for each lane.", type=int)
-@options.setting("threads", help="Threads of an ONNX session.", type=int)
+@options.setting("threads", help="Threads of an ONNX session; 0: as measured.", type=int)
 @options.setting("health_port", help="Tell health and metrics here; process i at +i.", type=int)
 @click.pass_context
 def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any) -> None:
@@ -50,14 +51,15 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
     The first Ctrl-C or SIGTERM drains: what was begun is finished and answered, the rest goes
     back to the queue. The second one ends at once.
     """
-    context.obj = arguments
+    context.obj = arguments, served
     if context.invoked_subcommand is not None:
         return
     settings = Settings.load(**arguments)
     if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
         raise LmaasError(problem)
     logs.configure(logging.INFO, settings.log_format)
-    count = _count(settings)
+    count = process_count(settings, served)
+    settings = msgspec.structs.replace(settings, processes=count)
     if settings.health_port + count - 1 > LAST_PORT:
         raise SettingsError(
             f"health_port is {settings.health_port}, and the last of {count} processes would be at "
@@ -69,8 +71,12 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
         run(supervise(settings, served, count))
 
 
-def _count(settings: Settings) -> int:
-    return settings.processes or cores.usable()
+def process_count(settings: Settings, served: tuple[str, ...]) -> int:
+    """Processes that serve these models, or all."""
+    if settings.processes:
+        return settings.processes
+    manifests = Repository(*settings.model_folders).manifests(served)
+    return parallelism.processes(settings, manifests, cores.usable())
 
 
 def _exit_at_once() -> None:
@@ -149,7 +155,7 @@ def serve_in_child(
 @command.command()
 @options.setting("health_host", "--host", help="Where the workers are.")
 @options.setting("health_port", "--port", help="Of the first process.", type=int)
-@options.setting("processes", help="How many processes; 0 for one a core.", type=int)
+@options.setting("processes", help="How many processes; 0: as for the worker.", type=int)
 @click.option("--ready/--live", default=True, help="Whether it consumes, or only that it runs.")
 @click.option(
     "--timeout",
@@ -164,14 +170,15 @@ def health(context: click.Context, /, ready: bool, timeout: float, **arguments: 
     For probes: it ends with 0 when all are well, else with 1.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
-    settings = Settings.load(**context.obj | given)
+    of_worker, served = context.obj
+    settings = Settings.load(**of_worker | given)
     if not settings.health_port:
         raise SettingsError(
             "no health_port is set: give --port, and start the workers with --health-port"
         )
     path = "/health/ready" if ready else "/health/live"
     well = True
-    for port in range(settings.health_port, settings.health_port + _count(settings)):
+    for port in range(settings.health_port, settings.health_port + process_count(settings, served)):
         problem = _problem(settings.health_host, port, path, timeout)
         click.echo(f"{settings.health_host}:{port} {problem or ('ready' if ready else 'live')}")
         well = well and problem is None

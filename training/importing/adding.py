@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -61,11 +62,12 @@ def add(
         )
     proposal, runtime = probed(proposal, examples)
     samples = list(examples) or _made_up(runtime)
-    batching, cost = measured(runtime, samples, proposal.batching)
+    whole = drafted(proposal)
+    draft = measured(whole, samples).in_(whole.manifest)
     if quantize:
-        whole = drafted(msgspec.structs.replace(proposal, batching=batching))
+        whole = dataclasses.replace(whole, manifest=draft)
         smaller, found = quantized(whole, examples, quantize)
-        batching, cost = smaller.manifest.batching, smaller.manifest.cost
+        draft = smaller.manifest
         proposal = msgspec.structs.replace(
             proposal,
             files=smaller.contents,
@@ -84,9 +86,10 @@ def add(
                 inputs=proposal.inputs,
                 preprocessing=proposal.preprocessing,
                 head=proposal.head,
-                batching=batching,
+                batching=draft.batching,
+                cost=draft.cost,
+                parallelism=draft.parallelism,
                 min_score=min_score,
-                cost=cost,
                 architecture=proposal.architecture,
                 dataset={},
                 metrics={},

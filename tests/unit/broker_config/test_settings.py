@@ -93,9 +93,9 @@ def test_a_wrong_file_is_named_with_the_setting(folder: Path, content: str, comp
 def test_a_wrong_environment_or_argument_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = r"threads \(argument\) is 0: expected a whole number >= 1"
+    words = r"threads \(argument\) is -1: expected a whole number >= 0"
     with pytest.raises(SettingsError, match=words):
-        Settings.load(threads=0)
+        Settings.load(threads=-1)
     with pytest.raises(SettingsError, match=r"argument.*tread"):
         Settings.load(tread=1)
     monkeypatch.setenv("LMAAS_TIMEOUT", "soon")

@@ -18,8 +18,9 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.training.importing import adding, imported
 from lmaas.training.importing.proposal import Options, Proposal
-from lmaas.workers.manifest import Batching, Cost
-from lmaas.workers.repository import read_version
+from lmaas.training.measuring import Measured
+from lmaas.workers.manifest import Cost
+from lmaas.workers.repository import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import graphs
 
@@ -31,8 +32,8 @@ TEXTS = ("good", "a good film", "a strange first text", LONG, "bad")
 def _not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast a model is has tests of its own."""
 
-    def measured(_runtime: Any, _items: Any, batching: Batching) -> tuple[Batching, Cost]:
-        return batching, Cost()
+    def measured(version: ModelVersion, _items: Any) -> Measured:
+        return Measured(batching=version.manifest.batching, cost=Cost())
 
     monkeypatch.setattr(adding, "measured", measured)
 

@@ -15,8 +15,9 @@ from lmaas.broker_config.messages import Item, Tensor
 from lmaas.training import quietly
 from lmaas.training.importing import adding, imported, of_keras
 from lmaas.training.importing.proposal import Options, Proposal
-from lmaas.workers.manifest import Batching, Cost
-from lmaas.workers.repository import read_version
+from lmaas.training.measuring import Measured
+from lmaas.workers.manifest import Cost
+from lmaas.workers.repository import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import graphs
 
@@ -33,8 +34,8 @@ FEATURES = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def _not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(_runtime: Any, _items: Any, batching: Batching) -> tuple[Batching, Cost]:
-        return batching, Cost()
+    def measured(version: ModelVersion, _items: Any) -> Measured:
+        return Measured(batching=version.manifest.batching, cost=Cost())
 
     monkeypatch.setattr(adding, "measured", measured)
     keras.utils.set_random_seed(4)

@@ -24,9 +24,10 @@ from lmaas.training.evaluate import evaluate
 from lmaas.training.importing import adding, imported
 from lmaas.training.importing.probing import drafted
 from lmaas.training.importing.proposal import Options
+from lmaas.training.measuring import Measured
 from lmaas.training.quantizing import Quantized, quantized
 from lmaas.training.recipe import Quantize
-from lmaas.workers.manifest import MODEL, Batching, Cost, Manifest
+from lmaas.workers.manifest import MODEL, Cost, Manifest, Parallelism
 from lmaas.workers.repository import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import graphs
@@ -37,6 +38,7 @@ RIGHT = np.array([graphs.logits(text).argmax() for text in TEXTS], np.int32)
 #: The graph is so small that a label or two change.
 INT8 = Quantize(kind="int8", limit=0.05)
 MEASURED = Cost(fixed_seconds=0.25)
+PARALLEL = Parallelism(cores=2, threads=2)
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +47,9 @@ def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds = [1.0, 0.5]
     turns = itertools.cycle(range(2))
 
-    def measured(_runtime: Any, _items: Any, batching: Batching) -> tuple[Batching, Cost]:
-        return msgspec.structs.replace(batching, most=77), MEASURED
+    def measured(version: ModelVersion, _items: Any) -> Measured:
+        batching = msgspec.structs.replace(version.manifest.batching, most=77)
+        return Measured(batching=batching, cost=MEASURED, parallelism=PARALLEL)
 
     monkeypatch.setattr(quantizing, "timed", lambda *_: seconds[next(turns)])
     for module in (quantizing, adding, export):

@@ -25,8 +25,9 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.training.importing import adding, imported
 from lmaas.training.importing.proposal import Options, Proposal
-from lmaas.workers.manifest import Batching, Cost
-from lmaas.workers.repository import read_version
+from lmaas.training.measuring import Measured
+from lmaas.workers.manifest import Cost
+from lmaas.workers.repository import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 
 TEXTS = (
@@ -46,8 +47,8 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """How fast a model is has tests of its own; what scikit-learn warns of is not ours."""
 
-    def measured(_runtime: Any, _items: Any, batching: Batching) -> tuple[Batching, Cost]:
-        return batching, Cost()
+    def measured(version: ModelVersion, _items: Any) -> Measured:
+        return Measured(batching=version.manifest.batching, cost=Cost())
 
     monkeypatch.setattr(adding, "measured", measured)
     with warnings.catch_warnings():
