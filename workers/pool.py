@@ -23,7 +23,7 @@ from lmaas.workers.manifest import Manifest
 from lmaas.workers.pack import read
 from lmaas.workers.preprocess import media_types, preprocessor
 from lmaas.workers.processes import Answering, Processes
-from lmaas.workers.repository import Repository, silence
+from lmaas.workers.repository import Repository, silence, trusted
 
 #: Named in replies where a worker on the queue has its own name.
 NAME: Final = "in-process"
@@ -108,7 +108,8 @@ class Pool:
 
 def _wanted(settings: Settings, model: str, version: str | None) -> int:
     """Processes for a version of a model, before it is known whether it can be used."""
-    manifests = Repository(*settings.model_folders).manifests([model], version)
+    repository = Repository(*settings.model_folders, trust=trusted(settings))
+    manifests = repository.manifests([model], version)
     return parallelism.processes(settings, manifests, cores.usable())
 
 

@@ -185,7 +185,7 @@ class Repository:
         """Of the version that would answer of each of the models, or of all; or of this version.
 
         No other file is read, so that whoever loads them may find out that one cannot be used.
-        What is not there, or cannot be read, is left out.
+        What is not there, cannot be read, or was not signed where that counts, is left out.
         """
         found = []
         for model in tuple(models) or self.models():
@@ -193,7 +193,10 @@ class Repository:
                 if version not in (None, path.name):
                     continue
                 with contextlib.suppress(ModelDamaged, OSError):
-                    found.append(read_manifest(path))
+                    content = manifest_bytes(path)
+                    if self.trust:
+                        self.trust.version(path, model, path.name, content)
+                    found.append(_manifest(path, content))
                     break
         return found
 

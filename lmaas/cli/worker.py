@@ -31,7 +31,7 @@ from lmaas.service import cores, logs
 from lmaas.service.signals import on_signal
 from lmaas.service.supervisor import PERMANENT, Supervisor
 from lmaas.workers import parallelism
-from lmaas.workers.repository import Repository, silence
+from lmaas.workers.repository import Repository, silence, trusted
 
 LAST_PORT: Final = 65_535
 
@@ -75,7 +75,8 @@ def process_count(settings: Settings, served: tuple[str, ...]) -> int:
     """Processes that serve these models, or all."""
     if settings.processes:
         return settings.processes
-    manifests = Repository(*settings.model_folders).manifests(served)
+    repository = Repository(*settings.model_folders, trust=trusted(settings))
+    manifests = repository.manifests(served)
     return parallelism.processes(settings, manifests, cores.usable())
 
 
