@@ -22,10 +22,10 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
+from lmaas.service import cores
 from lmaas.training import export, quietly
 from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
 from lmaas.training.evaluate import Evaluation, log_loss, thresholds
-from lmaas.training.measuring import SIZES as BATCHES
 from lmaas.training.networks import Architecture
 from lmaas.training.networks.fitting import EPOCH_STEPS
 from lmaas.training.networks.graph import OPSET
@@ -140,7 +140,11 @@ def test_the_manifest_says_what_was_measured(version: ModelVersion, dataset: Dat
     assert 0 < cost.fixed_seconds < 0.1
     assert 0 < cost.seconds_per_item < 1e-2
     assert 0 < cost.seconds_per_unit < 1e-4
-    assert manifest.batching.most in BATCHES
+    parallelism = manifest.parallelism
+    assert parallelism is not None
+    assert parallelism.cores == cores.usable()
+    assert {one.threads for one in parallelism.speeds} == {1, cores.usable()}
+    assert manifest.batching.most in {one.units for one in parallelism.speeds}
     assert msgspec.structs.replace(manifest.batching, most=WORD_BATCHING.most) == WORD_BATCHING
     assert manifest.training["recipe"]["seed"] == RECIPE.seed
     curves = manifest.training["curves"]
