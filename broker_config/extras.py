@@ -25,6 +25,7 @@ EXTRAS: Final = {
     "PIL": "images",
     "soundfile": "audio",
     "soxr": "audio",
+    "huggingface_hub": "importing",
     "keras": "training",
     "matplotlib": "bench",
     "onnx": "importing",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training import export, quietly
+from lmaas.training import export, hub, quietly
 from lmaas.training.datasets import text_items
 from lmaas.training.networks.encoder import EncoderNetwork
 from lmaas.training.networks.pretrained import Floats, Pretrained
@@ -82,7 +82,7 @@ def create(
                 dataset={"name": "labels", "sha256": hashlib.sha256(told.encode()).hexdigest()},
                 evaluation=None,
                 record={
-                    "encoder": folder.resolve().name,
+                    "encoder": hub.called(folder),
                     "words": {label.name: label.words for label in labels},
                 },
             ),

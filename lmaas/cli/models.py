@@ -321,7 +321,7 @@ def activate_(
     "--encoder",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
+    help="Pretrained encoder of the BERT family: a folder, or its name on the Hugging Face hub.",
 )
 @options.sign
 @click.pass_obj
@@ -337,12 +337,13 @@ def create_(
         raise TrainingError(problem)
     if not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
+    from lmaas.training import hub
     from lmaas.training.create import create, read_labels
 
     path = create(
         name,
         read_labels(labels),
-        encoder,
+        hub.encoder(encoder),
         out_root=settings.new_models,
         others=settings.model_folders,
     )

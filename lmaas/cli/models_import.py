@@ -162,12 +162,15 @@ def import_(
 ) -> None:
     """Make the next version here of the model in PATH.
 
-    PATH is a folder with a version of LMaaS, a folder from the Hugging Face hub with model.onnx, an
-    ONNX file (also of scikit-learn, by skl2onnx), or a model of Keras. What a model takes and gives
-    is found out, tried, and said.
+    PATH is a folder with a version of LMaaS, a folder from the Hugging Face hub with model.onnx or
+    its name there (OWNER/NAME, perhaps with @REVISION), an ONNX file (also of scikit-learn, by
+    skl2onnx), or a model of Keras. What a model takes and gives is found out, tried, and said.
     """
     if name is not None and not is_model_name(name):
         raise OptionError(f"{name!r} cannot be a model's name; give a plain word with --name")
+    from lmaas.training import hub
+
+    path = hub.graph(path)
     if (path / MANIFEST).exists() or not path.exists():
         others = {
             **given, "examples": examples, "min-score": min_score, "quantize": quantize

@@ -81,7 +81,8 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @click.option(
     "--encoder",
     type=click.Path(path_type=Path),
-    help="Folder of a pretrained encoder of the BERT family, as the Hugging Face hub has it.",
+    help="Pretrained encoder of the BERT family: a folder, or its name on the Hugging Face hub, "
+    "perhaps with @REVISION.",
 )
 @click.option(
     "--pooling",
@@ -177,6 +178,9 @@ def command(
         raise click.UsageError("--test-data and --hold-out both say what to test with; give one")
     if (unfreeze or pooling) and not encoder:
         raise click.UsageError("--pooling and --unfreeze go with --encoder")
+    from lmaas.training import hub, networks
+
+    encoder = encoder and hub.encoder(encoder)
     recipe = _recipe(
         encoder=str(encoder or ""),
         pooling=pooling,
@@ -191,8 +195,6 @@ def command(
         mirrored=not no_mirror,
         seed=seed,
     )
-    from lmaas.training import networks
-
     if architecture and (problem := networks.mismatch(architecture, recipe)):
         raise click.UsageError(problem)
     target = _writable(settings.new_models)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.errors import DataError
+from lmaas.training import hub
 from lmaas.training.importing import bare, heads, images, sounds, texts
 from lmaas.training.importing.graph import Graph, read
 from lmaas.training.importing.proposal import Options, Output, Proposal, Task
@@ -59,6 +60,20 @@ class _Folder:
     path: Path
     graph: Graph
     config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return hub.origin(self.path)[0].rpartition("/")[2]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For the manifest: what it is, and of which commit."""
+        repo, commit = hub.origin(self.path)
+        return {
+            "origin": "Hugging Face",
+            "opset": self.graph.opset,
+            **({"repository": repo, "revision": commit} if commit else {}),
+        }
 
 
 def recognises(path: Path) -> bool:
@@ -179,7 +194,7 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
         )
     return Proposal(
         path=graph.path,
-        name=folder.path.resolve().name,
+        name=folder.name,
         architecture=str(config.get("model_type") or "Hugging Face"),
         files={**graph.files(), texts.TOKENIZER: content},
         labels=labels,
@@ -189,7 +204,7 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
         batching=texts.BATCHING,
         notes=notes,
         warnings=[*graph.warnings(), *warnings],
-        record={"origin": "Hugging Face", "opset": graph.opset},
+        record=folder.record,
     )
 
 
@@ -206,7 +221,7 @@ def _of_images(folder: _Folder, options: Options) -> Proposal:
         raise DataError(f"{path}: {error!r} is not understood") from error
     return Proposal(
         path=graph.path,
-        name=folder.path.resolve().name,
+        name=folder.name,
         architecture=str(folder.config.get("model_type") or "Hugging Face"),
         files=graph.files(),
         labels=labels,
@@ -216,7 +231,7 @@ def _of_images(folder: _Folder, options: Options) -> Proposal:
         batching=images.BATCHING,
         notes=[*notes, *guessed, *prepared],
         warnings=graph.warnings(),
-        record={"origin": "Hugging Face", "opset": graph.opset},
+        record=folder.record,
     )
 
 
@@ -235,7 +250,7 @@ def _of_sounds(folder: _Folder, options: Options) -> Proposal:
         raise DataError(f"{path}: {error!r} is not understood") from error
     return Proposal(
         path=graph.path,
-        name=folder.path.resolve().name,
+        name=folder.name,
         architecture=str(folder.config.get("model_type") or "Hugging Face"),
         files=graph.files(),
         labels=labels,
@@ -245,7 +260,7 @@ def _of_sounds(folder: _Folder, options: Options) -> Proposal:
         batching=batching,
         notes=[*notes, *guessed, *prepared],
         warnings=graph.warnings(),
-        record={"origin": "Hugging Face", "opset": graph.opset},
+        record=folder.record,
     )
 
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
-from lmaas.training import quietly
+from lmaas.training import hub, quietly
 from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
@@ -130,8 +130,7 @@ def fit(
     network = EncoderNetwork(pretrained, recipe.max_tokens)
     train = _train_all if recipe.unfreeze else _train_classifier
     fitted = train(network, dataset, recipe, progress)
-    # The name alone: where it lies here says nothing elsewhere.
-    name = pretrained.folder.resolve().name
+    name = hub.called(pretrained.folder)
     return dataclasses.replace(fitted, recipe=msgspec.structs.replace(fitted.recipe, encoder=name))
 
 
