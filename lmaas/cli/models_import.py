@@ -144,7 +144,8 @@ def _number(_context: click.Context, _option: click.Parameter, given: str | None
     "--min-score",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="What has a lower score gets the label `unsure`.  [0: nothing]",
+    help="What has a lower score gets the label `unsure`; of independent labels the score that "
+    "each needs.  [0: nothing; 0.5]",
 )
 @options.quantize
 @options.sign

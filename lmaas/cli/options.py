@@ -67,7 +67,8 @@ pair_column = click.option(
 min_score = click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="What has a lower score gets the label `unsure`; else as the model says.",
+    help="What has a lower score gets the label `unsure`; of a multi-label model the score that a "
+    "label needs; else as the model says.",
 )
 
 

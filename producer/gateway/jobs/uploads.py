@@ -82,7 +82,8 @@ class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     version: str | None = None
     #: The scores of so many labels, best first.
     top_k: TopK = 0
-    #: Below this score the label is `unsure`; below what the model says when left out.
+    #: Below this score the label is `unsure`; of a multi-label model each label needs it. What the
+    #: model says when left out.
     min_score: MinScore | None = None
     #: A job of high priority is ordered as one a hundredth as long; low, a hundred times as long.
     priority: Priority = "normal"

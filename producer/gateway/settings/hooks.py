@@ -32,7 +32,8 @@ class Hook(WithSecrets, frozen=True, kw_only=True):
     model: str
     version: str | None = None
     top_k: TopK = 0
-    #: Below this score the label is `unsure`; below what the model says when left out.
+    #: Below this score the label is `unsure`; of a multi-label model each label needs it. What the
+    #: model says when left out.
     min_score: MinScore | None = None
     #: "wait": the answer has the results. "job": the answer has the id of a job.
     reply: Literal["wait", "job"] = "wait"
