@@ -15,6 +15,8 @@ from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
 from lmaas.producer.tables.chunks import cell, quoted, shown
 from lmaas.training.label_sets import listed
 
+#: What the column that is kept has; for a message that there is none.
+_KEPT: Final = "with the labels; name the one that has them with --label-column"
 #: Columns, and lines, that a message names.
 _LISTED: Final = 30
 _LINES: Final = 5
@@ -115,7 +117,7 @@ def read_rows(
     other one of two. Raises DataError.
     """
     keep = None if label is None else (label,)
-    table = open_table(place, Wanted(text=text, keep=keep))
+    table = open_table(place, Wanted(text=text, keep=keep, kept=_KEPT))
     try:
         rows = Rows(table.name, table.unit, multi_label=separator is not None)
         column = table.columns[0] if keep and table.columns else _label_column(table, text)

@@ -64,6 +64,8 @@ class Wanted:
     taking: Taking = AS_NAMED
     #: What the text column has, and the option that names it: words for messages.
     told: tuple[str, str] = ("texts", TEXT_OPTION)
+    #: What the columns are kept for: words as well.
+    kept: str = "to keep"
 
     def has_contents(self, has_files: bool) -> bool:
         """Whether items are contents of files, or bytes, so that it counts what the model takes;
@@ -126,7 +128,7 @@ class Wanted:
         for column in keep:
             if column not in columns:
                 raise DataError(
-                    f"{name}: there is no column {quoted(column)} to keep ({_listed(columns)})"
+                    f"{name}: there is no column {quoted(column)} {self.kept} ({_listed(columns)})"
                 )
             _check_only(column, columns, name)
         return tuple(column for column in columns if column in keep)

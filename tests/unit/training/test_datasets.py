@@ -365,7 +365,7 @@ def test_a_missing_file_and_a_missing_column_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         load_dataset(tmp_path / "none.csv")
     path = csv_file(tmp_path / "a.csv")
-    with pytest.raises(DataError, match=r"no column 'kind'.*'text', 'label'"):
+    with pytest.raises(DataError, match=r"no column 'kind' with the labels.*'text', 'label'"):
         load_dataset(path, label="kind")
 
 
