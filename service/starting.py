@@ -12,9 +12,11 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from multiprocessing import resource_tracker, util
+import time
+from collections.abc import Iterator, Mapping
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import ForkServerContext, SpawnContext
+from types import MappingProxyType
 from typing import Final
 
 from lmaas.broker_config.errors import LmaasError
@@ -22,6 +24,9 @@ from lmaas.broker_config.errors import LmaasError
 #: Bytes of a folder in which the socket of the process that others are forked from may be: its
 #: address has 107, and `multiprocessing` adds 32 to the folder.
 _SOCKET_FOLDER_BYTES: Final = 75
+#: Tries to start a process while that which it is forked from is ending, and seconds between them.
+_STARTS: Final = 100
+_ENDING: Final = 0.05
 _FOLDERS: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
@@ -39,6 +44,38 @@ def context(*modules: str) -> ForkServerContext | SpawnContext:
     forking = multiprocessing.get_context("forkserver")
     forking.set_forkserver_preload(list(modules))
     return forking
+
+
+def prepare(
+    context: ForkServerContext | SpawnContext, variables: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Start what a context's processes are forked from, and wait until it has imported its modules.
+
+    It has these variables in its environment besides. One that ends over its modules is replaced by
+    one without the variables when the first process is started.
+    """
+    if not isinstance(context, ForkServerContext):
+        return
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        with signals_held(*held):
+            forkserver.ensure_running()
+    finally:
+        for name in variables.keys() - before.keys():
+            del os.environ[name]
+    for _ in range(_STARTS):
+        first = context.Process(target=_nothing)
+        with contextlib.suppress(EOFError, OSError), signals_held(*held):
+            first.start()
+            first.join()
+            return
+        time.sleep(_ENDING)
+
+
+def _nothing() -> None:
+    """What a process runs that is started to see that it can be."""
 
 
 def _find_temporary_folder() -> None:

@@ -8,7 +8,7 @@ import functools
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,7 +18,7 @@ from lmaas.broker_config import hosts
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.repeats import Repeats
 from lmaas.broker_config.together import all_of
-from lmaas.service.starting import context, end_with_parent, signals_held
+from lmaas.service.starting import context, end_with_parent, prepare, signals_held
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,10 @@ class Supervisor:
         self.has_begun = asyncio.Event()
         self._reasons = Repeats()
         self._stopping = asyncio.Event()
+
+    async def prepare(self, variables: Mapping[str, str]) -> None:
+        """Before `run`, if what processes are forked from is to have these variables."""
+        await asyncio.to_thread(prepare, self._context, variables)
 
     def stop(self) -> None:
         """Ask every process to drain; `run` returns when they have ended."""

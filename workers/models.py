@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
@@ -19,6 +20,9 @@ from lmaas.workers import parallelism
 from lmaas.workers.marks import Marks
 from lmaas.workers.repository import Fingerprint, ModelVersion, opened
 from lmaas.workers.runtime import Runtime
+
+#: Of models and versions: loaded before this process was forked; see lmaas.workers.preloading.
+INHERITED: Final[dict[tuple[str, str], Runtime]] = {}
 
 
 class Models:
@@ -94,7 +98,7 @@ class Models:
 
     def _made(self, found: ModelVersion) -> Runtime:
         key = found.manifest.name, found.manifest.version
-        loaded = self._loaded.get(key)
+        loaded = self._loaded.get(key) or INHERITED.get(key)
         if loaded is not None and loaded.manifest == found.manifest:
             return loaded
         return Runtime(

@@ -28,6 +28,7 @@ from lmaas.cli.worker import process_count, supervised
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.service import logs
 from lmaas.service.signals import on_signal
+from lmaas.workers import preloading
 from lmaas.workers.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
             wanted = topology(settings.names, settings.queue_type, models, settings.retry_delays)
             workers = supervised(settings, served, count)
             on_signal(workers.stop, workers.force)
+            await workers.prepare(preloading.variables(settings, served))
             await first_of(
                 workers.run(),
                 keep(node, settings, wanted),

@@ -30,7 +30,7 @@ from lmaas.cli.loop import run
 from lmaas.service import cores, logs
 from lmaas.service.signals import on_signal
 from lmaas.service.supervisor import PERMANENT, Supervisor
-from lmaas.workers import parallelism
+from lmaas.workers import parallelism, preloading
 from lmaas.workers.repository import Repository, silence, trusted
 
 LAST_PORT: Final = 65_535
@@ -118,12 +118,14 @@ async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> 
     """`count` workers, each in a process of its own, until a signal comes."""
     supervisor = supervised(settings, served, count)
     on_signal(supervisor.stop, supervisor.force)
+    await supervisor.prepare(preloading.variables(settings, served))
     await supervisor.run()
 
 
 def supervised(settings: Settings, served: tuple[str, ...], count: int) -> Supervisor:
     """`count` workers, to be run."""
-    return Supervisor(serve_in_child, (settings, served), count, "lmaas.workers.worker")
+    modules = ("lmaas.workers.worker", "lmaas.workers.preloading")
+    return Supervisor(serve_in_child, (settings, served), count, *modules)
 
 
 def serve_in_child(
