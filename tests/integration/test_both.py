@@ -27,7 +27,7 @@ from lmaas.broker_config.errors import (
     TimeLimitExceeded,
 )
 from lmaas.broker_config.messages import Item, ItemError, Request, Result, Tensor
-from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.settings import DATA_BYTES, Settings
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
 from lmaas.workers.repository import Repository
@@ -159,7 +159,7 @@ OTHERS: list[tuple[Item, Code, str]] = [
     (Item(id="3", tensors=VALUES), Code.NOT_TEXT, "only; the item has tensors"),
     (Item(id="4", text=GOOD, text_pair=" "), Code.EMPTY_TEXT, "text_pair: the text is empty"),
     (Item(id="5", text=GOOD, data=b"x"), Code.INVALID_ITEM, "exactly one of text, data, tensors"),
-    (Item(id="6", data=b"x" * (2**20 + 1)), Code.TOO_LARGE, "the limit is 1,048,576"),
+    (Item(id="6", data=bytes(DATA_BYTES + 1)), Code.TOO_LARGE, "the limit is 10,485,760"),
     (
         Item(id="7", tensors={"x": Tensor(shape=[3], datatype="FP16", data=b"12345")}),
         Code.INVALID_ITEM,
