@@ -1,9 +1,9 @@
 # syntax=docker/dockerfile:1
-# An image for each role: client, worker (no TensorFlow), gateway, training.
+# An image for each role: client, worker (no TensorFlow), worker-gpu, gateway, training.
 #   docker build --target worker --tag lmaas-worker .
 # Seen: `make image-test`, which builds those of worker and gateway with buildah on a Debian 12 made by
 # debootstrap, and runs them with podman. Not tried yet: Docker, the base that is named below, the
-# other two roles.
+# other three roles.
 
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11
@@ -32,6 +32,14 @@ RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --e
 COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra tokens \
     --extra security --extra files
+
+# onnxruntime-gpu has the same files as onnxruntime, which other extras bring.
+FROM build AS build-worker-gpu
+RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra gpu --extra tokens \
+    --extra security --extra files --no-install-package onnxruntime
+COPY . .
+RUN uv sync --frozen --no-cache --no-dev --no-editable --extra gpu --extra tokens \
+    --extra security --extra files --no-install-package onnxruntime
 
 FROM build AS build-gateway
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra postgresql --extra files
@@ -65,6 +73,15 @@ CMD ["gateway"]
 
 FROM run AS training
 COPY --from=build-training /opt/lmaas /opt/lmaas
+
+# For NVIDIA's container runtime (docker run --gpus all), which brings the driver; CUDA and cuDNN are in
+# the image. Not tried yet: building it (CUDA is some GB), and a GPU.
+FROM run AS worker-gpu
+COPY --from=build-worker-gpu /opt/lmaas /opt/lmaas
+ENV LMAAS_PROVIDERS=cuda,cpu \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+CMD ["worker"]
 
 FROM run AS worker
 COPY --from=build-worker /opt/lmaas /opt/lmaas

@@ -99,7 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     processes: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     #: Threads of an ONNX session; 0: as was measured of its model, of most of them 1.
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    #: ONNX Runtime's execution providers, best first.
+    #: ONNX Runtime's execution providers, best first: its names for them, or cpu, cuda, tensorrt,
+    #: openvino (see lmaas.workers.providers).
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     #: How packs are ordered: "fifo", "sjf" or "srtf" (see lmaas.broker_config.scheduling).
     policy: Policy = "srtf"

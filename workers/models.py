@@ -16,7 +16,7 @@ from typing import Final
 
 from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
-from lmaas.workers import parallelism
+from lmaas.workers import parallelism, providers
 from lmaas.workers.marks import Marks
 from lmaas.workers.repository import Fingerprint, ModelVersion, opened
 from lmaas.workers.runtime import Runtime
@@ -31,6 +31,8 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self.repository = opened(settings)
         self._settings = settings
+        self._providers = providers.named(settings.providers)
+        providers.check(self._providers)
         self._marks = Marks(Path(settings.model_marks) if settings.model_marks else None)
         #: The one that was not asked for the longest time first.
         self._loaded: OrderedDict[tuple[str, str], Runtime] = OrderedDict()
@@ -103,7 +105,7 @@ class Models:
             return loaded
         return Runtime(
             found,
-            providers=self._settings.providers,
+            providers=self._providers,
             threads=parallelism.threads(self._settings, found.manifest, cores.usable()),
             batch_units=self._settings.batch_units,
         )

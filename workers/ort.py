@@ -41,7 +41,9 @@ def session(
         options.add_external_initializers_from_files_in_memory(
             list(others), files, list(map(len, files))
         )
-    made = onnxruntime.InferenceSession(model, options, providers=list(providers))
+    made = onnxruntime.InferenceSession(
+        model, options, providers=list(providers), enable_fallback=0
+    )
     # It keeps the graph, so that it can be made anew with another provider when a run fails. A
     # worker reports that instead, and the graph would double what a model takes of memory.
     made.disable_fallback()

@@ -16,10 +16,13 @@ from lmaas.workers.manifest import Manifest
 def processes(settings: Settings, served: Iterable[Manifest], cores: int) -> int:
     """What is set; else as many as the model that wants the most: one for each `threads` cores.
 
-    A model that nobody has measured wants one a core, and so does nothing at all.
+    A model that nobody has measured wants one a core, and so does nothing at all. What does not run
+    on the processor has one process, as each has the model in the device's memory.
     """
     if settings.processes:
         return settings.processes
+    if not on_cpu(settings):
+        return 1
     wanted = [cores // _threads(settings, one, cores) for one in served]
     return max(wanted, default=cores)
 
@@ -28,6 +31,11 @@ def threads(settings: Settings, manifest: Manifest, cores: int) -> int:
     """Of the model's session in each of `settings.processes` processes; 0 counts as one."""
     share = max(1, cores // max(1, settings.processes))
     return settings.threads or min(share, _threads(settings, manifest, cores))
+
+
+def on_cpu(settings: Settings) -> bool:
+    """Whether models run on the processor alone."""
+    return {name.lower() for name in settings.providers} <= {"cpu", "cpuexecutionprovider"}
 
 
 def _threads(settings: Settings, manifest: Manifest, cores: int) -> int:

@@ -23,7 +23,12 @@ from lmaas.workers.runtime import Runtime
 log = logging.getLogger(__name__)
 
 #: In the words of ONNX Runtime and of C++ for memory that was not there.
-OUT_OF_MEMORY: Final = ("bad_alloc", "bad allocation", "Failed to allocate memory")
+OUT_OF_MEMORY: Final = (
+    *("bad_alloc", "bad allocation", "Failed to allocate memory"),
+    *("CUDA failure 2:", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+#: For a GPU that does not do what it should, which is no item's fault.
+_DEVICE: Final = ("CUDA failure", "CUBLAS failure", "CUDNN failure", "CUFFT failure")
 
 #: Places of items that are encoded together, in the order in which they were.
 _Places = npt.NDArray[np.intp]
@@ -129,5 +134,6 @@ def failure(error: Exception) -> ItemError:
     words = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     if isinstance(error, MemoryError) or any(sign in words for sign in OUT_OF_MEMORY):
         return ItemError(code=Code.OUT_OF_MEMORY, message=words)
-    code = Code.UNAVAILABLE if isinstance(error, OSError) else Code.INTERNAL
+    passes = isinstance(error, OSError) or any(sign in words for sign in _DEVICE)
+    code = Code.UNAVAILABLE if passes else Code.INTERNAL
     return ItemError(code=code, message=words)

@@ -26,7 +26,6 @@ from lmaas.workers import parallelism
 
 #: What to load, as JSON. It is no setting, so that its name does not begin with LMAAS_.
 _VARIABLE: Final = "_LMAAS_PRELOADED"
-_CPU: Final = ("CPUExecutionProvider",)
 
 
 class _Wanted(msgspec.Struct):
@@ -53,7 +52,7 @@ def _load(wanted: _Wanted) -> None:
     from lmaas.workers.models import INHERITED, Models
 
     settings = wanted.settings
-    if tuple(settings.providers) != _CPU:
+    if not parallelism.on_cpu(settings):
         return
     models = Models(settings)
     for model in wanted.served or models.repository.models():

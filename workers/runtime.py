@@ -21,6 +21,7 @@ from lmaas.workers.heads import DECIMALS, Scores, head
 from lmaas.workers.manifest import MODEL, THRESHOLD
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded, preprocessor
+from lmaas.workers.providers import CPU, check_error, check_started, prepare
 from lmaas.workers.repository import MANIFEST, ModelVersion
 
 #: By how much a score may differ from the one that was kept: other processors round otherwise.
@@ -39,7 +40,7 @@ class Runtime:
         self,
         version: ModelVersion,
         *,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
         threads: int = 1,
         batch_units: int = 0,
         trial: bool = True,
@@ -48,7 +49,7 @@ class Runtime:
         `trial` it is not run yet: whoever wants to know why it fails does that.
 
         Raises ModelDamaged when the files are no model this code can run, or one whose scores are
-        not what its head declares.
+        not what its head declares; SettingsError when a provider cannot start.
         """
         manifest = version.manifest
         self.manifest = manifest
@@ -178,9 +179,12 @@ def _session(
     path = version.file(MODEL)
     others = {name: content for name, content in version.contents.items() if name != MODEL}
     try:
+        prepare(providers)
         session = ort.session(version.content(MODEL), others, options, providers)
     except Exception as error:
+        check_error(providers, error)
         raise ModelDamaged(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    check_started(providers, session.get_providers())
     taken = {one.name for one in session.get_inputs()}
     told = {one.name for one in version.manifest.inputs}
     if taken != told:

@@ -139,7 +139,15 @@ def _write_hostile(folder: Path) -> None:
 def constraints(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The versions of uv.lock: not what came out this morning."""
     path = tmp_path_factory.mktemp("constraints") / "constraints.txt"
-    options = ("--frozen", "--no-emit-project", "--no-hashes", "--all-extras", "--quiet")
+    options = (
+        "--frozen",
+        "--no-emit-project",
+        "--no-hashes",
+        "--all-extras",
+        "--no-extra",
+        "gpu",
+        "--quiet",
+    )
     path.write_text(_call(uv, "export", *options, "--project", str(ROOT)))
     return path
 
