@@ -61,7 +61,7 @@ def train(
     Raises TrainingError, or DataError, and leaves nothing behind then.
     """
     if architecture == AUTO and dataset.kind != "text":
-        architecture = networks.default(dataset.kind)
+        architecture = networks.default(dataset.kind, recipe)
     _check(architecture, dataset, name, recipe)
     dataset, left_out = _usable(dataset, recipe, note)
     with in_one_line():

@@ -82,7 +82,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     "--encoder",
     type=click.Path(path_type=Path),
     help="Pretrained encoder of the BERT family: a folder, or its name on the Hugging Face hub, "
-    "perhaps with @REVISION.",
+    "perhaps with @REVISION. For pictures a model with model.onnx, or a version of LMaaS.",
 )
 @click.option(
     "--pooling",
@@ -178,9 +178,8 @@ def command(
         raise click.UsageError("--test-data and --hold-out both say what to test with; give one")
     if (unfreeze or pooling) and not encoder:
         raise click.UsageError("--pooling and --unfreeze go with --encoder")
-    from lmaas.training import hub, networks
+    from lmaas.training import networks
 
-    encoder = encoder and hub.encoder(encoder)
     recipe = _recipe(
         encoder=str(encoder or ""),
         pooling=pooling,
@@ -221,6 +220,8 @@ def command(
             "below a score; give the label another name, or leave --min-score out"
         )
     _introduce(dataset)
+    if encoder:
+        recipe = msgspec.structs.replace(recipe, encoder=str(_found(encoder, dataset)))
     with console.status("starting TensorFlow"):
         from lmaas.training.train import train
     with _bar(console) as report:
@@ -248,6 +249,13 @@ def command(
 def _merit(dataset: Dataset) -> str:
     """What architectures are compared by, unless it is the accuracy."""
     return "micro F1 " if dataset.multi_label else ""
+
+
+def _found(encoder: Path, dataset: Dataset) -> Path:
+    """Its folder, into which it is downloaded where that must be. Raises DataError."""
+    from lmaas.training import hub
+
+    return hub.graph(encoder) if dataset.kind == "image" else hub.encoder(encoder)
 
 
 def _usual(dataset: Dataset, data: Path | None, encoder: Path | None) -> Any:

@@ -5,6 +5,7 @@ config.json  model.onnx or onnx/model.onnx  tokenizer.json  [tokenizer_config.js
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,9 @@ import msgspec
 from lmaas.broker_config.errors import DataError
 from lmaas.training import hub
 from lmaas.training.importing import bare, heads, images, sounds, texts
-from lmaas.training.importing.graph import Graph, read
+from lmaas.training.importing.graph import Graph, Port, read
 from lmaas.training.importing.proposal import Options, Output, Proposal, Task
+from lmaas.workers.manifest import Input
 
 CONFIG: Final = "config.json"
 _TOKENIZER_CONFIG: Final = "tokenizer_config.json"
@@ -88,16 +90,20 @@ def _root(path: Path) -> Path | None:
 
 def proposed(path: Path, options: Options) -> Proposal:
     """Raises DataError."""
-    root = _root(path)
-    assert root is not None
-    config = _config(root)
-    folder = _Folder(root, Graph(_graph(path, root, config)), config)
+    folder = _folder(path)
     task = options.task or _task(folder.graph)
     if task in ("text", "pairs"):
         return _of_texts(folder, options)
     if task == "tensors":
         return bare.of_graph(folder.graph, options)
     return _of_images(folder, options) if task == "image" else _of_sounds(folder, options)
+
+
+def _folder(path: Path) -> _Folder:
+    root = _root(path)
+    assert root is not None
+    config = _config(root)
+    return _Folder(root, Graph(_graph(path, root, config)), config)
 
 
 def _task(graph: Graph) -> Task:
@@ -208,17 +214,43 @@ def _of_texts(folder: _Folder, options: Options) -> Proposal:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What a folder says of the pictures that its graph takes."""
+
+    #: The folder, and the graph.
+    folder: Path
+    path: Path
+    preprocessing: dict[str, Any]
+    config: dict[str, Any]
+    input: Input
+
+
+def pictures(path: Path) -> Pictures:
+    """Of a graph that need not have scores. Raises DataError."""
+    folder = _folder(path)
+    preprocessing, given, _ = _prepared(folder, {})
+    (taken,) = images.inputs(given)
+    return Pictures(folder.path, folder.graph.path, preprocessing, folder.config, taken)
+
+
+def _prepared(folder: _Folder, said: Mapping[str, Any]) -> tuple[dict[str, Any], Port, list[str]]:
+    """The manifest's preprocessing of pictures, the input, and what was guessed."""
+    told, path = _processor(folder, "image_processor", "pictures", "--image, --mean and --std")
+    given = images.port(folder.graph)
+    try:
+        preprocessing, notes = images.of_processor(told, given, path.name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error!r} is not understood") from error
+    return images.checked({**preprocessing, **said}, path), given, notes
+
+
 def _of_images(folder: _Folder, options: Options) -> Proposal:
     graph = folder.graph
-    told, path = _processor(folder, "image_processor", "pictures", "--image, --mean and --std")
-    given = images.port(graph)
+    preprocessing, given, prepared = _prepared(folder, options.image)
     output = heads.scores_output(graph, options)
     labels, notes = heads.labels(graph, output, options, _labels(folder), f"id2label of {CONFIG}")
     head, guessed = heads.head(graph, output, labels, options, *_scores(folder.config, labels))
-    try:
-        preprocessing, prepared = images.of_processor(told, given, path.name)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: {error!r} is not understood") from error
     return Proposal(
         path=graph.path,
         name=folder.name,
@@ -226,7 +258,7 @@ def _of_images(folder: _Folder, options: Options) -> Proposal:
         files=graph.files(),
         labels=labels,
         inputs=images.inputs(given),
-        preprocessing=images.checked({**preprocessing, **options.image}, path),
+        preprocessing=preprocessing,
         head=head,
         batching=images.BATCHING,
         notes=[*notes, *guessed, *prepared],

@@ -36,12 +36,16 @@ _FAMILIES: Final[Mapping[Kind, Mapping[Architecture, str]]] = {
         "transformer": "lmaas.training.networks.sequences",
         "encoder": "lmaas.training.networks.encoder",
     },
-    "image": {"cnn": "lmaas.training.networks.pictures"},
+    "image": {
+        "cnn": "lmaas.training.networks.pictures",
+        "encoder": "lmaas.training.transfer",
+    },
     "audio": {"cnn": "lmaas.training.networks.audio"},
 }
 
 _FROM_NOTHING: Final[tuple[Architecture, ...]] = ("gap", "ngram", "cnn", "lstm", "transformer")
-#: Options of the recipe that not every architecture has, and those of texts that have them.
+#: Options of the recipe that not every architecture has, and those that have them, of texts; of
+#: other kinds there are those of _ELSEWHERE.
 _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "encoder": ("encoder", "auto"),
     "pooling": ("encoder",),
@@ -50,6 +54,8 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "optimizer": _FROM_NOTHING,
     "loss": _FROM_NOTHING,
 }
+#: Options that architectures of the same name have for other kinds as well.
+_ELSEWHERE: Final[Mapping[Kind, tuple[str, ...]]] = {"image": ("encoder", "pooling")}
 
 
 class Network(Protocol):
@@ -122,7 +128,8 @@ class Fitted:
 def mismatch(architecture: str, recipe: Recipe, kind: Kind = "text") -> str | None:
     """The option of the recipe that the architecture does not have, and which ones have it."""
     for option, having in _OPTIONS.items():
-        if getattr(recipe, option) and (architecture not in having or kind != "text"):
+        known = kind == "text" or option in _ELSEWHERE.get(kind, ())
+        if getattr(recipe, option) and (architecture not in having or not known):
             names = ", ".join(having)
             of = "" if kind == "text" else f" of {UNITS[kind]}"
             return f"--{option} goes with --arch {names} of texts, not {architecture}{of}"
@@ -151,6 +158,9 @@ def architectures(kind: Kind) -> tuple[Architecture, ...]:
     return tuple(_FAMILIES[kind])
 
 
-def default(kind: Kind) -> Architecture:
-    """The first of its kind, which nobody has to name; of texts `auto` is better."""
+def default(kind: Kind, recipe: Recipe) -> Architecture:
+    """What nobody has to name: the first of its kind, or what needs the recipe's encoder; of texts
+    `auto` is better."""
+    if recipe.encoder and "encoder" in _FAMILIES[kind]:
+        return "encoder"
     return next(iter(_FAMILIES[kind]))

@@ -7,7 +7,6 @@ Its graph takes `input_ids` and `attention_mask`, int32 [texts, tokens], and giv
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +22,8 @@ from lmaas.training import hub, quietly
 from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
-from lmaas.training.networks.batches import Ints
 from lmaas.training.networks.bert import Encoder, encoder, pooled
-from lmaas.training.networks.fitting import EPOCH_STEPS, Reporter, curves_of, judging
+from lmaas.training.networks.classifier import classifier, filled, learnt
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.networks.tuning import Tuned, tune
@@ -39,11 +37,6 @@ with quietly():
     import tensorflow as tf
 
 MAX_TOKENS: Final = 512
-#: Weight decay of the classifier: the mean loss and this times the sum of its squared weights.
-DECAY: Final = 1e-6
-#: So many steps at least: with the learning rate that falls to 0 meanwhile the accuracy of
-#: Banking77 no longer changes, with 10 texts a class as with all.
-STEPS: Final = 1500
 IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
 
@@ -138,86 +131,26 @@ def _train_classifier(
     network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """Once with the validation texts left out, which shows how good it is, and once with them."""
-    recipe = _of_classifier(recipe, len(dataset.train) + len(dataset.validation))
     rows = network.rows([*dataset.train.texts, *dataset.validation.texts], progress)
-    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
-    known, classes = len(dataset.train), len(dataset.labels)
-    left_out = rows[known:], labels[known:]
-    honest = _fitted(rows[:known], labels[:known], classes, recipe, left_out, progress)
-    network.classifier = _fitted(rows, labels, classes, recipe)
-    return Fitted(
-        network=network,
-        recipe=recipe,
-        best_epoch=recipe.epochs,
-        validation=np.asarray(honest(rows[known:])),
-        curves=curves_of(honest),
-    )
+    found = learnt(rows, dataset, recipe, progress)
+    network.classifier = found.classifier
+    return found.fitted(network)
 
 
 def _train_all(
     network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """The classifier, and then the encoder's last blocks with it."""
-    train, classes = dataset.train, len(dataset.labels)
-    of_classifier = _of_classifier(Recipe(), len(train))
+    train = dataset.train
     rows = network.rows(train.texts, progress)
-    network.classifier = _fitted(rows, train.labels, classes, of_classifier)
+    how = filled(Recipe(), len(train))
+    network.classifier = classifier(rows, train.labels, len(dataset.labels), how)
     recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
     recipe = recipe.filled(patience=recipe.epochs)
     course = tune(network.whole(), network.encoded, dataset, recipe, progress)
     return Fitted(
         network=network, recipe=recipe, best_epoch=course.best_epoch, curves=course.curves
     )
-
-
-def _of_classifier(recipe: Recipe, texts: int) -> Recipe:
-    recipe = recipe.filled(batch=256, learning_rate=0.03)
-    steps = math.ceil(_passes(texts, recipe) * texts / recipe.batch)
-    return recipe.filled(epochs=math.ceil(STEPS / steps))
-
-
-def _passes(texts: int, recipe: Recipe) -> int:
-    """Over a few texts in one epoch: each epoch takes time of its own."""
-    return max(EPOCH_STEPS * recipe.batch // texts, 1)
-
-
-def _fitted(
-    rows: Floats,
-    labels: Ints,
-    classes: int,
-    recipe: Recipe,
-    left_out: tuple[Floats, Ints] | None = None,
-    progress: Progress | None = None,
-) -> keras.Sequential:
-    """A classifier of rows; steps become smaller until there are none, so that it converges."""
-    decay = keras.regularizers.L2(DECAY)
-    multi_label = labels.ndim == 2
-    activation = "sigmoid" if multi_label else "softmax"
-    model = keras.Sequential(
-        [
-            keras.Input((rows.shape[1],)),
-            keras.layers.Dense(classes, activation=activation, kernel_regularizer=decay),
-        ]
-    )
-    passes = _passes(len(rows), recipe)
-    rows, labels = (np.concatenate([each] * passes) for each in (rows, labels))
-    steps = math.ceil(len(rows) / recipe.batch)
-    pace = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps * recipe.epochs)
-    model.compile(
-        optimizer=keras.optimizers.Adam(pace),
-        **judging("", classes, multi_label=multi_label),
-    )
-    model.fit(
-        rows,
-        labels,
-        batch_size=recipe.batch,
-        validation_data=left_out,
-        epochs=recipe.epochs,
-        callbacks=[Reporter(progress, steps)] if progress else [],
-        verbose=0,
-    )
-    curves_of(model)
-    return model
 
 
 def _tokenizer(pretrained: Pretrained, max_tokens: int) -> Tokenizer:
