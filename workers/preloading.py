@@ -26,12 +26,16 @@ from lmaas.workers import parallelism
 
 #: What to load, as JSON. It is no setting, so that its name does not begin with LMAAS_.
 _VARIABLE: Final = "_LMAAS_PRELOADED"
+#: Settings that loading needs. Others may be secrets, as the broker's password is.
+_NEEDED: Final = (
+    *("models", "model_keys", "model_marks", "model_memory", "max_model_bytes"),
+    *("processes", "threads", "providers", "batch_units"),
+)
 
 
 class _Wanted(msgspec.Struct):
     """What workers will serve."""
 
-    #: Without those of the broker, which has passwords.
     settings: Settings
     #: Names of models; none: all.
     served: tuple[str, ...]
@@ -39,11 +43,8 @@ class _Wanted(msgspec.Struct):
 
 def variables(settings: Settings, served: tuple[str, ...]) -> Mapping[str, str]:
     """For the environment of the process that workers with these settings are forked from."""
-    nothing = Settings()
-    settings = msgspec.structs.replace(
-        settings, broker_url=nothing.broker_url, tls_key=None, tls_certificate=None, tls_ca=None
-    )
-    wanted = _Wanted(settings=settings, served=served)
+    needed = Settings(**{name: getattr(settings, name) for name in _NEEDED})
+    wanted = _Wanted(settings=needed, served=served)
     return {_VARIABLE: msgspec.json.encode(wanted).decode()}
 
 
