@@ -136,7 +136,7 @@ class Producer:
         """
         published = self.clock()
         correlation_id = uuid.uuid4().hex
-        answer = self._replies.expect(correlation_id)
+        answer = self._replies.expect(correlation_id, request.model)
         sent = asyncio.create_task(
             self._publisher.publish_pack(
                 request,

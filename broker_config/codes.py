@@ -11,6 +11,7 @@ from lmaas.broker_config.errors import (
     MessageError,
     ModelDamaged,
     ModelNotFound,
+    SealError,
     TimeLimitExceeded,
 )
 
@@ -24,6 +25,13 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     INVALID_ITEM = "invalid_item"
     MALFORMED = "malformed"
+    #: It is sealed, and there are no payload keys here; or not the one that it names.
+    KEY_MISSING = "key_missing"
+    KEY_UNKNOWN = "key_unknown"
+    #: It is not what somebody with the key has sealed for this place.
+    SEAL_BROKEN = "seal_broken"
+    #: It is not sealed, and there are payload keys here.
+    NOT_SEALED = "not_sealed"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_VERSION = "unknown_version"
     MODEL_DAMAGED = "model_damaged"
@@ -54,6 +62,8 @@ class Meaning:
     #: It is not the sender's to mend: an item that fails so becomes a dead letter, for people to
     #: look at. A pack that is refused as a whole becomes one too, whatever its code.
     dead_lettered: bool = False
+    #: Its words may quote what was sent: where that is sealed, they are in the answer only.
+    quotes: bool = False
 
 
 MEANINGS: Final = {
@@ -61,23 +71,27 @@ MEANINGS: Final = {
     Code.NOT_TEXT: Meaning(422),
     Code.INVALID_UTF8: Meaning(422),
     Code.TOO_LARGE: Meaning(413, MessageError),
-    Code.INVALID_ITEM: Meaning(422),
-    Code.MALFORMED: Meaning(400, MessageError),
+    Code.INVALID_ITEM: Meaning(422, quotes=True),
+    Code.MALFORMED: Meaning(400, MessageError, quotes=True),
+    Code.KEY_MISSING: Meaning(503, SealError, transient=True, dead_lettered=True),
+    Code.KEY_UNKNOWN: Meaning(503, SealError, transient=True, dead_lettered=True),
+    Code.SEAL_BROKEN: Meaning(400, SealError),
+    Code.NOT_SEALED: Meaning(400, SealError),
     Code.UNKNOWN_MODEL: Meaning(404, ModelNotFound),
     Code.UNKNOWN_VERSION: Meaning(404, ModelNotFound),
     Code.MODEL_DAMAGED: Meaning(503, ModelDamaged),
     Code.DEADLINE_EXCEEDED: Meaning(504, TimeLimitExceeded),
     Code.POISON: Meaning(500, dead_lettered=True),
     Code.TIME_LIMIT: Meaning(504, TimeLimitExceeded, dead_lettered=True),
-    Code.OUT_OF_MEMORY: Meaning(503, transient=True, dead_lettered=True),
-    Code.UNAVAILABLE: Meaning(503, transient=True, dead_lettered=True),
+    Code.OUT_OF_MEMORY: Meaning(503, transient=True, dead_lettered=True, quotes=True),
+    Code.UNAVAILABLE: Meaning(503, transient=True, dead_lettered=True, quotes=True),
     Code.RESULTS_GONE: Meaning(503, transient=True, dead_lettered=True),
-    Code.INTERNAL: Meaning(500, dead_lettered=True),
-    Code.UNREADABLE_ROW: Meaning(422),
+    Code.INTERNAL: Meaning(500, dead_lettered=True, quotes=True),
+    Code.UNREADABLE_ROW: Meaning(422, quotes=True),
 }
 
 #: Of a code that is newer than this version.
-_UNKNOWN: Final = Meaning(500)
+_UNKNOWN: Final = Meaning(500, quotes=True)
 
 
 def meaning(code: str) -> Meaning:

@@ -27,8 +27,11 @@ def dead_letter_id(
     correlation_id: str | None,
     reply_to: str | None,
     content: Request | bytes,
+    digest_key: bytes = b"",
 ) -> str:
     """The message id of a dead letter: of its items, or the body that nobody could read.
+
+    With a key nobody who lacks that can try out which items they are.
 
     The same for the same content of the same pack: of a chunk of a job, or of a pack whose
     correlation id is one of ours. Any other one is a dead letter of its own, and so is one that was
@@ -40,7 +43,8 @@ def dead_letter_id(
         pack = correlation_id
     else:
         return uuid.uuid4().hex
-    digest = hashlib.blake2b(f"{pack} {headers.replays} ".encode(), digest_size=16)
+    pack_bytes = f"{pack} {headers.replays} ".encode()
+    digest = hashlib.blake2b(pack_bytes, digest_size=16, key=digest_key)
     if isinstance(content, Request):  # without the version, to which a run of a file stays later
         content = encode(Request(model=content.model, items=content.items))
     digest.update(content)

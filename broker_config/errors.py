@@ -3,6 +3,7 @@
     LmaasError
     ├── SettingsError            a setting is missing, unknown or out of range
     ├── MessageError             a body on the queue does not keep the contract
+    │   └── SealError            a body cannot be opened, or is not sealed
     ├── BrokerError
     │   ├── BrokerUnavailable    nothing answered in time
     │   │   ├── BrokerSilent     a connection lives, and a method got no answer
@@ -47,6 +48,17 @@ class SettingsError(LmaasError):
 
 class MessageError(LmaasError):
     """A message body does not keep the contract."""
+
+
+class SealError(MessageError):
+    """A body cannot be opened with the payload keys that are here, or is not sealed.
+
+    `code` says why, as in `lmaas.broker_config.codes.Code`.
+    """
+
+    def __init__(self, message: str | None = None, code: str = "seal_broken") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class BrokerError(LmaasError):

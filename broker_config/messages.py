@@ -289,6 +289,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     #: Batch job and the chunk's place in it, from 0.
     job: str | None = None
     chunk: int | None = None
+    #: Id of the payload key that the body is sealed with.
+    key: str | None = None
     #: W3C trace context, and W3C baggage.
     traceparent: str | None = None
     tracestate: str | None = None
@@ -330,6 +332,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             published_ms=_moment(table.get("lmaas-published-ms")),
             job=_name(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
+            key=_name(table.get("lmaas-key")),
             traceparent=_name(table.get("traceparent")),
             tracestate=_name(table.get("tracestate"), MAX_TRACESTATE),
             baggage=_name(table.get("baggage"), MAX_BAGGAGE),

@@ -47,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_ca: str | None = None
     tls_certificate: str | None = None
     tls_key: str | None = None
+    #: File of the keys that bodies are sealed with, one a line: an id, and 32 bytes in base64; the
+    #: first one seals, each one opens (see docs/security.md). None: bodies are not sealed.
+    payload_keys: str | None = None
+    #: With `payload_keys`: whether what is not sealed is taken too, while keys are introduced.
+    accept_unsealed: bool = False
     #: Seconds to wait for a broker that is not up yet.
     connect_timeout: _Positive = 30.0
     #: Seconds for a whole publish, from the call to the broker's confirm.

@@ -40,6 +40,7 @@ from lmaas.broker_config.messages import (
     plain,
 )
 from lmaas.broker_config.scheduling import GUESS
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.server import LARGEST_MESSAGE
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import client as real
@@ -298,11 +299,12 @@ class _Replies(Replies):
 
     def __init__(self, settings: Settings, client: str) -> None:
         super().__init__(settings, client)
+        self._seals = Seals.none()
         self.session = _Unconnected(settings, f"client {client} replies")
 
     def fail(self, correlation_id: str | None, error: Exception) -> None:
         """The call that waits raises it."""
-        waiting, _ = self._waiting.pop(correlation_id or "", (None, 0.0))
+        waiting, *_ = self._waiting.pop(correlation_id or "", (None, 0.0, ""))
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
 
@@ -312,6 +314,7 @@ class _Publisher(_Unconnected, PackPublisher):
 
     def __init__(self, service: Service, settings: Settings, replies: _Replies) -> None:
         super().__init__(settings, "testing")
+        self._seals = Seals.none()
         self._service = service
         self._answers_to = replies
         self._under_way: set[asyncio.Task[None]] = set()

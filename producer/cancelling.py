@@ -12,6 +12,8 @@ import aio_pika
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.messages import CANCEL, MAX_CANCELLED, MSGPACK, encode_cancellation
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
+from lmaas.broker_config.seals import Seals
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class Cancelling:
     def __init__(self, publisher: Publisher, reply_to: str) -> None:
         """`reply_to` is where the answers would go."""
         self._publisher = publisher
+        self._seals = Seals(publisher.settings)
         self._reply_to = reply_to
         #: By model.
         self._packs: defaultdict[str, list[str]] = defaultdict(list)
@@ -43,9 +46,15 @@ class Cancelling:
                 await self._cancel(model, packs[start : start + MAX_CANCELLED])
 
     async def _cancel(self, model: str, packs: list[str]) -> None:
+        body, sealed = encode_cancellation(packs), None
+        if self._seals.are_used:
+            label = Label("notice", model, self._reply_to, content_type=MSGPACK)
+            sealed = await self._seals.seal(body, label)
         message = aio_pika.Message(
-            encode_cancellation(packs),
+            sealed.body if sealed else body,
+            content_encoding=ENCODING if sealed else None,
             content_type=MSGPACK,
+            headers={KEY_HEADER: sealed.key} if sealed else None,
             reply_to=self._reply_to,
             type=CANCEL,
             expiration=TIMEOUT,

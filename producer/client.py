@@ -22,6 +22,7 @@ from lmaas.broker_config.errors import (
     LmaasError,
     MessageError,
     ModelError,
+    SealError,
     TimeLimitExceeded,
 )
 from lmaas.broker_config.messages import (
@@ -284,7 +285,7 @@ class Client:
         if name is None or self._replies.expects(name.hex):
             name = uuid.uuid4()
         correlation_id = name.hex
-        answer = self._replies.expect(correlation_id)
+        answer = self._replies.expect(correlation_id, request.model)
         try:
             size = await self._publisher.publish_patiently(
                 request,
@@ -384,5 +385,7 @@ def _or_raise(result: Result, errors: Errors) -> Result:
 def refusal(error: ItemError) -> LmaasError:
     """The exception for a pack that was refused as a whole."""
     kind = meaning(error.code).error
+    if kind is SealError:
+        return SealError(f"the worker refused the pack: {error.message}", error.code)
     by_itself = issubclass(kind, ModelError)
     return kind(error.message if by_itself else f"the worker refused the pack: {error.message}")

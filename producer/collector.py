@@ -9,10 +9,12 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from lmaas.broker_config.connection import Session
-from lmaas.broker_config.errors import BrokerUnavailable, JobError, JobHeld
+from lmaas.broker_config.errors import BrokerUnavailable, JobError, JobHeld, SealError
 from lmaas.broker_config.hosts import is_gone
-from lmaas.broker_config.messages import JOB, Headers
+from lmaas.broker_config.messages import JOB, Headers, Reply
 from lmaas.broker_config.replies import decoded_reply
+from lmaas.broker_config.sealing import Label
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD
 from lmaas.producer.answers import Answers, Chunk
@@ -23,7 +25,9 @@ class Collector:
     """Consumes a job's results queue and acks nothing: the queue is deleted in the end."""
 
     def __init__(self, settings: Settings, job: JobEntry) -> None:
+        self._seals = Seals(settings)
         self._job = job.job
+        self._model = job.model
         self._name = job.queue
         self._names = settings.names
         self._most_held = MOST_HELD[settings.queue_type]
@@ -76,19 +80,36 @@ class Collector:
         """What can be handed on with this message: most often one chunk."""
         self.last_arrival = asyncio.get_running_loop().time()
         if message.type == JOB:
-            seal = entry(message.body, self._names, self._name)
-            if seal is None or seal.queue != self._name:  # anybody else's
+            end = entry(message, self._names, self._name, self._seals)
+            if end is None or end.queue != self._name:  # anybody else's
                 return []
-            return self._answers.seal(seal.chunks, seal.items)
+            return self._answers.seal(end.chunks, end.items)
         headers = Headers.from_table(message.headers)
         number, replays = headers.chunk, headers.replays
         # A chunk that was run twice, or delivered again after a lost connection.
         if number is None or self._answers.knows(number, replays):
             return []
-        reply = await decoded_reply(message.body, message.content_type)
+        reply = await self._decoded(message, number)
         if not replays and reply.error is not None and not reply.results:
             raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
         return self._answers.add(number, replays, reply)
+
+    async def _decoded(self, message: AbstractIncomingMessage, number: int) -> Reply:
+        """The reply to a chunk. Raises JobError when it cannot be opened; it stays in the queue."""
+        # The id that the chunk was sent with, and not one that the message says.
+        label = Label(
+            "reply", self._model, self._name, f"{self._job}.{number}", message.content_type or ""
+        )
+        seal = self._seals.found(message.content_encoding, message.headers, lambda: label)
+        try:
+            return await decoded_reply(
+                message.body, message.content_type, self._seals.opening(seal)
+            )
+        except SealError as error:
+            raise JobError(
+                f"the answer to chunk {number} of job {self._job!r} is refused: {error}; all "
+                "results are still there"
+            ) from error
 
     async def _all_arrived(self) -> None:
         """Returns when everything that is in the queue has been delivered."""

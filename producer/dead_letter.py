@@ -22,6 +22,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Request
 from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.sealing import ENCODING, Label
+from lmaas.broker_config.seals import Seal, Seals, queue_of
 from lmaas.broker_config.settings import Settings
 
 #: Items of a pack that are counted; a body of more is shown as none that could be read.
@@ -57,6 +59,9 @@ class Summary:
     parked_ms: int | None
     #: How often it was sent again from the dead letter queue before.
     replays: int
+    #: Id of the payload key that the body is sealed with; None of one that is not sealed. `items`
+    #: is then what its headers say.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +108,8 @@ def describe(message: AbstractIncomingMessage) -> Summary:
     """What can be said of a message, whoever wrote it."""
     headers = Headers.from_table(message.headers)
     death = _death(message.headers)
-    shape = _shape(message.body, message.content_type)
+    is_sealed = message.content_encoding == ENCODING
+    shape = None if is_sealed else _shape(message.body, message.content_type)
     key = lane_key(message.routing_key)
     model, _, lane = key.rpartition(".") if key else (None, "", None)
     return Summary(
@@ -116,12 +122,28 @@ def describe(message: AbstractIncomingMessage) -> Summary:
         first_error=headers.first_error,
         worker=headers.worker,
         attempts=headers.attempt,
-        items=len(shape.items) if shape else None,
+        items=len(shape.items) if shape else headers.items if is_sealed else None,
         job=headers.job,
         chunk=headers.chunk,
         parked_ms=headers.parked_ms or _milliseconds(death.get("time"), message.timestamp),
         replays=headers.replays,
+        key=headers.key if is_sealed else None,
     )
+
+
+def seal_of(message: AbstractIncomingMessage, seals: Seals) -> Seal | None:
+    """Of its body, which was made for the lane that it was in; None: it is read as it is."""
+    model = (lane_key(message.routing_key) or "").rpartition(".")[0]
+    label = Label(
+        "request",
+        model,
+        queue_of(message.reply_to),
+        message.correlation_id or "",
+        message.content_type or "",
+    )
+    if message.content_encoding != ENCODING:  # whoever sent it: it is there to be looked at
+        return None
+    return seals.found(message.content_encoding, message.headers, lambda: label)
 
 
 def lane_key(key: str | None) -> str | None:
@@ -213,19 +235,28 @@ def _kind(content_type: str | None) -> str:
     return (content_type or JSON).partition(";")[0].strip().lower()
 
 
-def exported(message: AbstractIncomingMessage, summary: Summary, settings: Settings) -> bytes:
+def exported(
+    message: AbstractIncomingMessage,
+    summary: Summary,
+    settings: Settings,
+    content: bytes | None = None,
+) -> bytes:
     """All of a message as one line of JSON.
 
     `body` is the request; what is none, or more than a worker with these settings decodes, is in
-    `body_base64` as it was sent.
+    `body_base64` as it was sent. `content` is what was sealed in it, for who may read that.
     """
     is_small = len(message.body) <= settings.largest_pack
     few = summary.items is not None and summary.items <= settings.max_pack_items
-    request = request_of(message.body, message.content_type) if is_small and few else None
+    readable = message.body if content is None else content
+    request = request_of(readable, message.content_type) if is_small and few else None
+    if summary.key is not None and content is None:
+        request = None
     encoded = base64.b64encode(message.body).decode()
     line = msgspec.to_builtins(summary) | {
         "routing_key": message.routing_key,
         "content_type": message.content_type,
+        "content_encoding": message.content_encoding,
         "correlation_id": message.correlation_id,
         "reply_to": message.reply_to,
         "headers": message.headers,

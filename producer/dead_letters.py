@@ -22,9 +22,18 @@ from aio_pika.abc import (
 from lmaas.broker_config.dead_letter_ids import has_duplicates
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.checkpoint import Output
-from lmaas.producer.dead_letter import Filter, Summary, again, describe, exported, lane_key
+from lmaas.producer.dead_letter import (
+    Filter,
+    Summary,
+    again,
+    describe,
+    exported,
+    lane_key,
+    seal_of,
+)
 from lmaas.producer.dead_letter_queue import HAND_BACK_TIMEOUT, DeadLetterQueue, LostError
 from lmaas.producer.threads import settled
 
@@ -128,18 +137,34 @@ async def purge(settings: Settings, wanted: Filter, report: Report | None = None
     return outcome
 
 
+def opened(dead_letter: DeadLetter, seals: Seals) -> bytes:
+    """The body, of which a seal is taken off. Raises SealError."""
+    message = dead_letter.message
+    seal = seal_of(message, seals)
+    return message.body if seal is None else seals.open(message.body, seal)
+
+
 async def export(
-    settings: Settings, wanted: Filter, output: Output, report: Report | None = None
+    settings: Settings,
+    wanted: Filter,
+    output: Output,
+    report: Report | None = None,
+    *,
+    open_sealed: bool = False,
 ) -> int:
     """Write the matches as lines of JSON (see `dead_letter.exported`); how many. They stay there.
 
-    Raises what `read` raises, and DataError.
+    What is sealed stays so, unless `open_sealed`. Raises what `read` raises, DataError and
+    SealError.
     """
+    seals = Seals(settings)
+
+    def line(one: DeadLetter) -> bytes:
+        content = opened(one, seals) if open_sealed and one.summary.key is not None else None
+        return exported(one.message, one.summary, settings, content) + b"\n"
 
     def write(page: list[DeadLetter]) -> None:
-        output.write(
-            b"".join(exported(message, summary, settings) + b"\n" for summary, message in page)
-        )
+        output.write(b"".join(map(line, page)))
 
     count = 0
     async with contextlib.aclosing(read(settings, wanted, report)) as pages:

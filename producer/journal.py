@@ -25,9 +25,11 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelInvalidStateError
 
 from lmaas.broker_config.connection import Session
-from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
+from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, SealError
 from lmaas.broker_config.messages import JOB, JSON
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, Names, QueueType
 
@@ -78,10 +80,15 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 async def record(publisher: Publisher, queue: str, entry: JobEntry) -> None:
     """Put an entry at the end of a queue: the journal's, or a job's results, which it seals."""
+    body, sealed, seals = msgspec.json.encode(entry), None, Seals(publisher.settings)
+    if seals.are_used:
+        sealed = await seals.seal(body, Label("journal", queue=queue, content_type=JSON))
     message = aio_pika.Message(
-        msgspec.json.encode(entry),
+        sealed.body if sealed else body,
+        content_encoding=ENCODING if sealed else None,
         content_type=JSON,
         delivery_mode=DeliveryMode.PERSISTENT,
+        headers={KEY_HEADER: sealed.key} if sealed else None,
         type=JOB,
     )
     await publisher.publish("", queue, message)
@@ -91,6 +98,7 @@ class Journal:
     """The journal as one process uses it."""
 
     def __init__(self, settings: Settings, session: Session, publisher: Publisher) -> None:
+        self._seals = Seals(settings)
         self._names = settings.names
         self._queue_type = settings.queue_type
         self._session = session
@@ -116,8 +124,8 @@ class Journal:
 
     async def newest(self) -> dict[str, JobEntry]:
         """As `read`."""
-        names, kind = self._names, self._queue_type
-        found = await self._session.ask(lambda connection: read(connection, names, kind))
+        names, kind, seals = self._names, self._queue_type, self._seals
+        found = await self._session.ask(lambda connection: read(connection, names, kind, seals))
         self._known = len(found)
         return found
 
@@ -131,16 +139,19 @@ class Journal:
 
 
 async def read(
-    connection: AbstractConnection, names: Names, queue_type: QueueType = "classic"
+    connection: AbstractConnection,
+    names: Names,
+    queue_type: QueueType = "classic",
+    seals: Seals | None = None,
 ) -> dict[str, JobEntry]:
     """`newest` of what is in the journal; what is no entry is passed over.
 
     Drops from the journal what is `needless`. Raises BrokerUnavailable.
     """
-    held = MOST_HELD[queue_type]
+    held, seals = MOST_HELD[queue_type], seals or Seals.none()
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            while (entries := await _entries(connection, names, held)) is None:  # noqa: ASYNC110
+            while (entries := await _entries(connection, names, held, seals)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(READ_PAUSE)  # the broker says no more than: not now
     except TimeoutError as error:
         raise BrokerUnavailable(
@@ -202,31 +213,47 @@ def _untold(entries: Sequence[JobEntry], last: dict[str, int]) -> set[str]:
     return refused.union(told[:-ENDED_KEPT])
 
 
-def entry(body: bytes, names: Names, source: str) -> JobEntry | None:
-    """The entry of a body from the queue `source`; None of what anybody else has written there.
+def entry(
+    message: AbstractIncomingMessage, names: Names, source: str, seals: Seals
+) -> JobEntry | None:
+    """The entry of a message from the queue `source`; None of what anybody else has written there.
 
     Its queue is deleted when its job is cancelled, so that it has to be a results queue of that
     job.
     """
     try:
-        found = msgspec.json.decode(body, type=JobEntry)
+        found = msgspec.json.decode(_opened(message, source, seals), type=JobEntry)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = None
+    except SealError as error:
+        log.warning("an entry of %s is passed over: %s", source, error,
+                    extra={"action": "journal", "code": error.code})  # fmt: skip
+        return None
     if found is None or not names.are_results_of(found.queue, found.job):
-        log.warning("an entry of %s is none: %.200r", source, body, extra={"action": "journal"})
+        log.warning(
+            "an entry of %s is none: %.200r", source, message.body, extra={"action": "journal"}
+        )
         return None
     return found
 
 
+def _opened(message: AbstractIncomingMessage, source: str, seals: Seals) -> bytes:
+    """Raises SealError."""
+    content_type = message.content_type or ""
+    label = Label("journal", queue=source, content_type=content_type)
+    seal = seals.found(message.content_encoding, message.headers, lambda: label)
+    return message.body if seal is None else seals.open(message.body, seal)
+
+
 async def _entries(
-    connection: AbstractConnection, names: Names, held: int
+    connection: AbstractConnection, names: Names, held: int, seals: Seals
 ) -> list[JobEntry] | None:
     """Everything in the journal, from which what is needless is gone; None while another reads."""
     try:
         async with connection.channel() as channel:
             await channel.set_qos(prefetch_count=held)
-            bodies = await _bodies(channel, names.jobs)
-            found = {tag: entry(body, names, names.jobs) for tag, body in bodies.items()}
+            messages = await _messages(channel, names.jobs)
+            found = {tag: entry(one, names, names.jobs, seals) for tag, one in messages.items()}
             entries = {tag: one for tag, one in found.items() if one is not None}
             tags, underlay = list(entries), await channel.get_underlay_channel()
             for place in needless(list(entries.values())):
@@ -236,16 +263,16 @@ async def _entries(
     return list(entries.values())
 
 
-async def _bodies(channel: AbstractChannel, queue: str) -> dict[int, bytes]:
+async def _messages(channel: AbstractChannel, queue: str) -> dict[int, AbstractIncomingMessage]:
     """What is in the queue, by delivery tag; the channel holds it until it is closed."""
-    bodies: dict[int, bytes] = {}
+    messages: dict[int, AbstractIncomingMessage] = {}
     mark = aio_pika.Message(b"", message_id=uuid.uuid4().hex, type=MARK, expiration=READ_TIMEOUT)
     complete: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def on_message(message: AbstractIncomingMessage) -> None:
         if message.type == JOB:
             assert message.delivery_tag is not None
-            bodies[message.delivery_tag] = message.body
+            messages[message.delivery_tag] = message
         elif message.message_id == mark.message_id and not complete.done():
             await message.ack()
             complete.set_result(True)
@@ -259,4 +286,4 @@ async def _bodies(channel: AbstractChannel, queue: str) -> dict[int, bytes]:
     await channel.default_exchange.publish(mark, queue)
     if not await complete:
         raise ChannelInvalidStateError("the channel was closed over the journal")
-    return dict(bodies)
+    return dict(messages)

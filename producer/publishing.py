@@ -39,6 +39,8 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.scheduling import LANES, Cost, place, rank
+from lmaas.broker_config.sealing import ENCODING, Label
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     RETRY_DELAYS,
@@ -68,6 +70,7 @@ class PackPublisher(Publisher):
 
     def __init__(self, settings: Settings, name: str) -> None:
         super().__init__(settings, name, self._declare)
+        self._seals = Seals(settings)
         self._admission = Admission(settings.max_waiting, self._depth)
         #: Of models of which a worker has said or shown what packs cost.
         self._estimators: dict[str, Estimator] = {}
@@ -197,6 +200,11 @@ class PackPublisher(Publisher):
             body = encode(request)
         except UnicodeEncodeError as error:
             raise MessageError(f"the request cannot be sent: {error}") from error
+        sealed = None
+        if self._seals.are_used:
+            label = Label("request", request.model, reply_to, correlation_id, MSGPACK)
+            sealed = await self._seals.seal(body, label)
+            body = sealed.body
         if len(body) > self.settings.largest_pack:
             raise MessageError(
                 f"a pack of {len(body):,} bytes; workers accept {self.settings.largest_pack:,} "
@@ -209,11 +217,16 @@ class PackPublisher(Publisher):
         lane, priority = place(policy, self.settings.ageing, order)
         message = aio_pika.Message(
             body,
+            content_encoding=ENCODING if sealed else None,
             content_type=MSGPACK,
             correlation_id=correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
             headers=msgspec.structs.replace(
-                headers, items=len(request.items), cost=seconds, published_ms=now
+                headers,
+                items=len(request.items),
+                cost=seconds,
+                published_ms=now,
+                key=sealed.key if sealed else None,
             ).table(),
             message_id=uuid.uuid4().hex,
             priority=priority,

@@ -15,6 +15,8 @@ from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerUnavailable, MessageError
 from lmaas.broker_config.messages import CLOCK, Reply
 from lmaas.broker_config.replies import decoded_reply
+from lmaas.broker_config.sealing import Label
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import client_results
 from lmaas.producer.clocks import Clocks
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 DELETE_TIMEOUT: Final = 10.0
 
 
-_NOBODY: Final = (None, 0.0)
+_NOBODY: Final = (None, 0.0, "")
 
 
 class Replies:
@@ -37,9 +39,10 @@ class Replies:
 
     def __init__(self, settings: Settings, client: str) -> None:
         self.queue_name = settings.names.client_results(client)
+        self._seals = Seals(settings)
         self._topology = client_results(settings.names, client, settings.queue_type)
-        #: The call that waits for a reply, and when it began, in Unix seconds.
-        self._waiting: dict[str, tuple[asyncio.Future[Reply], float]] = {}
+        #: The call that waits for a reply, when it began, in Unix seconds, and the model.
+        self._waiting: dict[str, tuple[asyncio.Future[Reply], float, str]] = {}
         self._queue: AbstractQueue | None = None
         self._tag = ""
         self.clocks = Clocks(settings.clock_skew)
@@ -52,10 +55,10 @@ class Replies:
         self._queue = await channel.get_queue(self.queue_name, ensure=False)
         self._tag = await self._queue.consume(self._on_message)
 
-    def expect(self, correlation_id: str) -> asyncio.Future[Reply]:
+    def expect(self, correlation_id: str, model: str) -> asyncio.Future[Reply]:
         """A future of the reply to a pack that is about to be published."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation_id] = future, time.time()
+        self._waiting[correlation_id] = future, time.time(), model
         return future
 
     def expects(self, correlation_id: str) -> bool:
@@ -71,19 +74,26 @@ class Replies:
         body: bytes,
         content_type: str | None,
         headers: Mapping[str, Any],
+        encoding: str | None = None,
     ) -> None:
         """A reply has come. While a large one is decoded, its caller goes on to wait."""
         self.last_arrival, arrived = asyncio.get_running_loop().time(), time.time()
-        waiting, sent = self._waiting.get(correlation_id or "", _NOBODY)
+        name = correlation_id or ""
+        waiting, sent, model = self._waiting.get(name, _NOBODY)
         if waiting is None:
             return
+        seal = self._seals.found(
+            encoding,
+            headers,
+            lambda: Label("reply", model, self.queue_name, name, content_type or ""),
+        )
         reply: Reply | MessageError
         try:
-            reply = await decoded_reply(body, content_type)
+            reply = await decoded_reply(body, content_type, self._seals.opening(seal))
         except MessageError as error:
             reply = error
-        if self._waiting.get(correlation_id or "", _NOBODY)[0] is waiting:
-            self.forget(correlation_id or "")
+        if self._waiting.get(name, _NOBODY)[0] is waiting:
+            self.forget(name)
         if waiting.done():
             return
         if isinstance(reply, MessageError):
@@ -93,13 +103,19 @@ class Replies:
             waiting.set_result(reply)
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
-        await self.take(message.correlation_id, message.body, message.content_type, message.headers)
+        await self.take(
+            message.correlation_id,
+            message.body,
+            message.content_type,
+            message.headers,
+            message.content_encoding,
+        )
         with harmless_when_gone("ack"):
             await message.ack()
 
     async def close(self) -> None:
         """Tell those who wait, and remove the queue; without a connection it expires by itself."""
-        for waiting, _ in self._waiting.values():
+        for waiting, *_ in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(BrokerUnavailable("the client was closed"))
                 waiting.exception()  # it counts as seen: its caller may fail for another reason

@@ -67,7 +67,9 @@ class Answerer:
                 replies |= {place: failed_reply(packs[place], fault, self._worker)
                             for place in places}  # fmt: skip
             else:
-                groups.append(Group(places, [packs[place] for place in places], runtime, options))
+                private = self.settings.payload_keys is not None
+                own = [packs[place] for place in places]
+                groups.append(Group(places, own, runtime, options, private=private))
         return Run(self._worker, packs, groups, replies, began)
 
     def answer(self, packs: Sequence[Pack]) -> list[Reply]:

@@ -11,6 +11,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import decode_cancellation
+from lmaas.broker_config.sealing import Label
+from lmaas.broker_config.seals import Seals
 from lmaas.workers.delivery import Delivery
 
 Key = TypeVar("Key", bound=Hashable)
@@ -24,7 +26,8 @@ REMEMBERED: Final = 65_536
 class Cancelled:
     """A pack may still be in its lane when this is told, so that it is remembered."""
 
-    def __init__(self) -> None:
+    def __init__(self, seals: Seals | None = None) -> None:
+        self._seals = seals or Seals.none()
         #: Correlation ids, each with the queue that its answer would go to.
         self._packs: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._queues: OrderedDict[str, None] = OrderedDict()
@@ -32,7 +35,11 @@ class Cancelled:
     def hear(self, message: AbstractIncomingMessage) -> None:
         """A cancellation has come."""
         try:
-            told = decode_cancellation(message.body, message.content_type)
+            seal = self._seals.found(
+                message.content_encoding, message.headers, lambda: _label(message)
+            )
+            body = message.body if seal is None else self._seals.open(message.body, seal)
+            told = decode_cancellation(body, message.content_type)
         except MessageError as error:
             log.warning("%s", error, extra={"action": "cancellation_refused"})
             return
@@ -52,6 +59,11 @@ class Cancelled:
         if queue is None:
             return False
         return queue in self._queues or (queue, delivery.message.correlation_id) in self._packs
+
+
+def _label(message: AbstractIncomingMessage) -> Label:
+    model, queue = message.routing_key or "", message.reply_to or ""
+    return Label("notice", model, queue, content_type=message.content_type or "")
 
 
 def _remember(known: OrderedDict[Key, None], key: Key) -> None:

@@ -18,6 +18,8 @@ from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Headers, ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
+from lmaas.broker_config.sealing import Label
+from lmaas.broker_config.seals import Seals, queue_of
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
@@ -57,6 +59,7 @@ class Consumer:
         heard of over the same channel is for `listen` to consume.
         """
         self._settings = settings
+        self._seals = Seals(settings)
         self._name = name
         self._estimators = estimators
         self._versions = versions
@@ -129,6 +132,9 @@ class Consumer:
     def _delivery(self, message: AbstractIncomingMessage, lane: Lane) -> Delivery:
         again = bool(message.redelivered)
         redelivered = again and not self._knows(message)
+        seal = self._seals.found(
+            message.content_encoding, message.headers, lambda: _label(message, lane.model)
+        )
         answered = self._settings.names.take_replies(message.reply_to or "")
         pack = (
             glanced(
@@ -137,6 +143,7 @@ class Consumer:
                 self._settings,
                 model=lane.model,
                 redelivered=redelivered,
+                opening=self._seals.opening(seal),
             )
             if answered or not message.reply_to
             else _misdirected(message)
@@ -149,6 +156,7 @@ class Consumer:
             lane.model,
             lane.name,
             message.reply_to if answered else None,
+            seal,
             redelivered,
         )
         self._estimate(delivery)
@@ -287,6 +295,12 @@ class Consumer:
             await delivery.hand_back()
         self._ready.close()
         self._redelivered.close()
+
+
+def _label(message: AbstractIncomingMessage, model: str) -> Label:
+    """Of a request in a lane of the model."""
+    queue, name = queue_of(message.reply_to), message.correlation_id or ""
+    return Label("request", model, queue, name, message.content_type or "")
 
 
 def _misdirected(message: AbstractIncomingMessage) -> Pack:

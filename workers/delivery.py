@@ -12,8 +12,10 @@ from typing import Final
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import ChannelInvalidStateError
 
+from lmaas.broker_config.codes import meaning
 from lmaas.broker_config.connection import harmless_when_gone
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.messages import Headers, ItemError
+from lmaas.broker_config.seals import Seal
 from lmaas.workers.pack import Pack
 
 #: Seconds; who says to have waited longer is taken to have waited this long.
@@ -34,6 +36,8 @@ class Delivery:
     lane: str
     #: The queue that its answer may go to; None when nobody asked, or for one that is not his.
     reply_to: str | None = None
+    #: Of its body; None when that is read as it is.
+    seal: Seal | None = None
     #: Whether another worker had it before and did not answer: it may have ended that one.
     is_redelivered: bool = False
     #: Our estimate of its service time, and what it is ordered by, in seconds.
@@ -69,6 +73,20 @@ class Delivery:
     def stream(self) -> str | None:
         """Of which it is a part, as a job's chunk is; None for one by itself."""
         return self.reply_to if self.headers.remaining is not None else None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether nobody without the key may read what is in it."""
+        return self.seal is not None and self.seal.there
+
+    def told(self, error: ItemError) -> ItemError:
+        """An error of its items, for logs and headers: without words that may quote a sealed text.
+
+        Those are in the answer.
+        """
+        if not self.is_sealed or not meaning(error.code).quotes:
+            return error
+        return ItemError(code=error.code, message="the words are in the answer, which is sealed")
 
     @property
     def is_ours(self) -> bool:

@@ -22,6 +22,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import ItemError
+from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
@@ -117,6 +118,7 @@ class Execution:
         event loop from turning.
         """
         self._settings = settings
+        self._seals = Seals(settings)
         self._worker = worker
         self._named = bool(models)
         self._mortal = mortal
@@ -361,13 +363,15 @@ class Execution:
                 delivery.message.content_type,
                 self._settings,
                 delivery.model,
+                self._seals.opening(delivery.seal),
             )
             delivery.pack.arrived, delivery.pack.version = before.arrived, before.version
 
 
-def _body(delivery: Delivery) -> tuple[bytes, str | None, str]:
-    """With the model whose lane it came by."""
-    return delivery.message.body, delivery.message.content_type, delivery.model
+def _body(delivery: Delivery) -> tuple[bytes, str | None, str, Seal | None]:
+    """With the model whose lane it came by, and its seal."""
+    message = delivery.message
+    return message.body, message.content_type, delivery.model, delivery.seal
 
 
 def _late(deadline_ms: int) -> ItemError:

@@ -28,8 +28,9 @@ from typing import Final, Literal
 import msgspec
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import ModelError
+from lmaas.broker_config.errors import ModelError, SettingsError
 from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
+from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.service.starting import context, end_with_parent, signals_held
 from lmaas.workers.answering import Answerer
@@ -73,6 +74,8 @@ class _Task(msgspec.Struct):
     #: Whether items are run one by one, and which are not run.
     singly: bool = False
     without: list[int] = []
+    #: Of the body; None when that is read as it is.
+    seal: Seal | None = None
 
 
 class _Outcome(msgspec.Struct):
@@ -123,9 +126,15 @@ class IsolatedProcess:
         self._stopped = False
 
     def answer(
-        self, pack: Pack, body: bytes, content_type: str | None, model: str | None = None
+        self,
+        pack: Pack,
+        body: bytes,
+        content_type: str | None,
+        model: str | None = None,
+        seal: Seal | None = None,
     ) -> tuple[Pack, Reply]:
-        """The pack of this body and its reply. `model` is the one whose lane it came by.
+        """The pack of this body and its reply. `model` is the one whose lane it came by, `seal`
+        that of the body, which only the child opens.
 
         An item that ends the child, or takes too long, has that error; a body over which it ends
         while it is decoded is the pack's.
@@ -133,7 +142,7 @@ class IsolatedProcess:
         if pack.error is not None:  # refused at sight
             return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._run(_Task(body, content_type, model, pack.version, "run"))
+            return self._run(_Task(body, content_type, model, pack.version, "run", seal=seal))
         except _NotStarted as error:  # it may start at the next try
             pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -172,14 +181,20 @@ class IsolatedProcess:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
-        alone = _Task(task.body, task.content_type, task.model, task.version, "one", place)
+        alone = msgspec.structs.replace(task, action="one", place=place, singly=False, without=[])
         ((_, reply),) = self._decoded(alone).replies
         return reply
 
-    def read(self, body: bytes, content_type: str | None, model: str | None = None) -> Pack:
+    def read(
+        self,
+        body: bytes,
+        content_type: str | None,
+        model: str | None = None,
+        seal: Seal | None = None,
+    ) -> Pack:
         """The pack of this body, which is only decoded."""
         try:
-            task = _Task(body, content_type, model, None, "read")
+            task = _Task(body, content_type, model, None, "read", seal=seal)
             return _pack(self._decoded(task), len(body))
         except _NotStarted as error:
             return _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
@@ -380,21 +395,23 @@ def _serve(
     _be_first_to_go()
     answerer = Answerer(settings, worker)
     try:
+        seals = Seals(settings)
         for model, version in versions.items():
             answerer.models.switch(answerer.models.load(model, version))
-    except ModelError as error:
+    except (ModelError, SettingsError) as error:
         connection.send_bytes(str(error).encode())
         return
     connection.send_bytes(b"")
     with contextlib.suppress(EOFError):
         while True:
             task = _tasks.decode(connection.recv_bytes())
-            outcome = _done(task, progress, answerer)
+            outcome = _done(task, progress, answerer, seals)
             connection.send_bytes(msgspec.msgpack.encode(outcome))
 
 
-def _done(task: _Task, progress: _Progress, answerer: Answerer) -> _Outcome:
-    pack = read(task.body, task.content_type, answerer.settings, task.model)
+def _done(task: _Task, progress: _Progress, answerer: Answerer, seals: Seals) -> _Outcome:
+    opening = seals.opening(task.seal)
+    pack = read(task.body, task.content_type, answerer.settings, task.model, opening)
     if pack.request is None or pack.error is not None:
         return _Outcome(None, {}, pack.error)
     # What is known to be wrong is not sent: it may be a text that nothing can carry.

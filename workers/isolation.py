@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeVar
 
 from lmaas.broker_config.messages import Reply
+from lmaas.broker_config.seals import Seal
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.isolated import SHARE, IsolatedProcess
 from lmaas.workers.pack import Pack
@@ -51,14 +52,21 @@ class Isolation:
         self._running: set[asyncio.Task[None]] = set()
 
     async def answer(
-        self, pack: Pack, body: bytes, content_type: str | None, model: str
+        self,
+        pack: Pack,
+        body: bytes,
+        content_type: str | None,
+        model: str,
+        seal: Seal | None = None,
     ) -> tuple[Pack, Reply]:
         """As `IsolatedProcess.answer`."""
-        return await self._run(IsolatedProcess.answer, pack, body, content_type, model)
+        return await self._run(IsolatedProcess.answer, pack, body, content_type, model, seal)
 
-    async def read(self, body: bytes, content_type: str | None, model: str) -> Pack:
+    async def read(
+        self, body: bytes, content_type: str | None, model: str, seal: Seal | None = None
+    ) -> Pack:
         """As `IsolatedProcess.read`."""
-        return await self._run(IsolatedProcess.read, body, content_type, model)
+        return await self._run(IsolatedProcess.read, body, content_type, model, seal)
 
     async def _run(self, method: Callable[..., T], *arguments: object) -> T:
         place = await self._free.get()

@@ -10,9 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.decoding import Decoded, check_size, decode_at_once, decode_request
-from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.decoding import (
+    Decoded,
+    check_size,
+    decode_at_once,
+    decode_request,
+    takes_long,
+)
+from lmaas.broker_config.errors import MessageError, SealError
 from lmaas.broker_config.messages import ItemError, Reply, Request, failed
+from lmaas.broker_config.seals import Opening
 from lmaas.broker_config.settings import Settings
 
 
@@ -49,20 +56,24 @@ def glanced(
     *,
     model: str | None = None,
     redelivered: bool,
+    opening: Opening | None = None,
 ) -> Pack:
     """What takes no time is read, unless it is redelivered; else the pack is left unread. Never
     raises.
 
     For an event loop, which cannot wait until a body of thousands of bad items is decoded. `model`
-    is the one whose lane the pack came by, and the only one that it may ask for.
+    is the one whose lane the pack came by, and the only one that it may ask for. `opening` opens
+    a body that is sealed.
     """
 
     def decode() -> Decoded | None:
         check_size(body, settings.largest_pack)
         if redelivered:
             return None
+        if opening is not None and takes_long(body, content_type):
+            return None
         return decode_at_once(
-            body,
+            body if opening is None else opening(body),
             content_type,
             max_item_bytes=settings.max_item_bytes,
             max_data_bytes=settings.largest_data,
@@ -73,13 +84,18 @@ def glanced(
 
 
 def read(
-    body: bytes, content_type: str | None, settings: Settings, model: str | None = None
+    body: bytes,
+    content_type: str | None,
+    settings: Settings,
+    model: str | None = None,
+    opening: Opening | None = None,
 ) -> Pack:
     """As `glanced`, but all of it: what is wrong with the body becomes the pack's error."""
 
     def decode() -> Decoded:
+        check_size(body, settings.largest_pack)
         return decode_request(
-            body,
+            body if opening is None else opening(body),
             content_type,
             max_item_bytes=settings.max_item_bytes,
             max_data_bytes=settings.largest_data,
@@ -94,7 +110,8 @@ def _pack(body: bytes, decode: Callable[[], Decoded | None], model: str | None) 
     try:
         decoded = decode()
     except MessageError as error:
-        fault = ItemError(code=Code.MALFORMED, message=str(error))
+        code = error.code if isinstance(error, SealError) else Code.MALFORMED
+        fault = ItemError(code=code, message=str(error))
         return Pack(None, error=fault, size=len(body))
     request, faults = decoded or (None, {})
     if request is not None and model is not None and request.model != model:

@@ -7,6 +7,7 @@ graph fails over is found by bisection: its own item gets an error, and its neig
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -38,10 +39,19 @@ class Plan:
     """For one thread at a time."""
 
     def __init__(
-        self, runtime: Runtime, items: Sequence[Item], faults: Mapping[int, ItemError]
+        self,
+        runtime: Runtime,
+        items: Sequence[Item],
+        faults: Mapping[int, ItemError],
+        *,
+        private: bool = False,
     ) -> None:
-        """Checks and encodes the items; the place of an item in `faults` gets that error."""
+        """Checks and encodes the items; the place of an item in `faults` gets that error.
+
+        What an item of `private` ones fails over is logged without words that may quote it.
+        """
         self._runtime = runtime
+        self._private = private
         self._items = items
         self._errors = dict(faults)
         self._scores = np.zeros((len(items), len(runtime.labels)), np.float32)
@@ -104,7 +114,12 @@ class Plan:
 
     def _fail(self, place: int, error: Exception) -> None:
         # With its traceback, which the answer does not have.
-        log.error("inference failed", exc_info=error, extra={"action": "inference_failed"})
+        if self._private:
+            where = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            words = f"inference failed: {type(error).__name__}\n{where}"
+            log.error("%s", words, extra={"action": "inference_failed"})
+        else:
+            log.error("inference failed", exc_info=error, extra={"action": "inference_failed"})
         self._errors[place] = failure(error)
 
     def results(self, options: Options = Options()) -> list[Result]:  # noqa: B008  # frozen

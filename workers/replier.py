@@ -38,6 +38,8 @@ from lmaas.broker_config.messages import (
 from lmaas.broker_config.metrics import outcomes
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.retry import delay
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Direction, Sealed
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import delay_ms
 from lmaas.workers import metrics
@@ -117,6 +119,7 @@ class Replier:
         """`name` is the worker's; `cancelled` knows what nobody waits for any more."""
         self._name = name
         self._settings = settings
+        self._seals = Seals(settings)
         self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
@@ -293,14 +296,17 @@ class Replier:
     async def _send(self, delivery: Delivery, reply_to: str, body: bytes) -> bool:
         """Whether there is such a queue. Raises MessageError when the body is too large."""
         table = delivery.headers.table()
+        sealed = await self._sealed(delivery, "reply", body)
         message = aio_pika.Message(
-            body,
+            body if sealed is None else sealed.body,
+            content_encoding=None if sealed is None else ENCODING,
             content_type=language(delivery),
             correlation_id=delivery.message.correlation_id,
             delivery_mode=DeliveryMode.PERSISTENT,
             type=REPLY,
             headers={name: table[name] for name in ECHOED if name in table}
-            | {CLOCK: int(time.time() * 1000)},
+            | {CLOCK: int(time.time() * 1000)}
+            | ({} if sealed is None else {KEY_HEADER: sealed.key}),
         )
         began = time.monotonic()
         try:
@@ -310,6 +316,22 @@ class Replier:
             return False
         self._consumer.confirmed(time.monotonic() - began)
         return True
+
+    async def _sealed(self, delivery: Delivery, direction: Direction, body: bytes) -> Sealed | None:
+        """A body that belongs to what was sealed, by the same key; None when it is sent as it is.
+
+        That is so without a seal, and of a refusal of what could not be opened for want of its key:
+        it says nothing of what is in there.
+        """
+        seal = delivery.seal
+        if seal is None or not seal.there:
+            return None
+        if delivery.pack.request is None and not self._seals.knows(seal.key):
+            return None
+        asked, answered = seal.label.content_type, language(delivery)
+        content_type = asked if direction == "request" else answered
+        label = seal.label._replace(direction=direction, content_type=content_type)
+        return await self._seals.seal(body, label, seal.key)
 
     async def _wait_for_caller(self, delivery: Delivery) -> bool:
         """The results queue is gone, with its broker for now, or for good: whether to try again.
@@ -352,7 +374,7 @@ class Replier:
             **self._reason(delivery, error),
         )
         log.warning(
-            "retry in %s after try %d: %s", chosen, headers.attempt, error,
+            "retry in %s after try %d: %s", chosen, headers.attempt, delivery.told(error),
             extra={"action": "retry_later", "code": error.code,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
@@ -372,7 +394,7 @@ class Replier:
         has to move it itself, without the reason.
         """
         if answer.error and delivery.pack.size > self._settings.largest_pack:
-            return self._left_to_broker(delivery, answer.error)
+            return self._left_to_broker(delivery, delivery.told(answer.error))
         dead_lettering = (
             self._dead_letter(delivery, error, places) for error, places in answer.reasons.items()
         )
@@ -399,6 +421,9 @@ class Replier:
         if part is not None and 0 < len(places) < len(part.items):
             part = msgspec.structs.replace(part, items=[part.items[place] for place in places])
             body = encode(part, language(delivery))
+            if sealed := await self._sealed(delivery, "request", body):
+                body = sealed.body
+                headers = msgspec.structs.replace(headers, key=sealed.key, items=len(places))
         message = copied(delivery.message, headers, body=body)
         message.message_id = dead_letter_id(
             delivery.headers,
@@ -406,10 +431,13 @@ class Replier:
             reply_to=message.reply_to,
             # A whole pack may have texts that nothing can carry; they are in its faults.
             content=message.body if part is None or (body is None and pack.faults) else part,
+            digest_key=self._seals.digest_key(delivery.seal),
         )
         log.warning(
             "%s dead-lettered as %s: %s",
-            f"{len(places)} items" if places else "a pack", message.message_id, error,
+            f"{len(places)} items" if places else "a pack",
+            message.message_id,
+            delivery.told(error),
             extra={"action": "dead_lettered", "code": error.code, "id": message.message_id,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
@@ -418,6 +446,7 @@ class Replier:
 
     def _reason(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""
+        error = delivery.told(error)
         return {
             "first_error": delivery.headers.first_error or shortened(str(error)),
             "error": str(error.code),

@@ -19,12 +19,19 @@ class Group:
     """Packs for one version that want the same of it: as if they were one."""
 
     def __init__(
-        self, places: list[int], packs: Sequence[Pack], runtime: Runtime, options: Options
+        self,
+        places: list[int],
+        packs: Sequence[Pack],
+        runtime: Runtime,
+        options: Options,
+        *,
+        private: bool = False,
     ) -> None:
+        """For `private` see Plan."""
         #: Of the packs in their run.
         self.places = places
         self.version = runtime.manifest.version
-        self.plan = Plan(runtime, *_joined(packs))
+        self.plan = Plan(runtime, *_joined(packs), private=private)
         self._options = options
         ends = [*itertools.accumulate(map(len, packs), initial=0)]
         self._slices = [slice(start, end) for start, end in itertools.pairwise(ends)]

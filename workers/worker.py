@@ -15,6 +15,7 @@ from lmaas.broker_config.errors import LimitReached, WorkerStuck
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import CANCEL, CARDS
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.statuses import STATUS, LaneStatus, WorkerStatus, encode_status
 from lmaas.workers.cancelled import Cancelled
@@ -48,7 +49,7 @@ class Worker:
         #: None until the lanes are consumed.
         self.watch: Watch | None = None
         self._stop = asyncio.Event()
-        self.cancelled = Cancelled()
+        self.cancelled = Cancelled(Seals(settings))
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "models": "List, show, import and verify models.",
     "bench": "Measure the broker and the workers that are running.",
     "broker": "Start, declare and inspect the broker.",
+    "keys": "Make and rotate the keys that payloads are sealed with.",
 }
 
 

@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lmaas.broker_config.decoding import decode_request
-from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.errors import LmaasError, SealError
 from lmaas.broker_config.messages import Item, ItemError, Request
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
@@ -190,10 +191,17 @@ def _table(newest: list[Summary]) -> Table:
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object, with all of every text.")
 @click.pass_obj
 def show(settings: Settings, name: str, as_json: bool) -> None:
-    """Show all of the message ID: its headers, and its items."""
+    """Show all of the message ID: its headers, and its items.
+
+    The items of what is sealed are shown to who has the key (setting payload_keys).
+    """
     dead_letter = run(_find(settings, name))
     if as_json:
-        click.echo(exported(dead_letter.message, dead_letter.summary, settings))
+        summary, message = dead_letter
+        content = None
+        if summary.key is not None and settings.payload_keys:
+            content = dead_letters.opened(dead_letter, Seals(settings))
+        click.echo(exported(message, summary, settings, content))
     else:
         _print_dead_letter(dead_letter, settings)
 
@@ -234,6 +242,7 @@ def _items_table(dead_letter: DeadLetter, settings: Settings) -> Table | Text:
     """Within the limits that workers have: what they did not decode is too much for us as well."""
     body = dead_letter.message.body
     try:
+        body = dead_letters.opened(dead_letter, Seals(settings))
         request, faults = decode_request(
             body,
             dead_letter.message.content_type,
@@ -241,6 +250,8 @@ def _items_table(dead_letter: DeadLetter, settings: Settings) -> Table | Text:
             max_items=settings.max_pack_items,
             max_bytes=settings.largest_pack,
         )
+    except SealError as error:
+        return Text(f"sealed: {_shortened(str(error))}")
     except LmaasError as error:
         start = repr(body[:SHOWN_CHARACTERS])
         return Text(f"{_shortened(str(error))}\nbody: {_shortened(start)}")
@@ -336,19 +347,21 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
 @command.command()
 @click.option("-o", "--output", required=True, help="File for JSON Lines; - is standard output.")
 @_filters
+@click.option("--open", "open_sealed", is_flag=True, help="Open what is sealed; needs the keys.")
 @click.pass_obj
-def export(settings: Settings, /, output: str, **filters: Any) -> None:
+def export(settings: Settings, /, output: str, open_sealed: bool, **filters: Any) -> None:
     """Write dead letters with their headers and bodies, one JSON object a line; keep them."""
-    count = run(_export(settings, Place.to(output, "jsonl"), _filter(**filters)))
+    target = Place.to(output, "jsonl")
+    count = run(_export(settings, target, _filter(**filters), open_sealed=open_sealed))
     click.echo(f"{output}: {count:,} messages", err=True)
 
 
-async def _export(settings: Settings, target: Place, wanted: Filter) -> int:
+async def _export(settings: Settings, target: Place, wanted: Filter, *, open_sealed: bool) -> int:
     if target.piped:
-        return await dead_letters.export(settings, wanted, Pipe())
+        return await dead_letters.export(settings, wanted, Pipe(), open_sealed=open_sealed)
     with PartialFile(target) as file, _bar("export") as report:
         file.start(b"")
-        count = await dead_letters.export(settings, wanted, file, report)
+        count = await dead_letters.export(settings, wanted, file, report, open_sealed=open_sealed)
         file.finish(lambda path: path)
     return count
 

@@ -32,6 +32,7 @@ from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
 from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
+from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key, topology
 from lmaas.producer.batch import Jobs
@@ -439,10 +440,16 @@ class Stage:
         return [self._reply(pack) for pack in packs]
 
     async def _isolated(
-        self, _: Pack, body: bytes, content_type: str | None, model: str
+        self,
+        _: Pack,
+        body: bytes,
+        content_type: str | None,
+        model: str,
+        seal: Seal | None = None,
     ) -> tuple[Pack, Reply]:
         """In the place of Isolation.answer."""
-        pack = read(body, content_type, self.worker.settings, model)
+        opening = Seals(self.worker.settings).opening(seal)
+        pack = read(body, content_type, self.worker.settings, model, opening)
         return pack, (await asyncio.to_thread(self.answer, [pack]))[0]
 
     def _reply(self, pack: Pack) -> Reply:
