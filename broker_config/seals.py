@@ -101,10 +101,6 @@ class Seals:
             return await asyncio.to_thread(keyring.seal, body, label, key)
         return keyring.seal(body, label, key)
 
-    def knows(self, key: str | None) -> bool:
-        """Whether there is a key with this id."""
-        return self._file is not None and key in self._file.keyring(key)
-
     def digest_key(self, seal: Seal | None) -> bytes:
         """Of a digest of what had this seal; empty for what was not sealed."""
         if self._file is None or seal is None or not seal.there:

@@ -24,7 +24,14 @@ from lmaas.broker_config import tracing
 from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.dead_letter_ids import dead_letter_id
-from lmaas.broker_config.errors import BrokerUnavailable, Busy, LmaasError, MessageError, Unroutable
+from lmaas.broker_config.errors import (
+    BrokerUnavailable,
+    Busy,
+    LmaasError,
+    MessageError,
+    SealError,
+    Unroutable,
+)
 from lmaas.broker_config.messages import (
     CLOCK,
     JSON,
@@ -176,8 +183,18 @@ class Replier:
         later = error is not None and await self._retry_later(delivery, error)
         # Dead-lettered first: who hears of an error finds it there.
         kept = later or await self._keep(delivery, answer)
+        if not later and self._waits_for_key(delivery, answer):
+            return kept, False
         later = later or not await self._answer(delivery, answer)
         return kept, later
+
+    def _waits_for_key(self, delivery: Delivery, answer: Answer) -> bool:
+        """Whether nothing is said of a job's chunk, which nobody has opened.
+
+        Its dead letter can be sent again when there is the key: that answer is then the first.
+        """
+        is_for_later = answer.transient is not None and delivery.headers.job is not None
+        return is_for_later and _is_unopened(delivery)
 
     async def _kept_for_caller(self, delivery: Delivery) -> tuple[bool, bool]:
         later = await self._retry_later(delivery, _results_gone(delivery))
@@ -320,13 +337,11 @@ class Replier:
     async def _sealed(self, delivery: Delivery, direction: Direction, body: bytes) -> Sealed | None:
         """A body that belongs to what was sealed, by the same key; None when it is sent as it is.
 
-        That is so without a seal, and of a refusal of what could not be opened for want of its key:
-        it says nothing of what is in there.
+        That is so without a seal, and of a refusal of what could not be opened: it says nothing of
+        what is in there, and who asked may have no key that we have.
         """
         seal = delivery.seal
-        if seal is None or not seal.there:
-            return None
-        if delivery.pack.request is None and not self._seals.knows(seal.key):
+        if seal is None or not seal.there or _is_unopened(delivery):
             return None
         asked, answered = seal.label.content_type, language(delivery)
         content_type = asked if direction == "request" else answered
@@ -472,6 +487,12 @@ class Replier:
                     extra={"action": "publish_again", **tracing.context(delivery.headers)},
                 )  # fmt: skip
                 await asyncio.sleep(PAUSE)
+
+
+def _is_unopened(delivery: Delivery) -> bool:
+    """Whether the worker does not know what is in it, because the seal does not open."""
+    error = delivery.pack.error
+    return error is not None and meaning(error.code).error is SealError
 
 
 def _note(queues: OrderedDict[str, float], queue: str) -> None:
