@@ -28,6 +28,7 @@ NAMES = (
     "batching",
     "bulk",
     "requests",
+    "sealing",
     "http",
     "upload",
     "callbacks",

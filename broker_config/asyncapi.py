@@ -34,6 +34,7 @@ from lmaas.broker_config.messages import (
     Timings,
 )
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER
 from lmaas.broker_config.statuses import STATUS, WorkerStatus
 from lmaas.broker_config.topology import Names, topology
 
@@ -85,7 +86,8 @@ def document() -> dict[str, Any]:
                 "for one model; its reply has one result an item, in the same order. An item that "
                 "cannot be classified has an error as its result and does not harm its neighbours. "
                 f"Bodies are `{JSON}` or `{MSGPACK}`, with the same structure; a reply comes in "
-                "the language of its request."
+                "the language of its request. Bodies may be sealed, with the property "
+                f"content_encoding `{ENCODING}`: docs/security.md has the format."
             ),
             "license": {"name": "Apache-2.0"},
         },
@@ -355,7 +357,11 @@ def _reply() -> dict[str, Any]:
                         "What the worker's clock showed when it sent the reply, in Unix "
                         "milliseconds. The next deadlines are best told by it."
                     ),
-                }
+                },
+                KEY_HEADER: {
+                    "type": "string",
+                    "description": "The id of the payload key that the body is sealed with.",
+                },
             },
         },
         "payload": {"$ref": "#/components/schemas/Reply"},

@@ -75,8 +75,9 @@ MEANINGS: Final = {
     Code.MALFORMED: Meaning(400, MessageError, quotes=True),
     Code.KEY_MISSING: Meaning(503, SealError, transient=True, dead_lettered=True),
     Code.KEY_UNKNOWN: Meaning(503, SealError, transient=True, dead_lettered=True),
-    Code.SEAL_BROKEN: Meaning(400, SealError),
-    Code.NOT_SEALED: Meaning(400, SealError),
+    # Who calls over HTTP seals nothing: the gateway and the workers do not agree.
+    Code.SEAL_BROKEN: Meaning(502, SealError),
+    Code.NOT_SEALED: Meaning(502, SealError),
     Code.UNKNOWN_MODEL: Meaning(404, ModelNotFound),
     Code.UNKNOWN_VERSION: Meaning(404, ModelNotFound),
     Code.MODEL_DAMAGED: Meaning(503, ModelDamaged),

@@ -24,6 +24,7 @@ OTHERS: Final = frozenset(
         "DATASETS",  # of tests and benchmarks
         "FUZZ_SEED",  # of make fuzz
         "TEST_BROKER_URL",
+        "TEST_PAYLOAD_KEYS",
         "IMAGE",
         "RABBITMQ_PASSWORD",  # of scripts/with-broker
         "UID",  # of docker-compose.yml

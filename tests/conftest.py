@@ -13,6 +13,7 @@ import pytest
 
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode, installed_server
+from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
 
 BROKER_URL = "LMAAS_TEST_BROKER_URL"
@@ -49,19 +50,42 @@ def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
         asyncio.run(node.stop())
 
 
+@pytest.fixture(scope="session")
+def payload_keys(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """With LMAAS_TEST_PAYLOAD_KEYS=1 a file of keys, by which the whole suite seals payloads."""
+    if os.environ.get("LMAAS_TEST_PAYLOAD_KEYS") != "1":
+        return None
+    path = tmp_path_factory.mktemp("keys") / "payload.keys"
+    path.touch(0o600)
+    path.write_text(line_of_new_key("of-the-suite"))
+    return path
+
+
 @pytest.fixture
-def settings(broker_url: str) -> Settings:
+def settings(broker_url: str, payload_keys: Path | None) -> Settings:
     """Settings of one test: names that no other test uses, and short time limits."""
-    prefix = f"test-{uuid.uuid4().hex[:12]}"
-    return Settings(broker_url=broker_url, prefix=prefix, connect_timeout=10, timeout=30)
+    return Settings(
+        broker_url=broker_url,
+        prefix=f"test-{uuid.uuid4().hex[:12]}",
+        connect_timeout=10,
+        timeout=30,
+        payload_keys=payload_keys and str(payload_keys),
+        # Tests write messages of their own.
+        accept_unsealed=payload_keys is not None,
+    )
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, payload_keys: Path | None
+) -> None:
     """What the developer has set, or what `lmaas up` left, is not for the tests."""
     for name in Settings.__struct_fields__:
         monkeypatch.delenv(f"LMAAS_{name.upper()}", raising=False)
     monkeypatch.delenv("LMAAS_CONFIG", raising=False)
+    if payload_keys is not None:  # for the processes that tests start
+        monkeypatch.setenv("LMAAS_PAYLOAD_KEYS", str(payload_keys))
+        monkeypatch.setenv("LMAAS_ACCEPT_UNSEALED", "true")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

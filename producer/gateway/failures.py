@@ -23,6 +23,7 @@ from lmaas.broker_config.errors import (
     MessageError,
     ModelDamaged,
     ModelNotFound,
+    SealError,
     TimeLimitExceeded,
 )
 
@@ -108,7 +109,7 @@ def failure(error: Exception) -> Failure | None:
             return Failure(
                 HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), retry_after=error.retry_after
             )
-        case ItemFailed():
+        case ItemFailed() | SealError():
             return Failure(meaning(error.code).status, error.code, str(error))
         case web.HTTPException():
             return Failure(error.status, _slug(error.reason), _words(error))

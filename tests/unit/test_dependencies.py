@@ -23,7 +23,7 @@ from lmaas.broker_config.upstream import CHANGES
 ROOT = Path(__file__).parents[2]
 #: Room -> the extras without which parts of it cannot be imported. The base is everybody's.
 ROOMS = {
-    "broker_config": ["tracing"],
+    "broker_config": ["tracing", "security"],
     "producer": ["files", "gateway", "postgresql"],
     "service": ["worker"],
     "workers": ["worker", "tokens", "images", "audio", "security"],

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import multiprocessing
 import os
 import pickle
 import re
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.sealing import Keyring, Label, PayloadKey, line_of_new_key, parsed
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "sealed.mjs"
 SECURITY = Path(__file__).parents[3] / "docs" / "security.md"
 LABEL = Label("request", "sentiment", "lmaas.v1.results.client.c", "id-1", "application/json")
 FIRST, SECOND = PayloadKey("first", bytes(range(32))), PayloadKey("second", bytes(32))
@@ -170,3 +174,34 @@ def test_the_vector_of_the_docs() -> None:
     assert sealing.associated(key.id, label) == bytes.fromhex(told["associated data (hex)"])
     assert key.derived(sealing.PAYLOAD, sealed[1:17]) == bytes.fromhex(told["derived key (hex)"])
     assert Keyring([key]).open(sealed, key.id, label) == told["body"].encode()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
+def test_the_example_in_javascript_seals_and_opens_the_same() -> None:
+    label = {
+        "direction": LABEL.direction,
+        "model": LABEL.model,
+        "queue": LABEL.queue,
+        "correlationId": LABEL.id,
+        "contentType": LABEL.content_type,
+    }
+    ours = Keyring([FIRST]).seal("Grüße".encode(), LABEL).body
+    script = f"""
+        import {{ keysOf, open, seal }} from {json.dumps(EXAMPLE.as_uri())};
+        const keys = keysOf({json.dumps(line_of(FIRST))});
+        const label = {json.dumps(label)}, secret = keys.get("first");
+        const opened = open(Buffer.from("{ours.hex()}", "hex"), "first", secret, label);
+        console.log(seal(opened, "first", secret, label).toString("hex"));
+        const swapped = {{ ...label, model: "other" }};
+        try {{ open(Buffer.from("{ours.hex()}", "hex"), "first", secret, swapped); }}
+        catch (error) {{ console.log("refused"); }}
+    """
+    command = ["node", "--input-type=module", "--eval", script, "example"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    theirs, refused = done.stdout.split()
+    assert Keyring([FIRST]).open(bytes.fromhex(theirs), "first", LABEL) == "Grüße".encode()
+    assert refused == "refused"
+
+
+def line_of(key: PayloadKey) -> str:
+    return f"{key.id} {base64.b64encode(key._secret).decode()}\n"
