@@ -176,6 +176,9 @@ class Keyring:
     """Some payload keys: the first one seals, each one opens. For any number of threads."""
 
     def __init__(self, keys: Iterable[PayloadKey]) -> None:
+        from cryptography.exceptions import InvalidTag
+
+        self._invalid = InvalidTag
         self._keys = {key.id: key for key in keys}
         self.first = next(iter(self._keys))
         self._senders: dict[str, _Sender] = {}
@@ -200,8 +203,6 @@ class Keyring:
 
     def open(self, body: bytes, key: str | None, label: Label) -> bytes:
         """What was sealed. Raises SealError: the key is unknown, or body or label another one."""
-        from cryptography.exceptions import InvalidTag
-
         if key is None or key not in self._keys:
             raise SealError(
                 f"it is sealed with the key {key!r}, which is not in payload_keys here",
@@ -218,7 +219,7 @@ class Keyring:
         try:
             nonce = body[len(FORMAT) + SALT : _BEGIN]
             opened = fresh.decrypt(nonce, memoryview(body)[_BEGIN:], associated(key, label))
-        except InvalidTag:
+        except self._invalid:
             raise SealError(
                 f"the seal does not fit: this {label.direction} was damaged, or made for another "
                 "model, queue or request, or with another key of the same id",

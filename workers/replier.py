@@ -341,7 +341,7 @@ class Replier:
         what is in there, and who asked may have no key that we have.
         """
         seal = delivery.seal
-        if seal is None or not seal.there or _is_unopened(delivery):
+        if seal is None or not seal.there or not self._seals.are_used or _is_unopened(delivery):
             return None
         asked, answered = seal.label.content_type, language(delivery)
         content_type = asked if direction == "request" else answered

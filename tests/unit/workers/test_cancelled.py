@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +10,34 @@ import msgspec
 import pytest
 
 from lmaas.broker_config.messages import JSON, MAX_CANCELLED, MSGPACK, encode_cancellation
+from lmaas.broker_config.sealing import (
+    ENCODING,
+    KEY_HEADER,
+    Keyring,
+    Label,
+    line_of_new_key,
+    parsed,
+)
+from lmaas.broker_config.seals import Seals
+from lmaas.broker_config.settings import Settings
 from lmaas.workers import cancelled as module
 from lmaas.workers.cancelled import Cancelled
 
 
-def message(body: bytes, reply_to: str | None = "mine", content_type: str = MSGPACK) -> Any:
-    return SimpleNamespace(body=body, reply_to=reply_to, content_type=content_type)
+def message(
+    body: bytes,
+    reply_to: str | None = "mine",
+    content_type: str = MSGPACK,
+    encoding: str | None = None,
+) -> Any:
+    return SimpleNamespace(
+        body=body,
+        reply_to=reply_to,
+        content_type=content_type,
+        content_encoding=encoding,
+        headers={KEY_HEADER: "k"},
+        routing_key="sentiment",
+    )
 
 
 def delivery(reply_to: str | None, pack: str | None) -> Any:
@@ -30,6 +53,32 @@ def test_only_who_knows_the_queue_and_the_id_cancels() -> None:
     assert delivery("yours", "a") not in cancelled
     assert delivery("mine", "d") not in cancelled
     assert delivery(None, "a") not in cancelled
+
+
+def test_with_payload_keys_only_who_has_one_cancels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "payload.keys"
+    path.touch(0o600)
+    path.write_text(line_of_new_key("k"))
+    settings = Settings(payload_keys=str(path))
+    cancelled = Cancelled(Seals(settings))
+    ring, label = Keyring(parsed(path.read_text())), Label("notice", "sentiment", "mine")
+
+    def sealed(pack: str, **changes: str) -> Any:
+        own = label._replace(content_type=MSGPACK, **changes)  # type: ignore[arg-type]
+        body = ring.seal(encode_cancellation([pack]), own).body
+        return message(body, encoding=ENCODING)
+
+    cancelled.hear(sealed("a"))
+    cancelled.hear(sealed("b", model="other"))
+    cancelled.hear(sealed("c", queue="yours"))
+    cancelled.hear(message(encode_cancellation(["d"])))
+    assert [delivery("mine", pack) in cancelled for pack in "abcd"] == [True, False, False, False]
+    assert caplog.text.count("the seal does not fit") == 2
+    assert "this notice is not sealed" in caplog.text
+    Cancelled().hear(sealed("a"))
+    assert "there are no keys here" in caplog.text
 
 
 def test_of_a_queue_that_is_gone_nothing_is_wanted() -> None:
