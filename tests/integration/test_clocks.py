@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.messages import CLOCK, Headers, Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
@@ -81,7 +81,12 @@ async def test_workers_that_do_not_tell_their_clock_answer_too(
 ) -> None:
     async with Client(settings) as client:
         take = client._replies.take
-        monkeypatch.setattr(client._replies, "take", lambda *reply: take(*reply[:3], {}))
+
+        def without_clock(*reply: Any) -> Any:
+            headers = {name: value for name, value in reply[3].items() if name != CLOCK}
+            return take(*reply[:3], headers, *reply[4:])
+
+        monkeypatch.setattr(client._replies, "take", without_clock)
         for _ in range(2):
             assert (await client.classify("sentiment", GOOD, timeout=10)).label == "positive"
 
