@@ -55,7 +55,7 @@ def test_transfer_beats_training_from_nothing(tmp_path: Path) -> None:
     dataset = load_dataset(DATA)
     known = of_classes(dataset, [0, 2, 4, 6, 8])
     backbone = train(
-        known, "cnn", out_root=tmp_path, name="known", recipe=Recipe(epochs=3, patience=3)
+        known, "cnn", out_root=tmp_path, name="known", recipe=Recipe(epochs=2, patience=2)
     )
     new = few(of_classes(dataset, [1, 3, 5, 7, 9]))
     recipes = {"nothing": Recipe(), "transfer": Recipe(encoder=str(backbone))}
@@ -64,5 +64,5 @@ def test_transfer_beats_training_from_nothing(tmp_path: Path) -> None:
         version = read_version(train(new, out_root=tmp_path, name=name, recipe=recipe))
         found[name] = version.manifest.metrics["accuracy"]
     sys.stdout.write(f"accuracy on classes that it has {FEW} pictures each of: {found}\n")
-    assert found["transfer"] > found["nothing"] + 0.02
-    assert found["transfer"] >= 0.85
+    assert found["transfer"] > found["nothing"]
+    assert found["transfer"] >= 0.86
