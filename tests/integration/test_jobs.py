@@ -18,12 +18,13 @@ import pytest
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, JobError, MessageError, ModelNotFound
 from lmaas.broker_config.messages import JOB, Result
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.collect import collect
-from lmaas.producer.journal import JobEntry, newest
+from lmaas.producer.journal import JobEntry, _opened, newest
 from lmaas.producer.tables import Place
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, channel_to, depth, serving, until, waiting_packs
@@ -308,7 +309,8 @@ async def journal(settings: Settings) -> list[JobEntry]:
     async with channel_to(settings) as channel:
         queue = await channel.get_queue(settings.names.jobs)
         while message := await queue.get(fail=False, no_ack=True):
-            found.append(msgspec.json.decode(message.body, type=JobEntry))
+            body = _opened(message, settings.names.jobs, Seals(settings))
+            found.append(msgspec.json.decode(body, type=JobEntry))
     return found
 
 

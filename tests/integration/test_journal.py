@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractConnection
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JOB
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import journal
 from lmaas.producer.batch import Jobs
@@ -71,7 +72,7 @@ async def write(settings: Settings, *jobs: Sequence[JobEntry]) -> None:
 
 async def look(settings: Settings) -> dict[str, JobEntry]:
     async def asked(connection: AbstractConnection) -> dict[str, JobEntry]:
-        return await read(connection, settings.names, settings.queue_type)
+        return await read(connection, settings.names, settings.queue_type, Seals(settings))
 
     async with Session(settings, "look") as session:
         return await session.ask(asked)
@@ -84,7 +85,8 @@ async def taken(settings: Settings) -> list[JobEntry]:
         queue = await channel.get_queue(settings.names.jobs)
         while message := await queue.get(fail=False, no_ack=True):
             if message.type == JOB:
-                found.append(msgspec.json.decode(message.body, type=JobEntry))
+                body = journal._opened(message, settings.names.jobs, Seals(settings))
+                found.append(msgspec.json.decode(body, type=JobEntry))
     return found
 
 
@@ -121,7 +123,11 @@ async def test_a_reader_that_is_killed_in_the_middle_loses_nothing(
     await write(settings, *week)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", MORTAL, str(acks), str(KEPT)),
-        env={"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix},
+        env={
+            "LMAAS_BROKER_URL": settings.broker_url,
+            "LMAAS_PREFIX": settings.prefix,
+            "LMAAS_PAYLOAD_KEYS": settings.payload_keys or "",
+        },
     )
     assert await process.wait() == -signal.SIGKILL
     # One of the acks was for the reader's own mark. A dead reader's entries come back by and by.
