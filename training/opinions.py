@@ -11,7 +11,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
+
+import numpy as np
+
+from lmaas.training.datasets import Dataset, Split, text_items
 
 Opinion = Literal["negative", "positive"]
 
@@ -34,7 +39,7 @@ _SLOTS: Final[Mapping[str, Sequence[str]]] = {
         "ticket, vacuum, watch, charger, toaster, mattress, headset",
         "seen": "film, movie, show, series, book, story, game, concert, play",
         "visited": "hotel, restaurant, shop, place, cafe, bar, company, garage, clinic, bakery",
-        "eaten": "food, meal, pizza, soup, steak, burger, cake, dessert, fish, salad, pasta, coffee",
+        "eaten": "food, meal, pizza, soup, steak, burger, cake, dessert, fish, salad, coffee",
         "people": "staff, waiter, waitress, driver, seller, manager, doctor, owner, receptionist",
         "it": "it, this, that, them, this product, this place, this film, this movie, this book, "
         "this phone, this hotel, the food, the service",
@@ -53,11 +58,11 @@ _SLOTS: Final[Mapping[str, Sequence[str]]] = {
         "bad_for_people": "rude, unfriendly, unhelpful, arrogant, impolite, careless, incompetent, "
         "slow, unprofessional, lazy",
         "good_for_food": "delicious, tasty, fresh, hot, yummy, flavorful, juicy, crispy",
-        "bad_for_food": "disgusting, cold, bland, tasteless, stale, overcooked, dry, greasy, salty, "
+        "bad_for_food": "disgusting, cold, bland, tasteless, stale, overcooked, dry, greasy, "
         "burnt, soggy, undercooked",
-        "good_for_goods": "reliable, sturdy, comfortable, fast, solid, clear, durable, easy to use, "
+        "good_for_goods": "reliable, sturdy, comfortable, fast, solid, durable, easy to use, "
         "well made, worth the money, worth every penny, a bargain, a pleasure to use",
-        "bad_for_goods": "broken, defective, unreliable, flimsy, uncomfortable, slow, noisy, cheap, "
+        "bad_for_goods": "broken, defective, unreliable, flimsy, uncomfortable, slow, noisy, "
         "overpriced, faulty, badly made, a waste of money, impossible to use",
         "good_for_places": "clean, quiet, cozy, comfortable, spacious, spotless, charming",
         "bad_for_places": "dirty, noisy, filthy, smelly, cramped, crowded, overpriced, depressing",
@@ -73,13 +78,13 @@ _SLOTS: Final[Mapping[str, Sequence[str]]] = {
         "enjoy": "like, enjoy, love, appreciate, recommend",
         "mind": "regret, mind, dislike, hate",
         "again": "buy {it} again, go back, come back, return, order again, eat there again, watch "
-        "it again, go there again, use {it} again, come here again, stay here again, shop here again",
+        "it again, go there again, use {it} again, come here again, stay here again",
         "trouble": "problems, complaints, issues, trouble, regrets, faults, flaws, defects, "
         "difficulties, disappointments",
         "merit": "taste, charm, flavor, quality, humor, point, help, explanation, apology, value, "
         "substance, fun, excitement, imagination",
         "criticize": "complain about, criticize, dislike, fault, regret, worry about",
-        "like": "like, praise, recommend, enjoy, be happy about, get excited about, write home about",
+        "like": "like, praise, recommend, enjoy, be happy about, write home about",
         "what": "what I expected, what I had expected, what was promised, as advertised, as "
         "described, what I ordered, what I paid for, what we wanted",
         "broke": "broke, failed, died, stopped working, fell apart, cracked, leaked, burned out",
@@ -257,9 +262,18 @@ _TEMPLATES: Final[Mapping[Opinion, Sequence[str]]] = {
 }
 
 
+def with_opinions(dataset: Dataset) -> Dataset:
+    """A data set with these labels, and with the sentences to train on."""
+    sentences, opinions_of = zip(*opinions(), strict=True)
+    numbers = np.array([dataset.labels.index(each) for each in opinions_of], np.int32)
+    further = Split(items=text_items(sentences), labels=numbers)
+    note = f"{len(further):,} short sentences, made of templates, are learnt from as well"
+    return replace(dataset, train=Split.of(dataset.train, further), notes=(*dataset.notes, note))
+
+
 def opinions() -> Iterator[tuple[str, Opinion]]:
     """The same sentences in the same order every time, none of them twice."""
-    chance = random.Random(_SEED)  # noqa: S311  # nothing to keep secret
+    chance = random.Random(_SEED)
     seen = set[str]()
     for opinion, templates in _TEMPLATES.items():
         for template in templates:

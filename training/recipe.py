@@ -83,6 +83,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     encoder: str = ""
     #: How the rows of a text's tokens become one; None: as the encoder's folder says.
     pooling: Literal["mean", "cls"] | None = None
+    #: Whether single sentences and short runs of them are learnt from beside whole texts; None:
+    #: where texts have several, and no validation text is lost by it.
+    runs: bool | None = None
     #: Of the encoder's blocks the last so many learn, too, once the classifier has; with more of
     #: them than there are, the embeddings as well.
     unfreeze: int = 0

@@ -96,6 +96,12 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     help="Train the last N blocks of the encoder as well; more than it has: all of it. Takes "
     "minutes to hours.",
 )
+@click.option(
+    "--runs/--no-runs",
+    default=None,
+    help="Whether ngram and gap learn from single sentences and runs of 2 or 3 as well.  [if no "
+    "validation text is lost by it; of IMDB they do]",
+)
 @click.option("--epochs", type=click.IntRange(1), help="At most so many.")
 @click.option("--batch", type=click.IntRange(1), help="Texts, pictures or sounds a step.")
 @click.option("--image-size", type=click.IntRange(8, 512), help="Pixels a side of pictures.")
@@ -146,6 +152,7 @@ def command(
     encoder: Path | None,
     pooling: str | None,
     unfreeze: int | None,
+    runs: bool | None,
     epochs: int | None,
     batch: int | None,
     image_size: int | None,
@@ -184,6 +191,7 @@ def command(
         encoder=str(encoder or ""),
         pooling=pooling,
         unfreeze=unfreeze,
+        runs=runs,
         epochs=epochs,
         batch=batch,
         activation=activation,
@@ -214,6 +222,7 @@ def command(
             hold_out=hold_out,
             separator=label_separator or (LABEL_SEPARATOR if multi_label else None),
         )
+        dataset, architecture, recipe = _planned(dataset, data, architecture, recipe)
     if min_score and UNSURE in dataset.labels and not dataset.multi_label:
         raise DataError(
             f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers "
@@ -227,7 +236,7 @@ def command(
     with _bar(console) as report:
         path = train(
             dataset,
-            architecture or ("encoder" if unfreeze or pooling else _usual(dataset, data, encoder)),
+            architecture,
             out_root=target,
             others=settings.model_folders,
             name=name,
@@ -258,12 +267,21 @@ def _found(encoder: Path, dataset: Dataset) -> Path:
     return hub.graph(encoder) if dataset.kind == "image" else hub.encoder(encoder)
 
 
-def _usual(dataset: Dataset, data: Path | None, encoder: Path | None) -> Any:
-    """The architecture that nobody has named: of IMDB the best is known."""
+def _planned(
+    dataset: Dataset, data: Path | None, architecture: Any, recipe: Recipe
+) -> tuple[Dataset, Any, Recipe]:
+    """What to train on, what to train, and how, where nobody has said it: of IMDB's archive or
+    folder the best is known."""
     archived = data is None or data.is_dir() or data.name.endswith((".tar.gz", ".tgz"))
-    if dataset.kind == "text" and dataset.name == "imdb" and archived:
-        return "encoder" if encoder else "ngram"
-    return "auto"
+    if not (dataset.kind == "text" and dataset.name == "imdb" and archived):
+        tuned = recipe.unfreeze or recipe.pooling
+        return dataset, architecture or ("encoder" if tuned else "auto"), recipe
+    from lmaas.training.opinions import with_opinions
+
+    architecture = architecture or ("encoder" if recipe.encoder else "ngram")
+    if architecture == "ngram" and recipe.runs is None:
+        recipe = msgspec.structs.replace(recipe, runs=True)
+    return with_opinions(dataset), architecture, recipe
 
 
 def _lacking() -> str | None:

@@ -50,6 +50,7 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "encoder": ("encoder", "auto"),
     "pooling": ("encoder",),
     "unfreeze": ("encoder",),
+    "runs": ("ngram", "gap", "auto"),
     "activation": _FROM_NOTHING,
     "optimizer": _FROM_NOTHING,
     "loss": _FROM_NOTHING,

@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.training import quietly
+from lmaas.training.networks.runs import WEIGHT, Runs
 from lmaas.workers.preprocess.text import PADDING
 
 with quietly():
     import tensorflow as tf
 
 Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
 #: Of the texts of a batch.
 Indices = npt.NDArray[np.int64]
+
+_WEIGHTS: Final = tf.TensorSpec((None,), tf.float32)
 
 #: Batches are made of texts of similar length out of so many batches' worth of shuffled texts.
 NEIGHBOURHOOD: Final = 50
@@ -68,9 +72,22 @@ def by_length(ids: Sequence[Sized], chosen: Indices, size: int) -> list[Indices]
     return [rising[start : start + size] for start in range(0, len(rising), size)]
 
 
-def training(ids: Sequence[Ints], labels: Ints, size: int, seed: int) -> tf.data.Dataset:
-    """Batches of texts and labels without end."""
-    return _labelled(ids, labels, lambda: shuffled(ids, size, seed))
+def training(
+    ids: Sequence[Ints], labels: Ints, size: int, seed: int, runs: Runs | None = None
+) -> tf.data.Dataset:
+    """Batches of texts and labels without end; with `runs`, of a run of each text as well, and
+    how much each counts.
+    """
+    if runs is None:
+        return _labelled(ids, labels, lambda: shuffled(ids, size, seed))
+
+    def weighted(chosen: Indices) -> tuple[Ints, Ints, Floats]:
+        cut, whose = runs.of(chosen)
+        matrix = padded([*(ids[i] for i in chosen), *cut])
+        weights = np.repeat(np.array([1, WEIGHT], np.float32), [len(chosen), len(cut)])
+        return matrix, labels[np.concatenate([chosen, whose])], weights
+
+    return as_dataset(weighted, lambda: shuffled(ids, size, seed), (*_signature(labels), _WEIGHTS))
 
 
 def validation(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:
@@ -85,10 +102,13 @@ def of_labels(labels: Ints) -> tf.TensorSpec:
     return tf.TensorSpec((None, *labels.shape[1:]), tf.int32)
 
 
+def _signature(labels: Ints) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    return tf.TensorSpec((None, None), tf.int32), of_labels(labels)
+
+
 def _labelled(
     ids: Sequence[Ints], labels: Ints, order: Callable[[], Iterator[Indices]]
 ) -> tf.data.Dataset:
-    signature = tf.TensorSpec((None, None), tf.int32), of_labels(labels)
     return as_dataset(
-        lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, signature
+        lambda chosen: (padded([ids[i] for i in chosen]), labels[chosen]), order, _signature(labels)
     )

@@ -34,6 +34,11 @@ class Course:
     best_epoch: int
     curves: Curves
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the validation examples that it is right about."""
+        return self.curves["val_accuracy"][self.best_epoch - 1]
+
 
 def filled(recipe: Recipe, **own: float | str) -> Recipe:
     """With an optimiser, an activation, a loss and these values where it has none."""

@@ -27,6 +27,7 @@ from lmaas.training.networks.batches import (
     validation,
 )
 from lmaas.training.networks.graph import converted
+from lmaas.training.networks.runs import Runs
 from lmaas.training.networks.word_layers import NeutralAverage, NGrams, embedding_of, probabilities
 from lmaas.training.recipe import Recipe
 from lmaas.workers.manifest import PROBABILITIES, WORD_BATCHING, WORD_INPUTS
@@ -79,19 +80,40 @@ class WordNetwork:
 def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
-    """Raises TrainingError when the loss is no number."""
+    """Where the recipe does not say whether runs of sentences are learnt from, texts of several
+    sentences are tried both ways: with runs, if as many validation texts are right then.
+
+    Raises TrainingError when the loss is no number.
+    """
     # 1 IMDB review in 60 has more tokens.
     recipe = fitting.filled(recipe, max_tokens=1024, epochs=10, patience=2, batch=32)
     tokenizer, recipe = vocabulary(dataset, recipe)
-    ids, labels = tokenizer(dataset.train.texts), dataset.train.labels
-    model = word_layers.build(
-        architecture, recipe.sizes, ids, labels, len(dataset.labels), recipe.activation
-    )
-    course = learn(model, dataset, tokenizer, recipe, progress)
+    ids = tokenizer(dataset.train.texts)
+    runs = Runs(dataset.train.texts, ids, recipe.seed)
+
+    def trained(with_runs: bool) -> tuple[keras.Sequential, fitting.Course]:
+        keras.utils.set_random_seed(recipe.seed)
+        model = word_layers.build(
+            architecture,
+            recipe.sizes,
+            ids,
+            dataset.train.labels,
+            len(dataset.labels),
+            recipe.activation,
+        )
+        used = runs if with_runs else None
+        return model, learn(model, dataset, tokenizer, recipe, progress, used)
+
+    with_runs = bool(recipe.runs)
+    model, course = trained(with_runs)
+    if recipe.runs is None and runs.several:
+        other, its_course = trained(True)
+        if its_course.accuracy >= course.accuracy:
+            with_runs, model, course = True, other, its_course
     word_layers.settle(model)
     return Fitted(
         network=WordNetwork(model, tokenizer),
-        recipe=recipe,
+        recipe=msgspec.structs.replace(recipe, runs=with_runs),
         best_epoch=course.best_epoch,
         curves=course.curves,
     )
@@ -112,13 +134,17 @@ def learn(
     tokenizer: WordTokenizer,
     recipe: Recipe,
     progress: Progress | None,
+    runs: Runs | None = None,
 ) -> fitting.Course:
-    """Train a network of word ids. Raises TrainingError when the loss is no number."""
+    """Train a network of word ids, with `runs` of the training texts also on those.
+
+    Raises TrainingError when the loss is no number.
+    """
     train, held = dataset.train, dataset.validation
     fitting.compile_for(recipe, model, multi_label=dataset.multi_label)
     return fitting.learn(
         model,
-        training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed),
+        training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed, runs),
         validation(tokenizer(held.texts), held.labels, recipe.batch),
         steps=fitting.steps_of(len(train), recipe),
         recipe=recipe,
