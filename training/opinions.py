@@ -21,7 +21,7 @@ from lmaas.training.datasets import Dataset, Split, text_items
 Opinion = Literal["negative", "positive"]
 
 #: Of each template at most so many.
-MOST: Final = 60
+MOST: Final = 50
 _SEED: Final = 17
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 _AN: Final = re.compile(r"\b([Aa]) (?=[aeio])")

@@ -23,10 +23,10 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.service import cores
-from lmaas.training import export, quietly
+from lmaas.training import export, networks, quietly
 from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
 from lmaas.training.evaluate import Evaluation, log_loss, thresholds
-from lmaas.training.networks import Architecture
+from lmaas.training.networks import Architecture, Fitted
 from lmaas.training.networks.fitting import EPOCH_STEPS
 from lmaas.training.networks.graph import OPSET
 from lmaas.training.recipe import Recipe, Sizes
@@ -231,6 +231,25 @@ def test_training_again_gives_the_same_under_the_next_number(
         (2, 1, batches),
     ]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= seen[batches - 1][3].keys()
+
+
+def test_runs_of_sentences_are_learnt_from_where_they_cost_nothing(dataset: Dataset) -> None:
+    def fitted(texts: Dataset, runs: bool | None) -> tuple[Fitted, float]:
+        recipe = msgspec.structs.replace(RECIPE, epochs=1, runs=runs)
+        found = networks.fit("gap", texts, recipe, None)
+        scores = found.network.predict(texts.validation.items)
+        return found, float((scores.argmax(axis=1) == texts.validation.labels).mean())
+
+    def cut(split: Split) -> Split:
+        return replace(split, items=items([text.replace(" ", ". ") for text in split.texts]))
+
+    long = replace(dataset, train=cut(dataset.train), validation=cut(dataset.validation))
+    (_, without), (_, with_runs) = (fitted(long, runs) for runs in (False, True))
+    assert without != with_runs, "the runs are learnt from"
+    chosen, accuracy = fitted(long, None)
+    assert accuracy == max(without, with_runs)
+    assert chosen.recipe.runs is (with_runs >= without)
+    assert fitted(dataset, None)[0].recipe.runs is False, "these have one sentence each"
 
 
 def test_few_texts_are_learnt_with_the_usual_recipe(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """Where the recipe does not say whether runs of sentences are learnt from, texts of several
-    sentences are tried both ways: with runs, if as many validation texts are right then.
+    sentences, with one label each, are tried both ways: with runs, if as many validation texts are
+    right then.
 
     Raises TrainingError when the loss is no number.
     """
@@ -106,7 +107,7 @@ def fit(
 
     with_runs = bool(recipe.runs)
     model, course = trained(with_runs)
-    if recipe.runs is None and runs.several:
+    if recipe.runs is None and runs.several and not dataset.multi_label:
         other, its_course = trained(True)
         if its_course.accuracy >= course.accuracy:
             with_runs, model, course = True, other, its_course
