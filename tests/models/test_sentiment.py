@@ -20,20 +20,21 @@ import pytest
 
 from lmaas.broker_config.folders import SHIPPED_MODELS
 from lmaas.broker_config.messages import Item
-from lmaas.training.datasets import IMDB_ARCHIVE, load_dataset
+from lmaas.training import imdb
+from lmaas.training.datasets import load_dataset
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
 pytestmark = [
     pytest.mark.models,
     pytest.mark.skipif(
-        not Path(os.environ.get("LMAAS_DATASETS", ""), IMDB_ARCHIVE).is_file(),
-        reason=f"{IMDB_ARCHIVE} is not in LMAAS_DATASETS",
+        not Path(os.environ.get("LMAAS_DATASETS", ""), imdb.ARCHIVE).is_file(),
+        reason=f"{imdb.ARCHIVE} is not in LMAAS_DATASETS",
     ),
 ]
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is in the group `origins`")
 
-ARCHIVE = Path(os.environ.get("LMAAS_DATASETS", ""), IMDB_ARCHIVE)
+ARCHIVE = Path(os.environ.get("LMAAS_DATASETS", ""), imdb.ARCHIVE)
 EXTREME = re.compile(r"aclImdb/(train|test)/(neg|pos)/\d+_(?:1|10)\.txt")
 ENDS = re.compile(r"(?<=[.!?])\s+|<br\s*/?>")
 

@@ -17,6 +17,7 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
+from lmaas.training.choosing import ENOUGH
 from lmaas.training.datasets import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, fitting, word_layers
@@ -150,6 +151,9 @@ def learn(
         steps=fitting.steps_of(len(train), recipe),
         recipe=recipe,
         progress=progress,
+        # With runs, the loss is least before the accuracy is highest: scores get too sure, which
+        # their calibration puts right afterwards.
+        by="val_accuracy" if runs and len(held) >= ENOUGH else "val_loss",
     )
 
 
