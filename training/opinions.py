@@ -3,7 +3,8 @@
 Film reviews are long, speak of films alone, and hardly have some turns that are common elsewhere
 ("nothing to complain about"). A network of words cannot tell that "not" turns "rude" into praise
 unless it has seen both together: these sentences put negations before words of each kind, and have
-what people praise and blame in products, services and food.
+what people praise and blame in products, services and food. Of what is denied as much is affirmed:
+else "bad" alone would become praise.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lmaas.training.datasets import Dataset, Split, text_items
 Opinion = Literal["negative", "positive"]
 
 #: Of each template at most so many.
-MOST: Final = 50
+MOST: Final = 30
 _SEED: Final = 17
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 _AN: Final = re.compile(r"\b([Aa]) (?=[aeio])")
@@ -95,6 +96,28 @@ _SLOTS: Final[Mapping[str, Sequence[str]]] = {
 
 _TEMPLATES: Final[Mapping[Opinion, Sequence[str]]] = {
     "positive": (
+        "Good.",
+        "Good {thing}.",
+        "A good {thing}.",
+        "This is a good {thing}.",
+        "The {thing} {is} good.",
+        "The {thing} {is} {very} good.",
+        "{praise}.",
+        "{very} {praise}.",
+        "It {is} {praise}.",
+        "It {is} {very} {praise}.",
+        "I was impressed.",
+        "A {praise} {thing}.",
+        "This is a {praise} {thing}.",
+        "Everything about {it} {is} {praise}.",
+        "There is a lot to {like}.",
+        "It is full of {merit}.",
+        "A {seen} with a lot of {merit}.",
+        "It is just {what}.",
+        "The {bought} works well.",
+        "The {eaten} tasted good.",
+        "It is worth the money.",
+        "The {visited} is {good_for_places}.",
         "The {thing} {is} {praise}.",
         "The {thing} {is} {very} {praise}.",
         "{praise} {thing}!",
@@ -175,6 +198,35 @@ _TEMPLATES: Final[Mapping[Opinion, Sequence[str]]] = {
         "The {thing} made me smile.",
     ),
     "negative": (
+        "Bad.",
+        "Bad {thing}.",
+        "A bad {thing}.",
+        "This is a bad {thing}.",
+        "The {thing} {is} bad.",
+        "The {thing} {is} {very} bad.",
+        "{mild}.",
+        "{very} {mild}.",
+        "It {is} {mild}.",
+        "It {is} {very} {mild}.",
+        "I was {mild}.",
+        "I was {very} {mild}.",
+        "We were {mild}.",
+        "The {thing} {is} {mild}.",
+        "The {thing} {is} {very} {mild}.",
+        "You will be {mild}.",
+        "A complete waste of time.",
+        "A waste of money.",
+        "Many {trouble}.",
+        "Nothing but {trouble}.",
+        "I had {trouble} with {it}.",
+        "This {bought} gave me {trouble}.",
+        "There is a lot to {criticize}.",
+        "I found much to {criticize}.",
+        "Everybody will {mind} {it}.",
+        "You will {mind} {it}.",
+        "{it} disappoints.",
+        "The {thing} disappointed us.",
+        "There is one dull moment after the other.",
         "The {thing} {is} {blame}.",
         "The {thing} {is} {very} {blame}.",
         "{blame} {thing}!",

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: The first Python that has no TensorFlow, as pyproject.toml has it.
 WITHOUT_TENSORFLOW: Final = (3, 14)
-#: The learning rate of `ngram` on IMDB, chosen on its validation reviews.
-IMDB_RATE: Final = 8e-4
 
 
 @click.command()
@@ -281,11 +279,8 @@ def _planned(
     from lmaas.training.opinions import with_opinions
 
     architecture = architecture or ("encoder" if recipe.encoder else "ngram")
-    if architecture == "ngram":
-        runs = True if recipe.runs is None else recipe.runs
-        recipe = msgspec.structs.replace(recipe, runs=runs)
-        if recipe.optimizer != "sgd":  # at the usual rate the best is in the middle of an epoch
-            recipe = recipe.filled(learning_rate=IMDB_RATE)
+    if architecture == "ngram" and recipe.runs is None:
+        recipe = msgspec.structs.replace(recipe, runs=True)
     return with_opinions(dataset), architecture, recipe
 
 

@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]
 
 #: How much a run counts, against a whole text. Chosen on IMDB's validation reviews.
-WEIGHT: Final = 0.3
+WEIGHT: Final = 0.25
 #: Sentences a run, at most.
 LONGEST: Final = 3
 #: Texts are worth cutting when half of them have so many sentences.

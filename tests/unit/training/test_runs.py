@@ -71,7 +71,7 @@ def test_a_batch_has_its_texts_and_then_a_run_of_each() -> None:
     ids = tokenizer(texts)
     labels: npt.NDArray[np.int32] = np.array([0, 1, 2], np.int32)
     ((matrix, truth, weights),) = training(ids, labels, 3, 17, of).take(1)
-    assert weights.numpy().tolist() == [1, 1, 1, WEIGHT, WEIGHT]
+    assert weights.numpy() == pytest.approx([1, 1, 1, WEIGHT, WEIGHT])
     numbers = truth.numpy().tolist()
     assert sorted(numbers[:3]) == [0, 1, 2]
     assert sorted(numbers[3:]) == [0, 2], "of a single sentence there is none"
