@@ -96,8 +96,10 @@ _SLOTS: Final[Mapping[str, Sequence[str]]] = {
 
 _TEMPLATES: Final[Mapping[Opinion, Sequence[str]]] = {
     "positive": (
+        "What a {thing}!",
         "Good.",
         "Good {thing}.",
+        "{very} good {thing}.",
         "A good {thing}.",
         "This is a good {thing}.",
         "The {thing} {is} good.",
@@ -324,16 +326,18 @@ def with_opinions(dataset: Dataset) -> Dataset:
 
 
 def opinions() -> Iterator[tuple[str, Opinion]]:
-    """The same sentences in the same order every time, none of them twice."""
+    """The same sentences in the same order every time, none of them twice, as many of praise as of
+    blame.
+    """
     chance = random.Random(_SEED)
-    seen = set[str]()
-    for opinion, templates in _TEMPLATES.items():
-        for template in templates:
-            for _ in range(MOST):
-                sentence = _filled(template, chance)
-                if sentence not in seen:
-                    seen.add(sentence)
-                    yield sentence, opinion
+    made = {
+        opinion: list(dict.fromkeys(_filled(t, chance) for t in templates for _ in range(MOST)))
+        for opinion, templates in _TEMPLATES.items()
+    }
+    fewest = min(map(len, made.values()))
+    for opinion, sentences in made.items():
+        for sentence in chance.sample(sentences, fewest):
+            yield sentence, opinion
 
 
 def _filled(template: str, chance: random.Random) -> str:
