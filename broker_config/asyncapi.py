@@ -170,9 +170,13 @@ def _results(names: Names) -> dict[str, Any]:
         "address": None,
         "description": (
             "A queue of the caller's own, named in the request's `reply_to`: "
-            f"`{names.client_results('NAME')}` with any name, or RabbitMQ's direct reply-to. "
-            "Workers publish to it through the default exchange, and to no other queue: a request "
-            "that names one is refused, and dead-lettered as `malformed`."
+            f"`{names.root}.user.USER.client.NAME` with the broker's user, which the property "
+            "`user_id` has to name too, and any name. It is bound to the exchange "
+            f"`{names.results}` with the key `USER.client.NAME`, by which workers publish to it. "
+            "(In USER, what is neither a letter nor a digit nor one of `_-` is percent-encoded in "
+            "UTF-8.) Workers whose user may write to the default exchange also answer to "
+            f"`{names.results}.client.NAME`, bound to nothing, and to RabbitMQ's direct reply-to. "
+            "A request that names another queue is refused, and dead-lettered as `malformed`."
         ),
         "messages": {
             "reply": {"$ref": "#/components/messages/reply"},
@@ -336,6 +340,7 @@ def _request() -> dict[str, Any]:
             "message_id": "unique for every publish",
             "correlation_id": "chosen by the caller; the reply repeats it",
             "reply_to": "the queue that the reply goes to; without it there is none",
+            "user_id": "the broker's user, for a reply_to that has its name",
             "priority": f"0 to {MAX_PRIORITY} inside the lane, higher is sooner",
             "delivery_mode": "2, persistent",
         },

@@ -139,6 +139,12 @@ class Session:
         await self._close()
 
     @property
+    def connection(self) -> AbstractConnection:
+        """The connection whose channel `prepare` gets."""
+        assert self._connection is not None, "it is open while `prepare` runs"
+        return self._connection
+
+    @property
     def is_up(self) -> bool:
         return self._up.is_set() and self._process == os.getpid()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
-from aiormq.exceptions import ConnectionCommandInvalid
+from aiormq.exceptions import ChannelAccessRefused, ConnectionCommandInvalid
 
 from lmaas.broker_config.errors import BrokerSilent, TopologyMismatch
 from lmaas.broker_config.limits import broker_sentence, limit_reached
@@ -44,6 +45,47 @@ async def declare(channel: AbstractChannel, wanted: Topology) -> None:
             "LMAAS_QUEUE_TYPE as it was, delete the queue when it is empty, or use another "
             "LMAAS_PREFIX"
         ) from error
+
+
+async def ensure(connection: AbstractConnection, wanted: Topology) -> None:
+    """As `declare`, over channels of its own. For who may not declare it has to be there already.
+
+    Raises TopologyMismatch and LimitReached, too when something is not there.
+    """
+    try:
+        async with connection.channel() as channel:
+            await declare(channel, wanted)
+    except ChannelAccessRefused as refusal:
+        if lacking := [one.name for one in await missing(connection, wanted)]:
+            raise TopologyMismatch(
+                f"the broker lacks {', '.join(lacking[:3])}{', …' if lacking[3:] else ''}, and "
+                f"this user may not make it ({broker_sentence(refusal)}); who may does it with "
+                "`lmaas broker declare`, and --model NAME for each model that is served"
+            ) from refusal
+
+
+async def missing(connection: AbstractConnection, wanted: Topology) -> list[Exchange | Queue]:
+    """What is not there. What a user may not even see (from RabbitMQ 4.3 on) counts as there."""
+    found: list[Exchange | Queue] = []
+    left: deque[Exchange | Queue] = deque([*wanted.exchanges, *wanted.queues])
+    while left:
+        try:
+            async with connection.channel() as channel:
+                while left:
+                    await _find(channel, left[0])
+                    left.popleft()
+        except ChannelNotFoundEntity:
+            found.append(left.popleft())
+        except ChannelAccessRefused:
+            left.popleft()
+    return found
+
+
+async def _find(channel: AbstractChannel, one: Exchange | Queue) -> None:
+    if isinstance(one, Exchange):
+        await channel.get_exchange(one.name)
+    else:
+        await channel.get_queue(one.name)
 
 
 async def _bind(channel: AbstractChannel, binding: Binding) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import unquote
 
 import msgspec
 
@@ -39,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     #: Where RabbitMQ is: amqp[s]://user:password@host:port/vhost; several, separated by commas.
     broker_url: str = "amqp://guest:guest@localhost:5672/"
+    #: The broker's name of the user that logs in; none: the one in broker_url, as is most often so.
+    broker_user: str = ""
     #: Installations with different prefixes share a broker without seeing each other.
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")] = "lmaas"
     #: "classic" (RabbitMQ 3.10 and later) or "quorum" (clusters).
@@ -142,7 +146,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def names(self) -> Names:
-        return Names(self.prefix)
+        return Names(self.prefix, self.user)
+
+    @property
+    def user(self) -> str:
+        """The broker's name of the user that logs in."""
+        return self.broker_user or login(self.broker_url)
 
     @property
     def model_folders(self) -> tuple[Path, ...]:
@@ -208,6 +217,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def hosts(broker_url: str) -> list[str]:
     """The URLs in a setting `broker_url`: a comma separates them only where another one begins."""
     return [part.strip() for part in re.split(r",(?=\s*amqps?://)", broker_url)]
+
+
+@functools.lru_cache
+def login(broker_url: str) -> str:
+    """The user that a URL, or the first of several, logs in."""
+    rest = hosts(broker_url)[0].partition("://")[2]
+    return unquote(rest.rpartition("@")[0].partition(":")[0]) or "guest"
 
 
 def masked(url: str) -> str:

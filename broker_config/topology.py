@@ -3,18 +3,27 @@
 Every name is `PREFIX.v1.…`: a change of arguments is a new version, never a 406. Names:
 
 =====================================  ==========================================
-`lmaas.v1.work` (direct)               routing key `MODEL.LANE`
+`lmaas.v1.work` (direct)               what clients publish; routing key `MODEL.LANE`
+`lmaas.v1.copies.MODEL` (direct)       what workers and operators put back into the lanes of a
+                                       model, with the same key: the broker says by which exchange
+                                       a message came, so that the two can be told apart
 `lmaas.v1.work.MODEL.LANE`             one queue a model and lane
 `lmaas.v1.any.MODEL.LANE` (x-random)   with the balance "random": one of the workers' own
                                        queues, `lmaas.v1.work.MODEL.LANE.WORKER`
-`lmaas.v1.retry.DELAY` (fanout)        a queue of the same name a delay; its dead
-                                       letters go back to `work` by their routing key
+`lmaas.v1.retry.MODEL.DELAY` (fanout)  a queue of the same name a model and delay; its dead
+                                       letters go to `copies.MODEL` by their routing key
 `lmaas.v1.dead` (fanout)               the dead letter queue, a queue of the same name
-`lmaas.v1.results.client.ID`           a client's replies, `lmaas.v1.results.job.ID` a
-                                       job's (its id and a random part); workers reach
-                                       them through the default exchange, and answer to
-                                       no other queue but RabbitMQ's direct reply-to
-`lmaas.v1.jobs`                        the journal of batch jobs
+`lmaas.v1.results` (topic)             replies; routing key `USER.client.ID` or `USER.job.ID`, the
+                                       end of the name of the queue
+`lmaas.v1.user.USER.client.ID`         a client's replies, `lmaas.v1.user.USER.job.ID` a job's (its
+                                       id and a random part). All of a user of the broker has names
+                                       that begin so, and nobody else may have any of them
+`lmaas.v1.user.USER.jobs`              the journal of a user's batch jobs
+`lmaas.v1.user.USER.own` (direct)      what a user puts into queues of its own; routing key: the
+                                       name of the queue
+`lmaas.v1.results.client.ID`           names of results queues before there were those of users, and
+`lmaas.v1.results.job.ID`              of other programs; workers reach them, and RabbitMQ's direct
+                                       reply-to, through the default exchange, if they may
 `lmaas.v1.cards` (direct)              what all workers of a model hear: questions for
                                        cards and how they are, packs that were given up;
                                        routing key MODEL, or nothing for all; a queue of
@@ -27,7 +36,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 from lmaas.broker_config.scheduling import LANES, MAX_PRIORITY
 
@@ -35,6 +47,8 @@ QueueType = Literal["classic", "quorum"]
 
 #: How the names begin that RabbitMQ gives to the callers of its own RPC.
 DIRECT_REPLY_TO: Final = "amq.rabbitmq.reply-to."
+#: Bytes of a user's name in names; of a longer one its hash is there.
+LONGEST_WORD: Final = 64
 #: Bytes of a model's name: it is a part of queue names, for which AMQP has 255.
 MAX_MODEL_NAME: Final = 200
 #: The delays of retries, unless the setting `retry_delays` has others: each is a part
@@ -72,7 +86,7 @@ JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
 @dataclass(frozen=True, slots=True)
 class Exchange:
     name: str
-    type: Literal["direct", "fanout", "x-random"]
+    type: Literal["direct", "fanout", "topic", "x-random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +104,27 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where to publish what a queue is to get."""
+
+    exchange: str
+    key: str
+
+
+@lru_cache(maxsize=1024)
+def user_word(user: str) -> str:
+    """A user's name as a part of names: without the dots between them, and of a bounded length."""
+    word = quote(user, safe="").replace(".", "%2E").replace("~", "%7E")
+    return word if len(word) <= LONGEST_WORD else f"~{sha256(user.encode()).hexdigest()[:32]}"
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """The names of one installation: several can share a broker, each with its prefix."""
 
     prefix: str = "lmaas"
+    #: The user of the broker that makes queues of its own.
+    user: str = "guest"
 
     @property
     def root(self) -> str:
@@ -108,15 +139,35 @@ class Names:
         return f"{self.root}.dead"
 
     @property
+    def results(self) -> str:
+        return f"{self.root}.results"
+
+    @property
+    def home(self) -> str:
+        """How all names of the user begin."""
+        return f"{self._users}{user_word(self.user)}"
+
+    @property
+    def _users(self) -> str:
+        return f"{self.root}.user."
+
+    @property
+    def own(self) -> str:
+        return f"{self.home}.own"
+
+    @property
     def jobs(self) -> str:
-        return f"{self.root}.jobs"
+        return f"{self.home}.jobs"
 
     @property
     def cards(self) -> str:
         return f"{self.root}.cards"
 
-    def retry(self, delay: str) -> str:
-        return f"{self.root}.retry.{delay}"
+    def copies(self, model: str) -> str:
+        return f"{self.root}.copies.{model}"
+
+    def retry(self, model: str, delay: str) -> str:
+        return f"{self.root}.retry.{model}.{delay}"
 
     def work_queue(self, model: str, lane: str) -> str:
         return f"{self.work}.{model}.{lane}"
@@ -128,14 +179,26 @@ class Names:
         return f"{self.work_queue(model, lane)}.{worker}"
 
     def client_results(self, client: str) -> str:
-        return f"{self.root}.results.client.{client}"
+        return f"{self.home}.client.{client}"
 
     def job_results(self, job: str) -> str:
-        return f"{self.root}.results.job.{job}"
+        return f"{self.home}.job.{job}"
 
-    def take_replies(self, queue: str) -> bool:
-        """Whether a worker may answer there: results of a client or a job, direct reply-to."""
-        return queue.startswith((self.client_results(""), self.job_results(""), DIRECT_REPLY_TO))
+    def address(self, queue: str) -> Address | None:
+        """How a worker reaches a queue with results; None for what is none."""
+        if queue.startswith(self._users):
+            key = queue.removeprefix(self._users)
+            takes = key.partition(".")[2].startswith(("client.", "job."))
+            return Address(self.results, key) if takes else None
+        without_user = f"{self.results}.client.", f"{self.results}.job.", DIRECT_REPLY_TO
+        return Address("", queue) if queue.startswith(without_user) else None
+
+    def is_of(self, queue: str, user: str | None) -> bool:
+        """Whether a queue is this user's, or no single user's."""
+        if not queue.startswith(self._users):
+            return True
+        owner = queue.removeprefix(self._users).partition(".")[0]
+        return user is not None and owner == user_word(user)
 
     def are_results_of(self, queue: str, job: str) -> bool:
         """Whether a queue is one that a job has its results in: its id and a random part."""
@@ -181,34 +244,39 @@ def topology(
     models: Iterable[str] = (),
     retry_delays: Iterable[str] = RETRY_DELAYS,
 ) -> Topology:
-    """All that workers of `models` and their clients need, apart from results queues."""
+    """All that workers of `models` and their clients need, apart from what users make."""
     delays = tuple(dict.fromkeys(retry_delays))
     exchanges = [
         Exchange(names.work, "direct"),
         Exchange(names.dead, "fanout"),
         Exchange(names.cards, "direct"),
-        *(Exchange(names.retry(delay), "fanout") for delay in delays),
+        Exchange(names.results, "topic"),
     ]
-    looked_at = _looked_at(queue_type)
-    queues = [
-        Queue(names.dead, {"x-queue-type": queue_type, **looked_at}),
-        Queue(
-            names.jobs,
-            {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS, **looked_at},
-        ),
-    ]
+    queues = [Queue(names.dead, {"x-queue-type": queue_type, **_looked_at(queue_type)})]
     bindings = [Binding(names.dead, names.dead)]
-    for delay in delays:
-        retry = names.retry(delay)
-        arguments = _retry_arguments(names, queue_type, delay_ms(delay)) | looked_at
-        queues.append(Queue(retry, arguments))
-        bindings.append(Binding(retry, retry))
     for model in models:
+        copies = names.copies(model)
+        exchanges.append(Exchange(copies, "direct"))
+        for delay in delays:
+            retry = names.retry(model, delay)
+            exchanges.append(Exchange(retry, "fanout"))
+            queues.append(Queue(retry, _retry_arguments(copies, queue_type, delay_ms(delay))))
+            bindings.append(Binding(retry, retry))
         for lane in LANES:
-            queue = names.work_queue(model, lane)
+            queue, key = names.work_queue(model, lane), routing_key(model, lane)
             queues.append(Queue(queue, _work_arguments(names, queue_type)))
-            bindings.append(Binding(names.work, queue, routing_key(model, lane)))
+            bindings += [Binding(names.work, queue, key), Binding(copies, queue, key)]
     return Topology(tuple(exchanges), tuple(queues), tuple(bindings))
+
+
+def journal(names: Names, queue_type: QueueType = "classic") -> Topology:
+    """What a user needs who has batch jobs."""
+    arguments = {"x-queue-type": queue_type, "x-message-ttl": JOB_RESULTS_MS}
+    return Topology(
+        (Exchange(names.own, "direct"),),
+        (Queue(names.jobs, arguments | _looked_at(queue_type)),),
+        (Binding(names.own, names.jobs, names.jobs),),
+    )
 
 
 #: Routing key of a question for the cards of all models: none of them has an empty name.
@@ -243,18 +311,25 @@ def own_lanes(names: Names, models: Iterable[str], worker: str) -> Topology:
 
 def client_results(names: Names, client: str, queue_type: QueueType = "classic") -> Topology:
     """A client's results queue: it outlives a lost connection, not a client that stays away."""
-    return _results(names.client_results(client), queue_type, CLIENT_RESULTS_MS)
+    return _results(names, names.client_results(client), queue_type, CLIENT_RESULTS_MS)
 
 
 def job_results(names: Names, job: str, queue_type: QueueType = "classic") -> Topology:
-    """A job's results queue: kept for a week after its last use."""
-    return _results(names.job_results(job), queue_type, JOB_RESULTS_MS)
+    """A job's results queue: kept for a week after its last use. It needs a `journal`, too."""
+    queue = names.job_results(job)
+    results = _results(names, queue, queue_type, JOB_RESULTS_MS)
+    sealed = Binding(names.own, queue, queue)
+    return Topology((), results.queues, (*results.bindings, sealed))
 
 
-def _results(queue: str, queue_type: QueueType, expires_ms: int) -> Topology:
+def _results(names: Names, queue: str, queue_type: QueueType, expires_ms: int) -> Topology:
     # Quorum queues are not made for one a client, but a classic queue ends with its node.
     arguments = {"x-queue-type": queue_type, "x-expires": expires_ms} | _looked_at(queue_type)
-    return Topology((), (Queue(queue, arguments),), ())
+    address = names.address(queue)
+    assert address is not None
+    return Topology(
+        (), (Queue(queue, arguments),), (Binding(address.exchange, queue, address.key),)
+    )
 
 
 def _looked_at(queue_type: QueueType) -> dict[str, Any]:
@@ -289,10 +364,10 @@ def _work_arguments(names: Names, queue_type: QueueType) -> dict[str, Any]:
     }
 
 
-def _retry_arguments(names: Names, queue_type: QueueType, milliseconds: int) -> dict[str, Any]:
+def _retry_arguments(copies: str, queue_type: QueueType, milliseconds: int) -> dict[str, Any]:
     arguments = {
         "x-queue-type": queue_type,
         "x-message-ttl": milliseconds,
-        "x-dead-letter-exchange": names.work,
+        "x-dead-letter-exchange": copies,
     }
-    return arguments | (_AT_LEAST_ONCE if queue_type == "quorum" else {})
+    return arguments | (_AT_LEAST_ONCE | _looked_at(queue_type) if queue_type == "quorum" else {})

@@ -12,7 +12,17 @@ channel.on("return", () => {
   console.error("no worker has ever served this model on this broker");
   process.exit(1);
 });
-const { queue } = await channel.assertQueue("", { exclusive: true });
+// A queue of this user's, bound to the exchange that workers answer to.
+const prefix = process.env.LMAAS_PREFIX ?? "lmaas";
+const user = decodeURIComponent(new URL(process.env.LMAAS_BROKER_URL).username) || "guest";
+const word = encodeURIComponent(user).replace(
+  /[.~!'()*]/g,
+  (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`,
+);
+const key = `${word}.client.${randomUUID()}`;
+const queue = `${prefix}.v1.user.${key}`;
+await channel.assertQueue(queue, { exclusive: true, durable: false });
+await channel.bindQueue(queue, `${prefix}.v1.results`, key);
 
 const request = {
   model: "sentiment",
@@ -22,7 +32,6 @@ const request = {
     { id: "c", text: "A waste of time." },
   ],
 };
-const prefix = process.env.LMAAS_PREFIX ?? "lmaas";
 channel.publish(`${prefix}.v1.work`, "sentiment.short", Buffer.from(JSON.stringify(request)), {
   contentType: "application/json",
   correlationId: randomUUID(),
@@ -30,6 +39,7 @@ channel.publish(`${prefix}.v1.work`, "sentiment.short", Buffer.from(JSON.stringi
   persistent: true,
   replyTo: queue,
   type: "lmaas.request.v1",
+  userId: user,
 });
 await channel.waitForConfirms();
 

@@ -29,7 +29,7 @@ from rich.table import Table
 import lmaas
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.topology import topology
+from lmaas.broker_config.topology import journal, topology
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.serving import serving
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -109,11 +109,15 @@ async def cleared(settings: lmaas.Settings) -> AsyncIterator[None]:
     finally:
         async with await connect(settings, name="demo") as connection:
             channel = await connection.channel()
-            made = topology(settings.names, settings.queue_type, [MODEL], settings.retry_delays)
-            for queue in made.queues:
-                await channel.queue_delete(queue.name)
-            for exchange in made.exchanges:
-                await channel.exchange_delete(exchange.name)
+            names, kind = settings.names, settings.queue_type
+            for made in (
+                topology(names, kind, [MODEL], settings.retry_delays),
+                journal(names, kind),
+            ):
+                for queue in made.queues:
+                    await channel.queue_delete(queue.name)
+                for exchange in made.exchanges:
+                    await channel.exchange_delete(exchange.name)
 
 
 async def single_calls(settings: lmaas.Settings, reviews: list[str]) -> None:

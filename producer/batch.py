@@ -20,9 +20,7 @@ from collections.abc import AsyncGenerator, Callable, Sized
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aio_pika.abc import (
-    AbstractConnection,
-)
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError
 
 from lmaas.broker_config import policies
@@ -40,7 +38,7 @@ from lmaas.broker_config.messages import (
 )
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import MOST_HELD, job_results
+from lmaas.broker_config.topology import MOST_HELD, job_results, journal
 from lmaas.producer.answers import Chunk
 from lmaas.producer.collector import Collector
 from lmaas.producer.journal import ENDED, ENDED_KEPT, JobEntry, Journal, record
@@ -86,12 +84,15 @@ class Jobs:
         async with contextlib.AsyncExitStack() as stack:
             self._publisher = PackPublisher(self.settings, "jobs publish")
             await stack.enter_async_context(self._publisher)
-            self._session = Session(self.settings, "jobs")
+            self._session = Session(self.settings, "jobs", self._prepare)
             await stack.enter_async_context(self._session)
             self._journal = Journal(self.settings, self._session, self._publisher)
             stack.push_async_callback(self._journal.close)
             self._stack = stack.pop_all()
         return self
+
+    async def _prepare(self, channel: AbstractChannel) -> None:
+        await declare(channel, journal(self._names, self.settings.queue_type))
 
     async def __aexit__(
         self,

@@ -57,6 +57,7 @@ class Cancelling:
             headers={KEY_HEADER: sealed.key} if sealed else None,
             reply_to=self._reply_to,
             type=CANCEL,
+            user_id=self._publisher.settings.user,
             expiration=TIMEOUT,
         )
         exchange = self._publisher.settings.names.cards

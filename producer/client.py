@@ -355,7 +355,7 @@ class FileClient:
         The queue is deleted, so that workers do not run what it has sent. Where somebody still
         takes from it, nothing is done. Raises BrokerUnavailable.
         """
-        if self._client.settings.names.take_replies(results):
+        if self._client.settings.names.address(results):
             await self._client._publisher.delete_unused(results)
 
     async def run(self, request: Request) -> Reply:

@@ -153,6 +153,11 @@ def lane_key(key: str | None) -> str | None:
     return shared if model and lane in LANES else None
 
 
+def put_here_by_broker(message: AbstractIncomingMessage) -> bool:
+    """Whether it is the sender's own message and not a worker's copy: copies have no `x-death`."""
+    return "x-death" in message.headers
+
+
 def _id(message: AbstractIncomingMessage) -> str:
     if message.message_id and _UNIQUE.fullmatch(message.message_id):
         return message.message_id

@@ -15,15 +15,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
-from aio_pika.abc import (
-    AbstractIncomingMessage,
-)
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.dead_letter_ids import has_duplicates
+from lmaas.broker_config.declaring import missing
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import Exchange, Topology
 from lmaas.producer.checkpoint import Output
 from lmaas.producer.dead_letter import (
     Filter,
@@ -32,6 +33,7 @@ from lmaas.producer.dead_letter import (
     describe,
     exported,
     lane_key,
+    put_here_by_broker,
     seal_of,
 )
 from lmaas.producer.dead_letter_queue import HAND_BACK_TIMEOUT, DeadLetterQueue, LostError
@@ -110,13 +112,18 @@ async def replay(settings: Settings, wanted: Filter, report: Report | None = Non
     """
     outcome = Outcome()
     async with Publisher(settings, "dead letters publish") as publisher:
+        lanes = _Lanes(settings, publisher)
 
         async def publish(message: AbstractIncomingMessage) -> bool:
             # The lane's own key, because that of one worker's lane may have gone with the worker.
             key = lane_key(message.routing_key) or message.routing_key or ""
             try:
                 fresh = again(message, int(time.time() * 1000))
-                await publisher.publish(settings.names.work, key, fresh)
+                if put_here_by_broker(message) and not settings.names.is_of(
+                    message.reply_to or "", message.user_id
+                ):
+                    fresh.reply_to = None  # workers would believe the copy
+                await lanes.publish(key, fresh)
             except Unroutable:
                 outcome.unroutable[key] += 1
                 return False
@@ -177,6 +184,27 @@ async def export(
 def _matching(page: list[AbstractIncomingMessage], wanted: Filter) -> list[DeadLetter]:
     dead_letters = (DeadLetter(describe(message), message) for message in page)
     return [dead_letter for dead_letter in dead_letters if wanted.matches(dead_letter.summary)]
+
+
+class _Lanes:
+    """Where what is replayed goes."""
+
+    def __init__(self, settings: Settings, publisher: Publisher) -> None:
+        self._names = settings.names
+        self._publisher = publisher
+        #: The exchanges of models, and whether they are there.
+        self._there: dict[str, bool] = {}
+
+    async def publish(self, key: str, message: aio_pika.Message) -> None:
+        """Raises Unroutable when there is no such lane, and what `Publisher.publish` raises."""
+        exchange = Exchange(self._names.copies(key.rpartition(".")[0]), "direct")
+        if exchange.name not in self._there:
+            wanted = Topology((exchange,), (), ())
+            lacking = await self._publisher.ask(lambda connection: missing(connection, wanted))
+            self._there[exchange.name] = not lacking
+        if not self._there[exchange.name]:
+            raise Unroutable(f"no worker has ever served the model of {key!r}")
+        await self._publisher.publish(exchange.name, key, message)
 
 
 class _Duplicates:

@@ -1,4 +1,5 @@
-"""The journal of batch jobs: one queue on the broker, an entry for each thing that happened.
+"""The journal of a user's batch jobs: one queue on the broker, an entry for each thing that
+happened.
 
 It is read without taking anything out: everything is consumed, and handed back by closing the
 channel. The consumer is exclusive, so that two readers never see half of it each. A reader knows
@@ -91,7 +92,7 @@ async def record(publisher: Publisher, queue: str, entry: JobEntry) -> None:
         headers={KEY_HEADER: sealed.key} if sealed else None,
         type=JOB,
     )
-    await publisher.publish("", queue, message)
+    await publisher.publish(publisher.settings.names.own, queue, message)
 
 
 class Journal:
@@ -252,7 +253,7 @@ async def _entries(
     try:
         async with connection.channel() as channel:
             await channel.set_qos(prefetch_count=held)
-            messages = await _messages(channel, names.jobs)
+            messages = await _messages(channel, names)
             found = {tag: entry(one, names, names.jobs, seals) for tag, one in messages.items()}
             entries = {tag: one for tag, one in found.items() if one is not None}
             tags, underlay = list(entries), await channel.get_underlay_channel()
@@ -263,8 +264,8 @@ async def _entries(
     return list(entries.values())
 
 
-async def _messages(channel: AbstractChannel, queue: str) -> dict[int, AbstractIncomingMessage]:
-    """What is in the queue, by delivery tag; the channel holds it until it is closed."""
+async def _messages(channel: AbstractChannel, names: Names) -> dict[int, AbstractIncomingMessage]:
+    """What is in it, by delivery tag; the channel holds it until it is closed."""
     messages: dict[int, AbstractIncomingMessage] = {}
     mark = aio_pika.Message(b"", message_id=uuid.uuid4().hex, type=MARK, expiration=READ_TIMEOUT)
     complete: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -282,8 +283,8 @@ async def _messages(channel: AbstractChannel, queue: str) -> dict[int, AbstractI
             complete.set_result(False)
 
     channel.close_callbacks.add(on_close)
-    await (await channel.get_queue(queue)).consume(on_message, exclusive=True)
-    await channel.default_exchange.publish(mark, queue)
+    await (await channel.get_queue(names.jobs)).consume(on_message, exclusive=True)
+    await (await channel.get_exchange(names.own, ensure=False)).publish(mark, names.jobs)
     if not await complete:
         raise ChannelInvalidStateError("the channel was closed over the journal")
     return dict(messages)

@@ -18,7 +18,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 
 from lmaas.broker_config import metrics, policies, tracing
 from lmaas.broker_config.connection import harmless_when_gone
-from lmaas.broker_config.declaring import declare
+from lmaas.broker_config.declaring import ensure
 from lmaas.broker_config.errors import (
     BrokerError,
     BrokerSilent,
@@ -97,8 +97,7 @@ class PackPublisher(Publisher):
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
         names = self.settings.names
-        wanted = topology(names, self.settings.queue_type, retry_delays=self.settings.retry_delays)
-        await declare(channel, wanted)
+        await ensure(self.connection, topology(names, self.settings.queue_type))
         # Not waited for: while the broker is in alarm, it confirms nothing.
         self._diverts = asyncio.create_task(self._asked(channel), name="ask for diversion")
 
@@ -233,6 +232,7 @@ class PackPublisher(Publisher):
             reply_to=reply_to,
             timestamp=now // 1000,
             type=REQUEST,
+            user_id=self.settings.user,
         )
         queue = self.settings.names.work_queue(request.model, lane)
         if not await self._admission.admits(queue):
@@ -285,7 +285,7 @@ class PackPublisher(Publisher):
         lanes = [await self._counts(names.work_queue(model, lane)) for lane in LANES]
         # The default ones too: the setting of the workers may be another one, as after a change.
         delays = {*self.settings.retry_delays, *RETRY_DELAYS}
-        retries = [await self._counts(names.retry(delay)) for delay in delays]
+        retries = [await self._counts(names.retry(model, delay)) for delay in delays]
         packs = sum(ready for ready, _ in lanes + retries)
         return Waiting(packs, max(consumers for _, consumers in lanes))
 

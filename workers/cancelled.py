@@ -13,6 +13,7 @@ from lmaas.broker_config.errors import MessageError
 from lmaas.broker_config.messages import decode_cancellation
 from lmaas.broker_config.sealing import Label
 from lmaas.broker_config.seals import Seals
+from lmaas.broker_config.topology import Names
 from lmaas.workers.delivery import Delivery
 
 Key = TypeVar("Key", bound=Hashable)
@@ -26,7 +27,8 @@ REMEMBERED: Final = 65_536
 class Cancelled:
     """A pack may still be in its lane when this is told, so that it is remembered."""
 
-    def __init__(self, seals: Seals | None = None) -> None:
+    def __init__(self, names: Names, seals: Seals | None = None) -> None:
+        self._names = names
         self._seals = seals or Seals.none()
         #: Correlation ids, each with the queue that its answer would go to.
         self._packs: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -43,8 +45,15 @@ class Cancelled:
         except MessageError as error:
             log.warning("%s", error, extra={"action": "cancellation_refused"})
             return
+        queue = message.reply_to or ""
+        if not self._names.is_of(queue, message.user_id):
+            log.warning(
+                "a cancellation for %r is not its owner's", queue,
+                extra={"action": "cancellation_refused"},
+            )  # fmt: skip
+            return
         for pack in told.packs:
-            _remember(self._packs, (message.reply_to or "", pack))
+            _remember(self._packs, (queue, pack))
 
     def close(self, queue: str) -> None:
         """Nobody takes what would go to this queue."""

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session, harmless_when_gone
-from lmaas.broker_config.declaring import declare
+from lmaas.broker_config.declaring import declare, ensure
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import Headers, ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
@@ -23,6 +23,7 @@ from lmaas.broker_config.seals import Seals, queue_of
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import own_lanes, routing_key, topology
 from lmaas.workers import metrics
+from lmaas.workers.callers import Callers
 from lmaas.workers.delivery import Delivery
 from lmaas.workers.lane import Lane
 from lmaas.workers.pack import Pack, glanced
@@ -51,6 +52,7 @@ class Consumer:
         ready: ReadyQueue[Delivery],
         redelivered: ReadyQueue[Delivery],
         listen: Callable[[AbstractChannel], Awaitable[None]],
+        callers: Callers,
     ) -> None:
         """`estimators` has the models to serve, each with what says the seconds of a pack, and
         `versions` what answers now: a pack stays with what that was when it came.
@@ -66,6 +68,7 @@ class Consumer:
         self._ready = ready
         self._redelivered = redelivered
         self._listen = listen
+        self._callers = callers
         self._lanes: list[Lane] = []
         self._channel: AbstractChannel | None = None
         self._tuning: asyncio.Task[None] | None = None
@@ -90,7 +93,7 @@ class Consumer:
             return
         settings, names = self._settings, self._settings.names
         wanted = topology(names, settings.queue_type, self._estimators, settings.retry_delays)
-        await declare(channel, wanted)
+        await ensure(self.session.connection, wanted)
         queues = [
             (model, lane, names.work_queue(model, lane))
             for model in self._estimators
@@ -135,7 +138,7 @@ class Consumer:
         seal = self._seals.found(
             message.content_encoding, message.headers, lambda: _label(message, lane.model)
         )
-        answered = self._settings.names.take_replies(message.reply_to or "")
+        why_not = self._callers.why_not(message, lane.model)
         pack = (
             glanced(
                 message.body,
@@ -145,8 +148,8 @@ class Consumer:
                 redelivered=redelivered,
                 opening=self._seals.opening(seal),
             )
-            if answered or not message.reply_to
-            else _misdirected(message)
+            if why_not is None
+            else _misdirected(message, why_not)
         )
         pack.version = self._versions.get(lane.model)
         delivery = Delivery(
@@ -155,7 +158,7 @@ class Consumer:
             pack,
             lane.model,
             lane.name,
-            message.reply_to if answered else None,
+            message.reply_to if why_not is None else None,
             seal,
             redelivered,
         )
@@ -303,8 +306,7 @@ def _label(message: AbstractIncomingMessage, model: str) -> Label:
     return Label("request", model, queue, name, message.content_type or "")
 
 
-def _misdirected(message: AbstractIncomingMessage) -> Pack:
+def _misdirected(message: AbstractIncomingMessage, why: str) -> Pack:
     """Refused, and the refusal told to nobody: a worker may write where the sender may not."""
-    words = f"reply_to {message.reply_to!r} is no queue for results (see docs/asyncapi.yaml)"
-    fault = ItemError(code=Code.MALFORMED, message=words)
+    fault = ItemError(code=Code.MALFORMED, message=f"reply_to {message.reply_to!r} {why}")
     return Pack(None, error=fault, size=len(message.body))

@@ -13,7 +13,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.messages import CARDS, JSON, MSGPACK
 from lmaas.broker_config.publisher import Publisher
-from lmaas.broker_config.topology import ALL_MODELS, Names
+from lmaas.broker_config.topology import ALL_MODELS
+from lmaas.workers.callers import Callers
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +28,19 @@ Answer = Callable[[str, str], Awaitable[bytes]]
 class Questions:
     """Those that one worker can answer."""
 
-    def __init__(self, names: Names, publisher: Publisher, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self, callers: Callers, publisher: Publisher, answers: Mapping[str, Answer]
+    ) -> None:
         """`answers` by the property `type`."""
-        self._names = names
+        self._callers = callers
         self._publisher = publisher
         self._answers = answers
         self._answering: set[asyncio.Task[None]] = set()
 
     def hear(self, message: AbstractIncomingMessage) -> None:
         """A question has come; one without a type is for cards."""
-        if self._names.take_replies(message.reply_to or "") and len(self._answering) < MOST:
+        refused = not message.reply_to or self._callers.why_not(message)
+        if not refused and len(self._answering) < MOST:
             answering = asyncio.create_task(self._answer(message))
             self._answering.add(answering)
             answering.add_done_callback(self._answering.discard)
@@ -51,6 +55,7 @@ class Questions:
             type=kind,
         )
         try:
-            await self._publisher.publish("", message.reply_to or "", answer)
+            to = self._callers.address(message.reply_to or "")
+            await self._publisher.publish(to.exchange, to.key, answer)
         except LmaasError as error:  # who asked has left, or asks again
             log.debug("a question was not answered: %s", error, extra={"action": "question"})

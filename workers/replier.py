@@ -48,8 +48,9 @@ from lmaas.broker_config.retry import delay
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Direction, Sealed
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import delay_ms
+from lmaas.broker_config.topology import delay_ms, routing_key
 from lmaas.workers import metrics
+from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
@@ -122,8 +123,10 @@ class Replier:
         publisher: Publisher,
         consumer: Consumer,
         cancelled: Cancelled,
+        callers: Callers,
     ) -> None:
         """`name` is the worker's; `cancelled` knows what nobody waits for any more."""
+        self._callers = callers
         self._name = name
         self._settings = settings
         self._seals = Seals(settings)
@@ -270,7 +273,7 @@ class Replier:
                 published_ms=born_ms,
             )
             message = copied(delivery.message, headers, priority=0)
-            await self._publisher.publish(self._names.work, key, message)
+            await self._publisher.publish(self._names.copies(delivery.model), key, message)
         except LmaasError as error:
             log.warning(
                 "not moved to %s: %s",
@@ -327,8 +330,8 @@ class Replier:
         )
         began = time.monotonic()
         try:
-            # The default exchange reaches every queue by its name, whoever declared it.
-            await self._publish(delivery, "", reply_to, message)
+            to = self._callers.address(reply_to)
+            await self._publish(delivery, to.exchange, to.key, message)
         except Unroutable:
             return False
         self._consumer.confirmed(time.monotonic() - began)
@@ -393,10 +396,12 @@ class Replier:
             extra={"action": "retry_later", "code": error.code,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
-        key = delivery.message.routing_key or ""
+        # The key of the lane that all share, also for one that came by a worker's own.
+        key = routing_key(delivery.model, delivery.lane)
         copy = copied(delivery.message, changed)
         try:
-            await self._publish(delivery, self._names.retry(chosen), key, copy)
+            retry = self._names.retry(delivery.model, chosen)
+            await self._publish(delivery, retry, key, copy)
         except MessageError:  # then it is not dead-lettered by us either
             return False
         metrics.retried(chosen, error.code)
@@ -440,6 +445,7 @@ class Replier:
                 body = sealed.body
                 headers = msgspec.structs.replace(headers, key=sealed.key, items=len(places))
         message = copied(delivery.message, headers, body=body)
+        message.reply_to = delivery.reply_to  # no other: what is replayed is answered to it
         message.message_id = dead_letter_id(
             delivery.headers,
             correlation_id=message.correlation_id,

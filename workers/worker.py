@@ -18,6 +18,7 @@ from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.statuses import STATUS, LaneStatus, WorkerStatus, encode_status
+from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.cards import Cards
 from lmaas.workers.consumer import Consumer
@@ -49,7 +50,8 @@ class Worker:
         #: None until the lanes are consumed.
         self.watch: Watch | None = None
         self._stop = asyncio.Event()
-        self.cancelled = Cancelled(Seals(settings))
+        self.callers = Callers(settings.names)
+        self.cancelled = Cancelled(settings.names, Seals(settings))
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. For a signal handler."""
@@ -168,7 +170,7 @@ class Worker:
         execution = self.execution
         cards = Cards(self.settings, execution.loaded, execution.estimators)
         answers: dict[str, Answer] = {CARDS: cards.answer, STATUS: self._tell_status}
-        questions = Questions(self.settings.names, publisher, answers)
+        questions = Questions(self.callers, publisher, answers)
         handlers = {**dict.fromkeys(answers, questions.hear), CANCEL: self.cancelled.hear}
         notices = Notices(self.settings.names, execution.estimators, handlers)
         consumer = Consumer(
@@ -179,9 +181,12 @@ class Worker:
             execution.ready,
             execution.redelivered,
             notices.listen,
+            self.callers,
         )
-        for session in (publisher, consumer.session):
-            await _entered(stack, session)
+        await _entered(stack, publisher)
+        stack.push_async_callback(self.callers.close)
+        await self.callers.learn_rights(publisher)
+        await _entered(stack, consumer.session)
         self.watch = Watch(publisher, consumer)
         return publisher, consumer
 
@@ -195,7 +200,9 @@ class Worker:
         return not task.cancelled()
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
-        replier = Replier(self.name, self.settings, publisher, consumer, self.cancelled)
+        replier = Replier(
+            self.name, self.settings, publisher, consumer, self.cancelled, self.callers
+        )
         working = asyncio.create_task(self.execution.run(replier, consumer), name="execution")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         overdue = asyncio.create_task(self.execution.overdue.wait(), name="overdue")

@@ -103,7 +103,7 @@ async def fuzz(settings: Settings, count: int, seed: int) -> Found:
     found = Found()
     settings = msgspec.structs.replace(settings, health_port=free_port())
     began = time.monotonic()
-    answers = settings.names.client_results("fuzz")
+    answers = f"{settings.names.results}.client.fuzz"
     async with (
         started(settings, *WORKER) as worker,
         observed(worker, settings.health_port) as seen,

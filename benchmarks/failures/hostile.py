@@ -76,7 +76,7 @@ async def hostile(
     """Each attack once against a worker of its own, on the lanes of these settings."""
     found = Found()
     settings = msgspec.structs.replace(settings, health_port=free_port())
-    answers = settings.names.client_results("hostile")
+    answers = f"{settings.names.results}.client.hostile"
     async with (
         started(settings, *WORKER) as worker,
         queues.connected(settings) as connection,

@@ -36,7 +36,10 @@ def lanes(settings: Settings) -> list[str]:
 
 
 def _ours(settings: Settings) -> list[str]:
-    return [*lanes(settings), *(settings.names.retry(delay) for delay in settings.retry_delays)]
+    return [
+        *lanes(settings),
+        *(settings.names.retry(rig.MODEL, delay) for delay in settings.retry_delays),
+    ]
 
 
 async def waiting(connection: AbstractConnection, settings: Settings) -> int:

@@ -146,7 +146,7 @@ async def _policies(
     names = settings.names
     queues = {queue.name for queue in wanted.queues}
     queues |= {names.work_queue("x", lane) for lane in LANES}
-    queues |= {names.client_results("x"), names.job_results("x")}
+    queues |= {names.client_results("x"), names.job_results("x"), names.jobs}
     found = []
     try:
         async with asyncio.timeout(TRIAL):

@@ -34,7 +34,7 @@ from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Re
 from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
 from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import routing_key, topology
+from lmaas.broker_config.topology import Names, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
@@ -573,10 +573,15 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pamqp.encode.encode_table_value", encoded)
 
 
+def of_others(names: Names, name: str) -> str:
+    """A results queue as other programs have them: no user's, and bound to nothing."""
+    return f"{names.results}.client.{name}"
+
+
 @contextlib.asynccontextmanager
 async def sending(settings: Settings) -> AsyncIterator[Sender]:
     async with PackPublisher(settings, "sender") as publisher, channel_to(settings) as channel:
-        name = settings.names.client_results(uuid.uuid4().hex)
+        name = of_others(settings.names, uuid.uuid4().hex)
         queue = await channel.declare_queue(name, exclusive=True)
         sender = Sender(publisher, channel, queue.name)
         await queue.consume(sender.heard, no_ack=True)

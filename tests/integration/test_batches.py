@@ -25,7 +25,15 @@ from lmaas.workers.replier import Replier
 from lmaas.workers.run import Run
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, channel_to, make_lanes, serving, until, waiting_packs
+from tests.integration.conftest import (
+    LIMIT,
+    channel_to,
+    make_lanes,
+    of_others,
+    serving,
+    until,
+    waiting_packs,
+)
 
 #: Eight batches of eight texts.
 LONG = [f"a truly {'very ' * size}good film" for size in range(64)]
@@ -161,7 +169,7 @@ async def test_what_is_late_meanwhile_is_not_run_to_its_end(worker: Worker, held
     replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     async with asyncio.timeout(LIMIT), channel_to(worker.settings) as channel:
         names, deadline = worker.settings.names, time.time() + 0.3
-        results = await channel.declare_queue(names.client_results("mine"), exclusive=True)
+        results = await channel.declare_queue(of_others(names, "mine"), exclusive=True)
         await results.consume(replies.put, no_ack=True)
         message = Message(
             body, reply_to=results.name, headers={"lmaas-deadline-ms": int(deadline * 1000)}
@@ -215,7 +223,7 @@ async def test_each_has_its_own_answer_where_others_that_came_with_it_are_not_ru
     replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     await make_lanes(settings)
     async with asyncio.timeout(LIMIT), channel_to(settings) as channel:
-        results = await channel.declare_queue(names.client_results("mine"), exclusive=True)
+        results = await channel.declare_queue(of_others(names, "mine"), exclusive=True)
         await results.consume(replies.put, no_ack=True)
         work = await channel.get_exchange(names.work, ensure=False)
         for number in range(12):

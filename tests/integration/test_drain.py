@@ -68,7 +68,7 @@ async def test_all_workers_are_restarted_in_turn_and_no_caller_sees_it(
     assert await waiting_packs(settings) == 0
     assert await depth(settings, settings.names.dead) == 0
     for delay in settings.retry_delays:
-        assert await depth(settings, settings.names.retry(delay)) == 0
+        assert await depth(settings, settings.names.retry("sentiment", delay)) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

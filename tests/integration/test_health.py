@@ -43,6 +43,7 @@ from tests.integration.conftest import (
     consumers,
     having,
     make_lanes,
+    of_others,
     serving,
     until,
 )
@@ -371,8 +372,8 @@ async def test_a_known_load_is_counted(
         assert sum(result.error is not None for result in results) == 3
     late = Headers(deadline_ms=1_000_000_000_000)
     async with PackPublisher(settings, "foreign publish") as publisher:
-        await publish(publisher, settings.names.client_results("nobody"), Headers())
-        await publish(publisher, settings.names.client_results("nobody"), late)
+        await publish(publisher, of_others(settings.names, "nobody"), Headers())
+        await publish(publisher, of_others(settings.names, "nobody"), late)
 
     async def is_settled() -> bool:
         nonlocal found
@@ -432,7 +433,7 @@ async def test_what_waits_and_what_comes_again_is_counted(
     queue = settings.names.work_queue("sentiment", "instant")
     async with PackPublisher(settings, "foreign publish") as publisher:
         for _ in range(10):
-            await publish(publisher, settings.names.client_results("nobody"), Headers())
+            await publish(publisher, of_others(settings.names, "nobody"), Headers())
     async with channel_to(settings) as channel:
         holder = await channel.get_queue(queue)
         for _ in range(10):
@@ -442,7 +443,7 @@ async def test_what_waits_and_what_comes_again_is_counted(
         return (await probe.metrics()).get("lmaas_packs_total{model=sentiment}") == 10
 
     async with channel_to(settings) as channel:
-        await channel.declare_queue(settings.names.client_results("nobody"), exclusive=True)
+        await channel.declare_queue(of_others(settings.names, "nobody"), exclusive=True)
         await start_worker("--processes", "1", "--health-port", str(port))
         await until(are_done)
     found = await probe.metrics()
@@ -507,7 +508,7 @@ async def test_the_lines_of_a_worker_are_json_on_request(
     traceparent = f"00-{TRACE}-00f067aa0ba902b7-01"
     late = Headers(deadline_ms=1, job="night", chunk=7, traceparent=traceparent)
     async with PackPublisher(settings, "foreign publish") as publisher:
-        await publish(publisher, settings.names.client_results("nobody"), late)
+        await publish(publisher, of_others(settings.names, "nobody"), late)
     await worker.says("nobody waits")
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0

@@ -24,6 +24,7 @@ from lmaas.broker_config.topology import (
     Topology,
     client_results,
     job_results,
+    journal,
     routing_key,
     topology,
 )
@@ -140,7 +141,7 @@ async def test_a_retry_returns_to_its_lane_after_the_delay(
     names = settings.names
     async with connection.channel() as channel:
         await declare(channel, topology(names, "classic", ["sentiment"], ["50ms"]))
-        retry = await channel.get_exchange(names.retry("50ms"))
+        retry = await channel.get_exchange(names.retry("sentiment", "50ms"))
         await retry.publish(aio_pika.Message(b"again"), routing_key("sentiment", "long"))
         lane = await channel.get_queue(names.work_queue("sentiment", "long"))
         async with lane.iterator(timeout=5) as messages:
@@ -155,13 +156,17 @@ async def test_results_queues_of_clients_and_jobs(
     names = settings.names
     async with connection.channel() as channel:
         await declare(channel, topology(names, "quorum"))
+        await declare(channel, journal(names, "quorum"))
+        results = await channel.get_exchange(names.results)
         for wanted in (client_results(names, "c1"), job_results(names, "j1")):
             await declare(channel, wanted)
             await declare(channel, wanted)
             assert await difference(connection, wanted) == []
             (queue,) = wanted.queues
             # As a worker reaches every reply_to.
-            await channel.default_exchange.publish(aio_pika.Message(b"r"), queue.name)
+            address = names.address(queue.name)
+            assert address is not None
+            await results.publish(aio_pika.Message(b"r"), address.key)
             message = await (await channel.get_queue(queue.name)).get(no_ack=True, timeout=5)
             assert message.body == b"r"
 

@@ -42,6 +42,7 @@ from tests.integration.conftest import (
     depth,
     having,
     make_lanes,
+    of_others,
     serving,
     until,
     waiting_packs,
@@ -61,7 +62,7 @@ class Foreign:
 
     async def listen(self) -> None:
         """On a queue that goes with the connection."""
-        name = self._names.client_results(uuid.uuid4().hex)
+        name = of_others(self._names, uuid.uuid4().hex)
         queue = await self.channel.declare_queue(name, exclusive=True)
         await queue.consume(self.replies.put, no_ack=True)
         self.reply_to = queue.name
@@ -243,17 +244,17 @@ async def test_what_is_not_there_is_the_error_of_each_item(
 async def test_a_reply_for_a_queue_that_is_gone_stops_nobody(
     settings: Settings, foreign: Foreign
 ) -> None:
-    await foreign.send(request(GOOD), reply_to=settings.names.client_results("gone"))
+    await foreign.send(request(GOOD), reply_to=of_others(settings.names, "gone"))
     await foreign.send(request(GOOD), reply_to="amq.rabbitmq.reply-to.g1h2AnU")
     await foreign.send(request(BAD))
     _, reply = await foreign.reply()
     assert reply["results"][0]["label"] == "negative"
 
 
-OTHERS = ("mine", "another's")
+OTHERS = ("mine", "another's", "journal")
 
 
-@pytest.mark.parametrize("victim", [*OTHERS, "lane", "journal", "dead letters"])
+@pytest.mark.parametrize("victim", [*OTHERS, "lane", "dead letters"])
 async def test_no_answer_goes_where_no_answers_belong(
     settings: Settings, foreign: Foreign, victim: str
 ) -> None:
@@ -271,7 +272,7 @@ async def test_no_answer_goes_where_no_answers_belong(
     _, reply = await foreign.reply()  # the worker goes on
     assert reply["results"][0]["label"] == "negative"
     dead_letter = await foreign.dead_lettered()
-    assert (dead_letter.headers["lmaas-error"], dead_letter.reply_to) == ("malformed", queue)
+    assert (dead_letter.headers["lmaas-error"], dead_letter.reply_to) == ("malformed", None)
     assert f"reply_to '{queue}' is no queue for results" in str(dead_letter.headers["lmaas-reason"])
     assert await depth(settings, queue) == 0
     if victim in OTHERS:
@@ -410,10 +411,10 @@ async def test_an_answer_that_is_too_large_is_told(settings: Settings) -> None:
 async def test_an_answer_waits_for_a_results_queue_that_comes_late(
     settings: Settings,
 ) -> None:
-    late = settings.names.client_results("late")
+    late = of_others(settings.names, "late")
 
     async def waits() -> bool:
-        return await depth(settings, settings.names.retry("800ms")) == 1
+        return await depth(settings, settings.names.retry("sentiment", "800ms")) == 1
 
     async with serving(having(settings, retry_delays=("800ms",))), channel_to(settings) as channel:
         foreign = Foreign(settings, channel)
@@ -433,7 +434,7 @@ async def test_what_waits_for_a_delay_of_before_comes_back_to_workers_with_other
     async with channel_to(settings) as channel:
         foreign = Foreign(settings, channel)
         await foreign.listen()
-        retry = await channel.get_exchange(settings.names.retry("500ms"), ensure=False)
+        retry = await channel.get_exchange(settings.names.retry("sentiment", "500ms"), ensure=False)
         message = aio_pika.Message(
             json.dumps(request(GOOD)).encode(), content_type=JSON, reply_to=foreign.reply_to
         )
@@ -441,7 +442,7 @@ async def test_what_waits_for_a_delay_of_before_comes_back_to_workers_with_other
         async with serving(settings):
             _, reply = await foreign.reply()
     assert reply["results"][0]["label"] == "positive"
-    assert await depth(settings, settings.names.retry("500ms")) == 0
+    assert await depth(settings, settings.names.retry("sentiment", "500ms")) == 0
 
 
 async def test_what_a_client_that_is_gone_has_sent_is_not_run(
@@ -451,7 +452,7 @@ async def test_what_a_client_that_is_gone_has_sent_is_not_run(
     once = msgspec.structs.replace(settings, max_attempts=1)
     names, stage = settings.names, Stage()
     async with stage.serving(once), channel_to(settings) as channel:
-        gone = await channel.declare_queue(names.client_results("gone"))
+        gone = await channel.declare_queue(of_others(names, "gone"))
         work = await channel.get_exchange(names.work, ensure=False)
         stage.hold()
         for number in range(8):
@@ -482,7 +483,7 @@ async def test_what_comes_back_for_nobody_is_not_run_isolated(settings: Settings
     await make_lanes(settings)
     async with channel_to(settings) as channel:
         work = await channel.get_exchange(names.work, ensure=False)
-        queues = (names.client_results("gone"), names.job_results("gone.12345678"))
+        queues = (of_others(names, "gone"), f"{names.results}.job.gone.12345678")
         for reply_to, job in zip(queues, (None, "gone"), strict=True):
             headers = Headers(job=job, chunk=0 if job else None).table()
             body = encode(Request(model="sentiment", items=[Item(id="vain", text=GOOD)]))

@@ -11,6 +11,7 @@ import pytest
 from lmaas.broker_config.definitions import definitions
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.topology import (
+    RETRY_DELAYS,
     Binding,
     Exchange,
     Names,
@@ -41,10 +42,10 @@ WORK = {
     },
 }
 RETRY = {
-    "classic": {"x-queue-type": "classic", "x-dead-letter-exchange": "p.v1.work"},
+    "classic": {"x-queue-type": "classic", "x-dead-letter-exchange": "p.v1.copies.m"},
     "quorum": {
         "x-queue-type": "quorum",
-        "x-dead-letter-exchange": "p.v1.work",
+        "x-dead-letter-exchange": "p.v1.copies.m",
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
         "x-delivery-limit": 2**31 - 1,
@@ -68,23 +69,22 @@ def test_every_queue_and_its_arguments(queue_type: QueueType) -> None:
     queues = topology(NAMES, queue_type, ["m"]).queues
     assert {queue.name: queue.arguments for queue in queues} == {
         "p.v1.dead": UNLIMITED[queue_type],
-        "p.v1.jobs": {**UNLIMITED[queue_type], "x-message-ttl": WEEK},
-        "p.v1.retry.1s": {**RETRY[queue_type], "x-message-ttl": 1_000},
-        "p.v1.retry.5s": {**RETRY[queue_type], "x-message-ttl": 5_000},
-        "p.v1.retry.30s": {**RETRY[queue_type], "x-message-ttl": 30_000},
-        "p.v1.retry.5m": {**RETRY[queue_type], "x-message-ttl": 300_000},
+        "p.v1.retry.m.1s": {**RETRY[queue_type], "x-message-ttl": 1_000},
+        "p.v1.retry.m.5s": {**RETRY[queue_type], "x-message-ttl": 5_000},
+        "p.v1.retry.m.30s": {**RETRY[queue_type], "x-message-ttl": 30_000},
+        "p.v1.retry.m.5m": {**RETRY[queue_type], "x-message-ttl": 300_000},
         **{f"p.v1.work.m.{lane}": WORK[queue_type] for lane in LANE_NAMES},
     }
 
 
 def test_each_delay_that_is_set_has_one_queue() -> None:
-    wanted = topology(NAMES, retry_delays=["50ms", "2m", "50ms"])
+    wanted = topology(NAMES, models=["m"], retry_delays=["50ms", "2m", "50ms"])
     delays = {
         queue.name: queue.arguments["x-message-ttl"]
         for queue in wanted.queues
         if ".retry." in queue.name
     }
-    assert delays == {"p.v1.retry.50ms": 50, "p.v1.retry.2m": 120_000}
+    assert delays == {"p.v1.retry.m.50ms": 50, "p.v1.retry.m.2m": 120_000}
     retries = [exchange for exchange in wanted.exchanges if ".retry." in exchange.name]
     assert retries == [Exchange(name, "fanout") for name in delays]
     assert {binding.source for binding in wanted.bindings if ".retry." in binding.source} == {
@@ -99,18 +99,24 @@ def test_exchanges_and_bindings_do_not_depend_on_the_type(queue_type: QueueType)
         Exchange("p.v1.work", "direct"),
         Exchange("p.v1.dead", "fanout"),
         Exchange("p.v1.cards", "direct"),
-        Exchange("p.v1.retry.1s", "fanout"),
-        Exchange("p.v1.retry.5s", "fanout"),
-        Exchange("p.v1.retry.30s", "fanout"),
-        Exchange("p.v1.retry.5m", "fanout"),
+        Exchange("p.v1.results", "topic"),
+        Exchange("p.v1.copies.m", "direct"),
+        Exchange("p.v1.retry.m.1s", "fanout"),
+        Exchange("p.v1.retry.m.5s", "fanout"),
+        Exchange("p.v1.retry.m.30s", "fanout"),
+        Exchange("p.v1.retry.m.5m", "fanout"),
     }
     assert set(wanted.bindings) == {
         Binding("p.v1.dead", "p.v1.dead"),
-        Binding("p.v1.retry.1s", "p.v1.retry.1s"),
-        Binding("p.v1.retry.5s", "p.v1.retry.5s"),
-        Binding("p.v1.retry.30s", "p.v1.retry.30s"),
-        Binding("p.v1.retry.5m", "p.v1.retry.5m"),
-        *(Binding("p.v1.work", f"p.v1.work.m.{lane}", f"m.{lane}") for lane in LANE_NAMES),
+        Binding("p.v1.retry.m.1s", "p.v1.retry.m.1s"),
+        Binding("p.v1.retry.m.5s", "p.v1.retry.m.5s"),
+        Binding("p.v1.retry.m.30s", "p.v1.retry.m.30s"),
+        Binding("p.v1.retry.m.5m", "p.v1.retry.m.5m"),
+        *(
+            Binding(exchange, f"p.v1.work.m.{lane}", f"m.{lane}")
+            for lane in LANE_NAMES
+            for exchange in ("p.v1.work", "p.v1.copies.m")
+        ),
     }
 
 
@@ -140,7 +146,8 @@ def test_what_some_versions_refuse_or_drop_is_nowhere(queue_type: QueueType) -> 
 def test_models_have_lanes_of_their_own(queue_type: QueueType) -> None:
     one, two = (topology(NAMES, queue_type, models) for models in (["a"], ["a", "b"]))
     added = {queue.name for queue in two.queues} - {queue.name for queue in one.queues}
-    assert added == {NAMES.work_queue("b", lane) for lane in LANES}
+    lanes = {NAMES.work_queue("b", lane) for lane in LANES}
+    assert added == lanes | {NAMES.retry("b", delay) for delay in RETRY_DELAYS}
 
 
 @both_types
@@ -155,9 +162,10 @@ def test_every_binding_joins_what_is_declared() -> None:
     exchanges = {exchange.name for exchange in wanted.exchanges}
     queues = {queue.name for queue in wanted.queues}
     dead_letters = {queue.arguments.get("x-dead-letter-exchange") for queue in wanted.queues}
-    # The queues for questions are their workers' own.
-    assert {binding.source for binding in wanted.bindings} == exchanges - {NAMES.cards}
-    assert {binding.destination for binding in wanted.bindings} == queues - {NAMES.jobs}
+    # The queues for questions are their workers' own, those for results their users'.
+    others = {NAMES.cards, NAMES.results}
+    assert {binding.source for binding in wanted.bindings} == exchanges - others
+    assert {binding.destination for binding in wanted.bindings} == queues
     assert dead_letters - {None} <= exchanges
 
 
@@ -165,7 +173,7 @@ def test_every_binding_joins_what_is_declared() -> None:
 def test_results_queues_end_by_themselves(queue_type: QueueType) -> None:
     (client,) = client_results(NAMES, "c", queue_type).queues
     (job,) = job_results(NAMES, "j", queue_type).queues
-    assert (client.name, job.name) == ("p.v1.results.client.c", "p.v1.results.job.j")
+    assert (client.name, job.name) == ("p.v1.user.guest.client.c", "p.v1.user.guest.job.j")
     assert client.arguments == UNLIMITED[queue_type] | {"x-expires": 600_000}
     assert job.arguments == UNLIMITED[queue_type] | {"x-expires": WEEK}
 

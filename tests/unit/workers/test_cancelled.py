@@ -20,6 +20,7 @@ from lmaas.broker_config.sealing import (
 )
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import Names
 from lmaas.workers import cancelled as module
 from lmaas.workers.cancelled import Cancelled
 
@@ -37,6 +38,7 @@ def message(
         content_encoding=encoding,
         headers={KEY_HEADER: "k"},
         routing_key="sentiment",
+        user_id=None,
     )
 
 
@@ -45,7 +47,7 @@ def delivery(reply_to: str | None, pack: str | None) -> Any:
 
 
 def test_only_who_knows_the_queue_and_the_id_cancels() -> None:
-    cancelled = Cancelled()
+    cancelled = Cancelled(Names())
     cancelled.hear(message(encode_cancellation(["a", "b"])))
     cancelled.hear(message(b'{"packs": ["c"]}', content_type=JSON))
     assert delivery("mine", "a") in cancelled
@@ -62,7 +64,7 @@ def test_with_payload_keys_only_who_has_one_cancels(
     path.touch(0o600)
     path.write_text(line_of_new_key("k"))
     settings = Settings(payload_keys=str(path))
-    cancelled = Cancelled(Seals(settings))
+    cancelled = Cancelled(Names(), Seals(settings))
     ring, label = Keyring(parsed(path.read_text())), Label("notice", "sentiment", "mine")
 
     def sealed(pack: str, **changes: str) -> Any:
@@ -82,7 +84,7 @@ def test_with_payload_keys_only_who_has_one_cancels(
 
 
 def test_of_a_queue_that_is_gone_nothing_is_wanted() -> None:
-    cancelled = Cancelled()
+    cancelled = Cancelled(Names())
     cancelled.close("job")
     assert delivery("job", "a") in cancelled
     assert delivery("job", None) in cancelled
@@ -99,7 +101,7 @@ def test_of_a_queue_that_is_gone_nothing_is_wanted() -> None:
     ],
 )
 def test_what_is_none_is_told_and_ignored(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    cancelled = Cancelled()
+    cancelled = Cancelled(Names())
     cancelled.hear(message(body))
     assert len(cancelled) == 0
     assert "no cancellation" in caplog.text
@@ -107,7 +109,7 @@ def test_what_is_none_is_told_and_ignored(body: bytes, caplog: pytest.LogCapture
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 3)
-    cancelled = Cancelled()
+    cancelled = Cancelled(Names())
     cancelled.hear(message(encode_cancellation(["a", "b", "c"])))
     cancelled.hear(message(encode_cancellation(["a", "d"])))
     kept = [pack for pack in "abcd" if delivery("mine", pack) in cancelled]

@@ -10,7 +10,9 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.messages import JSON
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import Names
 from lmaas.workers import consumer as consuming
+from lmaas.workers.callers import Callers
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.lane import Lane
 from lmaas.workers.ready_queue import ReadyQueue
@@ -35,6 +37,7 @@ async def consumer() -> Consumer:
         ReadyQueue(0.1),
         ReadyQueue(0.1),
         AsyncMock(),
+        Callers(Names()),
     )
 
 
