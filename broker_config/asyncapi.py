@@ -173,8 +173,9 @@ def _results(names: Names) -> dict[str, Any]:
             f"`{names.root}.user.USER.client.NAME` with the broker's user, which the property "
             "`user_id` has to name too, and any name. It is bound to the exchange "
             f"`{names.results}` with the key `USER.client.NAME`, by which workers publish to it. "
-            "(In USER, what is neither a letter nor a digit nor one of `_-` is percent-encoded in "
-            "UTF-8.) Workers whose user may write to the default exchange also answer to "
+            "(In USER, each byte of UTF-8 that is no letter of ASCII, no digit and none of `_-` is "
+            "written as `:2E`, by its hexadecimal digits.) "
+            "Workers whose user may write to the default exchange also answer to "
             f"`{names.results}.client.NAME`, bound to nothing, and to RabbitMQ's direct reply-to. "
             "A request that names another queue is refused, and dead-lettered as `malformed`."
         ),

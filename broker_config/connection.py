@@ -17,7 +17,12 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import AMQPChannelError, AMQPError, ChannelNotFoundEntity
+from aiormq.exceptions import (
+    AMQPChannelError,
+    AMQPError,
+    ChannelAccessRefused,
+    ChannelNotFoundEntity,
+)
 
 from lmaas.broker_config import metrics, server, upstream
 from lmaas.broker_config.errors import (
@@ -35,7 +40,7 @@ from lmaas.broker_config.hosts import (
     said,
     words,
 )
-from lmaas.broker_config.limits import limit_reached
+from lmaas.broker_config.limits import broker_sentence, limit_reached
 from lmaas.broker_config.settings import Settings
 
 T = TypeVar("T")
@@ -88,6 +93,14 @@ def check_process(process: int) -> None:
         )
 
 
+def forbidden(settings: Settings, error: ChannelAccessRefused) -> BrokerRefused:
+    """For who may not do something there."""
+    return BrokerRefused(
+        f'{settings.broker}: {broker_sentence(error)}; see docs/security.md, "Users and their '
+        'rights", for who may do what'
+    )
+
+
 class Session:
     """One connection with one channel, which come back after a loss.
 
@@ -121,6 +134,8 @@ class Session:
         try:
             await self._open_patiently()
         except BaseException as error:
+            if isinstance(error, ChannelAccessRefused):
+                raise self._forbidden(error) from error
             if not is_gone(error):
                 raise
             raise BrokerUnavailable(f"{self.settings.broker} went away: {words(error)}") from error
@@ -171,7 +186,7 @@ class Session:
 
         It gets the connection, to open a channel of its own on. Raises BrokerUnavailable when
         there is no answer within `connect_timeout`, LimitReached when a limit of the broker
-        stands in the way for so long.
+        stands in the way for so long, BrokerRefused when the user has no right to ask.
         """
         limit = self.settings.connect_timeout
         before = _cancellations()
@@ -188,6 +203,8 @@ class Session:
                         return answer
                     except BaseException as error:
                         end_if_cancelled(before)
+                        if isinstance(error, ChannelAccessRefused):
+                            raise self._forbidden(error) from error
                         reached = limit_reached(error, self.settings.broker)
                         if not reached and (
                             isinstance(error, AMQPChannelError) or not is_gone(error)
@@ -214,6 +231,9 @@ class Session:
             return await self.ask(found)
         except ChannelNotFoundEntity:
             return None
+
+    def _forbidden(self, error: ChannelAccessRefused) -> BrokerRefused:
+        return forbidden(self.settings, error)
 
     async def _told(self, what: str, limit: float, reason: BaseException | None = None) -> str:
         """That the broker did not do it in time, and why, as far as we know."""

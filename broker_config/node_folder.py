@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.private_files import write_private
 
 USER: Final = "lmaas"
 #: For the balance "random"; it comes with the server.
@@ -74,21 +75,12 @@ def read_record(folder: Path) -> Record:
 
 def write_record(folder: Path, record: Record) -> None:
     """Whole or not at all."""
-    _write_private(folder / _RECORD, msgspec.json.encode(record))
+    write_private(folder / _RECORD, msgspec.json.encode(record))
 
 
 def write_cookie(folder: Path, cookie: str) -> None:
     """The secret of a cluster; a node that is alone makes one for itself."""
-    _write_private(folder / ".erlang.cookie", cookie.encode())
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Only the owner can read it, and it is never there in part."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    part.replace(path)
+    write_private(folder / ".erlang.cookie", cookie.encode())
 
 
 def prepare(folder: Path, record: Record) -> None:
@@ -98,7 +90,7 @@ def prepare(folder: Path, record: Record) -> None:
     configuration = _CONFIGURATION.format(
         port=record.amqp_port, user=USER, password=record.password
     )
-    _write_private(folder / "rabbitmq.conf", configuration.encode())
+    write_private(folder / "rabbitmq.conf", configuration.encode())
     (folder / "enabled_plugins").write_text(f"[{PLUGIN}].\n")
     (folder / "conf.d").mkdir(exist_ok=True)
     (folder / CONSOLE).write_bytes(b"")

@@ -12,6 +12,7 @@ import aio_pika
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import (
     AMQPChannelError,
+    ChannelAccessRefused,
     ConnectionClosed,
     ConnectionInternalError,
     DeliveryError,
@@ -19,7 +20,7 @@ from aiormq.exceptions import (
 )
 
 from lmaas.broker_config import metrics, server
-from lmaas.broker_config.connection import Session, harmless_when_gone
+from lmaas.broker_config.connection import Session, forbidden, harmless_when_gone
 from lmaas.broker_config.errors import BrokerUnavailable, Busy, MessageError, Unroutable
 from lmaas.broker_config.hosts import NOT_NOW, Pauses, is_gone, words
 from lmaas.broker_config.settings import Settings
@@ -76,7 +77,8 @@ class Publisher(Session):
         A message whose confirm was lost with the connection is published again, so the
         receiver may see it twice. Raises MessageError when it is too large for the broker, or the
         broker closes the channel or the connection over it, Unroutable when no queue takes it,
-        Busy when the broker refuses it (a queue is full), BrokerUnavailable when the time is up.
+        Busy when the broker refuses it (a queue is full), BrokerRefused when its user may not
+        publish there, BrokerUnavailable when the time is up.
         """
         limit = timeout or self.settings.publish_timeout
         publication = _Publication(exchange, key, message)
@@ -133,6 +135,8 @@ class Publisher(Session):
         if _hung_up_over(outcome):
             publication.closed_over += 1
             if publication.closed_over >= CLOSED_OVER:
+                if isinstance(outcome, ChannelAccessRefused):
+                    raise forbidden(self.settings, outcome) from outcome
                 what = "channel" if isinstance(outcome, AMQPChannelError) else "connection"
                 raise MessageError(
                     f"{self.settings.broker} closed the {what} {CLOSED_OVER} times over a "

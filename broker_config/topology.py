@@ -113,9 +113,9 @@ class Address:
 
 @lru_cache(maxsize=1024)
 def user_word(user: str) -> str:
-    """A user's name as a part of names: without the dots between them, and of a bounded length."""
-    word = quote(user, safe="").replace(".", "%2E").replace("~", "%7E")
-    return word if len(word) <= LONGEST_WORD else f"~{sha256(user.encode()).hexdigest()[:32]}"
+    """A user's name as a part of names: of letters, digits and `_:-`, and of a bounded length."""
+    word = quote(user, safe="").replace(".", "%2E").replace("~", "%7E").replace("%", ":")
+    return word if len(word) <= LONGEST_WORD else f"::{sha256(user.encode()).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ channel.on("return", () => {
 // A queue of this user's, bound to the exchange that workers answer to.
 const prefix = process.env.LMAAS_PREFIX ?? "lmaas";
 const user = decodeURIComponent(new URL(process.env.LMAAS_BROKER_URL).username) || "guest";
-const word = encodeURIComponent(user).replace(
-  /[.~!'()*]/g,
-  (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`,
-);
+const word = encodeURIComponent(user)
+  .replace(/[.~!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+  .replaceAll("%", ":");
 const key = `${word}.client.${randomUUID()}`;
 const queue = `${prefix}.v1.user.${key}`;
 await channel.assertQueue(queue, { exclusive: true, durable: false });

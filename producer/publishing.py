@@ -93,19 +93,22 @@ class PackPublisher(Publisher):
             self._diverts.cancel()
             await asyncio.gather(self._diverts, return_exceptions=True)
 
-    async def _declare(self, channel: AbstractChannel) -> None:
+    async def _declare(self, _: AbstractChannel) -> None:
         # No lanes: a lane exists when a worker has served its model, and a name that nobody
         # serves is told to the caller instead of waiting in a queue for ever.
         names = self.settings.names
         await ensure(self.connection, topology(names, self.settings.queue_type))
         # Not waited for: while the broker is in alarm, it confirms nothing.
-        self._diverts = asyncio.create_task(self._asked(channel), name="ask for diversion")
+        asking = self._asked(self.connection)
+        self._diverts = asyncio.create_task(asking, name="ask for diversion")
 
-    async def _asked(self, channel: AbstractChannel) -> bool:
+    async def _asked(self, connection: AbstractConnection) -> bool:
         work = self.settings.names.work
         found = False
         with harmless_when_gone("ask for diversion"):
-            found = await policies.diverts(channel, work)
+            # On a channel of its own: who may not publish, but look, has it closed.
+            async with connection.channel(on_return_raises=True) as channel:
+                found = await policies.diverts(channel, work)
         if found:
             told = policies.diversion(work)
             log.warning("%s: %s", told.name, told.problem, extra={"action": "policy"})

@@ -25,6 +25,7 @@ from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.dead_letter_ids import dead_letter_id
 from lmaas.broker_config.errors import (
+    BrokerRefused,
     BrokerUnavailable,
     Busy,
     LmaasError,
@@ -165,7 +166,7 @@ class Replier:
             there = await self._publisher.counts(queue) is not None
         except BrokerUnavailable:  # then the pack is not ours any more, too
             return
-        except AMQPChannelError:  # one that only its owner may ask for
+        except (AMQPChannelError, BrokerRefused):  # one that only its owner may ask for
             there = True
         if there:
             _note(self._there, queue)

@@ -18,14 +18,14 @@ from rich.console import Console
 from lmaas.broker_config import policies
 from lmaas.broker_config.declaring import Difference, declare, difference
 from lmaas.broker_config.definitions import definitions
-from lmaas.broker_config.errors import BrokerError
+from lmaas.broker_config.errors import BrokerError, SettingsError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.limits import broker_sentence
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.topology import Topology, topology
-from lmaas.cli import options
+from lmaas.cli import broker_users, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
@@ -68,6 +68,9 @@ async def _start(folder: Path) -> None:
             click.echo(f"broker: {masked(node.url)}")
             click.echo(f"found by the other commands through {path}, with the password")
             await node.failed()
+
+
+command.add_command(broker_users.command)
 
 
 @command.command("declare")
@@ -202,13 +205,29 @@ def _together(differences: Sequence[Difference]) -> Iterator[str]:
 
 @command.command("definitions")
 @model_option
-@click.option("--vhost", default="/", help="Virtual host of all of it.")
+@broker_users.vhost_option
+@broker_users.passwords_file(required=False)
+@broker_users.user_option
 @options.setting("queue_type", help="classic or quorum.", type=click.Choice(["classic", "quorum"]))
 @options.setting("prefix", help="First part of every queue name.")
-def definitions_(models: tuple[str, ...], vhost: str, **arguments: Any) -> None:
-    """Print the JSON for `rabbitmqctl import_definitions`."""
-    wanted = _wanted(Settings.load(**arguments), models)
-    content = msgspec.json.encode(definitions(wanted, vhost))
+def definitions_(
+    models: tuple[str, ...],
+    vhost: str,
+    passwords: Path | None,
+    others: tuple[str, ...],
+    **arguments: Any,
+) -> None:
+    """Print the JSON for `rabbitmqctl import_definitions`.
+
+    With --passwords-file it has users too: see `lmaas broker users`.
+    """
+    settings = Settings.load(**arguments)
+    if others and passwords is None:
+        raise SettingsError("--user needs --passwords-file, which keeps the user's password")
+    found = definitions(_wanted(settings, models), vhost)
+    if passwords is not None:
+        found |= broker_users.of_users(settings, models, others, passwords, vhost)
+    content = msgspec.json.encode(found)
     click.echo(msgspec.json.format(content, indent=2))
 
 

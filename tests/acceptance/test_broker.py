@@ -41,8 +41,8 @@ def test_doctor_sees_what_declare_makes(at: list[str]) -> None:
     assert {one["problem"] for one in report["differences"]} == {"missing"}
     told = lmaas("doctor", "--model", "m", *at).stdout
     exchanges, queues = [line for line in told.splitlines() if line.endswith(": missing")]
-    assert re.fullmatch(r"7 exchanges: (\S+, ){3}…: missing", exchanges)
-    assert re.fullmatch(r"11 queues: (\S+, ){3}…: missing", queues)
+    assert re.fullmatch(r"9 exchanges: (\S+, ){3}…: missing", exchanges)
+    assert re.fullmatch(r"10 queues: (\S+, ){3}…: missing", queues)
     made = lmaas("declare", "--model", "m", *at)
     assert made.returncode == Exit.OK
     well = lmaas("doctor", "--model", "m", *at)

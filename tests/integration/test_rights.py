@@ -1,0 +1,449 @@
+"""Users with the rights of their roles: what each may not do, tried out, and that it can work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import string
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import AsyncMock
+from urllib.parse import quote
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
+
+from lmaas.broker_config import node_folder
+from lmaas.broker_config.declaring import declare
+from lmaas.broker_config.errors import BrokerRefused
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.messages import JSON, decode_reply
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import (
+    client_results,
+    job_results,
+    journal,
+    routing_key,
+    topology,
+)
+from lmaas.producer.batch import Jobs
+from lmaas.producer.client import Client
+from lmaas.producer.dead_letters import Filter, purge, read, replay
+from tests.integration.conftest import LIMIT, channel_to, depth, having, serving, until
+
+GOOD: Final = "a wonderful, moving film"
+PREFIX: Final = "rights"
+DELAY: Final = "300ms"
+#: A user, and a password, that have whatever is special in a URL, a name or a regular expression.
+ODD: Final = "o'dd.us%er*#"
+PASSWORD: Final = f"{string.punctuation} Straße \"'\\"
+OTHERS: Final = ("--user", "shop=producer", "--user", f"{ODD}=producer",
+                 "--user", "eye=worker:digits")  # fmt: skip
+REQUEST: Final = json.dumps({"model": "sentiment", "items": [{"id": "a", "text": GOOD}]}).encode()
+
+
+def lmaas(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: PLW1510 - the test looks at the code
+        [sys.executable, "-m", "lmaas", "broker", *arguments],
+        capture_output=True, text=True, timeout=4 * LIMIT, env=environment,
+    )  # fmt: skip
+
+
+class Installation:
+    """A broker with all users, and the topology that the operator has made."""
+
+    def __init__(self, node: LocalNode, passwords: dict[str, str]) -> None:
+        self._node = node
+        self._passwords = passwords
+
+    def settings(self, user: str) -> Settings:
+        place = self._node.url.rpartition("@")[2]
+        login = f"{quote(user, safe='')}:{quote(self._passwords[user], safe='')}"
+        return Settings(
+            broker_url=f"amqp://{login}@{place}",
+            prefix=PREFIX,
+            connect_timeout=10,
+            timeout=30,
+            retry_delays=(DELAY,),
+        )
+
+
+@pytest.fixture(scope="module")
+def installation(
+    rabbitmq: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    folder = tmp_path_factory.mktemp("rights")
+    file = folder / "passwords.json"
+    file.write_text(json.dumps({ODD: PASSWORD}))
+    file.chmod(0o600)
+    node = LocalNode()
+    asyncio.run(node.start())
+    try:
+        made = lmaas(
+            "users", "--passwords-file", str(file), "--prefix", PREFIX, "--model", "sentiment",
+            *OTHERS, environment=_of_server(node, rabbitmq),
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        passwords = json.loads(file.read_text())
+        assert passwords[ODD] == PASSWORD
+        assert not [one for one in passwords.values() if one in made.stdout + made.stderr]
+        installation = Installation(node, passwords)
+        asyncio.run(_make_queues_of_others(installation))
+        yield installation
+    finally:
+        asyncio.run(node.stop())
+
+
+def _of_server(node: LocalNode, server: Path) -> dict[str, str]:
+    """The environment of who runs `rabbitmqctl` on the broker's machine."""
+    environment = node_folder.environment(node.folder, node_folder.read_record(node.folder))
+    path = f"{server.parent}{os.pathsep}{environment['PATH']}"
+    return environment | {"PATH": path, "LMAAS_RETRY_DELAYS": DELAY}
+
+
+async def _make_queues_of_others(installation: Installation) -> None:
+    """What others would like to have: the lanes of another model, the results of the shop."""
+    operator, shop = (installation.settings(user) for user in ("operator", "shop"))
+    async with channel_to(operator) as channel:
+        await declare(channel, topology(operator.names, models=["digits"], retry_delays=[DELAY]))
+    async with channel_to(shop) as channel:
+        names = shop.names
+        for wanted in (journal(names), client_results(names, "c"), job_results(names, "j.1")):
+            await declare(channel, wanted)
+        own = await channel.get_exchange(names.own, ensure=False)
+        await own.publish(aio_pika.Message(b"entry"), names.jobs)
+
+
+# ------------------------------------------------------------------- forbidden
+
+#: Gets a channel, and how the names of its user begin: `{own}` in a name stands for that.
+Action = Callable[[AbstractChannel, str], Awaitable[object]]
+
+
+def gets(queue: str) -> Action:
+    async def action(channel: AbstractChannel, _: str) -> None:
+        await (await channel.get_queue(queue, ensure=False)).get(fail=False)
+
+    return action
+
+
+def consumes(queue: str) -> Action:
+    async def action(channel: AbstractChannel, _: str) -> None:
+        await (await channel.get_queue(queue, ensure=False)).consume(AsyncMock())
+
+    return action
+
+
+def purges(queue: str) -> Action:
+    async def action(channel: AbstractChannel, _: str) -> None:
+        await (await channel.get_queue(queue, ensure=False)).purge()
+
+    return action
+
+
+def deletes(queue: str) -> Action:
+    return lambda channel, _: channel.queue_delete(queue)
+
+
+def makes(queue: str, **arguments: Any) -> Action:
+    return lambda channel, own: channel.declare_queue(
+        queue.format(own=own), durable=True, arguments=arguments
+    )
+
+
+def makes_exchange(name: str, **arguments: Any) -> Action:
+    return lambda channel, own: channel.declare_exchange(
+        name.format(own=own), durable=True, arguments=arguments
+    )
+
+
+def publishes(exchange: str, key: str, **properties: Any) -> Action:
+    async def action(channel: AbstractChannel, _: str) -> None:
+        target = await channel.get_exchange(exchange, ensure=False)
+        await target.publish(aio_pika.Message(b"x", **properties), key)
+
+    return action
+
+
+def binds(queue: str, exchange: str, key: str = "") -> Action:
+    """A queue that is there; or one of its own, with `{own}` or without a name."""
+
+    async def action(channel: AbstractChannel, own: str) -> None:
+        is_there = queue == LANE
+        name = queue.format(own=own)
+        found = (
+            await channel.get_queue(name, ensure=False)
+            if is_there
+            else await channel.declare_queue(name, exclusive=True)
+        )
+        await found.bind(exchange, key)
+
+    return action
+
+
+V: Final = f"{PREFIX}.v1"
+SHOP: Final = f"{V}.user.shop"
+LANE: Final = f"{V}.work.sentiment.short"
+DEAD: Final = f"{V}.dead"
+RETRY: Final = f"{V}.retry.sentiment.{DELAY}"
+COPIES: Final = f"{V}.copies.sentiment"
+RESULTS: Final = f"{V}.results"
+MINE: Final = "{own}.client.tap"
+
+OF_NOBODY: Final = {
+    "take from a lane": gets(LANE),
+    "take from a retry queue": gets(RETRY),
+    "empty a lane": purges(LANE),
+    "delete a lane": deletes(LANE),
+    "make a lane": makes(f"{V}.work.another.short"),
+    "make a lane that is there": makes(LANE),
+    "take another's results": gets(f"{SHOP}.client.c"),
+    "take a job's results": consumes(f"{SHOP}.job.j.1"),
+    "read another's journal": gets(f"{SHOP}.jobs"),
+    "delete another's results": deletes(f"{SHOP}.client.c"),
+    "make a queue of another": makes(f"{SHOP}.client.d"),
+    "write into another's journal": publishes(f"{SHOP}.own", f"{SHOP}.jobs"),
+    "write into any queue": publishes("", f"{SHOP}.client.c"),
+    "write into a lane by its name": publishes("", LANE),
+    "write into RabbitMQ's own exchanges": publishes("amq.topic", "x"),
+    "delete the work exchange": lambda channel, _: channel.exchange_delete(f"{V}.work"),
+    "make an exchange": makes_exchange(f"{V}.another"),
+}
+OF_CALLERS: Final = {
+    "take dead letters": consumes(DEAD),
+    "write dead letters": publishes(DEAD, "sentiment.short"),
+    "answer another": publishes(RESULTS, "shop.client.c"),
+    "put a copy into a lane": publishes(COPIES, "sentiment.short"),
+    "put a copy into a retry queue": publishes(RETRY, "sentiment.short"),
+    "have the results of another": binds(MINE, RESULTS, "shop.client.c"),
+    "have the results of all": binds(MINE, RESULTS, "#"),
+    "have the results of all clients": binds(MINE, RESULTS, "*.client.*"),
+    "have what others ask": binds(MINE, f"{V}.work", "sentiment.short"),
+    "have the copies": binds(MINE, COPIES, "sentiment.short"),
+    "have the dead letters": binds(MINE, DEAD),
+    "hear what workers hear": binds(MINE, f"{V}.cards", "sentiment"),
+    "have a lane answered": binds(LANE, RESULTS, "#"),
+    "have another's journal": binds(MINE, f"{SHOP}.own", f"{SHOP}.jobs"),
+    "dead-letter into answers": makes(
+        "{own}.client.d", **{"x-dead-letter-exchange": RESULTS}
+    ),
+    "dead-letter into lanes": makes("{own}.client.e", **{"x-dead-letter-exchange": COPIES}),
+    "divert into answers": makes_exchange("{own}.e", **{"alternate-exchange": RESULTS}),
+    "make a queue without a name": makes(""),
+}  # fmt: skip
+OF_WORKERS: Final = {
+    "write into a lane that it does not serve": publishes(COPIES, "sentiment.short"),
+    "the same later": publishes(RETRY, "sentiment.short"),
+    "ask as a client": publishes(f"{V}.work", "sentiment.short"),
+    "take from a lane that it does not serve": consumes(LANE),
+    "take dead letters": gets(DEAD),
+    "have all results": binds("", RESULTS, "#"),
+    "have what clients ask": binds("", f"{V}.work", "sentiment.short"),
+    "make a lane that it serves": makes(f"{V}.work.digits.short"),
+}
+OF_MONITORS: Final = {
+    "ask for work": publishes(f"{V}.work", "sentiment.short"),
+}
+OF_OPERATORS: Final = {
+    name: OF_NOBODY[name]
+    for name in ("take another's results", "take a job's results", "read another's journal",
+                 "delete another's results", "make a queue of another")
+}  # fmt: skip
+
+FORBIDDEN: Final = [
+    pytest.param(user, action, id=f"{user}: {name}")
+    for user, table in {
+        "producer": OF_NOBODY | OF_CALLERS,
+        ODD: OF_NOBODY | OF_CALLERS,
+        "gateway": OF_NOBODY | OF_CALLERS,
+        "monitor": OF_NOBODY | OF_CALLERS | OF_MONITORS,
+        "eye": OF_NOBODY | OF_WORKERS,
+        "operator": OF_OPERATORS,
+    }.items()
+    for name, action in table.items()
+]
+
+
+@pytest.mark.parametrize(("user", "action"), FORBIDDEN)
+async def test_what_no_user_of_a_role_may_do(
+    installation: Installation, user: str, action: Action
+) -> None:
+    settings = installation.settings(user)
+    async with channel_to(settings) as channel:
+        with pytest.raises(ChannelAccessRefused, match="ACCESS_REFUSED"):
+            await action(channel, settings.names.home)
+
+
+async def test_nobody_publishes_in_the_name_of_another(installation: Installation) -> None:
+    async with channel_to(installation.settings("producer")) as channel:
+        with pytest.raises(ChannelPreconditionFailed, match="authenticated user was 'producer'"):
+            await publishes(f"{V}.work", "sentiment.short", user_id="shop")(channel, "")
+
+
+# --------------------------------------------------------------------- allowed
+
+
+@pytest.mark.parametrize("user", ["producer", "gateway", ODD])
+async def test_callers_have_calls_answered_and_jobs(installation: Installation, user: str) -> None:
+    settings = installation.settings(user)
+    async with serving(installation.settings("worker")):
+        async with Client(settings) as client:
+            assert (await client.classify("sentiment", GOOD)).label == "positive"
+            many = [one async for one in client.classify_many("sentiment", [GOOD, ""] * 9)]
+            assert [one.label for one in many[::2]] == ["positive"] * 9
+            (card,) = await client.models()
+            assert card.model == "sentiment"
+        async with Jobs(settings) as jobs:
+            entry = await jobs.submit("sentiment", [GOOD] * 9)
+            chunks = [chunk async for chunk in jobs.results(entry.job)]
+            assert [one.label for one in chunks[0].reply.results] == ["positive"] * 9
+            other = await jobs.submit("sentiment", [GOOD], job="other")
+            await jobs.cancel("other")
+            assert await depth(settings, other.queue) is None
+            states = {one.entry.job: one.state for one in await jobs.list()}
+            assert states == {entry.job: "collected", "other": "cancelled"}
+    async with Jobs(installation.settings("shop")) as jobs:
+        assert await jobs.list() == []
+
+
+async def test_a_worker_has_all_that_it_needs(installation: Installation) -> None:
+    """Moved packs, retries, dead letters, what was redelivered; and the operator sees to them."""
+    operator, producer = (installation.settings(user) for user in ("operator", "producer"))
+    worker, names = installation.settings("worker"), installation.settings("producer").names
+    replies: asyncio.Queue[Any] = asyncio.Queue()
+    async with channel_to(producer) as channel, channel_to(worker) as theirs:
+        wanted = client_results(names, "late")
+        work = await channel.get_exchange(names.work, ensure=False)
+
+        async def ask(name: str, body: bytes = REQUEST, lane: str = "short", **more: Any) -> None:
+            message = aio_pika.Message(
+                body, content_type=JSON, correlation_id=name, reply_to=wanted.queues[0].name,
+                user_id="producer", **more,
+            )  # fmt: skip
+            await work.publish(message, routing_key("sentiment", lane))
+
+        await ask("redelivered")
+        held = await (await theirs.get_queue(LANE, ensure=False)).get()
+        await held.nack(requeue=True)
+        await ask("moved", lane="instant", headers={"lmaas-remaining": 100})
+        await ask("broken", b"{")
+        async with serving(worker):
+            # There is no queue for the answers yet, so that the packs are tried again later.
+            await until(lambda: _has(producer, RETRY, 1))
+            await declare(channel, wanted)
+            queue = await channel.get_queue(wanted.queues[0].name, ensure=False)
+            await queue.consume(replies.put, no_ack=True)
+            async with asyncio.timeout(LIMIT):
+                found = [await replies.get() for _ in range(2)]
+            answers = {one.correlation_id: decode_reply(one.body, JSON) for one in found}
+            assert {name: answer.error for name, answer in answers.items()} == {
+                "redelivered": None,
+                "moved": None,
+            }
+            pages = [page async for page in read(operator, Filter())]
+            assert [one.summary.error for page in pages for one in page] == ["malformed"]
+            assert (await replay(operator, Filter())).done == 1
+            async with asyncio.timeout(LIMIT):
+                again = await replies.get()
+            assert again.correlation_id == "broken"
+            assert (await purge(operator, Filter())).done == 1
+        await queue.delete(if_unused=False, if_empty=False)
+
+
+async def _has(settings: Settings, queue: str, count: int) -> bool:
+    return (await depth(settings, queue) or 0) >= count
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "properties", "why"),
+    [
+        (f"{SHOP}.client.c", {}, "is not a queue of the sender"),
+        (f"{SHOP}.client.c", {"user_id": "producer"}, "is not a queue of the sender"),
+        (f"{SHOP}.jobs", {"user_id": "producer"}, "is no queue for results"),
+        (f"{V}.results.client.c", {"user_id": "producer"}, "has no name of a user"),
+        ("amq.rabbitmq.reply-to.g1h2AnU", {"user_id": "producer"}, "has no name of a user"),
+    ],
+)
+async def test_a_worker_is_nobodys_deputy(
+    installation: Installation, reply_to: str, properties: dict[str, str], why: str
+) -> None:
+    shop, operator = installation.settings("shop"), installation.settings("operator")
+    producer = installation.settings("producer")
+    before = [await depth(shop, f"{SHOP}.{name}") for name in ("client.c", "jobs")]
+    async with channel_to(producer) as channel:
+        work = await channel.get_exchange(f"{V}.work", ensure=False)
+        message = aio_pika.Message(REQUEST, content_type=JSON, reply_to=reply_to, **properties)
+        await work.publish(message, "sentiment.short")
+    async with serving(installation.settings("worker")), Client(producer) as client:
+        assert (await client.classify("sentiment", GOOD)).label == "positive"
+        await until(lambda: _has(operator, DEAD, 1))
+        (page,) = [page async for page in read(operator, Filter())]
+        assert why in str(page[0].summary.reason)
+        assert page[0].message.reply_to is None
+    assert (await purge(operator, Filter())).done == 1
+    assert [await depth(shop, f"{SHOP}.{name}") for name in ("client.c", "jobs")] == before
+
+
+async def test_what_the_broker_dead_lettered_is_not_answered_to_others_when_it_is_replayed(
+    installation: Installation,
+) -> None:
+    operator = installation.settings("operator")
+    async with channel_to(installation.settings("producer")) as channel:
+        work = await channel.get_exchange(f"{V}.work", ensure=False)
+        for reply_to in (f"{SHOP}.client.c", f"{V}.user.producer.client.c"):
+            message = aio_pika.Message(
+                REQUEST, content_type=JSON, reply_to=reply_to, user_id="producer"
+            )
+            await work.publish(message, "sentiment.short")
+    async with channel_to(installation.settings("worker")) as channel:
+        lane = await channel.get_queue(LANE, ensure=False)
+        for _ in range(2):
+            await (await lane.get(timeout=LIMIT)).reject(requeue=False)
+        await until(lambda: _has(operator, DEAD, 2))
+        assert (await replay(operator, Filter())).done == 2
+        found = [await lane.get(timeout=LIMIT, no_ack=True) for _ in range(2)]
+    assert [one.reply_to for one in found] == [None, f"{V}.user.producer.client.c"]
+
+
+async def test_a_monitor_sees_the_models_and_may_not_use_them(installation: Installation) -> None:
+    async with (
+        serving(installation.settings("worker")),
+        Client(installation.settings("monitor")) as client,
+    ):
+        assert [card.model for card in await client.models()] == ["sentiment"]
+        assert await client.workers("sentiment") == 1
+        with pytest.raises(BrokerRefused, match=r"docs/security\.md"):
+            await client.classify("sentiment", GOOD)
+
+
+async def test_an_operator_looks_and_others_are_told_that_they_may_not(
+    installation: Installation,
+) -> None:
+    def doctor(user: str) -> subprocess.CompletedProcess[str]:
+        url = installation.settings(user).broker_url
+        environment = {**os.environ, "LMAAS_BROKER_URL": url, "LMAAS_RETRY_DELAYS": DELAY}
+        arguments = ("--prefix", PREFIX, "--model", "sentiment")
+        return lmaas("doctor", *arguments, environment=environment)
+
+    well = await asyncio.to_thread(doctor, "operator")
+    assert (well.returncode, "nothing differs" in well.stdout) == (0, True), well.stdout
+    with pytest.raises(BrokerRefused, match=r"access to queue '\S+dead\.reader'"):
+        async for _ in read(installation.settings("producer"), Filter()):
+            pass
+
+
+async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(
+    installation: Installation,
+) -> None:
+    from lmaas.broker_config.errors import TopologyMismatch
+
+    settings = having(installation.settings("worker"), prefix="elsewhere")
+    with pytest.raises(TopologyMismatch, match=r"may not make it .*`lmaas broker declare`"):
+        async with serving(settings):
+            pass
