@@ -103,14 +103,6 @@ class Binding:
     kind: Literal["queue", "exchange"] = "queue"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to publish what a queue is to get."""
-
-    exchange: str
-    key: str
-
-
 @lru_cache(maxsize=1024)
 def user_word(user: str) -> str:
     """A user's name as a part of names: of letters, digits and `_:-`, and of a bounded length."""
@@ -184,14 +176,14 @@ class Names:
     def job_results(self, job: str) -> str:
         return f"{self.home}.job.{job}"
 
-    def address(self, queue: str) -> Address | None:
-        """How a worker reaches a queue with results; None for what is none."""
+    def address(self, queue: str) -> tuple[str, str] | None:
+        """Exchange and routing key for a queue with results; None for what is none."""
         if queue.startswith(self._users):
             key = queue.removeprefix(self._users)
             takes = key.partition(".")[2].startswith(("client.", "job."))
-            return Address(self.results, key) if takes else None
+            return (self.results, key) if takes else None
         without_user = f"{self.results}.client.", f"{self.results}.job.", DIRECT_REPLY_TO
-        return Address("", queue) if queue.startswith(without_user) else None
+        return ("", queue) if queue.startswith(without_user) else None
 
     def is_of(self, queue: str, user: str | None) -> bool:
         """Whether a queue is this user's, or no single user's."""
@@ -327,9 +319,8 @@ def _results(names: Names, queue: str, queue_type: QueueType, expires_ms: int) -
     arguments = {"x-queue-type": queue_type, "x-expires": expires_ms} | _looked_at(queue_type)
     address = names.address(queue)
     assert address is not None
-    return Topology(
-        (), (Queue(queue, arguments),), (Binding(address.exchange, queue, address.key),)
-    )
+    exchange, key = address
+    return Topology((), (Queue(queue, arguments),), (Binding(exchange, queue, key),))
 
 
 def _looked_at(queue_type: QueueType) -> dict[str, Any]:

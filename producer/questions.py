@@ -94,5 +94,5 @@ async def _own_queue(channel: AbstractChannel, names: Names) -> AbstractQueue:
     queue = await channel.declare_queue(
         name, exclusive=True, auto_delete=True, arguments={"x-queue-type": "classic"}
     )
-    await queue.bind(address.exchange, address.key)
+    await queue.bind(*address)
     return queue

@@ -19,7 +19,7 @@ from aiormq.exceptions import AMQPError, ChannelAccessRefused, PublishError
 
 from lmaas.broker_config.errors import BrokerError
 from lmaas.broker_config.publisher import Publisher
-from lmaas.broker_config.topology import Address, Names
+from lmaas.broker_config.topology import Names
 
 #: Seconds that the start waits to hear of the worker's rights: in alarm a broker says nothing.
 PATIENCE: Final = 1.0
@@ -59,15 +59,15 @@ class Callers:
         address = self._names.address(queue)
         if address is None:
             return "is no queue for results (see docs/asyncapi.yaml)"
-        if not address.exchange and not self._directly:
+        if not address[0] and not self._directly:
             return "has no name of a user, and workers may answer to no other (docs/security.md)"
         is_copy = model is not None and message.exchange == self._names.copies(model)
         if not is_copy and not self._names.is_of(queue, message.user_id):
             return f"is not a queue of the sender (the property user_id: {message.user_id!r})"
         return None
 
-    def address(self, queue: str) -> Address:
-        """How to reach a queue that may be answered to."""
+    def address(self, queue: str) -> tuple[str, str]:
+        """Exchange and routing key for a queue that may be answered to."""
         address = self._names.address(queue)
         assert address is not None, "it was checked when the message came"
         return address

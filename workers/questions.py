@@ -55,7 +55,7 @@ class Questions:
             type=kind,
         )
         try:
-            to = self._callers.address(message.reply_to or "")
-            await self._publisher.publish(to.exchange, to.key, answer)
+            exchange, key = self._callers.address(message.reply_to or "")
+            await self._publisher.publish(exchange, key, answer)
         except LmaasError as error:  # who asked has left, or asks again
             log.debug("a question was not answered: %s", error, extra={"action": "question"})

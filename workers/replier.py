@@ -331,8 +331,8 @@ class Replier:
         )
         began = time.monotonic()
         try:
-            to = self._callers.address(reply_to)
-            await self._publish(delivery, to.exchange, to.key, message)
+            exchange, key = self._callers.address(reply_to)
+            await self._publish(delivery, exchange, key, message)
         except Unroutable:
             return False
         self._consumer.confirmed(time.monotonic() - began)

@@ -13,6 +13,7 @@ import click
 import msgspec
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused
 from rich.console import Console
 
 from lmaas.broker_config import policies
@@ -24,7 +25,7 @@ from lmaas.broker_config.limits import broker_sentence
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
-from lmaas.broker_config.topology import Topology, topology
+from lmaas.broker_config.topology import RETRY_DELAYS, Topology, topology
 from lmaas.cli import broker_users, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
@@ -99,6 +100,8 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     error: str | None = None
     differences: list[Difference] = []
+    #: Queues of earlier versions, which nothing uses any more, with the number of their messages.
+    former: dict[str, int] = {}
 
     @property
     def is_healthy(self) -> bool:
@@ -137,9 +140,22 @@ async def _examine(settings: Settings, wanted: Topology) -> _Report:
                 version=_version(connection),
                 differences=await difference(connection, wanted)
                 + await _policies(connection, settings, wanted),
+                former=await _former(connection, settings),
             )
     except BrokerError as error:
         return _Report(broker=settings.broker, reachable=False, error=str(error))
+
+
+async def _former(connection: AbstractConnection, settings: Settings) -> dict[str, int]:
+    """The journal and the retry queues of before they had names of users and models."""
+    root, delays = settings.names.root, {*RETRY_DELAYS, *settings.retry_delays}
+    found = {}
+    for name in (f"{root}.jobs", *(f"{root}.retry.{delay}" for delay in sorted(delays))):
+        with contextlib.suppress(ChannelNotFoundEntity, ChannelAccessRefused):
+            async with connection.channel() as channel:
+                count = (await channel.get_queue(name)).declaration_result.message_count
+                found[name] = count or 0
+    return found
 
 
 async def _policies(
@@ -186,6 +202,11 @@ def _show(report: _Report) -> None:
         )
     for line in _together(report.differences):
         console.print(line)
+    for name, count in report.former.items():
+        console.print(
+            f"(queue {name} is of an earlier version, and of no more use; it has {count:,} "
+            "messages. See CHANGELOG.md; `rabbitmqctl delete_queue` removes it)"
+        )
     if any(one.problem == "missing" for one in report.differences):
         console.print("`lmaas broker declare` makes what is missing; so does a worker's start")
 

@@ -34,7 +34,7 @@ from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Re
 from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
 from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
-from lmaas.broker_config.topology import Names, routing_key, topology
+from lmaas.broker_config.topology import Names, journal, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
@@ -127,7 +127,7 @@ async def jobs(settings: Settings) -> AsyncIterator[Jobs]:
 
 @pytest.fixture
 async def lanes(settings: Settings) -> None:
-    """The lanes of a model whose worker has left."""
+    """The lanes of a model whose worker has left, and a journal of jobs."""
     await make_lanes(settings)
 
 
@@ -137,6 +137,7 @@ async def make_lanes(settings: Settings) -> None:
             channel,
             topology(settings.names, settings.queue_type, ["sentiment"], settings.retry_delays),
         )
+        await declare(channel, journal(settings.names, settings.queue_type))
 
 
 @contextlib.asynccontextmanager

@@ -159,6 +159,7 @@ async def test_a_job_of_more_chunks_than_a_quorum_queue_hands_out_by_default_is_
 async def test_the_journal_is_read_whole_over_any_node_and_keeps_what_was_read(
     own: Settings, cluster: LocalCluster
 ) -> None:
+    await make_lanes(own)
     async with PackPublisher(own, "test") as publisher:
         for number in range(30):
             queue = own.names.job_results(f"j{number}.12345678")

@@ -166,7 +166,7 @@ async def test_results_queues_of_clients_and_jobs(
             # As a worker reaches every reply_to.
             address = names.address(queue.name)
             assert address is not None
-            await results.publish(aio_pika.Message(b"r"), address.key)
+            await results.publish(aio_pika.Message(b"r"), address[1])
             message = await (await channel.get_queue(queue.name)).get(no_ack=True, timeout=5)
             assert message.body == b"r"
 
