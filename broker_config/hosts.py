@@ -206,11 +206,6 @@ def _hosts(settings: Settings, name: str) -> list[URL]:
     Raises SettingsError when broker_url is wrong.
     """
     urls = [_url(part, settings, name) for part in hosts(settings.broker_url)]
-    if len({url.user for url in urls}) > 1:
-        raise SettingsError(
-            f"the hosts of broker_url {settings.broker!r} have different users; it must be the "
-            "same one everywhere, because its queues have its name"
-        )
     random.shuffle(urls)
     return urls
 

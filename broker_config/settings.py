@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from lmaas.broker_config import folders, layers
+from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import RETRY_DELAY, RETRY_DELAYS, Names, QueueType
 
@@ -150,7 +151,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def user(self) -> str:
-        """The broker's name of the user that logs in."""
+        """The broker's name of the user that logs in. Raises SettingsError: see `login`."""
         return self.broker_user or login(self.broker_url)
 
     @property
@@ -221,9 +222,15 @@ def hosts(broker_url: str) -> list[str]:
 
 @functools.lru_cache
 def login(broker_url: str) -> str:
-    """The user that a URL, or the first of several, logs in."""
-    rest = hosts(broker_url)[0].partition("://")[2]
-    return unquote(rest.rpartition("@")[0].partition(":")[0]) or "guest"
+    """The user that a URL, or each of several, logs in. Raises SettingsError when they differ."""
+    logins = [one.partition("://")[2].rpartition("@")[0] for one in hosts(broker_url)]
+    users = {unquote(one.partition(":")[0]) or "guest" for one in logins}
+    if len(users) > 1:
+        raise SettingsError(
+            f"the hosts of broker_url {masked(broker_url)!r} have different users; it must be one "
+            "user, because its queues have its name (or set broker_user, if they are the same)"
+        )
+    return users.pop()
 
 
 def masked(url: str) -> str:

@@ -190,7 +190,7 @@ async def test_something_else_on_the_port_is_told(settings: Settings) -> None:
 
 
 async def test_the_first_host_that_answers_is_used(settings: Settings) -> None:
-    both = f"amqp://me:secret@127.0.0.1:1/,{settings.broker_url}"
+    both = f"amqp://{settings.user}:secret@127.0.0.1:1/,{settings.broker_url}"
     several = msgspec.structs.replace(settings, broker_url=both)
     async with serving(settings), Client(several) as client:
         assert (await client.classify("sentiment", GOOD)).label == "positive"

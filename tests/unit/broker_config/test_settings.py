@@ -198,6 +198,15 @@ def test_each_host_is_a_url() -> None:
         _url("amqp://h1,h2", Settings(), "test")
 
 
+def test_the_user_is_the_one_of_the_url_or_the_one_that_is_named() -> None:
+    assert Settings(broker_url="amqp://h").user == "guest"
+    assert Settings(broker_url="amqp://a%2Eb%40c:secret@h1,amqp://a.b%40c:s@h2").user == "a.b@c"
+    assert Settings(broker_url="amqp://:token@h", broker_user="me").names.user == "me"
+    with pytest.raises(SettingsError, match="have different users") as failure:
+        _ = Settings(broker_url="amqp://a:secret@h1,amqp://b:secret@h2").names
+    assert "secret" not in str(failure.value)
+
+
 @pytest.mark.parametrize("setting", ["tls_ca", "tls_certificate", "tls_key"])
 async def test_tls_files_without_a_host_that_uses_them_are_refused(setting: str) -> None:
     plain = Settings(broker_url="amqp://h1,amqp://h2", **{setting: "file.pem"})

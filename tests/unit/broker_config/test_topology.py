@@ -20,6 +20,7 @@ from lmaas.broker_config.topology import (
     job_results,
     routing_key,
     topology,
+    user_word,
 )
 
 NAMES = Names("p")
@@ -176,6 +177,47 @@ def test_results_queues_end_by_themselves(queue_type: QueueType) -> None:
     assert (client.name, job.name) == ("p.v1.user.guest.client.c", "p.v1.user.guest.job.j")
     assert client.arguments == UNLIMITED[queue_type] | {"x-expires": 600_000}
     assert job.arguments == UNLIMITED[queue_type] | {"x-expires": WEEK}
+
+
+@pytest.mark.parametrize(
+    ("user", "word"),
+    [
+        ("shop", "shop"),
+        ("a.b", "a:2Eb"),
+        ("a:2Eb", "a:3A2Eb"),
+        ("*.#~", ":2A:2E:23:7E"),
+        ("ü", ":C3:BC"),
+        ("x" * 64, "x" * 64),
+    ],
+)
+def test_a_user_is_one_word_of_names(user: str, word: str) -> None:
+    assert user_word(user) == word
+    assert Names("p", user).jobs == f"p.v1.user.{word}.jobs"
+
+
+def test_users_with_long_names_have_words_that_differ() -> None:
+    words = {user_word("x" * 65), user_word("x" * 66), user_word("." * 22)}
+    assert len(words) == 3
+    assert max(map(len, words)) < 64
+
+
+def test_workers_reach_results_of_users_and_of_programs_without_one() -> None:
+    names = Names("p", "a.b")
+    assert names.address(names.client_results("c")) == ("p.v1.results", "a:2Eb.client.c")
+    assert names.address(names.job_results("j.1")) == ("p.v1.results", "a:2Eb.job.j.1")
+    for queue in ("p.v1.results.client.c", "p.v1.results.job.j", "amq.rabbitmq.reply-to.x"):
+        assert names.address(queue) == ("", queue)
+        assert names.is_of(queue, None)
+    for queue in (names.jobs, names.own, names.dead, "p.v1.user.client.c", "q.v1.results.client.c"):
+        assert names.address(queue) is None
+
+
+def test_a_queue_is_of_its_user_alone() -> None:
+    queue = Names("p", "a.b").client_results("c")
+    assert NAMES.is_of(queue, "a.b")
+    assert not [
+        other for other in ("a", "a.b.client", "a:2Eb", "", None) if NAMES.is_of(queue, other)
+    ]
 
 
 def test_a_routing_key_is_a_model_and_a_lane() -> None:
