@@ -106,9 +106,9 @@ class PackPublisher(Publisher):
         work = self.settings.names.work
         found = False
         with harmless_when_gone("ask for diversion"):
-            # On a channel of its own: who may not publish, but look, has it closed.
-            async with connection.channel(on_return_raises=True) as channel:
-                found = await policies.diverts(channel, work)
+            # On a channel of its own: who may not publish, but look, has it closed. Else it is left
+            # to its connection: to be closed, it would wait for a broker that is in alarm.
+            found = await policies.diverts(await connection.channel(on_return_raises=True), work)
         if found:
             told = policies.diversion(work)
             log.warning("%s: %s", told.name, told.problem, extra={"action": "policy"})

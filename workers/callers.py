@@ -75,10 +75,11 @@ class Callers:
 
 async def _writes_anywhere(connection: AbstractConnection) -> bool:
     """Whether a user may write to the default exchange, and so into every queue."""
+    # It is left to its connection: to be closed, it would wait for a broker that is in alarm.
+    channel = await connection.channel(on_return_raises=True)
+    nowhere = f"trial-{uuid.uuid4().hex}"
     try:
-        async with connection.channel(on_return_raises=True) as channel:
-            nowhere = f"trial-{uuid.uuid4().hex}"
-            await channel.default_exchange.publish(aio_pika.Message(b""), nowhere, mandatory=True)
+        await channel.default_exchange.publish(aio_pika.Message(b""), nowhere, mandatory=True)
     except ChannelAccessRefused:
         return False
     except PublishError:  # it comes back
