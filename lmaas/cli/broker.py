@@ -134,13 +134,15 @@ async def _examine(settings: Settings, wanted: Topology) -> _Report:
     impatient = msgspec.structs.replace(settings, connect_timeout=patience)
     try:
         async with await connect(impatient, name="lmaas broker doctor") as connection:
+            # Before anything is tried out: in alarm, a broker reads no more of who has published.
+            former = await _former(connection, settings)
             return _Report(
                 broker=settings.broker,
                 reachable=True,
                 version=_version(connection),
                 differences=await difference(connection, wanted)
                 + await _policies(connection, settings, wanted),
-                former=await _former(connection, settings),
+                former=former,
             )
     except BrokerError as error:
         return _Report(broker=settings.broker, reachable=False, error=str(error))

@@ -79,7 +79,7 @@ def test_with_payload_keys_only_who_has_one_cancels(
     assert [delivery("mine", pack) in cancelled for pack in "abcd"] == [True, False, False, False]
     assert caplog.text.count("the seal does not fit") == 2
     assert "this notice is not sealed" in caplog.text
-    Cancelled().hear(sealed("a"))
+    Cancelled(Names()).hear(sealed("a"))
     assert "there are no keys here" in caplog.text
 
 
