@@ -56,6 +56,7 @@ from tests.integration.conftest import (
     having,
     in_process,
     make_lanes,
+    of_others,
     serving,
     until,
 )
@@ -131,7 +132,7 @@ async def publish(
 ) -> AbstractIncomingMessage:
     """JSON, as a foreign program sends it; the answer that comes to it."""
     async with channel_to(settings) as channel:
-        name = settings.names.client_results(uuid.uuid4().hex)
+        name = of_others(settings.names, uuid.uuid4().hex)
         queue = await channel.declare_queue(name, exclusive=True)
         message = aio_pika.Message(
             body(name),
@@ -331,7 +332,7 @@ async def test_a_pack_waits_for_its_key(settings: Settings, keys: Path, tmp_path
         work = asyncio.create_task(client.classify("sentiment", NAMED))
 
         async def waits() -> bool:
-            return bool(await depth(patient, patient.names.retry("1s")))
+            return bool(await depth(patient, patient.names.retry("sentiment", "1s")))
 
         await until(waits)
         added(keys, other)
