@@ -16,15 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lmaas.broker_config import extras, folders
+from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, OptionError, TrainingError
-from lmaas.broker_config.messages import LABEL_SEPARATOR, UNSURE
+from lmaas.broker_config.messages import UNSURE
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
-from lmaas.cli import options
+from lmaas.cli import options, train_options
 from lmaas.cli.announced import announce
-from lmaas.producer.tables import Dialect
-from lmaas.producer.tables.places import FORMATS
+from lmaas.cli.train_options import Source
 
 if TYPE_CHECKING:
     from lmaas.training.datasets import Dataset
@@ -38,39 +37,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 
 @click.command()
 @click.argument("name")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Any file that `lmaas classify` reads, a folder with a folder of pictures or sounds "
-    "for each class, or the archive or folder of IMDB or of the Free Spoken Digit Dataset.  [IMDB, "
-    "downloaded]",
-)
-@click.option(
-    "--test-data", type=click.Path(path_type=Path), help="File or folder with the test split."
-)
-@click.option(
-    "--hold-out",
-    metavar="PATTERN",
-    help="Test with the pictures or sounds whose names match, and train on all others: '*_anna_*'.",
-)
-@click.option("--text-column", help="Column with the texts.  [text]", show_envvar=True)
-@click.option("--label-column", help="Column with the labels.  [label, or the other one of two]")
-@click.option(
-    "--normalize-labels",
-    is_flag=True,
-    help="Labels that differ only in case or blanks become the most frequent of them.",
-)
-@click.option(
-    "--multi-label",
-    is_flag=True,
-    help="A row may have several labels, `a;b` in a cell, or none. A column of lists, in JSON "
-    "Lines or Parquet, is so by itself.",
-)
-@click.option(
-    "--label-separator", metavar="TEXT", help="What is between several labels of a cell.  [;]"
-)
-@click.option("--format", "file_format", type=click.Choice(sorted(set(FORMATS.values()))))
-@options.dialect
+@train_options.of_data
 @click.option(
     "--arch",
     "architecture",
@@ -78,49 +45,7 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
     help="What to train; auto tries linear, ngram and, with --encoder, encoder, and keeps the "
     "best.  [auto; of IMDB ngram; with --unfreeze or --pooling encoder; else cnn]",
 )
-@click.option(
-    "--encoder",
-    type=click.Path(path_type=Path),
-    help="Pretrained encoder of the BERT family: a folder, or its name on the Hugging Face hub, "
-    "perhaps with @REVISION. For pictures a model with model.onnx, or a version of LMaaS.",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["mean", "cls"]),
-    help="One row a text: the mean of its tokens', or that of [CLS].  [as its folder says]",
-)
-@click.option(
-    "--unfreeze",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Train the last N blocks of the encoder as well; more than it has: all of it. Takes "
-    "minutes to hours.",
-)
-@click.option(
-    "--runs/--no-runs",
-    default=None,
-    help="Whether ngram and gap learn from single sentences and runs of 2 or 3 as well.  [if no "
-    "validation text is lost by it; of IMDB they do]",
-)
-@click.option("--epochs", type=click.IntRange(1), help="At most so many.")
-@click.option("--batch", type=click.IntRange(1), help="Texts, pictures or sounds a step.")
-@click.option("--image-size", type=click.IntRange(8, 512), help="Pixels a side of pictures.")
-@click.option(
-    "--no-mirror", is_flag=True, help="Pictures mean something else in a mirror, as digits do."
-)
-@click.option("--activation", type=click.Choice(["sigmoid", "relu", "tanh"]), help="[relu]")
-@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), help="[adam]")
-@click.option(
-    "--loss",
-    type=click.Choice(["crossentropy", "mse"]),
-    help="mse is the squared error of the probabilities.  [crossentropy]",
-)
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
-    help="[0.001; with sgd 0.1; on an encoder 0.03; of pictures 0.003]",
-)
-@click.option("--seed", type=int, help="Decides every random choice.")
+@train_options.of_recipe
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
@@ -138,30 +63,9 @@ WITHOUT_TENSORFLOW: Final = (3, 14)
 @options.models
 def command(
     name: str,
-    data: Path | None,
-    test_data: Path | None,
-    hold_out: str | None,
-    text_column: str | None,
-    label_column: str | None,
-    normalize_labels: bool,
-    multi_label: bool,
-    label_separator: str | None,
-    file_format: str | None,
-    dialect: Dialect,
+    source: Source,
     architecture: Any,
-    encoder: Path | None,
-    pooling: str | None,
-    unfreeze: int | None,
-    runs: bool | None,
-    epochs: int | None,
-    batch: int | None,
-    image_size: int | None,
-    no_mirror: bool,
-    activation: str | None,
-    optimizer: str | None,
-    loss: str | None,
-    learning_rate: float | None,
-    seed: int | None,
+    recipe: Recipe,
     min_score: float,
     no_examples: bool,
     quantize: Quantize | None,
@@ -175,62 +79,15 @@ def command(
     the loss and the accuracy by epoch.
     """
     settings = Settings.load(**arguments)
-    if problem := _lacking():
-        raise TrainingError(problem)
-    if not is_model_name(name):
-        raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
-    if test_data and not data:
-        raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
-    if test_data and hold_out:
-        raise click.UsageError("--test-data and --hold-out both say what to test with; give one")
-    if (unfreeze or pooling) and not encoder:
-        raise click.UsageError("--pooling and --unfreeze go with --encoder")
-    from lmaas.training import networks
-
-    recipe = _recipe(
-        encoder=str(encoder or ""),
-        pooling=pooling,
-        unfreeze=unfreeze,
-        runs=runs,
-        epochs=epochs,
-        batch=batch,
-        activation=activation,
-        optimizer=optimizer,
-        loss=loss,
-        learning_rate=learning_rate,
-        side=image_size,
-        mirrored=not no_mirror,
-        seed=seed,
-    )
-    if architecture and (problem := networks.mismatch(architecture, recipe)):
-        raise click.UsageError(problem)
+    _check(name, architecture, recipe)
     target = _writable(settings.new_models)
     console = Console(stderr=True)
     # First, as TensorFlow takes long to start: what is wrong with the data is told at once.
-    with console.status(escape(f"reading {data or 'IMDB, from its authors'}")):
-        from lmaas.training import imdb
-        from lmaas.training.datasets import load_dataset
-
-        dataset = load_dataset(
-            data or imdb.download(_cache()),
-            test=test_data,
-            text=text_column,
-            label=label_column,
-            format=file_format,
-            dialect=dialect,
-            normalize=normalize_labels,
-            hold_out=hold_out,
-            separator=label_separator or (LABEL_SEPARATOR if multi_label else None),
-        )
-        dataset, architecture, recipe = _planned(dataset, data, architecture, recipe)
-    if min_score and UNSURE in dataset.labels and not dataset.multi_label:
-        raise DataError(
-            f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers "
-            "below a score; give the label another name, or leave --min-score out"
-        )
+    with console.status(escape(f"reading {source}")):
+        dataset = _read(source, min_score)
+        dataset, architecture, recipe = _planned(dataset, source, architecture, recipe)
     _introduce(dataset)
-    if encoder:
-        recipe = msgspec.structs.replace(recipe, encoder=str(_found(encoder, dataset)))
+    recipe = _with_folder(recipe, dataset)
     with console.status("starting TensorFlow"):
         from lmaas.training.train import train
     with _bar(console) as report:
@@ -255,25 +112,54 @@ def command(
     _conclude(path, settings, sign)
 
 
+def _check(name: str, architecture: Any, recipe: Recipe) -> None:
+    """Raises TrainingError where nothing can be trained, OptionError or UsageError for what is
+    wrong by itself."""
+    if problem := _lacking():
+        raise TrainingError(problem)
+    if not is_model_name(name):
+        raise OptionError(f"{name!r} cannot be a model's name; give a plain word")
+    from lmaas.training import networks
+
+    if architecture and (problem := networks.mismatch(architecture, recipe)):
+        raise click.UsageError(problem)
+
+
+def _read(source: Source, min_score: float) -> Dataset:
+    """Raises DataError."""
+    dataset = source.read()
+    if min_score and UNSURE in dataset.labels and not dataset.multi_label:
+        raise DataError(
+            f"{dataset.name}: a label is called {UNSURE!r}, which is what --min-score answers "
+            "below a score; give the label another name, or leave --min-score out"
+        )
+    return dataset
+
+
 def _merit(dataset: Dataset) -> str:
     """What architectures are compared by, unless it is the accuracy."""
     return "micro F1 " if dataset.multi_label else ""
 
 
-def _found(encoder: Path, dataset: Dataset) -> Path:
-    """Its folder, into which it is downloaded where that must be. Raises DataError."""
+def _with_folder(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """With the folder of the encoder, into which it is downloaded where that must be.
+
+    Raises DataError.
+    """
+    if not recipe.encoder:
+        return recipe
     from lmaas.training import hub
 
-    return hub.graph(encoder) if dataset.kind == "image" else hub.encoder(encoder)
+    found = hub.graph if dataset.kind == "image" else hub.encoder
+    return msgspec.structs.replace(recipe, encoder=str(found(Path(recipe.encoder))))
 
 
 def _planned(
-    dataset: Dataset, data: Path | None, architecture: Any, recipe: Recipe
+    dataset: Dataset, source: Source, architecture: Any, recipe: Recipe
 ) -> tuple[Dataset, Any, Recipe]:
     """What to train on, what to train, and how, where nobody has said it: of IMDB's archive or
     folder the best is known."""
-    archived = data is None or data.is_dir() or data.name.endswith((".tar.gz", ".tgz"))
-    if not (dataset.kind == "text" and dataset.name == "imdb" and archived):
+    if not source.is_imdb(dataset):
         tuned = recipe.unfreeze or recipe.pooling
         return dataset, architecture or ("encoder" if tuned else "auto"), recipe
     from lmaas.training.opinions import with_opinions
@@ -327,17 +213,6 @@ def _writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise TrainingError(f"{folder}: nobody may write there; name another with --models")
     return folder
-
-
-def _cache() -> Path:
-    return folders.needed(folders.cache(), "a download", "give --data, or set XDG_CACHE_HOME")
-
-
-def _recipe(**values: Any) -> Recipe:
-    """Of the options that were given."""
-    from lmaas.training.recipe import Recipe
-
-    return Recipe(**{name: value for name, value in values.items() if value is not None})
 
 
 @contextlib.contextmanager
