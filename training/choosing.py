@@ -12,13 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from lmaas.training.datasets import SPLIT_SEED, Dataset, Split
+from lmaas.training.datasets import ENOUGH, SPLIT_SEED, Dataset, Split
 from lmaas.training.judging import ACCURACY, MICRO_F1, merit
 from lmaas.training.label_sets import strata
 from lmaas.training.networks import Architecture, Fitted
 
-#: So many validation texts tell two architectures apart; of fewer, all texts are held out in turn.
-ENOUGH: Final = 400
 FOLDS: Final = 3
 #: Standard errors on either side of a figure that has the right one between them 19 times of 20.
 CERTAIN: Final = 1.96
@@ -67,6 +65,7 @@ def chosen(
 
     Raises TrainingError.
     """
+    # Of too few all texts are held out in turn.
     parts = [dataset] if len(dataset.validation) >= ENOUGH else folds(dataset)
     tried: dict[Architecture, float] = {}
     best: Fitted | None = None

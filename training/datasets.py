@@ -45,6 +45,8 @@ IMDB_NEIGHBOURS = 50
 VALIDATION_SHARE = 0.1
 #: Share of a table or folder without a test of its own.
 TEST_SHARE = 0.1
+#: So many validation texts tell two networks apart.
+ENOUGH = 400
 #: Decides which examples validation and test take; fixed, so that figures can be compared.
 SPLIT_SEED = 17
 

@@ -17,8 +17,7 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.choosing import ENOUGH
-from lmaas.training.datasets import Dataset, texts_of
+from lmaas.training.datasets import ENOUGH, Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, fitting, word_layers
 from lmaas.training.networks.batches import (
