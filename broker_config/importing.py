@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import os
 import shutil
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from lmaas.broker_config.errors import BrokerError, BrokerRefused, BrokerUnavailable, SettingsError
+from lmaas.broker_config.private_files import write_private
 
 #: Seconds; `rabbitmqctl` starts an Erlang VM for it.
 TIMEOUT: Final = 60.0
@@ -72,6 +77,14 @@ def _refusal(place: str, error: urllib.error.HTTPError) -> str:
     return f"{place} refused the definitions (HTTP {error.code}): {words[:300]}"
 
 
+def _hand_over(path: Path) -> None:
+    """To the broker's own user, which packaged `rabbitmqctl` become when root runs them."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(LookupError):  # there is no such user
+            shutil.chown(path, "rabbitmq")
+            path.parent.chmod(0o711)
+
+
 def by_rabbitmqctl(definitions: dict[str, Any]) -> None:
     """On the broker's machine. Raises BrokerError."""
     program = shutil.which("rabbitmqctl")
@@ -82,14 +95,18 @@ def by_rabbitmqctl(definitions: dict[str, Any]) -> None:
             "what `lmaas broker definitions --passwords-file FILE` prints"
         )
     try:
-        # Over a pipe: no file, and no list of processes, has the hashes.
-        done = subprocess.run(
-            [program, "-q", "import_definitions"],
-            input=msgspec.json.encode(definitions),
-            capture_output=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        # A file, because RabbitMQ 4.0 waits for ever for the end of a pipe.
+        with tempfile.TemporaryDirectory(prefix="lmaas-users-") as folder:
+            path = Path(folder, "definitions.json")
+            write_private(path, msgspec.json.encode(definitions))
+            _hand_over(path)
+            done = subprocess.run(
+                [program, "-q", "import_definitions", str(path)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BrokerError(f"{program} import_definitions failed: {error}") from error
     if done.returncode:
