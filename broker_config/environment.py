@@ -26,6 +26,7 @@ OTHERS: Final = frozenset(
         "TEST_BROKER_URL",
         "TEST_PAYLOAD_KEYS",
         "IMAGE",
+        "MANAGEMENT_URL",  # of `lmaas broker users`
         "RABBITMQ_PASSWORD",  # of scripts/with-broker
         "UID",  # of docker-compose.yml
     }
