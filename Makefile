@@ -17,8 +17,8 @@ TESTERS := $(shell python3 -c "import os; print(min(6, os.cpu_count() + 1))")
 # the long ones leave.
 TOGETHER := --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-matrix wheel-test image-test models-test fuzz coverage check bench chaos soak \
-	clean
+.PHONY: help setup demo test test-matrix wheel-test image-test models-test fuzz coverage check audit build bench \
+	chaos soak clean
 
 help:
 	@echo "make setup   install everything into .venv"
@@ -37,6 +37,8 @@ help:
 	@echo "make test-matrix"
 	@echo "             the integration tests with other Pythons and brokers; MATRIX names them"
 	@echo "make check   style and types"
+	@echo "make audit   known vulnerabilities of what uv.lock has, by osv.dev; it says so when nobody answers"
+	@echo "make build   the distributions in dist/, with a list of all they can need (CycloneDX)"
 	@echo "make bench   measure the figures of docs/benchmarks.md"
 	@echo "make chaos   a job under faults, nodes that die, restarts, malformed messages, and the tests"
 	@echo "             that kill and flood for minutes; CHAOS_ARGS goes to the first"
@@ -82,6 +84,15 @@ check: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+audit: setup
+	@scripts/audit
+
+build: setup
+	@uv=uv; $$uv --version >/dev/null 2>&1 || uv=.venv-uv/bin/uv; \
+	$$uv build --quiet --out-dir dist && \
+	$$uv export --quiet --frozen --no-dev --all-extras --format cyclonedx1.5 --preview-features sbom-export \
+		--output-file dist/lmaas.cdx.json >/dev/null && ls dist
 
 bench:
 	@scripts/setup bench

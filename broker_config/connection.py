@@ -30,6 +30,7 @@ from lmaas.broker_config.errors import (
     BrokerSilent,
     BrokerUnavailable,
     LimitReached,
+    SettingsError,
 )
 from lmaas.broker_config.hosts import (
     GROWTH_AWAY,
@@ -357,10 +358,12 @@ class Session:
                     await self._open()
                 except BaseException as error:
                     end_if_cancelled()
-                    mends = isinstance(error, BrokerUnavailable | BrokerRefused) or is_gone(error)
+                    refused = isinstance(error, BrokerRefused | SettingsError)
+                    mends = isinstance(error, BrokerUnavailable) or refused or is_gone(error)
                     # A refusal is believed when it lasts: who goes down or comes up refuses too.
+                    # So are TLS files that do not fit: somebody may be replacing them.
                     lasts = asyncio.get_running_loop().time() > patience
-                    if not mends or (isinstance(error, BrokerRefused) and lasts):
+                    if not mends or (refused and lasts):
                         raise
                     self._trouble = error
                     if said.is_due(str(error)):

@@ -7,7 +7,8 @@ import logging
 import random
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import aio_pika
@@ -20,7 +21,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from lmaas.broker_config import rpc_timeout, upstream
+from lmaas.broker_config import rpc_timeout, tls, upstream
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -77,14 +78,15 @@ async def connect(
     LimitReached when it was the limit, BrokerRefused at once when no host answers and one says no.
     """
     upstream.apply()
-    context = _tls(settings, _hosts(settings, name))
+    context = tls.context_of(settings, _hosts(settings))
     pauses = Pauses(GROWTH_AWAY)
     last: BaseException | None = None
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
                 try:
-                    return await _first_to_answer(_hosts(settings, name), context)
+                    urls = [_identified(url, settings, name) for url in _hosts(settings)]
+                    return await _first_to_answer(urls, context)
                 except BaseException as error:
                     if not (is_gone(error) or isinstance(error, LimitReached)):
                         raise
@@ -197,20 +199,23 @@ class Pauses:
 
 def check(settings: Settings) -> None:
     """Raises SettingsError for what `connect` would raise it for, without a connection."""
-    _tls(settings, _hosts(settings, "check"))
+    tls.context_of(settings, _hosts(settings))
 
 
-def _hosts(settings: Settings, name: str) -> list[URL]:
+def _hosts(settings: Settings) -> list[URL]:
     """Where to connect to, in a random order: so clients spread over a cluster.
 
     Raises SettingsError when broker_url is wrong.
     """
-    urls = [_url(part, settings, name) for part in hosts(settings.broker_url)]
+    urls = [_url(part) for part in hosts(settings.broker_url)]
+    if settings.broker_password_file:
+        password = _password(settings, Path(settings.broker_password_file), urls)
+        urls = [url.with_password(password) for url in urls]
     random.shuffle(urls)
     return urls
 
 
-def _url(text: str, settings: Settings, name: str) -> URL:
+def _url(text: str) -> URL:
     try:
         url = URL(text)
         port_is_valid = url.port != 0
@@ -221,7 +226,33 @@ def _url(text: str, settings: Settings, name: str) -> URL:
     # A `#`, `?` or `/` in a password ends the host's part early: its `@` comes after that.
     if re.search(r"[/?#].*@", text.partition("://")[2]) or url.raw_fragment or "," in url.host:
         raise SettingsError(_complaint(text))
-    return url.update_query(heartbeat=str(settings.heartbeat), name=name)
+    return url
+
+
+def _identified(url: URL, settings: Settings, name: str) -> URL:
+    """With what aiormq reads in it."""
+    auth = "external" if settings.broker_auth == "certificate" else "plain"
+    return url.update_query(heartbeat=str(settings.heartbeat), name=name, auth=auth)
+
+
+def _password(settings: Settings, file: Path, urls: Sequence[URL]) -> str:
+    """In the first line of the file. Raises SettingsError, with no piece of it."""
+    if settings.broker_auth == "certificate" or any(url.password is not None for url in urls):
+        raise SettingsError(
+            f"broker_password_file is set, and there is another password in broker_url "
+            f"{settings.broker!r}, or broker_auth is 'certificate': leave one of them out"
+        )
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SettingsError(f"broker_password_file {str(file)!r}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"broker_password_file {str(file)!r}: it is not UTF-8") from None
+    if len(lines) != 1 or not lines[0]:
+        raise SettingsError(
+            f"broker_password_file {str(file)!r}: it should have one line, the password"
+        )
+    return lines[0]
 
 
 def _complaint(text: str) -> str:
@@ -230,31 +261,6 @@ def _complaint(text: str) -> str:
         "several of them separated by commas; in user, password and vhost write `/` as %2F, "
         "`@` as %40, `:` as %3A, `?` as %3F, `#` as %23, `%` as %25"
     )
-
-
-def _tls(settings: Settings, urls: list[URL]) -> ssl.SSLContext | None:
-    """For the hosts with amqps, whichever they are; None when there is none.
-
-    Raises SettingsError when a file cannot be used, or would not be used.
-    """
-    named = [name for name in ("tls_ca", "tls_certificate", "tls_key") if getattr(settings, name)]
-    if not any(url.scheme == "amqps" for url in urls):
-        if named:
-            raise SettingsError(
-                f"{', '.join(named)} would not be used, as no host of broker_url "
-                f"{settings.broker!r} begins with amqps://: write amqps:// there (the port is most "
-                "often 5671), or leave out the TLS settings"
-            )
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        if settings.tls_certificate:
-            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"TLS files (tls_ca, tls_certificate, tls_key) cannot be used: {error}"
-        ) from error
-    return context
 
 
 def _weight(failure: BaseException | None) -> int:
@@ -275,15 +281,29 @@ def _told(error: BaseException, url: URL) -> BaseException:
 def _refusal(error: BaseException, url: URL, place: str) -> BrokerRefused | None:
     """What waiting will not mend."""
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
-        return BrokerRefused(f"{place}: the broker refused user or password")
+        return BrokerRefused(f"{place}: {_unknown(error, url)}")
     if isinstance(error, ConnectionClosed):
         if error.args and error.args[0] in NOT_NOW:
             return None
         return BrokerRefused(f"{place}: {_said_no(broker_sentence(error), url)}")
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
-        return BrokerRefused(f"{place}: TLS failed: {cause}; see tls_ca, tls_certificate")
+        return BrokerRefused(f"{place}: TLS failed: {tls.said(cause, url)}")
     return None
+
+
+def _unknown(error: BaseException, url: URL) -> str:
+    if url.query.get("auth") == "plain":
+        return "the broker refused user or password"
+    if type(error) is AuthenticationError:  # aiormq's, of what the broker offers
+        return (
+            "the broker does not take certificates for passwords: enable its plugin "
+            "rabbitmq_auth_mechanism_ssl, with `auth_mechanisms.1 = EXTERNAL` in rabbitmq.conf"
+        )
+    return (
+        "the broker knows no user by the name in tls_certificate; `rabbitmqctl add_user` makes "
+        "one (see `ssl_cert_login_from` in rabbitmq.conf for which name it reads)"
+    )
 
 
 def _said_no(sentence: str, url: URL) -> str:
@@ -294,8 +314,10 @@ def _said_no(sentence: str, url: URL) -> str:
             "LMAAS_BROKER_URL"
         )
     if sentence.startswith("access to vhost") and ":" not in sentence:
+        named = re.search("refused for user '(.*)'", sentence)
+        user = named[1] if named else url.user or "guest"
         return (
-            f"user {url.user or 'guest'!r} may not use virtual host {vhost!r}; "
+            f"user {user!r} may not use virtual host {vhost!r}; "
             "`rabbitmqctl set_permissions -p VHOST USER` allows it"
         )
     return f"the broker refused: {sentence}"

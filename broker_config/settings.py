@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_ca: str | None = None
     tls_certificate: str | None = None
     tls_key: str | None = None
+    #: File with the password, which broker_url then does not have; read anew for each connection.
+    broker_password_file: str | None = None
+    #: What the broker knows the user by: the "password" of broker_url, or the "certificate" of
+    #: tls_certificate (EXTERNAL; the plugin rabbitmq_auth_mechanism_ssl).
+    broker_auth: Literal["password", "certificate"] = "password"
     #: File of the keys that bodies are sealed with, one a line: an id, and 32 bytes in base64; the
     #: first one seals, each one opens (see docs/security.md). None: bodies are not sealed.
     payload_keys: str | None = None

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.new_files import write_new
 
 #: Added to the name of a private key's file.
 PUBLIC: Final = ".pub"
@@ -152,21 +153,7 @@ def write_pair(path: Path) -> tuple[Path, str]:
     private_text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public_text = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     if os.path.lexists(public):
-        raise DataError(f"{public} is there already, and no key is overwritten; name another file")
-    _write_new(path, private_text, 0o600)
-    _write_new(public, public_text, 0o644)
+        raise DataError(f"{public} is there already, and nothing is overwritten; name another file")
+    write_new(path, private_text, 0o600)
+    write_new(public, public_text, 0o644)
     return public, key_id(key.public_key())
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Raises DataError, also when something is there."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-    except FileExistsError:
-        raise DataError(
-            f"{path} is there already, and no key is overwritten; name another file"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error

@@ -26,7 +26,7 @@ from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.topology import RETRY_DELAYS, Topology, topology
-from lmaas.cli import broker_users, options
+from lmaas.cli import broker_certs, broker_users, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
@@ -49,6 +49,9 @@ model_option = click.option(
 def command() -> None:
     """Start a private broker; declare, inspect and export what LMaaS needs on any broker."""
     logs.configure()
+
+
+command.add_command(broker_certs.command)
 
 
 @command.command()

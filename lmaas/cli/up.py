@@ -79,6 +79,8 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
             settings,
             processes=count,
             broker_url=node.url,
+            broker_auth="password",
+            broker_password_file=None,
             tls_ca=None,
             tls_certificate=None,
             tls_key=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -13,6 +14,7 @@ from aiohttp import http_exceptions, web
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.app import create_app
+from lmaas.producer.gateway.certificate import Certificate
 from lmaas.producer.gateway.settings import GatewaySettings
 
 #: What aiohttp raises of a request that is no HTTP, or whose body is not what its head says.
@@ -42,7 +44,7 @@ async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[
     Raises SettingsError when nobody can listen there or a TLS file is wrong, BrokerUnavailable or
     BrokerRefused when there is no broker.
     """
-    context = _tls(settings)
+    certificate = Certificate(settings) if settings.tls_certificate else None
     app = create_app(settings, engine)
     runner = web.AppRunner(
         app,
@@ -52,13 +54,18 @@ async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[
         auto_decompress=False,  # see `decompression`
         keepalive_timeout=settings.idle_timeout,
     )
+    renewing = None
     try:
         await runner.setup()
-        await _listen(runner, settings, context)
+        await _listen(runner, settings, certificate.context if certificate else None)
         host, port = runner.addresses[0][:2]
         host = f"[{host}]" if ":" in host else host
-        yield f"{'https' if context else 'http'}://{host}:{port}"
+        if certificate:
+            renewing = asyncio.create_task(certificate.renew(), name="certificate")
+        yield f"{'https' if certificate else 'http'}://{host}:{port}"
     finally:
+        if renewing:
+            renewing.cancel()
         await runner.cleanup()
 
 
@@ -72,19 +79,3 @@ async def _listen(
             f"the gateway cannot listen at {settings.host}:{settings.port}: {error}; see the "
             "settings gateway.host and gateway.port (--port)"
         ) from error
-
-
-def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
-    if not settings.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except OSError as error:  # ssl.SSLError is one
-        key = settings.tls_key
-        keys = f"gateway.tls_key {key!r}" if key else "the key in it (gateway.tls_key is not set)"
-        raise SettingsError(
-            f"gateway.tls_certificate {settings.tls_certificate!r} or {keys} cannot be used: "
-            f"{error}; both are PEM, the key without a passphrase"
-        ) from error
-    return context

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from yarl import URL
 
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.hosts import _url, connect
+from lmaas.broker_config.hosts import _hosts, _url, check, connect
 from lmaas.broker_config.settings import Settings, hosts, masked
 
 
@@ -180,7 +181,7 @@ def test_no_piece_of_any_password_is_shown(password: str, quoted: bool, other: b
 def test_what_is_no_url_is_told_without_the_password(password: str) -> None:
     url = f"amqp://user:secret{password}@host/"
     with pytest.raises(SettingsError) as failure:
-        _url(url, Settings(), "test")
+        _url(url)
     assert "secret" not in "".join(traceback.format_exception(failure.value))
     assert "host/" in str(failure.value)
 
@@ -188,14 +189,14 @@ def test_what_is_no_url_is_told_without_the_password(password: str) -> None:
 @pytest.mark.parametrize("url", ["amqp://u:1#b@h/", "amqp://u:1/b@h/", "amqp://u:1?b@h/"])
 def test_a_password_that_ends_the_host_early_is_no_host_of_the_user_s_name(url: str) -> None:
     with pytest.raises(SettingsError, match=r"amqp://u:\*\*\*@h/.*%23"):
-        _url(url, Settings(), "test")
+        _url(url)
 
 
 def test_each_host_is_a_url() -> None:
     assert hosts("amqp://u:a,b@h1, amqps://h2") == ["amqp://u:a,b@h1", "amqps://h2"]
-    assert _url("amqp://u:a,b@h1", Settings(), "test").password == "a,b"
+    assert _url("amqp://u:a,b@h1").password == "a,b"
     with pytest.raises(SettingsError, match="separated by commas"):
-        _url("amqp://h1,h2", Settings(), "test")
+        _url("amqp://h1,h2")
 
 
 def test_the_user_is_the_one_of_the_url_or_the_one_that_is_named() -> None:
@@ -300,3 +301,31 @@ def test_a_wrong_file_is_told_in_words(
     monkeypatch.setenv("LMAAS_CONFIG", str(tmp_path / "s.toml"))
     with pytest.raises(SettingsError, match=told):
         Settings.load()
+
+
+@pytest.mark.parametrize("password", ["secret", "with @:/?#%, and ünïcode", " blanks ", "a%2Fb"])
+def test_the_password_is_in_a_file(tmp_path: Path, password: str) -> None:
+    """As it is, without any escapes; read anew each time."""
+    file = tmp_path / "password"
+    url = "amqp://me@h1/vhost,amqps://me@h2:5671"
+    settings = Settings(broker_url=url, broker_password_file=str(file))
+    for written in ("another", password):
+        file.write_text(f"{written}\n")
+        assert {(url.user, url.password) for url in _hosts(settings)} == {("me", written)}
+    assert password not in repr(settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"secret\nsecret\n", b"secret\xff"])
+def test_a_password_file_that_is_none(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    settings = Settings(broker_url="amqp://me@h", broker_password_file=str(file))
+    with pytest.raises(SettingsError, match="password': No such file"):
+        check(settings)
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match="broker_password_file") as failure:
+        check(settings)
+    assert "secret" not in str(failure.value)
+    file.write_text("secret")
+    with pytest.raises(SettingsError, match="another password in broker_url") as failure:
+        check(msgspec.structs.replace(settings, broker_url="amqp://me:other@h"))
+    assert "other@" not in str(failure.value)

@@ -1,0 +1,104 @@
+"""TLS to the broker: the context of its connections, and what is wrong with a certificate."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+from yarl import URL
+
+from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.settings import Settings
+
+#: What aiormq would read in a URL. Verification is never off, and files are settings.
+_IN_URLS: Final = ("auth", "cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl")
+#: By OpenSSL's number of why the broker's certificate is not accepted.
+_NOT_ACCEPTED: Final = {
+    9: "the broker's certificate is not valid yet; compare the clocks of both machines",
+    10: "the broker's certificate has expired; give the broker a new one",
+    18: "the broker's certificate is signed by itself; name it, or its authority, in tls_ca",
+    19: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
+    20: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
+    21: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
+}
+#: OpenSSL's numbers for a certificate of another host, and of another address.
+_OTHER_HOST: Final = (62, 64)
+#: A part of OpenSSL's name for what the other side says, or of why it is not understood.
+_SAID: Final = {
+    "CERTIFICATE_EXPIRED": "the broker says that tls_certificate has expired; make a new one",
+    "UNKNOWN_CA": "the broker does not know the authority of tls_certificate",
+    "CERTIFICATE_REQUIRED": "the broker wants a certificate; set tls_certificate and tls_key",
+    "HANDSHAKE_FAILURE": "the broker refused; where it wants a certificate, set tls_certificate "
+    "and tls_key",
+    "BAD_CERTIFICATE": "the broker does not accept tls_certificate",
+    "PROTOCOL_VERSION": "the broker has no TLS 1.2 or 1.3, and nothing older is used",
+    "UNSUPPORTED_PROTOCOL": "the broker has no TLS 1.2 or 1.3, and nothing older is used",
+    "WRONG_VERSION_NUMBER": "there is no TLS at that port; TLS is most often at 5671",
+}
+
+
+def context_of(settings: Settings, urls: Sequence[URL]) -> ssl.SSLContext | None:
+    """For the hosts with amqps, whichever they are; None when there is none.
+
+    The files are read anew for each. Raises SettingsError when a file cannot be used, or would not
+    be used, or when a host would get no certificate that it is to know the user by.
+    """
+    named = [name for name in ("tls_ca", "tls_certificate", "tls_key") if getattr(settings, name)]
+    for url in urls:
+        _check(url, settings)
+    if not any(url.scheme == "amqps" for url in urls):
+        if named:
+            raise SettingsError(
+                f"{', '.join(named)} would not be used, as no host of broker_url "
+                f"{settings.broker!r} begins with amqps://: write amqps:// there (the port is most "
+                "often 5671), or leave out the TLS settings"
+            )
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        if settings.tls_certificate:
+            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"TLS files (tls_ca, tls_certificate, tls_key) cannot be used: {error}"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _check(url: URL, settings: Settings) -> None:
+    """Raises SettingsError."""
+    for name in _IN_URLS:
+        if name in url.query:
+            raise SettingsError(
+                f"broker_url {settings.broker!r}: {name} is not read there; the settings are "
+                "tls_ca, tls_certificate, tls_key and broker_auth, and the broker's certificate "
+                "is always verified"
+            )
+    if settings.broker_auth == "password":
+        return
+    if url.scheme != "amqps" or not settings.tls_certificate:
+        raise SettingsError(
+            "broker_auth is 'certificate', which needs tls_certificate, and amqps:// for every "
+            f"host of broker_url {settings.broker!r}"
+        )
+    if url.password is not None:
+        raise SettingsError(
+            f"broker_auth is 'certificate', and broker_url {settings.broker!r} has a password, "
+            "which would not be used; leave it out"
+        )
+
+
+def said(error: ssl.SSLError, url: URL) -> str:
+    """What is wrong, and what to do, in one sentence."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_HOST:
+            return (
+                f"the broker's certificate is not for {url.host!r}; use a name that it is for in "
+                "broker_url, or give the broker one for that (`lmaas broker certs --host`)"
+            )
+        return _NOT_ACCEPTED.get(error.verify_code, error.verify_message)
+    reason = error.reason or ""
+    told = next((words for part, words in _SAID.items() if part in reason), None)
+    return told or f"{error}; see tls_ca, tls_certificate"
