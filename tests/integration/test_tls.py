@@ -115,8 +115,6 @@ async def test_users_are_known_by_their_certificates(
         "ssl_cert_login_from = common_name",
     )
     node_folder.configure(folder, "tls", "".join(f"{line}\n" for line in lines))
-    # Milliseconds after which the broker looks whether a file that it has read was changed.
-    (folder / "advanced.config").write_text("[{ssl, [{ssl_pem_cache_clean, 200}]}].\n")
     (tmp_path / "users.json").write_bytes(msgspec.json.encode(without_passwords(*KNOWN)))
     networks.save(tmp_path / "models" / "tiny" / "1")
     settings = Settings(
@@ -161,11 +159,12 @@ async def test_users_are_known_by_their_certificates(
 
             await until(is_another)
 
-        # The broker looks at its files now and then.
+        # The broker looks at its files now and then; here it is told to.
         late = Pair.named(tmp_path, "late")
         ours.server(late, days=0)
         for bad, words in ((late, "has expired"), (Pair.named(theirs.folder, "ca"), "by itself")):
             use(bad, broker)
+            await node.ctl("eval", "ssl:clear_pem_cache().")
             await until(functools.partial(is_refused, worker, words))
 
 
