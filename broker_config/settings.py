@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Where RabbitMQ is: amqp[s]://user:password@host:port/vhost; several, separated by commas.
     broker_url: str = "amqp://guest:guest@localhost:5672/"
     #: The broker's name of the user that logs in; none: the one in broker_url, as is most often so.
+    #: Who logs in by certificate has to give it.
     broker_user: str = ""
     #: Installations with different prefixes share a broker without seeing each other.
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")] = "lmaas"

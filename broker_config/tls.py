@@ -83,6 +83,11 @@ def _check(url: URL, settings: Settings) -> None:
             "broker_auth is 'certificate', which needs tls_certificate, and amqps:// for every "
             f"host of broker_url {settings.broker!r}"
         )
+    if not settings.broker_user:
+        raise SettingsError(
+            "broker_auth is 'certificate', which needs broker_user: the name by which the broker "
+            "knows tls_certificate, with ssl_cert_login_from = common_name its CN"
+        )
     if url.password is not None:
         raise SettingsError(
             f"broker_auth is 'certificate', and broker_url {settings.broker!r} has a password, "

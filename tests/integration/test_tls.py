@@ -64,7 +64,10 @@ class Certificates:
 
 def by(settings: Settings, user: Pair) -> Settings:
     return msgspec.structs.replace(
-        settings, tls_certificate=str(user.certificate), tls_key=str(user.key)
+        settings,
+        broker_user=user.certificate.stem.removeprefix("user-"),
+        tls_certificate=str(user.certificate),
+        tls_key=str(user.key),
     )
 
 
@@ -198,3 +201,6 @@ def test_certificates_for_passwords_need_tls(url: str, words: str, tmp_path: Pat
     )
     with pytest.raises(SettingsError, match="needs tls_certificate"):
         check(without)
+    nameless = msgspec.structs.replace(settings, broker_url="amqps://host/", broker_user="")
+    with pytest.raises(SettingsError, match="needs broker_user"):
+        check(nameless)
