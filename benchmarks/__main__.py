@@ -27,6 +27,8 @@ NAMES = (
     "tokenizers",
     "batching",
     "bulk",
+    "encoder",
+    "pictures",
     "requests",
     "sealing",
     "http",
