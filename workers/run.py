@@ -94,9 +94,13 @@ class Run:
         return True
 
     def remaining(self, estimated: float) -> float:
-        """Seconds that what is left takes, by those of what has run; at first those `estimated`."""
+        """Seconds that what is left takes, of those `estimated` for all.
+
+        What has run counts for as much as it is of the whole: the first batch may be a small one,
+        and its time has the preparation of all the others in it.
+        """
         left = self.left
-        return estimated if left >= 1 else self._seconds * left / (1 - left)
+        return left * (left * estimated + self._seconds)
 
     def drop(self, place: int) -> None:
         """Nobody wants the reply to the pack at this place: what is left of it is not run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,29 @@ def test_a_run_without_anything_to_run_has_ended(answerer: Answerer) -> None:
         assert run.left == 0
         assert run.advance(lambda: pytest.fail("asked between two batches of none"))
         assert len(run.replies()) == len(packs)
+
+
+class Steps:
+    """A plan of batches of so many units."""
+
+    def __init__(self, *batches: int) -> None:
+        self.units = self.left = sum(batches)
+        self._batches = [*batches]
+
+    def step(self) -> None:
+        self.left -= self._batches.pop(0)
+
+
+def test_a_small_first_batch_makes_the_rest_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would else be passed by what came long after it."""
+    times = iter([0.01, 0.01, 0.02, 0.02, 0.11])
+    monkeypatch.setattr("lmaas.workers.run.time.monotonic", lambda: next(times))
+    run = Run("here", [], [SimpleNamespace(plan=Steps(1, 49, 50))], {}, 0.0)  # type: ignore[list-item]
+    assert not run.advance(lambda: True)
+    assert run.remaining(0.14) == pytest.approx(0.14, rel=0.15)
+    # Half of it took 0.11 s, and not 0.07.
+    assert not run.advance(lambda: True)
+    assert run.remaining(0.14) == pytest.approx(0.09)
 
 
 @pytest.fixture
