@@ -53,22 +53,30 @@ class Callers:
     """Packs, one after the other; the version of each answer."""
 
     def __init__(self, client: Client) -> None:
-        self.versions: list[str | None] = []
+        #: Of each pack by its number, in the order of the answers.
+        self.answers: dict[int, str | None] = {}
+        self._numbers = itertools.count()
         self._client = client
         self._calling = [asyncio.create_task(self._call()) for _ in range(4)]
 
     async def _call(self) -> None:
         while True:
+            number = next(self._numbers)
             reply = await self._client.run(PACK)
             assert all(result.label == "positive" for result in reply.results)
-            self.versions.append(reply.version)
+            self.answers[number] = reply.version
+
+    @property
+    def versions(self) -> list[str | None]:
+        """In the order in which packs were sent: answers may pass each other on their way."""
+        return [self.answers[number] for number in sorted(self.answers)]
 
     async def are_answered_by(self, version: str) -> None:
         async def answered() -> bool:
             for calling in self._calling:
                 if calling.done():
                     calling.result()
-            return self.versions[-1:] == [version]
+            return [*self.answers.values()][-1:] == [version]
 
         await until(answered)
 
