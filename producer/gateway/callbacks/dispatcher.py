@@ -91,8 +91,10 @@ class Dispatcher:
             except Exception:
                 log.exception("the outbox of callbacks", extra={"action": "bug"})
                 wait = LOOK
+            # Not `wait_for`: that of Python 3.11 may lose the cancellation that ends this.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(filled.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await filled.wait()
 
     async def _turn(self) -> float:
         """Writes down what has finished and sends what is due; seconds until more may be due."""

@@ -22,6 +22,7 @@ from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.jobs.collecting import COLLECTING
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Job
+from lmaas.producer.journal import JobEntry
 from lmaas.producer.packing import Entries
 from lmaas.producer.remaining import Ahead
 
@@ -59,7 +60,7 @@ async def accept(
     accepted: Callable[[AsyncConnection, Job], Awaitable[None]] | None = None,
     patience: float | None = None,
 ) -> Job:
-    """The job, once the broker has all of it. Cancelling this cancels the job.
+    """The job, once the broker has all of it. Cancelling this before that cancels the job.
 
     `accepted` is called in the transaction by which it is accepted. Raises Busy when a lane has no
     room for `wait` seconds, JobCancelled when somebody cancels it meanwhile, HttpError 404 for a
@@ -68,29 +69,34 @@ async def accept(
     broker, state, collecting = app[BROKER_JOBS], app[STATE], app[COLLECTING]
     await app[CARDS].check(asked.model, asked.version)
     draft = await broker.draft(asked.model, version=asked.version)
-    async with state.writing() as connection:
-        waiting = await table.waiting(connection, owner, draft.model) if owner else ()
-        await table.begin(
-            connection,
-            draft,
-            owner=owner,
-            holder=collecting.holder,
-            held_until=collecting.until(),
-            callback_url=asked.callback_url,
-            callback_secret=asked.callback_secret,
-        )
     how = _how(asked, app[SETTINGS].wait if patience is None else patience)
-    publishing = asyncio.create_task(broker.publish(draft, items, **how, ahead=Ahead(waiting)))
+    publishing: asyncio.Task[JobEntry] | None = None
     try:
-        with collecting.submitting(draft.job, publishing):
+        with collecting.submitting(draft.job):
+            async with state.writing() as connection:
+                waiting = await table.waiting(connection, owner, draft.model) if owner else ()
+                await table.begin(
+                    connection,
+                    draft,
+                    owner=owner,
+                    holder=collecting.holder,
+                    held_until=collecting.until(),
+                    callback_url=asked.callback_url,
+                    callback_secret=asked.callback_secret,
+                )
+            publishing = asyncio.create_task(
+                broker.publish(draft, items, **how, ahead=Ahead(waiting))
+            )
+            collecting.publishing(draft.job, publishing)
             entry = await publishing
-        async with state.writing() as connection:
-            job = await table.accept(connection, entry, collecting.holder)
-            if job is not None and accepted is not None:
-                await accepted(connection, job)
+            async with state.writing() as connection:
+                job = await table.accept(connection, entry, collecting.holder)
+                if job is not None and accepted is not None:
+                    await accepted(connection, job)
     except BaseException as error:
+        # Even if `begin` is what failed: who is cancelled over a commit may have committed.
         await collecting.let_go(draft.job)
-        if publishing.cancelled() and not _is_cancelled():
+        if publishing is not None and publishing.cancelled() and not _is_cancelled():
             raise JobCancelled(draft.job) from error
         raise
     if job is None:

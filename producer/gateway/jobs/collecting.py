@@ -74,9 +74,8 @@ class Collecting:
         self._owners: dict[str, str] = {}
         self._files: dict[str, ResultFile] = {}
         self._told: dict[str, Counts] = {}
-        self._submissions: dict[str, asyncio.Task[JobEntry]] = {}
-        #: What is done no more and still held; when others may have it, in Unix seconds.
-        self._unreleased: dict[str, float | None] = {}
+        #: Jobs that are being submitted, with the tasks that publish those that have come so far.
+        self._submissions: dict[str, asyncio.Task[JobEntry] | None] = {}
         self._woken = asyncio.Event()
         #: On the clock of the event loop: when everything that is held was last renewed.
         self._renewed = 0.0
@@ -106,13 +105,17 @@ class Collecting:
         self._woken.set()
 
     @contextlib.contextmanager
-    def submitting(self, job: str, task: asyncio.Task[JobEntry]) -> Iterator[None]:
-        """Meanwhile the task, which publishes a job, is cancelled when somebody cancels the job."""
-        self._submissions[job] = task
+    def submitting(self, job: str) -> Iterator[None]:
+        """Meanwhile the job is held."""
+        self._submissions[job] = None
         try:
             yield
         finally:
             del self._submissions[job]
+
+    def publishing(self, job: str, task: asyncio.Task[JobEntry]) -> None:
+        """The task, which publishes a job, is cancelled when somebody cancels the job."""
+        self._submissions[job] = task
 
     def until(self) -> float:
         """What is held from now on is held until then, in Unix seconds."""
@@ -129,6 +132,8 @@ class Collecting:
                 if loop.time() - self._renewed > LEASE:
                     for task in self._tasks.values():
                         task.cancel()
+            except Exception:
+                log.exception("the table of jobs", extra={"action": "bug"})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
                     await self._woken.wait()
@@ -141,25 +146,20 @@ class Collecting:
             held = await table.held(connection, self.holder)
             free = room > 0 and await table.are_free(connection, now, self._full())
         self._stop(held)
-        lost = self._unreleased.keys() - self._tasks.keys()
         due = bool(held) and loop_now - self._renewed > RENEWAL
         counts = {job: file.counts for job, file in self._files.items()}
         news = {job: count for job, count in counts.items() if self._told.get(job) != count}
         taken: list[Job] = []
-        if due or news or free or lost:
+        if due or news or free:
             async with self._state.writing() as connection:
-                for job in lost:
-                    until = self._unreleased[job]
-                    await table.release(connection, job, self.holder, until=until)
-                await table.hold(connection, self.holder, until=self.until())
+                doing = [*self._tasks, *self._submissions]
+                await table.hold(connection, doing, self.holder, until=self.until())
                 for job, count in news.items():
                     await table.note(connection, job, self.holder, count, now)
                 if free:
                     taken = await self._take(connection, now, room)
             self._renewed = loop_now
             self._told = counts
-            for job in lost:
-                del self._unreleased[job]
         for one in taken:
             self._begin(one)
 
@@ -171,7 +171,8 @@ class Collecting:
             if gone and not task.cancelling():
                 task.cancel()
         for job, submission in self._submissions.items():
-            if held.get(job) == "cancelling" and not submission.cancelling():
+            is_cancelled = held.get(job) == "cancelling"
+            if is_cancelled and submission is not None and not submission.cancelling():
                 submission.cancel()
 
     def _full(self, taken: Sequence[Job] = ()) -> list[str]:
@@ -238,13 +239,10 @@ class Collecting:
         self.wake()
 
     async def _release(self, job: str, until: float | None) -> None:
-        # What is not released now, because the database is away or this is cancelled, would be held
-        # for ever with all the rest: `_look` does it then.
-        self._unreleased[job] = until
+        # If that fails, because the database is away or this is cancelled, its lease ends soon.
         with contextlib.suppress(SQLAlchemyError):
             async with self._state.writing() as connection:
                 await table.release(connection, job, self.holder, until=until)
-            del self._unreleased[job]
 
     async def _collect(self, job: Job) -> None:
         file = await opened(lambda: ResultFile(self.folder, job.id), ResultFile.close)

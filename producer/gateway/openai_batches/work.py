@@ -90,8 +90,6 @@ class BatchWork:
         #: By this the others know what is held here.
         self.holder = uuid.uuid4().hex
         self._doing: dict[str, _Doing] = {}
-        #: What is done no more and still held; when others may have it, in Unix seconds.
-        self._unreleased: dict[str, float | None] = {}
         self._woken = asyncio.Event()
         #: On the clock of the event loop: when everything that is held was last renewed.
         self._renewed = 0.0
@@ -139,24 +137,19 @@ class BatchWork:
             is_stopped = held.get(name, True)
             if is_stopped and not doing.was_stopped and not doing.task.cancelling():
                 doing.task.cancel()
-        lost = self._unreleased.keys() - self._doing.keys()
         due = bool(held) and loop_now - self._renewed > RENEWAL
-        if not (due or free or are_late or lost):
+        if not (due or free or are_late):
             return
         taken: list[Batch] = []
         async with self._state.writing() as connection:
-            for name in lost:
-                await table.release(connection, name, self.holder, until=self._unreleased[name])
             if are_late:
                 await self._stop_late(connection, now)
-            await table.hold(connection, self.holder, until=now + LEASE)
+            await table.hold(connection, list(self._doing), self.holder, until=now + LEASE)
             if free:
                 taken = await table.take(
                     connection, self.holder, now=now, until=now + LEASE, most=room
                 )
         self._renewed = loop_now
-        for name in lost:
-            del self._unreleased[name]
         for batch in taken:
             self._begin(batch)
 
@@ -200,13 +193,10 @@ class BatchWork:
             await self._release(batch, time.time() + RETRY)
 
     async def _release(self, batch: Batch, until: float | None) -> None:
-        # What is not released now, because the database is away or this is cancelled, would be held
-        # for ever with all the rest: `_look` does it then.
-        self._unreleased[batch.id] = until
+        # If that fails, because the database is away or this is cancelled, its lease ends soon.
         with contextlib.suppress(SQLAlchemyError):
             async with self._state.writing() as connection:
                 await table.release(connection, batch.id, self.holder, until=until)
-            del self._unreleased[batch.id]
 
     # ------------------------------------------------------------------- the steps
 

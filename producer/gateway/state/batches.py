@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import msgspec
@@ -326,9 +327,11 @@ async def take(
     return await _all(connection, query)
 
 
-async def hold(connection: AsyncConnection, holder: str, *, until: float) -> None:
-    """Go on with everything that is held."""
-    query = sa.update(batches).where(batches.c.holder == holder)
+async def hold(
+    connection: AsyncConnection, names: Collection[str], holder: str, *, until: float
+) -> None:
+    """Go on with those of these batches that are held: whatever else was held is free soon."""
+    query = sa.update(batches).where(batches.c.holder == holder, batches.c.id.in_(names))
     await connection.execute(query.values(held_until=until))
 
 

@@ -293,11 +293,12 @@ async def take(
     return await _all(connection, query)
 
 
-async def hold(connection: AsyncConnection, holder: str, *, until: float) -> None:
-    """Go on with everything that is held."""
-    await connection.execute(
-        sa.update(jobs).where(jobs.c.holder == holder).values(held_until=until)
-    )
+async def hold(
+    connection: AsyncConnection, names: Collection[str], holder: str, *, until: float
+) -> None:
+    """Go on with those of these jobs that are held: whatever else was held is free soon."""
+    query = sa.update(jobs).where(jobs.c.holder == holder, jobs.c.id.in_(names))
+    await connection.execute(query.values(held_until=until))
 
 
 async def held(connection: AsyncConnection, holder: str) -> dict[str, str]:
