@@ -47,6 +47,8 @@ class Code(StrEnum):
     INTERNAL = "internal"
     #: Not from a worker: a row of a file that could not be read.
     UNREADABLE_ROW = "unreadable_row"
+    #: Not from a worker: somebody has removed the item (`lmaas purge --id`).
+    PURGED = "purged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ MEANINGS: Final = {
     Code.RESULTS_GONE: Meaning(503, transient=True, dead_lettered=True),
     Code.INTERNAL: Meaning(500, dead_lettered=True, quotes=True),
     Code.UNREADABLE_ROW: Meaning(422, quotes=True),
+    Code.PURGED: Meaning(410),
 }
 
 #: Of a code that is newer than this version.

@@ -6,9 +6,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Topology
+
+
+def policies(settings: Settings, vhost: str = "/") -> dict[str, Any]:
+    """The setting keep_dead_letters as a policy; nothing without it.
+
+    It is also for what the broker dead-letters by itself, and for what was there before.
+    """
+    if not settings.keep_dead_letters:
+        return {}
+    dead = settings.names.dead
+    policy = {
+        "vhost": vhost,
+        "name": dead,
+        "pattern": f"^{re.escape(dead)}$",
+        "apply-to": "queues",
+        "definition": {"message-ttl": max(1, round(settings.keep_dead_letters * 1000))},
+        "priority": 0,
+    }
+    return {"policies": [policy]}
 
 
 def definitions(wanted: Topology, vhost: str = "/") -> dict[str, Any]:

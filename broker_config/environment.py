@@ -35,7 +35,7 @@ OTHERS: Final = frozenset(
 #: command line knows.
 COMMANDS: Final = (
     "classify", "submit", "jobs", "dead", "worker", "gateway", "up", "train", "models", "bench",
-    "broker", "keys",
+    "broker", "keys", "purge",
 )  # fmt: skip
 #: How much like another name one must be to be taken for it.
 _NEAR: Final = 0.8

@@ -308,6 +308,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     parked_ms: int | None = None
     #: How often it was published again from there.
     replays: int = 0
+    #: Whether a dead letter lacks what was sent (setting redact), so that it cannot be sent again.
+    redacted: bool = False
 
     def table(self) -> dict[str, Any]:
         """As an AMQP header table."""
@@ -342,6 +344,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             worker=_words(table.get("lmaas-worker"), MAX_NAME),
             parked_ms=_moment(table.get("lmaas-parked-ms")),
             replays=_count(table.get("lmaas-replays"), 0),
+            redacted=table.get("lmaas-redacted") is True,
         )
 
 

@@ -14,7 +14,13 @@ import msgspec
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.scheduling import Balance, Policy
-from lmaas.broker_config.topology import RETRY_DELAY, RETRY_DELAYS, Names, QueueType
+from lmaas.broker_config.topology import (
+    JOB_RESULTS_MS,
+    RETRY_DELAY,
+    RETRY_DELAYS,
+    Names,
+    QueueType,
+)
 
 #: host:port/vhost?query
 _PLACE: Final = re.compile(
@@ -33,6 +39,8 @@ BESIDE_THE_TEXT: Final = 1024
 #: Bytes of an item's data at most: of a photo as a phone makes it, and so few that base64 of it
 #: fits into a message of 16 MiB.
 DATA_BYTES: Final = 10 * 1024 * 1024
+#: Seconds: RabbitMQ has 32 bits for the milliseconds of a message's life.
+MOST_KEPT: Final = 49 * 24 * 3600
 #: AMQP has 16 bits for a prefetch.
 _MOST_AHEAD: Final = 65_535
 
@@ -142,6 +150,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: How long such a pack waits before its second try, its third, and so on; the last one is for
     #: all later tries. Each has a queue on the broker, so workers and clients have the same ones.
     retry_delays: Annotated[tuple[_Delay, ...], msgspec.Meta(min_length=1)] = RETRY_DELAYS
+    #: A function, package.module:function, that gets a text and returns what of it workers and the
+    #: gateway may log, and workers may put into dead letters; None: all of it. See docs/privacy.md.
+    redact: str | None = None
+    #: Seconds after which the broker drops a dead letter, counted from its worker's dead-lettering;
+    #: 0: never. RabbitMQ takes 49 days at most. See docs/privacy.md.
+    keep_dead_letters: Annotated[float, msgspec.Meta(ge=0, le=MOST_KEPT)] = 0.0
+    #: Seconds after which the broker drops the results of a batch job that nobody has asked for.
+    keep_results: Annotated[float, msgspec.Meta(gt=0, le=JOB_RESULTS_MS / 1000)] = (
+        JOB_RESULTS_MS / 1000
+    )
     #: Seconds that a worker that was told to stop may take to finish what it holds.
     drain_timeout: _Positive = 25.0
     #: Where workers tell their health and metrics, over HTTP: the i-th process, from 0, at the port

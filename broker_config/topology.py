@@ -78,7 +78,8 @@ DISCONNECTED_MS: Final = 2_000
 OWN_LANE_MS: Final = 0
 #: The own lanes of a worker that is gone are empty, and end after a day.
 OWN_LANE_EXPIRES_MS: Final = 24 * 3_600_000
-#: Results of a client that is gone are kept this long; those of a job for a week.
+#: Results of a client that is gone are kept this long; those of a job for a week, or shorter
+#: (setting keep_results).
 CLIENT_RESULTS_MS: Final = 10 * 60_000
 JOB_RESULTS_MS: Final = 7 * 24 * 3_600_000
 
@@ -306,10 +307,12 @@ def client_results(names: Names, client: str, queue_type: QueueType = "classic")
     return _results(names, names.client_results(client), queue_type, CLIENT_RESULTS_MS)
 
 
-def job_results(names: Names, job: str, queue_type: QueueType = "classic") -> Topology:
-    """A job's results queue: kept for a week after its last use. It needs a `journal`, too."""
+def job_results(
+    names: Names, job: str, queue_type: QueueType = "classic", expires_ms: int = JOB_RESULTS_MS
+) -> Topology:
+    """A job's results queue: kept so long after its last use. It needs a `journal`, too."""
     queue = names.job_results(job)
-    results = _results(names, queue, queue_type, JOB_RESULTS_MS)
+    results = _results(names, queue, queue_type, expires_ms)
     sealed = Binding(names.own, queue, queue)
     return Topology((), results.queues, (*results.bindings, sealed))
 

@@ -16,7 +16,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sized
+from collections.abc import AsyncGenerator, Callable, Iterable, Sized
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -232,7 +232,8 @@ class Jobs:
 
         async def declared(connection: AbstractConnection) -> None:
             async with connection.channel() as channel:
-                wanted = job_results(self._names, run, self.settings.queue_type)
+                kept_ms = max(1, round(self.settings.keep_results * 1000))
+                wanted = job_results(self._names, run, self.settings.queue_type, kept_ms)
                 await declare(channel, wanted)
 
         await self._session.ask(declared)
@@ -350,6 +351,10 @@ class Jobs:
     async def remove(self, job: str | JobEntry) -> None:
         """Drop the results, which somebody has. Raises JobError when there is no such job."""
         await self._end((await self._entry(job)).now("collected"))
+
+    async def forget(self, entries: Iterable[JobEntry]) -> None:
+        """Drop jobs of which nothing is left from the list. Raises BrokerUnavailable."""
+        await self._journal.forget({entry.queue for entry in entries})
 
     async def _end(self, entry: JobEntry) -> None:
         """As the entry says: nothing of the job is left."""

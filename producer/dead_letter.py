@@ -59,6 +59,8 @@ class Summary:
     parked_ms: int | None
     #: How often it was sent again from the dead letter queue before.
     replays: int
+    #: Whether what was sent is not in it (setting redact), so that it cannot be sent again.
+    redacted: bool = False
     #: Id of the payload key that the body is sealed with; None of one that is not sealed. `items`
     #: is then what its headers say.
     key: str | None = None
@@ -127,6 +129,7 @@ def describe(message: AbstractIncomingMessage) -> Summary:
         chunk=headers.chunk,
         parked_ms=headers.parked_ms or _milliseconds(death.get("time"), message.timestamp),
         replays=headers.replays,
+        redacted=headers.redacted,
         key=headers.key if is_sealed else None,
     )
 

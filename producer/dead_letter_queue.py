@@ -1,5 +1,7 @@
 """The dead letter queue, read page by page, with everything left that nobody acknowledges.
 
+So can another queue be read that nobody consumes.
+
 A page is a consumer with a prefetch, all of which is taken and not acknowledged, then the next
 consumer. So memory holds one page however many there are, and closing the channel puts back what
 was not acknowledged: on a classic queue in its order, on a quorum queue with pages exchanged. A
@@ -46,8 +48,12 @@ HAND_BACK_PAUSE: Final = 0.02
 TAKEN_PATIENCE: Final = 3.0
 
 
-class _TakenError(BrokerUnavailable):
+class TakenError(BrokerUnavailable):
     """Somebody else reads."""
+
+
+class MissingError(BrokerError):
+    """There is no such queue."""
 
 
 class LostError(Exception):
@@ -65,12 +71,13 @@ def next_size(page: list[AbstractIncomingMessage]) -> int:
 
 
 class DeadLetterQueue:
-    """The dead letter queue while this process reads it."""
+    """The dead letter queue while this process reads it, or another one that nobody consumes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str | None = None) -> None:
         self._settings = settings
-        self._name = settings.names.dead
-        self._session = Session(settings, "dead letters", self._prepare)
+        self._name = name or settings.names.dead
+        link = "dead letters" if name is None else "purge"
+        self._session = Session(settings, link, self._prepare)
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._lost = asyncio.Event()
         self._channels: list[AbstractChannel] = []
@@ -87,7 +94,7 @@ class DeadLetterQueue:
             try:
                 await self._session.__aenter__()
                 return self
-            except _TakenError:
+            except TakenError:
                 if asyncio.get_running_loop().time() >= patience:
                     raise
             await asyncio.sleep(pauses.next())
@@ -110,13 +117,13 @@ class DeadLetterQueue:
         except ChannelLockedResource as error:
             raise self._is_read_by_others() from error
         except ChannelNotFoundEntity as error:
-            raise BrokerError(
+            raise MissingError(
                 f"{self._settings.broker} has no dead letter queue {self._name}: no worker was "
                 "there yet, or LMAAS_PREFIX is another one (`lmaas broker declare` makes it)"
             ) from error
 
-    def _is_read_by_others(self) -> _TakenError:
-        return _TakenError(
+    def _is_read_by_others(self) -> TakenError:
+        return TakenError(
             f"{self._name} is being read by somebody else at this moment; try again when they are "
             "done"
         )

@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.dead_letter_ids import has_duplicates
 from lmaas.broker_config.declaring import missing
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
+from lmaas.broker_config.messages import Headers
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
@@ -68,6 +69,8 @@ class Outcome:
     done: int = 0
     #: Routing key -> messages that stay, because no queue takes them.
     unroutable: Counter[str] = field(default_factory=Counter)
+    #: Messages that stay, because their texts were redacted: there is nothing to send again.
+    redacted: int = 0
     #: Ids that were asked for and are not there.
     missing: frozenset[str] = frozenset()
 
@@ -115,6 +118,9 @@ async def replay(settings: Settings, wanted: Filter, report: Report | None = Non
         lanes = _Lanes(settings, publisher)
 
         async def publish(message: AbstractIncomingMessage) -> bool:
+            if Headers.from_table(message.headers).redacted:
+                outcome.redacted += 1
+                return False
             # The lane's own key, because that of one worker's lane may have gone with the worker.
             key = lane_key(message.routing_key) or message.routing_key or ""
             try:
@@ -129,7 +135,7 @@ async def replay(settings: Settings, wanted: Filter, report: Report | None = Non
                 return False
             return True
 
-        await _Removal(settings, wanted, publish, outcome, report).run()
+        await Removal(settings, wanted, publish, outcome, report).run()
     return outcome
 
 
@@ -140,7 +146,7 @@ async def purge(settings: Settings, wanted: Filter, report: Report | None = None
         return True
 
     outcome = Outcome()
-    await _Removal(settings, wanted, drop, outcome, report).run()
+    await Removal(settings, wanted, drop, outcome, report).run()
     return outcome
 
 
@@ -234,7 +240,7 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-class _Removal:
+class Removal:
     """Takes the matches out of their queue, each after it was released to where it goes."""
 
     def __init__(
@@ -243,10 +249,12 @@ class _Removal:
         wanted: Filter,
         release: Callable[[AbstractIncomingMessage], Awaitable[bool]],
         outcome: Outcome,
-        report: Report | None,
+        report: Report | None = None,
+        *,
+        queue: str | None = None,
     ) -> None:
-        """`release` says whether the message may go."""
-        self._queue = DeadLetterQueue(settings)
+        """`release` says whether the message may go; `queue`: not dead letters, but this one."""
+        self._queue = DeadLetterQueue(settings, queue)
         self._settings = settings
         self._wanted = wanted
         self._release = release
@@ -277,6 +285,7 @@ class _Removal:
     async def _pass(self) -> bool:
         """From the oldest to the newest; False when the connection was lost on the way."""
         self._outcome.unroutable.clear()
+        self._outcome.redacted = 0
         looked = 0
         try:
             async with contextlib.aclosing(self._queue.pages()) as pages:

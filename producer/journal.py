@@ -16,7 +16,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Final, Literal
 
 import aio_pika
@@ -55,6 +55,9 @@ LOOK_EVERY: Final = 256
 #: ... and reads it when it has more entries than this, and than this for each job known before.
 LONG: Final = 1_000
 LONG_FOR_A_JOB: Final = 4
+
+#: Entries of the journal -> the places of those that are to be dropped.
+Needless = Callable[[Sequence["JobEntry"]], list[int]]
 
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=LAST_MOMENT)]
 
@@ -130,6 +133,12 @@ class Journal:
         self._known = len(found)
         return found
 
+    async def forget(self, queues: Collection[str]) -> None:
+        """Drop all entries of these submissions. Raises BrokerUnavailable."""
+        names, kind, seals, drop = self._names, self._queue_type, self._seals, dropping(queues)
+        for _ in range(2):
+            await self._session.ask(lambda connection: read(connection, names, kind, seals, drop))
+
     async def _compact(self) -> None:
         try:
             counts = await self._session.counts(self._names.jobs)
@@ -144,15 +153,17 @@ async def read(
     names: Names,
     queue_type: QueueType = "classic",
     seals: Seals | None = None,
+    drop: Needless | None = None,
 ) -> dict[str, JobEntry]:
     """`newest` of what is in the journal; what is no entry is passed over.
 
-    Drops from the journal what is `needless`. Raises BrokerUnavailable.
+    Drops from the journal what is `needless`, or what `drop` says. Raises BrokerUnavailable.
     """
+    drop = drop or needless
     held, seals = MOST_HELD[queue_type], seals or Seals.none()
     try:
         async with asyncio.timeout(READ_TIMEOUT):
-            while (entries := await _entries(connection, names, held, seals)) is None:  # noqa: ASYNC110
+            while (entries := await _entries(connection, names, held, seals, drop)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(READ_PAUSE)  # the broker says no more than: not now
     except TimeoutError as error:
         raise BrokerUnavailable(
@@ -196,6 +207,24 @@ def needless(entries: Sequence[JobEntry]) -> list[int]:
     return [place for place, one in enumerate(entries) if is_needless(place, one)]
 
 
+def dropping(queues: Collection[str]) -> Needless:
+    """What goes when the submissions with these queues are to be forgotten: read the journal twice.
+
+    The first time all but the last entry of each goes, then that, for the reason in `needless`.
+    """
+
+    def places(entries: Sequence[JobEntry]) -> list[int]:
+        last = _last(entries)
+        counts = Counter(one.queue for one in entries)
+        return [
+            place
+            for place, one in enumerate(entries)
+            if one.queue in queues and (place != last[one.queue] or counts[one.queue] == 1)
+        ]
+
+    return places
+
+
 def _last(entries: Sequence[JobEntry]) -> dict[str, int]:
     """The place of the last entry of each submission, which its queue stands for."""
     return {one.queue: place for place, one in enumerate(entries)}
@@ -231,9 +260,8 @@ def entry(
                     extra={"action": "journal", "code": error.code})  # fmt: skip
         return None
     if found is None or not names.are_results_of(found.queue, found.job):
-        log.warning(
-            "an entry of %s is none: %.200r", source, message.body, extra={"action": "journal"}
-        )
+        # Without its body: nobody knows what somebody has written there.
+        log.warning("a message of %s is no entry of a job", source, extra={"action": "journal"})
         return None
     return found
 
@@ -247,9 +275,9 @@ def _opened(message: AbstractIncomingMessage, source: str, seals: Seals) -> byte
 
 
 async def _entries(
-    connection: AbstractConnection, names: Names, held: int, seals: Seals
+    connection: AbstractConnection, names: Names, held: int, seals: Seals, drop: Needless
 ) -> list[JobEntry] | None:
-    """Everything in the journal, from which what is needless is gone; None while another reads."""
+    """Everything in the journal, from which it drops some; None while another reads."""
     try:
         async with connection.channel() as channel:
             await channel.set_qos(prefetch_count=held)
@@ -257,7 +285,7 @@ async def _entries(
             found = {tag: entry(one, names, names.jobs, seals) for tag, one in messages.items()}
             entries = {tag: one for tag, one in found.items() if one is not None}
             tags, underlay = list(entries), await channel.get_underlay_channel()
-            for place in needless(list(entries.values())):
+            for place in drop(list(entries.values())):
                 await underlay.basic_ack(tags[place])
     except ChannelAccessRefused:
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
@@ -80,7 +81,7 @@ class Submitted:
                 ways = [None, *table.columns, *nested_names(chunk)]
             found = list(islice(results, len(chunk)))
             ids = [result.id for result in found]
-            ways = [way for way in ways if ids_of(chunk, way) == ids]
+            ways = [way for way in ways if _fit(ids_of(chunk, way), ids, found)]
             if not ways:
                 raise DataError(
                     f"{table.name}: near {table.unit} {chunk.lines[0]} the rows have other ids "
@@ -89,6 +90,17 @@ class Submitted:
             yield (chunk if self.keep is None else _narrowed(chunk, columns)), found
         if next(results, None) is not None:
             raise DataError(f"{table.name}: fewer rows than job {job}: {_NOT_IT}")
+
+
+def _fit(rows: list[str], ids: list[str], results: list[Result]) -> bool:
+    """Whether rows have the ids of the results; that of one that was purged is gone."""
+    return rows == ids or (
+        len(rows) == len(ids)
+        and all(
+            row == one or (result.error is not None and result.error.code == Code.PURGED)
+            for row, one, result in zip(rows, ids, results, strict=True)
+        )
+    )
 
 
 def _narrowed(chunk: Chunk, columns: tuple[str, ...]) -> Chunk:

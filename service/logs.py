@@ -10,20 +10,40 @@ from typing import Any, Final
 import click
 import msgspec
 
+from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.settings import LogFormat
 
 log = logging.getLogger(__name__)
 
+#: A line for people.
+_FORMAT: Final = "%(asctime)s %(levelname)s %(message)s"
+_MOMENT: Final = "%H:%M:%S"
 #: What every record has; all else on one was given as `extra`.
 _STANDARD: Final = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class JsonLines(logging.Formatter):
+class TextLines(logging.Formatter):
+    """For people; a traceback is in lines of its own, as far as the setting `redact` lets it."""
+
+    def __init__(self, redaction: Redaction | None) -> None:
+        super().__init__(_FORMAT, _MOMENT)
+        self._redaction = redaction
+
+    def formatException(self, info: Any) -> str:  # noqa: N802 - as logging names it
+        """Its last line may quote a text."""
+        shown = super().formatException(info)
+        return self._redaction.text(shown) if self._redaction else shown
+
+
+class JsonLines(TextLines):
     """One object a line: time, level, logger, process, action, message, and what was told as extra.
 
     A traceback is in the field `exception`.
     """
+
+    def __init__(self, redaction: Redaction | None = None) -> None:
+        super().__init__(redaction)
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
@@ -52,12 +72,17 @@ def complain(words: str) -> None:
         click.echo(f"error: {words}", err=True)
 
 
-def configure(level: int = logging.WARNING, log_format: LogFormat = "text") -> None:
+def configure(
+    level: int = logging.WARNING,
+    log_format: LogFormat = "text",
+    redaction: Redaction | None = None,
+) -> None:
     """Ours from `level` on; the AMQP library's own lines say twice what our errors say."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    if log_format == "json":
+    logging.basicConfig(format=_FORMAT, datefmt=_MOMENT)
+    if log_format == "json" or (redaction is not None and redaction.is_used):
+        lines = JsonLines if log_format == "json" else TextLines
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonLines())
+            handler.setFormatter(lines(redaction))
     logging.getLogger("lmaas").setLevel(level)
     for library in ("aio_pika", "aiormq", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -94,8 +94,11 @@ def downloaded(name: Name, files: Sequence[str]) -> Path:
     """
     if problem := extras.lacking("huggingface_hub"):
         raise DataError(problem)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # it is read when it is imported
+    silent = os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported, ...
     from huggingface_hub import constants, errors, snapshot_download
+
+    if silent == "1":
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # ... which somebody may have done before
 
     there = f"{constants.ENDPOINT}/{name.repo}"
     try:

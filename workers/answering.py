@@ -67,7 +67,7 @@ class Answerer:
                 replies |= {place: failed_reply(packs[place], fault, self._worker)
                             for place in places}  # fmt: skip
             else:
-                private = self.settings.payload_keys is not None
+                private = bool(self.settings.payload_keys or self.settings.redact)
                 own = [packs[place] for place in places]
                 groups.append(Group(places, own, runtime, options, private=private))
         return Run(self._worker, packs, groups, replies, began)

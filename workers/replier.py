@@ -7,6 +7,7 @@ later try may go better; else the caller gets its error, and a copy goes to the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -40,11 +41,13 @@ from lmaas.broker_config.messages import (
     REPLY,
     ItemError,
     Reply,
+    Request,
     encode,
     shortened,
 )
 from lmaas.broker_config.metrics import outcomes
 from lmaas.broker_config.publisher import Publisher
+from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.retry import delay
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Direction, Sealed
 from lmaas.broker_config.seals import Seals
@@ -55,6 +58,7 @@ from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
+from lmaas.workers.pack import Pack
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +135,7 @@ class Replier:
         self._name = name
         self._settings = settings
         self._seals = Seals(settings)
+        self._redaction = Redaction(settings)
         self._names = settings.names
         self._publisher = publisher
         self._consumer = consumer
@@ -227,12 +232,24 @@ class Replier:
                 self._tell(delivery)
 
     async def _give_up(self, delivery: Delivery) -> None:
-        """After a bug of ours, which must not hold the pack for ever: the broker moves it."""
+        """After a bug of ours, which must not hold the pack for ever: the broker moves it.
+
+        Where texts are redacted the broker gets a dead letter without them.
+        """
         log.exception(
             "not settled, and dead-lettered by the broker",
             extra={"action": "settle_failed", **tracing.context(delivery.headers)},
         )
-        await delivery.refuse()
+        if not self._redacts(delivery):
+            return await delivery.refuse()
+        bug = ItemError(code=Code.INTERNAL, message="a bug of the worker; see its log")
+        try:
+            await self._withhold(delivery, bug)
+        except LmaasError:
+            await asyncio.sleep(PAUSE)
+            await delivery.hand_back()
+        else:
+            await delivery.ack()
 
     def _tell(self, delivery: Delivery) -> None:
         """For metrics and traces: it was answered."""
@@ -393,7 +410,7 @@ class Replier:
             **self._reason(delivery, error),
         )
         log.warning(
-            "retry in %s after try %d: %s", chosen, headers.attempt, delivery.told(error),
+            "retry in %s after try %d: %s", chosen, headers.attempt, self._shown(delivery, error),
             extra={"action": "retry_later", "code": error.code,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
@@ -414,16 +431,45 @@ class Replier:
         False when it is too large to be held twice, or the broker does not take it: then the broker
         has to move it itself, without the reason.
         """
-        if answer.error and delivery.pack.size > self._settings.largest_pack:
-            return self._left_to_broker(delivery, delivery.told(answer.error))
+        too_large = delivery.pack.size > self._settings.largest_pack
+        if answer.error and too_large and not self._redacts(delivery):
+            return self._left_to_broker(delivery, self._shown(delivery, answer.error))
         dead_lettering = (
             self._dead_letter(delivery, error, places) for error, places in answer.reasons.items()
         )
         try:
             await asyncio.gather(*dead_lettering)
         except MessageError as refusal:
-            return self._left_to_broker(delivery, refusal)
+            if not self._redacts(delivery) or answer.error is None:
+                return self._left_to_broker(delivery, refusal)
+            with contextlib.suppress(MessageError):
+                await self._withhold(delivery, answer.error)
         return True
+
+    def _redacts(self, delivery: Delivery) -> bool:
+        """Whether its texts may not be parked as they are; nobody can read those of a seal that the
+        worker could not open.
+        """
+        return self._redaction.is_used and not _is_unopened(delivery)
+
+    async def _withhold(self, delivery: Delivery, error: ItemError) -> None:
+        """Dead-letter it without anything that was sent."""
+        await self._dead_letter(delivery, error, [], withheld=True)
+
+    def _shown(self, delivery: Delivery, error: ItemError) -> ItemError:
+        """What may be said of an error in logs and headers."""
+        return self._redaction.error(delivery.told(error))
+
+    def _redacted(
+        self, pack: Pack, part: Request | None, places: list[int], language: str
+    ) -> tuple[Request | None, bytes]:
+        """What may be parked of a part of a pack, whose items were at these places; none: all."""
+        if part is None:
+            return None, b""
+        at = places or range(len(part.items))
+        faults = {new: pack.faults[old] for new, old in enumerate(at) if old in pack.faults}
+        shown = self._redaction.request(part, faults)
+        return shown, encode(shown, language)
 
     def _left_to_broker(self, delivery: Delivery, why: ItemError | MessageError) -> bool:
         log.warning(
@@ -432,7 +478,9 @@ class Replier:
         )  # fmt: skip
         return False
 
-    async def _dead_letter(self, delivery: Delivery, error: ItemError, places: list[int]) -> None:
+    async def _dead_letter(
+        self, delivery: Delivery, error: ItemError, places: list[int], *, withheld: bool = False
+    ) -> None:
         """A copy of what failed for one reason."""
         headers = msgspec.structs.replace(
             delivery.headers, parked_ms=int(time.time() * 1000), **self._reason(delivery, error)
@@ -442,11 +490,16 @@ class Replier:
         if part is not None and 0 < len(places) < len(part.items):
             part = msgspec.structs.replace(part, items=[part.items[place] for place in places])
             body = encode(part, language(delivery))
-            if sealed := await self._sealed(delivery, "request", body):
-                body = sealed.body
-                headers = msgspec.structs.replace(headers, key=sealed.key, items=len(places))
+        if self._redacts(delivery):
+            kept = None if withheld else part
+            part, body = self._redacted(pack, kept, places, language(delivery))
+            headers = msgspec.structs.replace(headers, redacted=True)
+        if body is not None and (sealed := await self._sealed(delivery, "request", body)):
+            body, count = sealed.body, len(part.items) if part else headers.items
+            headers = msgspec.structs.replace(headers, key=sealed.key, items=count)
         message = copied(delivery.message, headers, body=body)
         message.reply_to = delivery.reply_to  # no other: what is replayed is answered to it
+        message.expiration = self._settings.keep_dead_letters or None
         message.message_id = dead_letter_id(
             delivery.headers,
             correlation_id=message.correlation_id,
@@ -459,7 +512,7 @@ class Replier:
             "%s dead-lettered as %s: %s",
             f"{len(places)} items" if places else "a pack",
             message.message_id,
-            delivery.told(error),
+            self._shown(delivery, error),
             extra={"action": "dead_lettered", "code": error.code, "id": message.message_id,
                    **tracing.context(delivery.headers)},
         )  # fmt: skip
@@ -468,7 +521,7 @@ class Replier:
 
     def _reason(self, delivery: Delivery, error: ItemError) -> dict[str, str]:
         """What went wrong, as headers."""
-        error = delivery.told(error)
+        error = self._shown(delivery, error)
         return {
             "first_error": delivery.headers.first_error or shortened(str(error)),
             "error": str(error.code),

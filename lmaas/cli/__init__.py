@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "submit": "Publish a file as a batch job and leave.",
     "jobs": "List, show, collect and cancel batch jobs.",
     "dead": "List, show, replay, export and purge what could not be answered.",
+    "purge": "Remove what is older than a time, or about one person, everywhere.",
     "worker": "Serve models from the queue.",
     "gateway": "Serve HTTP: calls, jobs, webhooks.",
     "up": "Run a private broker, workers and HTTP on this machine.",

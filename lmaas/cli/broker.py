@@ -19,6 +19,7 @@ from rich.console import Console
 from lmaas.broker_config import policies
 from lmaas.broker_config.declaring import Difference, declare, difference
 from lmaas.broker_config.definitions import definitions
+from lmaas.broker_config.definitions import policies as policies_of
 from lmaas.broker_config.errors import BrokerError, SettingsError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.limits import broker_sentence
@@ -250,7 +251,7 @@ def definitions_(
     settings = Settings.load(**arguments)
     if others and passwords is None:
         raise SettingsError("--user needs --passwords-file, which keeps the user's password")
-    found = definitions(_wanted(settings, models), vhost)
+    found = definitions(_wanted(settings, models), vhost) | policies_of(settings, vhost)
     if passwords is not None:
         found |= broker_users.of_users(settings, models, others, passwords, vhost)
     content = msgspec.json.encode(found)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lmaas.broker_config.definitions import definitions
+from lmaas.broker_config.definitions import definitions, policies
 from lmaas.broker_config.importing import by_rabbitmqctl, over_http
 from lmaas.broker_config.passwords import kept
 from lmaas.broker_config.rights import User, parsed, user_definitions, users
@@ -83,7 +83,7 @@ def command(
     """
     settings = Settings.load(**arguments)
     wanted = topology(settings.names, settings.queue_type, models, settings.retry_delays)
-    together = definitions(wanted, vhost)
+    together = definitions(wanted, vhost) | policies(settings, vhost)
     del together["vhosts"]  # which may have settings of its own
     together |= of_users(settings, models, others, passwords, vhost)
     if management:

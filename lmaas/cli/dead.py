@@ -180,7 +180,7 @@ def _table(newest: list[Summary]) -> Table:
             summary.items,
             _moment(summary.parked_ms),
             summary.job,
-            summary.reason,
+            f"(redacted) {summary.reason or ''}" if summary.redacted else summary.reason,
         )
         table.add_row(*map(_cell, row))
     return table
@@ -291,8 +291,8 @@ def replay(
 ) -> None:
     """Send dead letters to their lanes again, with a first attempt and without deadline.
 
-    Each leaves the dead letter queue when the broker has it in its lane. An interruption loses
-    nothing: run it again.
+    Each leaves the dead letter queue when the broker has it in its lane. What was redacted (setting
+    redact) stays. An interruption loses nothing: run it again.
     """
     wanted = _checked(_filter(ids, **filters), everything)
     _finish(context, "replayed", run(_with_bar("replay", dead_letters.replay, context.obj, wanted)))
@@ -335,9 +335,15 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
             "that model first",
             err=True,
         )
+    if outcome.redacted:
+        click.echo(
+            f"{outcome.redacted:,} stay dead letters: they were redacted (setting redact), so that "
+            "there is nothing to send again; `lmaas dead purge` drops them",
+            err=True,
+        )
     for name in sorted(outcome.missing):
         click.echo(f"{_shortened(name)!r} is no dead letter (see `lmaas dead list`)", err=True)
-    if outcome.unroutable or outcome.missing:
+    if outcome.unroutable or outcome.missing or outcome.redacted:
         context.exit(Exit.SOME_FAILED if outcome.done else Exit.FAILED)
 
 

@@ -13,6 +13,7 @@ import click
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import gateway_keys, options
 from lmaas.cli.loop import run
@@ -69,7 +70,7 @@ def command(context: click.Context, /, **arguments: Any) -> None:
     if problem := extras.lacking(*NEEDED):
         raise LmaasError(problem)
     settings, broker = GatewaySettings.load(**own), Settings.load(**engine)
-    logs.configure(logging.INFO, broker.log_format)
+    logs.configure(logging.INFO, broker.log_format, Redaction(broker))
     run(serve(settings, broker))
 
 

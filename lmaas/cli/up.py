@@ -18,6 +18,7 @@ from lmaas.broker_config.declaring import hanging
 from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, LocalNodeError, SettingsError
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import first_of
 from lmaas.broker_config.topology import Topology, topology
@@ -62,7 +63,7 @@ def command(
     settings = Settings.load(**arguments)
     if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
         raise LmaasError(problem)
-    logs.configure(logging.INFO, settings.log_format)
+    logs.configure(logging.INFO, settings.log_format, Redaction(settings))
     http = (
         GatewaySettings.load(host=LOCAL, port=gateway_port, access="open") if with_gateway else None
     )

@@ -23,6 +23,7 @@ from lmaas.broker_config.errors import (
     TopologyMismatch,
     WorkerStuck,
 )
+from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options, streams
 from lmaas.cli.exits import Exit
@@ -57,7 +58,7 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
     settings = Settings.load(**arguments)
     if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
         raise LmaasError(problem)
-    logs.configure(logging.INFO, settings.log_format)
+    logs.configure(logging.INFO, settings.log_format, Redaction(settings))
     count = process_count(settings, served)
     settings = msgspec.structs.replace(settings, processes=count)
     if settings.health_port + count - 1 > LAST_PORT:
@@ -136,7 +137,7 @@ def serve_in_child(
     `tell()` says that it is ready, `tell(words)` why it ends.
     """
     streams.prepare()
-    logs.configure(logging.INFO, settings.log_format)
+    logs.configure(logging.INFO, settings.log_format, Redaction(settings))
     if index:
         silence()  # the first one says it
     if settings.health_port:

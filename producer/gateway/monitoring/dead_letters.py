@@ -60,6 +60,13 @@ class DeadLetters:
                 "unroutable",
                 f"it stays: no worker has ever served {', '.join(outcome.unroutable)}",
             )
+        if outcome.redacted:
+            raise HttpError(
+                HTTPStatus.CONFLICT,
+                "redacted",
+                "it stays: its texts were redacted (setting redact), so that there is nothing to "
+                "send again",
+            )
         if not outcome.done:
             raise HttpError(
                 HTTPStatus.NOT_FOUND, "not_found", f"there is no dead letter {name!r} (any more)"

@@ -14,6 +14,8 @@ from lmaas.producer.gateway.settings.callbacks import Callbacks, Endpoint
 from lmaas.producer.gateway.settings.hooks import Hook
 
 SECTION: Final = "gateway"
+#: The SQLite file in the state folder.
+STATE_FILE: Final = "state.sqlite"
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]

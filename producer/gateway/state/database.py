@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import SettingsError
-from lmaas.producer.gateway.settings import GatewaySettings
+from lmaas.producer.gateway.settings import STATE_FILE, GatewaySettings
 from lmaas.producer.gateway.state.migrations import upgrade
 
 #: Every table of the gateway. Constraints have names, so that migrations can name them.
@@ -30,7 +30,7 @@ METADATA: Final = sa.MetaData(
 )
 
 #: The SQLite file in the state folder, and what the one holds who migrates it.
-FILE: Final = "state.sqlite"
+FILE: Final = STATE_FILE
 _LOCK: Final = "state.lock"
 #: The same for PostgreSQL: any number that nobody else takes for an advisory lock.
 _LOCK_NUMBER: Final = 0x6C6D6161

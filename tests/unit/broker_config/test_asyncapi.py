@@ -84,6 +84,7 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         worker="w",
         parked_ms=1,
         replays=1,
+        redacted=True,
     )
     assert set(schemas["Headers"]["properties"]) == set(full.table())
 

@@ -380,6 +380,7 @@ def test_the_largest_headers_and_properties_fit_into_the_smallest_frame() -> Non
         "lmaas-attempt": 2**31 - 1,
         "lmaas-items": 2**31 - 1,
         "lmaas-replays": 2**31 - 1,
+        "lmaas-redacted": True,
         "lmaas-chunk": 2**31 - 1,
     }
     moments = {f"lmaas-{name}-ms": 2**53 - 1 for name in ("deadline", "published", "parked")}

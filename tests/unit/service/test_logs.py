@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from lmaas.service.logs import JsonLines
+from lmaas.broker_config.redaction import Redaction
+from lmaas.broker_config.settings import Settings
+from lmaas.service.logs import JsonLines, TextLines
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("broker_config", "producer", "service", "workers", "training", "lmaas")
@@ -98,6 +100,20 @@ def test_a_traceback_is_a_field() -> None:
     assert line["message"] == "failed"
     assert line["exception"].startswith("Traceback")
     assert line["exception"].endswith("ValueError: of this")
+
+
+def hide(text: str) -> str:
+    return text.replace("of this", "of ***")
+
+
+@pytest.mark.parametrize("lines", [TextLines, JsonLines])
+def test_a_traceback_has_what_may_be_shown(lines: type[TextLines]) -> None:
+    try:
+        raise ValueError("of this")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "failed", (), sys.exc_info())
+    line = lines(Redaction(Settings(redact=f"{__name__}:hide"))).format(record)
+    assert ("ValueError: of ***" in line, "of this" in line) == (True, False)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

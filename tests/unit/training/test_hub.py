@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,22 @@ def test_what_was_downloaded_is_there_without_a_connection(
     folder = hub.encoder(Path(REPO))
     at("http://127.0.0.1:9", monkeypatch)
     assert hub.encoder(Path(REPO)) == folder
+
+
+def test_its_telemetry_is_off(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    # As where somebody has imported the library before.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    hub.encoder(Path(REPO))
+    assert os.environ.pop("HF_HUB_DISABLE_TELEMETRY") == "1"
+    assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    found = [
+        path
+        for folder in ("broker_config", "producer", "workers", "service", "training", "lmaas")
+        for path in (Path(__file__).parents[3] / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) huggingface_hub", path.read_text(), re.MULTILINE)
+    ]
+    assert [path.name for path in found] == ["hub.py"]
 
 
 def test_a_private_model_is_imported_by_its_name(served: Hub, tmp_path: Path) -> None:
