@@ -20,7 +20,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
-from lmaas.training import duplicates, label_sets
+from lmaas.training import duplicates, label_sets, media_archives
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
 from lmaas.training.imdb import Review, read_reviews
@@ -41,6 +41,9 @@ from lmaas.training.spoken_digits import has_digits, read_digits
 #: splits. Validation takes runs of neighbours, so that it measures unknown films as the test does:
 #: a validation split of single reviews promises 2 points of accuracy too much.
 IMDB_NEIGHBOURS = 50
+
+#: Of the archives that are taken for theirs.
+IMDB_SUFFIXES = (".tar.gz", ".tgz")
 
 VALIDATION_SHARE = 0.1
 #: Share of a table or folder without a test of its own.
@@ -135,16 +138,16 @@ def load_dataset(
     `load_table`; `normalize` is for folders as well, and `hold_out`, as in `media.held_out`, for
     pictures and sounds alone. Raises DataError.
     """
-    if (media := _media(path)) is not None:
+    if (media := _media(path, format)) is not None:
         if separator is not None:
             raise DataError(f"{path}: only rows of a table may have several labels (--multi-label)")
-        tested = None if test is None else read_folder(test)
+        tested = None if test is None else _media_to_test_with(test)
         if hold_out is not None:
             media = held_out(media, hold_out)
         return load_media(media, tested, normalize=normalize)
     if hold_out is not None:
         raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
-    if path.is_dir() or path.name.endswith((".tar.gz", ".tgz")):
+    if path.is_dir() or path.name.endswith(IMDB_SUFFIXES):
         return load_imdb(path)
 
     def place(path: Path) -> Place:
@@ -161,13 +164,38 @@ def load_dataset(
     )
 
 
-def _media(path: Path) -> Media | None:
+def _media(path: Path, format: str | None) -> Media | None:  # noqa: A002
     """What is in there of pictures and sounds, if it is for them. Raises DataError."""
     if has_digits(path):
         return read_digits(path)
-    if path.is_dir() and has_idx(path):
+    if not path.is_dir():
+        return _media_of_archive(path, format) if path.is_file() else None
+    if has_idx(path):
         return read_idx(path)
-    return read_folder(path) if path.is_dir() and has_media(path) else None
+    return read_folder(path) if has_media(path) else None
+
+
+def _media_of_archive(path: Path, format: str | None) -> Media | None:  # noqa: A002
+    """None of what is no archive, or is IMDB's. Raises DataError."""
+    place = Place.of(str(path), format)
+    if place.format not in {"zip", "tar"}:
+        return None
+    is_imdb = path.name.endswith(IMDB_SUFFIXES)
+    found = media_archives.has_media(path)
+    if found or (found is None and not is_imdb):
+        return media_archives.read_archive(place)
+    if is_imdb:
+        return None
+    raise DataError(
+        f"{path}: an archive without pictures or sounds; of a table in it, unpack it and name the "
+        "table"
+    )
+
+
+def _media_to_test_with(path: Path) -> Media:
+    """Raises DataError."""
+    archive = None if path.is_dir() else _media_of_archive(path, None)
+    return read_folder(path) if archive is None else archive
 
 
 # --- IMDB ----------------------------------------------------------------------------------------

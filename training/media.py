@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -74,7 +74,7 @@ def kind_of(item: Item) -> Kind | None:
 
 def has_media(path: Path) -> bool:
     """Whether there is a picture or a sound anywhere below a folder. Raises DataError."""
-    return any(name.suffix.lower() in SUFFIXES for name in _below(path))
+    return any(map(is_example, _below(path)))
 
 
 def read_folder(path: Path) -> Media:
@@ -84,27 +84,42 @@ def read_folder(path: Path) -> Media:
     some are pictures and some are sounds, or when one is in no folder of a class.
     """
     names = sorted(_below(path), key=PurePosixPath.as_posix)
-    used = [name for name in names if name.suffix.lower() in SUFFIXES]
+    used = [name for name in names if is_example(name)]
     if not used:
         suffixes = ", ".join(SUFFIXES)
         raise DataError(f"{path}: no pictures or sounds below it ({suffixes})")
-    _check_kind(path, used)
-    splits = _splits(used)
+    check_kind(path, used)
+    items = (_item(path, name) for name in used)
+    return in_classes(path, path.resolve().name, used, items, len(names) - len(used))
+
+
+def is_example(name: PurePosixPath) -> bool:
+    """Whether a file of this name can be learnt from."""
+    return name.suffix.lower() in SUFFIXES
+
+
+def in_classes(
+    path: Path, name: str, names: Sequence[PurePosixPath], items: Iterable[Item], others: int
+) -> Media:
+    """Files whose names are `CLASS/any/where.png`, or that below `train` and `test`, with their
+    items in the same order; `others` were left out.
+
+    Raises DataError when one is in no folder of a class.
+    """
+    splits = _splits(names)
     digest = hashlib.sha256()
     found: dict[str, Examples] = {}
-    for name in used:
-        split, inner = (SPLITS[name.parts[0]], name.parts[1:]) if splits else ("train", name.parts)
+    for file, item in zip(names, items, strict=True):
+        split, inner = (SPLITS[file.parts[0]], file.parts[1:]) if splits else ("train", file.parts)
         if len(inner) < 2:
-            raise DataError(f"{path / name}: is in no folder of a class ({path.name}/CLASS/FILE)")
-        item = _item(path, name)
+            raise DataError(f"{path / file}: is in no folder of a class ({path.name}/CLASS/FILE)")
         data = item.data or b""
-        digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
+        digest.update(f"{file}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
         examples = found.setdefault(split, Examples())
         examples.items.append(item)
         examples.labels.append(inner[0])
-    others = len(names) - len(used)
     return Media(
-        name=path.resolve().name,
+        name=name,
         train=found["train"],
         validation=found.get("validation"),
         test=found.get("test"),
@@ -147,7 +162,7 @@ def _below(root: Path) -> Iterator[PurePosixPath]:
                 yield PurePosixPath(file.relative_to(root).as_posix())
 
 
-def _check_kind(path: Path, names: list[PurePosixPath]) -> None:
+def check_kind(path: Path, names: Sequence[PurePosixPath]) -> None:
     """Raises DataError for pictures among sounds."""
     kinds = [(media_types.by_name(name.name) or "").partition("/")[0] for name in names]
     first = dict(zip(reversed(kinds), reversed(names), strict=True))
@@ -158,15 +173,20 @@ def _check_kind(path: Path, names: list[PurePosixPath]) -> None:
         )
 
 
-def _splits(names: list[PurePosixPath]) -> bool:
+def _splits(names: Sequence[PurePosixPath]) -> bool:
     """Whether the folders at the top are splits, and those below them classes."""
     tops = {name.parts[0] for name in names}
     return "train" in tops and tops <= SPLITS.keys()
 
 
+def shown_name(name: PurePosixPath) -> str:
+    """As UTF-8, whatever bytes it has: the id of an item."""
+    return name.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
 def _item(path: Path, name: PurePosixPath) -> Item:
     """What is in a file, or why that cannot be read."""
-    shown = name.as_posix().encode("utf-8", "backslashreplace").decode()
+    shown = shown_name(name)
     media_type = media_types.by_name(name.name)
     data, wrong = b"", ""
     try:

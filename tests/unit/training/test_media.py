@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import struct
+import tarfile
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -248,3 +250,53 @@ def test_fashion_mnist_itself() -> None:
 
     numbers = _read(path, "train", "labels-idx1-ubyte", 1, hashlib.sha256())
     assert [_names(numbers)(number) for number in (9, 0)] == ["Ankle boot", "T-shirt/top"]
+
+
+def zipped(path: Path, source: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(source.rglob("*"), reverse=True):
+            if file.is_file():
+                archive.write(file, top + file.relative_to(source).as_posix())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zip", "zip of the folder", "tar", "tar.gz", "tgz", "tar.bz2"])
+def test_an_archive_is_as_the_folder_in_it(tmp_path: Path, kind: str) -> None:
+    pets = many(tmp_path / "pets")
+    folder(pets, "notes.txt", ".hidden/x.png")
+    if kind.startswith("zip"):
+        path = zipped(tmp_path / "pets.zip", pets, "pets/" if "folder" in kind else "")
+    else:
+        path = tmp_path / f"pets.{kind}"
+        with tarfile.open(path, f"w:{ {'tgz': 'gz', 'tar': ''}.get(kind, kind[4:]) }") as archive:
+            archive.add(pets, "pets/2026")
+    packed, unpacked = load_dataset(path), load_dataset(pets)
+    assert (packed.name, packed.sha256, packed.labels) == ("pets", unpacked.sha256, unpacked.labels)
+    assert packed.test.items == unpacked.test.items
+    assert packed.train.items == unpacked.train.items
+    assert any("other files are left out" in note for note in packed.notes)
+    tested = load_dataset(pets, test=path)
+    assert len(tested.test) == 60
+
+
+def test_splits_of_an_archive_are_kept(tmp_path: Path) -> None:
+    many(tmp_path / "pets", 10, "train/")
+    folder(tmp_path / "pets", "test/cat/1.png")
+    dataset = load_dataset(zipped(tmp_path / "pets.zip", tmp_path / "pets", "a/b/"))
+    assert labels(dataset, dataset.test) == {"test/cat/1.png": "cat"}
+
+
+def test_archives_that_cannot_be_learnt_from(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="an archive without pictures or sounds"):
+        load_dataset(zipped(tmp_path / "t.zip", folder(tmp_path / "t", "a/1.txt")))
+    path = zipped(tmp_path / "pets.zip", many(tmp_path / "pets"))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match="is no zip, or is damaged"):
+        load_dataset(path)
+    path = zipped(tmp_path / "flat.zip", folder(tmp_path / "flat", "1.png", "2.png"))
+    with pytest.raises(DataError, match="is in no folder of a class"):
+        load_dataset(path)
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("../cat/1.png", b"1")
+    with pytest.raises(DataError, match="no pictures or sounds in it"):
+        load_dataset(tmp_path / "out.zip")
