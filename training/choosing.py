@@ -140,17 +140,21 @@ def told(
     how = "held out" if parts == 1 else f"held out in {parts} parts in turn"
     learnt = training["learnt_from"]
     rest = dataset["train"] + dataset["validation"]
-    about, tested = margin(accuracy, dataset["test"]), dataset["test"]
+    tested = dataset["test"]
+    low, high = bounds(accuracy, tested)
     right = f"{'exactly ' if 'measure' in training else ''}right of texts like those of the test"
     return [
         f"tried: {figures} ({training.get('measure', ACCURACY)} on {held_out:,} texts, {how})",
         f"chosen: {architecture}, trained on {learnt:,} of the {rest:,} texts outside of the test",
-        f"expect: {accuracy:.4f} ± {about:.4f} {right} ({tested:,})",
+        f"expect: {accuracy:.4f} (95%: {low:.4f} to {high:.4f}) {right} ({tested:,})",
     ]
 
 
-def margin(share: float, examples: int) -> float:
-    """How far a share that was counted on so many examples may be from the right one: half of
-    Wilson's interval of 95 %."""
-    spread = share * (1 - share) / examples + CERTAIN**2 / (4 * examples**2)
-    return float(CERTAIN / (1 + CERTAIN**2 / examples) * spread**0.5)
+def bounds(share: float, examples: int) -> tuple[float, float]:
+    """Between which the right share is, of one that was counted on so many examples: Wilson's
+    interval of 95 %."""
+    weight = CERTAIN**2 / examples
+    middle = (share + weight / 2) / (1 + weight)
+    spread = share * (1 - share) / examples + weight / (4 * examples)
+    about = CERTAIN / (1 + weight) * spread**0.5
+    return max(0.0, middle - about), min(1.0, middle + about)

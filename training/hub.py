@@ -15,11 +15,14 @@ from typing import Final
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables import advice
 
 #: What an encoder for `lmaas train` is made of.
 ENCODER: Final = (
     "config.json",
     "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "1_Pooling/config.json",
@@ -33,14 +36,17 @@ DESCRIPTIONS: Final = (
     "processor_config.json",
 )
 GRAPHS: Final = ("model.onnx", "onnx/model.onnx")
-#: OWNER/NAME, perhaps a graph in it, perhaps a branch, a tag or a commit.
+#: OWNER/NAME, perhaps a graph in it, perhaps a branch, a tag or a commit; the oldest models have a
+#: NAME alone.
 _NAME: Final = re.compile(
-    r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?P<file>/[\w./-]+\.onnx)?(@(?P<revision>[\w./-]+))?"
+    r"(?P<repo>([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*)(?P<file>/[\w./-]+\.onnx)?(@(?P<revision>[\w./-]+))?"
 )
 #: Names of files that a model can be in; a repository is called otherwise.
-_FILES: Final = (".onnx", ".ort", ".keras", ".h5", ".json")
+_FILES: Final = (
+    ".onnx", ".ort", ".keras", ".h5", ".json", ".bin", ".pt", ".safetensors", ".txt", ".zip",
+)  # fmt: skip
 #: Where the library's cache has a commit of a model.
-_SNAPSHOT: Final = re.compile(r"/models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})(?=/|$)")
+_SNAPSHOT: Final = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})(?=/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +79,29 @@ def encoder(given: Path) -> Path:
     Raises DataError when the hub does not have it, or cannot be asked.
     """
     name = name_of(given)
-    return given if name is None else downloaded(name, ENCODER)
+    return _there(given) if name is None else downloaded(name, ENCODER)
 
 
 def graph(given: Path) -> Path:
     """The same of a model with an ONNX graph: its folder, or its graph if that was named."""
     name = name_of(given)
     if name is None:
-        return given
+        return _there(given)
     graphs = GRAPHS if name.file is None else (name.file,)
     weights = [f"{one}{end}" for one in graphs for end in ("_data*", ".data")]
     folder = downloaded(name, (*DESCRIPTIONS, *graphs, *weights))
     return folder if name.file is None else folder / name.file
+
+
+def _there(given: Path) -> Path:
+    """Raises DataError when it is not."""
+    if given.exists():
+        return given
+    raise DataError(
+        advice.of_url(str(given))
+        or f"{given}: there is no such file or folder, and it is no name on the Hugging Face hub "
+        "(OWNER/NAME)"
+    )
 
 
 def downloaded(name: Name, files: Sequence[str]) -> Path:
@@ -93,7 +110,9 @@ def downloaded(name: Name, files: Sequence[str]) -> Path:
     Raises DataError.
     """
     if problem := extras.lacking("huggingface_hub"):
-        raise DataError(problem)
+        raise DataError(
+            f"{name}: there is no such folder here; to look for it on the hub, {problem}"
+        )
     silent = os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported, ...
     from huggingface_hub import constants, errors, snapshot_download
 
@@ -136,4 +155,4 @@ def origin(folder: Path) -> tuple[str, str | None]:
     """OWNER/NAME and the commit, of a folder that the hub's library has downloaded; of any other
     its own name, as where it lies here says nothing elsewhere."""
     found = _SNAPSHOT.search(folder.resolve().as_posix())
-    return (f"{found[1]}/{found[2]}", found[3]) if found else (folder.resolve().name, None)
+    return (found[1].replace("--", "/", 1), found[2]) if found else (folder.resolve().name, None)

@@ -12,7 +12,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import cell, quoted, shown
+from lmaas.producer.tables.chunks import ENCODING_HINT, cell, quoted, shown
 from lmaas.training.label_sets import listed
 
 #: What the column that is kept has; for a message that there is none.
@@ -92,8 +92,12 @@ class Rows:
             raise DataError(
                 f"{self.name}: {out:,} of {out + len(self.texts):,} rows cannot be used: "
                 f"{self._reasons()}; mend them, or name other columns with --text-column and "
-                "--label-column"
+                f"--label-column{self._advice()}"
             )
+
+    def _advice(self) -> str:
+        coded = any("UTF-8" in reason for reason in self.left_out)
+        return f"; {ENCODING_HINT}" if coded and self.unit == "line" else ""
 
     def _reasons(self) -> str:
         told = [

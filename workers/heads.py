@@ -180,7 +180,8 @@ class ScoresHead(_Checked):
 
 def _softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # The largest is taken off, so that no exponent overflows.
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # of infinity: its item has an error
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     found: npt.NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
     return found
 

@@ -86,6 +86,15 @@ def _numbers(
         raise click.BadParameter(f"{given!r}; give a number, or one for each channel") from None
 
 
+def _spreads(
+    context: click.Context, option: click.Parameter, given: str | None
+) -> list[float] | None:
+    found = _numbers(context, option, given)
+    if found and not all(one > 0 for one in found):
+        raise click.BadParameter(f"{given!r}; pixels are divided by it: give numbers above 0")
+    return found
+
+
 def _number(_context: click.Context, _option: click.Parameter, given: str | None) -> float | None:
     """As `0.5` or `1/255`."""
     if given is None:
@@ -131,7 +140,7 @@ def _number(_context: click.Context, _option: click.Parameter, given: str | None
 @click.option("--image", "size", metavar="WxH", callback=_wide, help="Pictures become so large.")
 @click.option("--resize", type=click.Choice(["stretch", "cover", "fit"]), help="How.  [stretch]")
 @click.option("--mean", metavar="A,B,C", callback=_numbers, help="Taken off scaled pixels.  [0]")
-@click.option("--std", metavar="A,B,C", callback=_numbers, help="They are divided by it.  [1]")
+@click.option("--std", metavar="A,B,C", callback=_spreads, help="They are divided by it.  [1]")
 @click.option("--scale", metavar="A", callback=_number, help="Of pixels.  [1/255]")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc", "nhw"]), help="[by its input]")
 @click.option("--channels", type=click.Choice(["rgb", "bgr", "grey"]), help="[by its input]")
@@ -172,12 +181,12 @@ def import_(
     from lmaas.training import hub
 
     path = hub.graph(path)
-    if (path / MANIFEST).exists() or not path.exists():
+    if (path / MANIFEST).exists():
         others = {
             **given, "examples": examples, "min-score": min_score, "quantize": quantize
         }  # fmt: skip
         said = [_FLAGS.get(key, key).replace("_", "-") for key, value in others.items() if value]
-        if said and path.exists():
+        if said:
             raise click.UsageError(
                 f"{path} is a version of LMaaS, whose {MANIFEST} says all: --{said[0]} is for "
                 "models from elsewhere"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import msgspec
 
-from lmaas.broker_config import extras
+from lmaas.broker_config import extras, media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
-from lmaas.broker_config.messages import LABEL_SEPARATOR, Item
+from lmaas.broker_config.messages import LABEL_SEPARATOR, Item, Tensor
 from lmaas.broker_config.settings import Settings
 from lmaas.workers.repository import opened
 
@@ -23,11 +23,13 @@ _BEST: Final = 10
 
 @click.command("try")
 @click.argument("model")
-@click.argument("texts", nargs=-1, required=True, metavar="TEXT [TEXT] | FILE")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT [TEXT] | FILE | JSON")
 @click.option("--version", help="Not the one that answers.")
 @click.pass_obj
 def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | None) -> None:
     """Show what MODEL makes of a TEXT (of two, for a model of pairs), or of a FILE's content.
+
+    A model of tensors takes JSON, or a file of it: '{"x": [1.5, 2]}'.
 
     Its tokens, the shapes of what the graph takes, and the scores.
     """
@@ -73,25 +75,53 @@ def _item(given: Sequence[str], example: Item, max_item_bytes: int) -> Item:
     if len(given) > 1:
         raise click.UsageError("this model takes the content of a file: name one")
     path = Path(given[0])
+    if example.tensors is not None and given[0].lstrip().startswith("{"):
+        return _of_json(given[0].encode(), "the item", example.tensors)
     if not path.is_file():
         raise DataError(f"{path}: this model takes the content of a file, and there is no such one")
     if example.tensors is not None:
-        return _of_json(path)
-    from lmaas.training.importing.examples import bytes_item
-
-    return bytes_item(path)
+        return _of_json(_read(path), str(path), example.tensors)
+    return Item(id=path.name, data=_read(path), media_type=media_types.by_name(path.name))
 
 
-def _of_json(path: Path) -> Item:
-    """An item with tensors, as JSON has it in requests."""
+def _read(path: Path) -> bytes:
+    """Raises DataError."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        return msgspec.convert({"id": "1", **found}, Item)
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(
-            f'{path}: this model takes an item as JSON, {{"tensors": {{NAME: {{"shape": [...], '
-            f'"datatype": "FP32", "data": BASE64}}}}}}: {error}'
-        ) from error
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _of_json(content: bytes, where: str, inputs: Mapping[str, Tensor]) -> Item:
+    """Values by the names of the inputs, or an item as JSON has it in requests."""
+    try:
+        found = msgspec.json.decode(content, type=dict[str, Any])
+        if found.keys() <= {"id", "tensors"} and not found.keys() <= inputs.keys():
+            return msgspec.convert({"id": "1", **found}, Item)
+        return Item(id="1", tensors={name: _tensor(name, found, inputs) for name in found})
+    except (msgspec.DecodeError, ValueError) as error:
+        takes = ", ".join(f'"{name}": {_form(one)}' for name, one in inputs.items())
+        raise DataError(f"{where}: this model takes JSON, as {{{takes}}}: {error}") from error
+
+
+def _tensor(name: str, values: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Raises ValueError or TypeError."""
+    from lmaas.workers.preprocess.tensors import tensor
+
+    if name not in inputs:
+        raise ValueError(f"it has no input {name!r}")
+    try:
+        return tensor(values[name], inputs[name].datatype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name!r}: {error}") from error
+
+
+def _form(one: Tensor) -> str:
+    """What is to be written for a tensor: of four numbers `[FP32, ...]`."""
+    form = one.datatype
+    for side in reversed(one.shape):
+        form = f"[{form}{', ...' * (side > 1)}]"
+    return form
 
 
 def _listed(pieces: Sequence[str]) -> str:

@@ -144,14 +144,21 @@ def _merit(dataset: Dataset) -> str:
 def _with_folder(recipe: Recipe, dataset: Dataset) -> Recipe:
     """With the folder of the encoder, into which it is downloaded where that must be.
 
-    Raises DataError.
+    Raises DataError, and TrainingError where an encoder of texts is not whole: before other
+    architectures are tried.
     """
     if not recipe.encoder:
         return recipe
     from lmaas.training import hub
 
-    found = hub.graph if dataset.kind == "image" else hub.encoder
-    return msgspec.structs.replace(recipe, encoder=str(found(Path(recipe.encoder))))
+    if dataset.kind == "image":
+        folder = hub.graph(Path(recipe.encoder))
+    else:
+        from lmaas.training.networks.pretrained import Pretrained
+
+        folder = hub.encoder(Path(recipe.encoder))
+        Pretrained(folder).files()
+    return msgspec.structs.replace(recipe, encoder=str(folder))
 
 
 def _planned(

@@ -144,9 +144,9 @@ of_data: Final = _grouped(
     click.option(
         "--data",
         type=click.Path(path_type=Path),
-        help="Any file that `lmaas classify` reads, a folder with a folder of pictures or sounds "
-        "for each class, or the archive or folder of IMDB or of the Free Spoken Digit Dataset.  "
-        "[IMDB, downloaded]",
+        help="Any file that `lmaas classify` reads, a folder or archive with a folder of pictures "
+        "or sounds for each class, or the archive or folder of IMDB or of the Free Spoken Digit "
+        "Dataset.  [IMDB, downloaded]",
     ),
     click.option(
         "--test-data", type=click.Path(path_type=Path), help="File or folder with the test split."

@@ -8,6 +8,8 @@ from pathlib import PurePath
 from typing import Final
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+#: A URL that was a Path in between, which makes one slash of two.
+_COLLAPSED: Final = re.compile(r"(?i)(https?|s3|gs|ftp|file):/(?!/)")
 #: Scheme -> what fetches it.
 _FETCHERS: Final = {
     "http": "curl -LO URL",
@@ -59,6 +61,7 @@ _LOOK: Final = 8192
 
 def of_url(path: str) -> str | None:
     """What to do when a path is a URL; its login and query, which may be secret, are left out."""
+    path = _COLLAPSED.sub(r"\1://", path, count=1) if _COLLAPSED.match(path) else path
     found = _URL.match(path)
     if found is None:
         return None

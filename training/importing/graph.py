@@ -60,6 +60,8 @@ class Graph:
         if not graph.node or not graph.output:
             raise DataError(f"{path}: no ONNX file: there is no graph in it")
         self._look()
+        if not self.inputs:
+            raise DataError(f"{path}: it has no inputs, so that its output is always the same")
 
     def changed(self) -> None:
         """Somebody has changed its model."""
@@ -91,7 +93,7 @@ class Graph:
     def files(self) -> dict[str, bytes]:
         """The graph and its external weights, by their names in a version. Raises DataError."""
         found = {MODEL: self.content}
-        for name in dict.fromkeys(self._external()):
+        for name, size in self._external().items():
             if not is_plain_name(name) or name == MODEL:
                 raise DataError(
                     f"{self.path}: its weights are in {name!r}, which is no name of a file beside "
@@ -103,6 +105,11 @@ class Graph:
                     "into the same folder"
                 )
             found[name] = read(self.path.parent / name)
+            if len(found[name]) < size:
+                raise DataError(
+                    f"{self.path.parent / name}: cut: {len(found[name]):,} bytes, of which there "
+                    f"should be {size:,}; copy it again"
+                )
         return found
 
     def ends_in(self, output: str) -> str:
@@ -123,10 +130,16 @@ class Graph:
                 return int(sizes[node.input[0]][0])
         return None
 
-    def _external(self) -> Iterator[str]:
+    def _external(self) -> dict[str, int]:
+        """The files of its weights, and how many bytes each has at least."""
+        found: dict[str, int] = {}
         for tensor in _tensors(self.model.graph):
             if tensor.data_location == TensorProto.EXTERNAL:
-                yield from (one.value for one in tensor.external_data if one.key == "location")
+                told = {one.key: one.value for one in tensor.external_data}
+                name = told.get("location", "")
+                end = sum(int(told.get(key) or 0) for key in ("offset", "length"))
+                found[name] = max(found.get(name, 0), end)
+        return found
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

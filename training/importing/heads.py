@@ -107,9 +107,11 @@ def labels(
     notes = []
     if not given:
         notes = [f"labels: the numbers 0 to {len(found) - 1}; --labels names them"]
+    if not all(label.strip() for label in found):
+        raise DataError(f"{source}: a label is empty; give others with --labels")
     if len(set(found)) < len(found):
         twice = next(label for label in found if found.count(label) > 1)
-        raise DataError(f"{source}: the label {twice!r} is there twice")
+        raise DataError(f"{source}: the label {twice!r} is there twice; --labels gives others")
     if size is not None and size != len(found) and (size, len(found)) != (1, 2):
         raise DataError(
             f"{graph.path}: its output {output} has {size} scores, and {source} has {len(found)} "

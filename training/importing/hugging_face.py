@@ -22,7 +22,12 @@ from lmaas.workers.manifest import Input
 CONFIG: Final = "config.json"
 _TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 _PROCESSORS: Final = ("preprocessor_config.json", "processor_config.json")
-_WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS: Final = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _GRAPHS: Final = ("model.onnx", "onnx/model.onnx")
 #: What `optimum-cli` and torch write.
 _COMMAND: Final = "optimum-cli export onnx --model FOLDER OUT"
@@ -315,10 +320,15 @@ def _labels(folder: _Folder) -> list[str]:
     told = folder.config.get("id2label")
     if not told:
         return []
+    if isinstance(told, list):
+        told = dict(enumerate(told))
     try:
         numbered = {int(number): str(label) for number, label in told.items()}
     except (AttributeError, ValueError) as error:
-        raise DataError(f"{folder.path / CONFIG}: id2label: {error}") from error
+        raise DataError(
+            f"{folder.path / CONFIG}: id2label is no object of numbers and labels; give the labels "
+            "with --labels"
+        ) from error
     if sorted(numbered) != list(range(len(numbered))):
         raise DataError(
             f"{folder.path / CONFIG}: id2label does not number its labels from 0; give them with "

@@ -22,7 +22,7 @@ from lmaas.workers.heads import Scores
 from lmaas.workers.manifest import MODEL, Batching, Manifest
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.repository import MANIFEST, ModelVersion
 from lmaas.workers.runtime import Runtime
 
 #: Scores that differ by less are the same; by less than the second, nearly: more than that no user
@@ -37,6 +37,7 @@ _SEVERAL: Final = 3
 #: What ONNX Runtime says, and what that means.
 _CUSTOM: Final = "export it with ONNX's own operators alone, which ONNX Runtime has"
 _HINTS: Final = {
+    "preprocessing makes rows of": "--image, --layout and --channels say what pictures become",
     "opset": "export it with an older opset, or upgrade onnxruntime",
     "IR version": "export it with an older onnx, or upgrade onnxruntime",
     "not a registered function/op": _CUSTOM,
@@ -70,7 +71,9 @@ def made(proposal: Proposal) -> Runtime:
     try:
         return Runtime(version, trial=False)
     except ModelDamaged as error:
-        told = str(error).replace(str(version.file(MODEL)), str(proposal.path))
+        told = str(error)
+        for file in (MODEL, MANIFEST):  # of a version that is not written yet
+            told = told.replace(str(version.file(file)), str(proposal.path))
         raise DataError(_hinted(told)) from error
 
 
@@ -305,4 +308,7 @@ def _hinted(told: str) -> str:
     """In one line, with what to do when that is known."""
     told = " ".join(told.split())
     hint = next((hint for sign, hint in _HINTS.items() if sign in told), None)
-    return told if hint is None else f"{told}; {hint} (here: {onnxruntime.__version__})"
+    if hint is None:
+        return told
+    here = f" (here: {onnxruntime.__version__})" if "runtime" in hint.lower() else ""
+    return f"{told}; {hint}{here}"

@@ -1,6 +1,7 @@
 """A pretrained encoder of the BERT family, as its folder from the Hugging Face hub has it.
 
-config.json  model.safetensors  tokenizer.json  [tokenizer_config.json]  [1_Pooling/config.json]
+config.json  model.safetensors (or its parts)  tokenizer.json  [tokenizer_config.json]
+[1_Pooling/config.json]
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lmaas.broker_config.errors import TrainingError
+from lmaas.workers.plain_files import is_plain_name
 
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
+#: Of large models, which file has which weights.
+INDEX: Final = "model.safetensors.index.json"
 TOKENIZER: Final = "tokenizer.json"
 _TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 _POOLING: Final = "1_Pooling/config.json"
@@ -69,6 +73,11 @@ class _PoolingConfig(msgspec.Struct, frozen=True):
     pooling_mode_cls_token: bool = False
 
 
+class _Index(msgspec.Struct, frozen=True):
+    #: Name of a weight -> file.
+    weight_map: dict[str, str]
+
+
 class Pretrained:
     """A folder that has been looked through; its weights are read when they are asked for."""
 
@@ -94,18 +103,36 @@ class Pretrained:
         #: How the rows of a text's tokens become one: their mean, or that of the first, [CLS].
         self.pooling = pooling or ("cls" if told_pooling.pooling_mode_cls_token else "mean")
 
+    def files(self) -> list[Path]:
+        """Those of its weights: one, or several with an index. Raises TrainingError when one is
+        missing.
+        """
+        whole = self.folder / WEIGHTS
+        index = None if whole.is_file() else _read(self.folder / INDEX, _Index)
+        names = [WEIGHTS] if index is None else sorted(set(index.weight_map.values()))
+        for name in names:
+            if not is_plain_name(name):
+                raise TrainingError(
+                    f"{self.folder / INDEX}: {name!r} is no name of a file beside it"
+                )
+            if not (self.folder / name).is_file():
+                advice = (
+                    "of a folder with pytorch_model.bin, make it with "
+                    "transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+                    if index is None
+                    else f"{INDEX} names it: download it, too"
+                )
+                raise TrainingError(f"{self.folder / name} is missing; {advice}")
+        return [self.folder / name for name in names]
+
     def weights(self) -> dict[str, Floats]:
         """By their names, without that of the model before them. Raises TrainingError."""
-        path = self.folder / WEIGHTS
-        try:
-            found = load_file(path)
-        except FileNotFoundError as error:
-            raise TrainingError(
-                f"{path} is missing; of a folder with pytorch_model.bin, make it with "
-                "transformers.AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-            ) from error
-        except (SafetensorError, OSError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path}: cannot be read: {error}") from error
+        found: dict[str, npt.NDArray[Any]] = {}
+        for path in self.files():
+            try:
+                found |= load_file(path)
+            except (SafetensorError, OSError, KeyError, TypeError) as error:
+                raise TrainingError(f"{path}: cannot be read: {error}") from error
         prefix = f"{self.shape.model_type.removeprefix('xlm-').replace('camembert', 'roberta')}."
         return {
             name.removeprefix(prefix): np.asarray(value, np.float32)

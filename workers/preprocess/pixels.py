@@ -8,6 +8,7 @@ Whatever is wrong with the bytes is a PictureError: no item can fail its neighbo
 from __future__ import annotations
 
 import io
+import re
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -161,7 +162,9 @@ def opened(data: bytes, max_pixels: int = MOST_PIXELS) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(Code.TOO_LARGE, _words(error)) from error
+        # Pillow has a limit of its own, and says how many there are in words alone.
+        told = re.search(r"\d+", str(error))
+        raise _too_large(f"{int(told[0]):,}" if told else "too many", max_pixels) from error
     except MemoryError:
         raise
     except UnidentifiedImageError as error:

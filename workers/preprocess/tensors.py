@@ -136,12 +136,24 @@ def _filled(one: Input, value: int | str) -> Tensor:
     """An example; a dimension that is free has 1."""
     shape = [side or 1 for side in one.shape[1:]]
     datatype = DATATYPE[one.dtype]
+    filled = np.full(shape, str(value) if datatype == _STRINGS else int(value), object)
+    return tensor(filled.tolist(), datatype)
+
+
+def tensor(values: Any, datatype: str) -> Tensor:
+    """Of numbers, or of texts for BYTES, in nested lists. Raises ValueError or TypeError for what
+    is no such."""
     if datatype == _STRINGS:
-        text = str(value).encode()
-        data = (_LENGTH.pack(len(text)) + text) * int(np.prod(shape))
+        array = np.array(values, object)
+        if not all(isinstance(text, str) for text in array.flat):
+            raise TypeError("it takes texts")
+        texts = [text.encode() for text in array.flat]
+        data = b"".join(_LENGTH.pack(len(text)) + text for text in texts)
     else:
-        data = np.full(shape, int(value), np.dtype(one.dtype).newbyteorder("<")).tobytes()
-    return Tensor(shape=shape, datatype=datatype, data=data)
+        named = next(name for name, known in DATATYPE.items() if known == datatype)
+        array = np.array(values, np.dtype(named).newbyteorder("<"))
+        data = array.tobytes()
+    return Tensor(shape=list(array.shape), datatype=datatype, data=data)
 
 
 def _words(one: Input) -> str:

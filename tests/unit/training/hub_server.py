@@ -79,8 +79,10 @@ class Hub:
         parts = [unquote(part) for part in urlsplit(path).path.strip("/").split("/")]
         if asked := parts[:2] == ["api", "models"]:
             parts = parts[2:]
-        repo, (what, revision, *rest) = "/".join(parts[:2]), (*parts[2:], "revision", "main")[:99]
-        rest = rest[: len(parts) - 4]
+        named = 1 if parts[0] in self.revisions else 2  # the oldest models have no owner
+        repo, parts = "/".join(parts[:named]), parts[named:]
+        what, revision, *rest = (*parts, "revision", "main")[:99]
+        rest = rest[: len(parts) - 2]
         token = self.tokens.get(repo)
         if repo not in self.revisions or (token and authorization != f"Bearer {token}"):
             return 401, {"X-Error-Code": "RepoNotFound"}, b"{}"

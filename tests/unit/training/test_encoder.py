@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from lmaas.broker_config.extras import NEWEST_PYTHON
 
@@ -220,6 +221,29 @@ def test_what_is_wrong_with_a_folder_is_told(tmp_path: Path, harm: Any, told: st
     harm(folder)
     with pytest.raises(TrainingError, match=told):
         EncoderNetwork(Pretrained(folder), 12)
+
+
+def test_weights_may_be_in_several_files(tmp_path: Path) -> None:
+    folder = bert.save(tmp_path / "encoder")
+    whole = Pretrained(folder).weights()
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {
+        name: f"model-{number % 2 + 1}-of-2.safetensors" for number, name in enumerate(weights)
+    }
+    for part in set(parts.values()):
+        save_file({name: weights[name] for name in weights if parts[name] == part}, folder / part)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": parts}))
+    found = Pretrained(folder).weights()
+    assert found.keys() == whole.keys()
+    assert all((found[name] == whole[name]).all() for name in whole)
+    (folder / "model-2-of-2.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"model-2-of-2\.safetensors is missing; .*index\.json"):
+        Pretrained(folder).files()
+    index.write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    with pytest.raises(TrainingError, match="is no name of a file beside it"):
+        Pretrained(folder).files()
 
 
 def test_a_real_encoder_gives_what_its_library_gives(minilm: Path) -> None:

@@ -67,9 +67,11 @@ def at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ("a/b@v1.0", Name("a/b", None, "v1.0")),
         ("a/b@refs/pr/1", Name("a/b", None, "refs/pr/1")),
         ("a/b/onnx/model_int8.onnx@v1", Name("a/b", "onnx/model_int8.onnx", "v1")),
-        ("word", None),
+        ("word", Name("word", None, None)),
+        ("word@v1", Name("word", None, "v1")),
+        ("here", None),
+        ("model.onnx", None),
         ("/a/b", None),
-        ("./a", None),
         ("../a/b", None),
         ("a/b/c", None),
         ("a/model.onnx", None),
@@ -100,6 +102,24 @@ def test_only_what_is_needed_is_downloaded_and_only_once(
     assert named == folder / "onnx" / "model_int8.onnx"
     assert served.sent[4:] == ["onnx/model_int8.onnx"]
     assert not any("token" in headers.get("authorization", "") for headers in served.headers)
+
+
+def test_what_is_no_path_and_no_name_is_told() -> None:
+    for given in ("/nowhere/model", "a/b/c"):
+        with pytest.raises(DataError, match=f"{given}: there is no such file or folder"):
+            hub.graph(Path(given))
+    with pytest.raises(
+        DataError, match=r"https://there/model\.onnx: only files are read; fetch it"
+    ):
+        hub.encoder(Path("https://there/model.onnx"))
+
+
+def test_the_oldest_models_have_no_owner(served: Hub, model: dict[str, bytes]) -> None:
+    served.add("some-model", model, NEW)
+    folder = hub.encoder(Path("some-model"))
+    assert (hub.origin(folder), hub.called(folder)) == (
+        ("some-model", NEW), f"some-model@{NEW}",
+    )  # fmt: skip
 
 
 def test_a_folder_here_is_taken_first(served: Hub, tmp_path: Path) -> None:

@@ -116,6 +116,16 @@ def test_an_item_of_tensors_is_tried_from_a_file(tmp_path: Path) -> None:
     assert ended.stdout.splitlines()[1:] == [
         "length: 8 bytes", "input x: float32 [1, 2]", "-1.000000  yes", "-2.000000  no",
     ]  # fmt: skip
+    (tmp_path / "plain.json").write_text('{"x": [1, 2]}')
+    for given in (str(tmp_path / "plain.json"), '{"x": [1, 2]}'):
+        assert models(tmp_path, "try", "plain", given).stdout == ended.stdout
+    for wrong, told in {
+        '{"y": [1, 2]}': """as {"x": [FP32, ...]}: it has no input 'y'""",
+        '{"x": [1, "a"]}': "'x': could not convert",
+        '{"x": [1, 2, 3]}': "takes FP32 [2]",
+        '{"x": [1': "as {",
+    }.items():
+        assert told in str(models(tmp_path, "try", "plain", wrong).exception)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +134,7 @@ def test_an_item_of_tensors_is_tried_from_a_file(tmp_path: Path) -> None:
         (("--labels", "nowhere"), "no file 'nowhere', and no labels separated by commas"),
         (("--labels", "a,,b"), "a label is empty"),
         (("--input", "ids"), "'ids'; give ids, mask, types=NAME"),
+        (("--std", "0.5,0,1"), "pixels are divided by it: give numbers above 0"),
         (("--task", "poems"), "is not one of 'text', 'pairs'"),
     ],
 )

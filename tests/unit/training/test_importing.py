@@ -217,6 +217,23 @@ def test_external_weights_come_along(tmp_path: Path) -> None:
     (folder / "model.onnx_data").unlink()
     with pytest.raises(DataError, match=r"weights are in 'model.onnx_data', which is not there"):
         imported(folder, Options())
+    (folder / "model.onnx_data").write_bytes(bytes(100))
+    with pytest.raises(DataError, match=r"model.onnx_data: cut: 100 bytes, of which .* copy it"):
+        imported(folder, Options())
+
+
+def test_labels_may_be_a_list(tmp_path: Path) -> None:
+    folder = graphs.folder(tmp_path / "m", config={"id2label": ["a", "b", "c"]})
+    assert imported(folder, Options()).labels == ["a", "b", "c"]
+
+
+def test_a_graph_without_inputs_is_refused(tmp_path: Path) -> None:
+    port = onnx.helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])
+    node = onnx.helper.make_node("Constant", [], ["scores"], value_floats=[1.0, 2.0, 3.0])
+    graph = onnx.helper.make_graph([node], "g", [], [port])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "same.onnx")
+    with pytest.raises(DataError, match="it has no inputs, so that its output is always the same"):
+        imported(tmp_path / "same.onnx", Options())
 
 
 def test_items_can_be_tensors(tmp_path: Path) -> None:
@@ -271,6 +288,9 @@ MORE = (*graphs.WORDS, *(f"word{number}" for number in range(31)))
         ({}, {}, {"labels": ("a", "b", "c", "d")}, "has 3 scores, and --labels has 4 labels"),
         ({}, {}, {"labels": ("a", "b", "a")}, "--labels: the label 'a' is there twice"),
         ({}, {"id2label": {"1": "a", "2": "b", "3": "c"}}, {}, "does not number its labels from 0"),
+        ({}, {"id2label": {"0": "a", "1": " ", "2": "c"}}, {}, "a label is empty; give others"),
+        ({}, {"id2label": "abc"}, {}, "id2label is no object of numbers and labels; give the"),
+        ({"weights": np.full_like(graphs.WEIGHTS, np.inf)}, {}, {}, "which is no number"),
         ({"opset": 99}, {}, {}, "export it with an older opset, or upgrade onnxruntime"),
         ({"ends": [graphs.end("Magic", "com.example")]}, {}, {}, "with ONNX's own operators alone"),
         ({"ends": [graphs.end("Nonsense")]}, {}, {}, "with ONNX's own operators alone"),

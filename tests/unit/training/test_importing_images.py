@@ -63,7 +63,8 @@ def test_a_bare_graph_gets_what_the_options_say(tmp_path: Path) -> None:
     onnx.save(means("x", last=True), path)
     plain = scores(path, picture(20, 8), image={"scale": 1.0, "resize": "cover"})
     np.testing.assert_allclose(plain, COLOUR, atol=1e-3)
-    with pytest.raises(DataError, match=r"makes rows of \[9, 9, 3\] .* takes \[8, 8, 3\]"):
+    told = r"means\.onnx: .* makes rows of \[9, 9, 3\] .* takes \[8, 8, 3\]; --image, --layout and"
+    with pytest.raises(DataError, match=told):
         scores(path, picture(), image={"size": (9, 9)})
 
 
