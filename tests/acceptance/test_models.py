@@ -159,7 +159,7 @@ def test_what_is_imported_is_what_was_compared_with_external_weights(
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (("models", "import", "nowhere"), Exit.FAILED, "nowhere/manifest.json is missing"),
+        (("models", "import", "no.onnx"), Exit.FAILED, "no.onnx: there is no such file or folder"),
         (("models", "show", "no"), Exit.FAILED, "no model 'no'"),
         (("models", "verify", "no"), Exit.FAILED, "no model 'no'"),
         (("models", "import", "own", "--name", "a/b"), Exit.USAGE, "cannot be a model's name"),
