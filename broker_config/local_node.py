@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -67,8 +67,8 @@ class Member:
     #: Of an epmd that runs, by which the members find each other.
     epmd_port: int
     #: What every member must have alike: of the user, and of the nodes among themselves.
-    password: str
-    cookie: str
+    password: str = field(repr=False)
+    cookie: str = field(repr=False)
 
 
 class LocalNode:

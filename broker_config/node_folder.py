@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from lmaas.broker_config.errors import LocalNodeError
+from lmaas.broker_config.masked import Masked
 from lmaas.broker_config.private_files import write_private
 
 USER: Final = "lmaas"
@@ -43,7 +44,7 @@ log.file.rotation.count = 1
 """
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(Masked, msgspec.Struct, kw_only=True):
     """`node.json`: what has to be known of a folder the next time."""
 
     password: str

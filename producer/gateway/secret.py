@@ -6,17 +6,16 @@ import hmac
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import NoReturn
 
 import msgspec
 
 from lmaas.broker_config.errors import SettingsError
-
-_MASK: Final = "***"
+from lmaas.broker_config.masked import MASK, Masked
 
 
 class Secret:
-    """A text that is printed as `***`; whoever needs it calls `reveal`."""
+    """A text that is printed as `***`, and not pickled; whoever needs it calls `reveal`."""
 
     __slots__ = ("_text",)
 
@@ -39,10 +38,13 @@ class Secret:
         return hash(self._text)
 
     def __repr__(self) -> str:
-        return f"Secret('{_MASK}')"
+        return f"Secret('{MASK}')"
 
     def __str__(self) -> str:
-        return _MASK
+        return MASK
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("a secret is not pickled or copied")
 
 
 class Secrets:
@@ -58,10 +60,10 @@ class Secrets:
         self.all = tuple(Secret(text) for text in texts)
 
     def __repr__(self) -> str:
-        return f"Secrets('{_MASK}')"
+        return f"Secrets('{MASK}')"
 
 
-class WithSecrets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WithSecrets(Masked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the settings that has secrets: in it, in the environment, or in a file."""
 
     #: A text, or a list of two while they are rotated; the first one signs first.

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lmaas.broker_config.masked import Masked
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, SETTINGS, STATE
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.jobs.collecting import COLLECTING
@@ -31,7 +32,7 @@ Priority = Literal["high", "normal", "low"]
 WEIGHTS: Final[dict[Priority, float]] = {"high": 0.01, "normal": 1.0, "low": 100.0}
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(Masked, msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted of a job, besides its items."""
 
     model: str

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.errors import DataError
+from lmaas.broker_config.masked import Masked
 from lmaas.broker_config.media_types import by_name, is_media
 from lmaas.broker_config.messages import Item, MinScore, TopK
 from lmaas.producer.gateway.app_keys import BROKER_JOBS, CARDS, SETTINGS, STATE
@@ -72,7 +73,7 @@ JSON_ITEMS: Final = 100_000
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class JobCall(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A job in one JSON body."""
 
     model: str
@@ -94,7 +95,7 @@ class JobCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     callback_secret: str | None = None
 
 
-class _LooseCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _LooseCall(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The same, of which some items are wrong."""
 
     model: str
@@ -108,7 +109,7 @@ class _LooseCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     callback_secret: str | None = None
 
 
-class FileOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class FileOptions(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What is said of a file, in the query or in the fields of a form."""
 
     model: str

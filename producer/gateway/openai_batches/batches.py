@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
+from lmaas.broker_config.masked import Masked
 from lmaas.producer.gateway.access import JOBS, owner_of
 from lmaas.producer.gateway.app_keys import STATE
 from lmaas.producer.gateway.bodies import json_body
@@ -39,7 +40,7 @@ _Name = Annotated[str, msgspec.Meta(max_length=64)]
 _Value = Annotated[str, msgspec.Meta(max_length=512)]
 
 
-class BatchCall(msgspec.Struct, kw_only=True):
+class BatchCall(Masked, msgspec.Struct, kw_only=True):
     """The body of `POST /v1/batches`."""
 
     input_file_id: str

@@ -10,6 +10,7 @@ import msgspec
 
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.masked import Masked
 from lmaas.producer.gateway.settings.callbacks import Callbacks, Endpoint
 from lmaas.producer.gateway.settings.hooks import Hook
 
@@ -29,7 +30,9 @@ HARMLESS: Final = (
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GatewaySettings(
+    Masked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """How the gateway is reached and what it lets in."""
 
     #: Where it listens.

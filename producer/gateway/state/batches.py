@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lmaas.broker_config.masked import Masked
 from lmaas.producer.gateway.state.database import METADATA
 
 #: `validating`: its lines are looked at. `in_progress`: they are a job, or about to be one.
@@ -92,7 +93,7 @@ class Problem(msgspec.Struct, frozen=True):
     line: int | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(Masked, msgspec.Struct, frozen=True, kw_only=True):
     """A row."""
 
     id: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -90,8 +90,8 @@ class Claimed:
     url: str
     host: str
     receiver: str
-    secret: str | None
-    body: bytes
+    secret: str | None = field(repr=False)
+    body: bytes = field(repr=False)
     tried: int
 
 

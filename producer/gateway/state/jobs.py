@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lmaas.broker_config.masked import Masked
 from lmaas.broker_config.messages import ItemError
 from lmaas.producer.gateway.state.database import METADATA
 from lmaas.producer.journal import JobEntry
@@ -69,7 +70,7 @@ class Failed(msgspec.Struct, frozen=True):
     error: ItemError
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(Masked, msgspec.Struct, frozen=True, kw_only=True):
     """A row."""
 
     id: str
