@@ -17,13 +17,15 @@ TESTERS := $(shell python3 -c "import os; print(min(6, os.cpu_count() + 1))")
 # the long ones leave.
 TOGETHER := --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-matrix wheel-test image-test models-test fuzz coverage check audit build bench \
-	chaos soak clean
+.PHONY: help setup demo test test-secure test-matrix wheel-test image-test models-test fuzz coverage check audit \
+	build bench chaos soak clean
 
 help:
 	@echo "make setup   install everything into .venv"
 	@echo "make demo    classify example reviews through a private broker"
 	@echo "make test    run the tests; PYTEST_ARGS goes to pytest"
+	@echo "make test-secure"
+	@echo "             the same with sealed payloads, and brokers that listen by TLS alone"
 	@echo "make wheel-test"
 	@echo "             the wheel in environments of its own, beside files with hostile names"
 	@echo "make image-test"
@@ -55,6 +57,10 @@ demo:
 
 test: setup
 	@scripts/with-broker $(PYTHON) -m pytest $(TOGETHER) $(PYTEST_ARGS)
+
+test-secure: setup
+	@LMAAS_TEST_PAYLOAD_KEYS=1 LMAAS_TEST_TLS=1 LMAAS_TEST_LEAKS=1 \
+		scripts/with-broker $(PYTHON) -m pytest $(TOGETHER) $(PYTEST_ARGS)
 
 wheel-test: setup
 	@scripts/with-broker $(PYTHON) -m pytest -m wheel tests/wheel $(PYTEST_ARGS)

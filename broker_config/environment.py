@@ -24,7 +24,10 @@ OTHERS: Final = frozenset(
         "DATASETS",  # of tests and benchmarks
         "FUZZ_SEED",  # of make fuzz
         "TEST_BROKER_URL",
+        "TEST_LEAKS",
+        "TEST_LEAKS_FOLDER",
         "TEST_PAYLOAD_KEYS",
+        "TEST_TLS",
         "IMAGE",
         "MANAGEMENT_URL",  # of `lmaas broker users`
         "RABBITMQ_PASSWORD",  # of scripts/with-broker

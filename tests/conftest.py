@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,12 +16,18 @@ from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode, installed_server
 from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
+from tests import leaks, tls
 
 BROKER_URL = "LMAAS_TEST_BROKER_URL"
 
 # An example is not slow because the machine is busy.
 hypothesis.settings.register_profile("lmaas", deadline=None)
 hypothesis.settings.load_profile("lmaas")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get(leaks.SWITCH) == "1":
+        config.pluginmanager.register(leaks.Search())
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +41,25 @@ def rabbitmq() -> Path:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tls.Certificates | None]:
+    """With LMAAS_TEST_TLS=1 those of all brokers that the suite starts."""
+    if not tls.are_wanted():
+        yield None
+        return
+    certificates = tls.Certificates(tmp_path_factory.mktemp("certificates"))
+    with certificates.everywhere():
+        yield certificates
+
+
 @pytest.fixture(scope="session")
-def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def broker_url(
+    request: pytest.FixtureRequest, certificates: tls.Certificates | None
+) -> Iterator[str]:
     """The broker named by LMAAS_TEST_BROKER_URL, or a private one for the whole session."""
     if named := os.environ.get(BROKER_URL):
+        if certificates is not None and not named.startswith("amqps://"):
+            pytest.fail(f"{tls.SWITCH} is set, and {BROKER_URL} is no amqps:// URL")
         yield named
         return
     request.getfixturevalue("rabbitmq")
@@ -47,7 +69,22 @@ def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
     try:
         yield node.url
     finally:
+        leaks.keep(node.folder / "log")
         asyncio.run(node.stop())
+
+
+@pytest.fixture(autouse=True)
+def _tls_as_marked(
+    request: pytest.FixtureRequest, certificates: tls.Certificates | None
+) -> Iterator[None]:
+    if certificates is None:
+        yield
+        return
+    if marker := request.node.get_closest_marker("plain_tcp"):
+        pytest.skip(marker.args[0])
+    own = request.node.get_closest_marker("own_tls") is not None
+    with certificates.nowhere() if own else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,7 @@ from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
 from lmaas.workers.replier import Answer, Replier
 from lmaas.workers.worker import Worker
+from tests import leaks, tls
 
 MODELS = Path(__file__).parents[2] / "models"
 #: Seconds after which something that should happen has failed to. A worker whose lines are dead may
@@ -67,10 +68,15 @@ def settings(settings: Settings) -> Settings:
 def texts() -> list[str]:
     """Five thousand different texts of one to eighty words."""
     source, words = random.Random(11), _SPEECH.split()
-    return [
+    texts = [
         f"{number} " + " ".join(source.choices(words, k=source.randint(1, 80)))
         for number in range(5_000)
     ]
+    for text in texts[
+        ::250
+    ]:  # as a canary the beginning of a text, which may be cut where it is told
+        leaks.canary(text[:40])
+    return texts
 
 
 @contextlib.asynccontextmanager
@@ -270,10 +276,13 @@ CLOSE = pamqp.frame.marshal(
 
 
 class Proxy:
-    """A TCP line to the broker that can be cut, go dead, or be slow."""
+    """A line to the broker that can be cut, go dead, or be slow; with TLS, where the broker has it,
+    on both sides.
+    """
 
-    def __init__(self, target: URL) -> None:
+    def __init__(self, target: URL, certificates: tls.Certificates | None) -> None:
         self._target = target
+        self._there = certificates and certificates.of_client()
         self._writers: set[asyncio.StreamWriter] = set()
         #: Of connections that go dead, those to come too while `_stalled`.
         self._dead: set[asyncio.StreamWriter] = set()
@@ -286,7 +295,7 @@ class Proxy:
         self.count = 0
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(self._target.host, self._target.port)
+        there = await asyncio.open_connection(self._target.host, self._target.port, ssl=self._there)
         ours = {writer, there[1]}
         self._writers |= ours
         if self._stalled:
@@ -338,10 +347,11 @@ class Proxy:
 
 
 @pytest.fixture
-async def proxy(broker_url: str) -> AsyncIterator[Proxy]:
+async def proxy(broker_url: str, certificates: tls.Certificates | None) -> AsyncIterator[Proxy]:
     target = URL(broker_url)
-    proxy = Proxy(target)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy = Proxy(target, certificates)
+    here = certificates and certificates.of_server()
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0, ssl=here)
     proxy.url = str(target.with_host("127.0.0.1").with_port(server.sockets[0].getsockname()[1]))
     yield proxy
     server.close()

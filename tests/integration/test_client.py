@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from yarl import URL
 
 from lmaas.broker_config import replies
 from lmaas.broker_config.codes import Code
@@ -159,9 +160,8 @@ async def test_a_wrong_host_is_told(settings: Settings) -> None:
 
 
 async def test_a_wrong_password_is_told_at_once(settings: Settings) -> None:
-    user = settings.broker_url.partition("//")[2].partition(":")[0]
-    place = settings.broker_url.rpartition("@")[2]
-    wrong = msgspec.structs.replace(settings, broker_url=f"amqp://{user}:wrong@{place}")
+    url = str(URL(settings.broker_url).with_password("wrong"))
+    wrong = msgspec.structs.replace(settings, broker_url=url)
     began = time.monotonic()
     assert "refused user or password" in await refusal(wrong, BrokerRefused)
     assert time.monotonic() - began < settings.connect_timeout / 2
@@ -172,6 +172,7 @@ async def test_a_wrong_virtual_host_is_told_at_once(settings: Settings) -> None:
     assert "no virtual host 'nope'" in await refusal(wrong, BrokerRefused)
 
 
+@pytest.mark.plain_tcp("the broker of the suite is at a port without TLS")
 async def test_tls_to_a_port_without_tls_is_told_at_once(settings: Settings) -> None:
     wrong = settings.broker_url.replace("amqp://", "amqps://")
     words = await refusal(msgspec.structs.replace(settings, broker_url=wrong), BrokerRefused)

@@ -205,6 +205,7 @@ async def tls(
         )  # fmt: skip
 
 
+@pytest.mark.own_tls("the broker wants certificates")
 async def test_a_private_authority_is_used_for_whichever_host_has_tls(tls: Settings) -> None:
     dead = "amqp://u:p@127.0.0.1:1/"
     for both in (f"{tls.broker_url},{dead}", f"{dead},{tls.broker_url}"):

@@ -63,10 +63,11 @@ class Installation:
         self._passwords = passwords
 
     def settings(self, user: str) -> Settings:
-        place = self._node.url.rpartition("@")[2]
+        scheme, _, rest = self._node.url.partition("://")
+        place = rest.rpartition("@")[2]
         login = f"{quote(user, safe='')}:{quote(self._passwords[user], safe='')}"
         return Settings(
-            broker_url=f"amqp://{login}@{place}",
+            broker_url=f"{scheme}://{login}@{place}",
             prefix=PREFIX,
             connect_timeout=10,
             timeout=30,

@@ -94,6 +94,7 @@ def use(new: Pair, pair: Pair) -> None:
     shutil.copy(new.certificate, pair.certificate)
 
 
+@pytest.mark.own_tls("the broker wants certificates, and has other ones from time to time")
 async def test_users_are_known_by_their_certificates(
     rabbitmq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
