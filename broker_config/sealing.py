@@ -45,8 +45,13 @@ REMEMBERED: Final = 4096
 
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-#: What a body is: a reply that is sent again as a request opens as neither.
-Direction = Literal["request", "reply", "notice", "journal"]
+#: What a body is: a reply that is sent again as a request opens as neither. The last two are what
+#: the gateway keeps: a part of a file, and a value of its database.
+Direction = Literal["request", "reply", "notice", "journal", "file", "value"]
+
+#: What labels tell apart, in words.
+_PLACE: Final = "model, queue or request"
+_PLACES: Final[dict[Direction, str]] = {"file": "file or place in it", "value": "row or column"}
 
 
 class Label(NamedTuple):
@@ -55,10 +60,12 @@ class Label(NamedTuple):
     direction: Direction
     #: The model that is asked; "" in the journal.
     model: str = ""
-    #: Where the answers go. Of an entry of the journal the queue that it is in.
+    #: Where the answers go. Of an entry of the journal the queue that it is in; of a file its name;
+    #: of a value the table and the column.
     queue: str = ""
-    #: The correlation id.
+    #: The correlation id; of a file the number of the frame; of a value the row.
     id: str = ""
+    #: Of a file what else is said of the frame.
     content_type: str = ""
 
 
@@ -222,7 +229,7 @@ class Keyring:
         except self._invalid:
             raise SealError(
                 f"the seal does not fit: this {label.direction} was damaged, or made for another "
-                "model, queue or request, or with another key of the same id",
+                f"{_PLACES.get(label.direction, _PLACE)}, or with another key of the same id",
                 Code.SEAL_BROKEN,
             ) from None
         if cipher is None:  # only what was authentic may take the place of others
@@ -246,3 +253,7 @@ class Keyring:
         """For a digest of what was sealed with this key, from which nobody can guess it."""
         name = key if key is not None and key in self._keys else self.first
         return self._keys[name].derived(DIGEST)
+
+    def digest_keys(self) -> list[bytes]:
+        """As `digest_key`, of each key, that of the first one first."""
+        return [key.derived(DIGEST) for key in self._keys.values()]

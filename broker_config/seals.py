@@ -12,7 +12,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import COUNTED
 from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.payload_keys import KeyFile, key_file
-from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label, Sealed
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Keyring, Label, Sealed
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import DIRECT_REPLY_TO
 
@@ -95,11 +95,20 @@ class Seals:
 
         There must be keys.
         """
-        assert self._file is not None, "the caller has asked whether there are keys"
-        keyring = self._file.keyring()
+        keyring = self.keyring()
         if len(body) > COUNTED:
             return await asyncio.to_thread(keyring.seal, body, label, key)
         return keyring.seal(body, label, key)
+
+    def keyring(self) -> Keyring:
+        """As the file of keys is now. There must be keys."""
+        assert self._file is not None, "the caller has asked whether there are keys"
+        return self._file.keyring()
+
+    @property
+    def takes_unsealed(self) -> bool:
+        """Whether what is not sealed is read."""
+        return not self._needed
 
     def digest_key(self, seal: Seal | None) -> bytes:
         """Of a digest of what had this seal; empty for what was not sealed."""

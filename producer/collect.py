@@ -19,7 +19,16 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.checkpoint import PartialFile
 from lmaas.producer.rows import label_of
 from lmaas.producer.submitted import Submitted
-from lmaas.producer.tables import PIPE, Answers, Chunk, Place, Table, encoding, footer
+from lmaas.producer.tables import (
+    PIPE,
+    Answers,
+    Chunk,
+    Encoding,
+    Place,
+    Table,
+    encoding,
+    footer,
+)
 from lmaas.producer.tables.chunks import check_names, ranking
 from lmaas.producer.threads import beside
 
@@ -134,6 +143,27 @@ def write_results(parts: Iterator[list[Result]], target: Place) -> Counts:
     names = _RANKED if ranked else _UNRANKED
     with PartialFile(target) as partial, _alone(chain(begin, parts)) as (table, chunks):
         return _written(table, chunks, partial, target, names)
+
+
+def encoded_results(
+    parts: Iterator[list[Result]], target: Place
+) -> tuple[Encoding, Iterator[bytes]]:
+    """The bytes that `write_results` would write, for who keeps them in another way.
+
+    What comes first is how they are encoded. Raises DataError.
+    """
+    begin = list(islice(parts, 1))
+    names = _RANKED if any(result.scores for part in begin for result in part) else _UNRANKED
+    with _alone(chain(begin, parts)) as (table, chunks):
+        rows = encoding(target, table, names)
+
+    def pieces() -> Iterator[bytes]:
+        yield rows.header()
+        for chunk, results in chunks:
+            yield rows.rows(chunk, _answers(results, ranked=names is _RANKED))
+        yield footer(target)
+
+    return rows, pieces()
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def create_app(
     client.observers += [statistics.replied, recent.replied]
     app[LOOKS] = Looks(client.settings)
     app[DEAD_LETTERS] = DeadLetters(client.settings)
-    app[STATE] = State(settings)
+    app[STATE] = State(settings, engine)
     app[CALLERS] = Callers(app[STATE], with_keys=settings.access == "keys")
     receivers = Receivers(settings)
     app[OUTBOX] = Outbox(settings.callbacks, receivers)
@@ -126,7 +126,7 @@ def create_app(
     finished: list[Finished] = []
     app[FINISHED] = finished
     app[COLLECTING] = Collecting(app[STATE], app[BROKER_JOBS], finished, settings.keep_results)
-    finished.append(telling(app[OUTBOX], app[COLLECTING].folder))
+    finished.append(telling(app[OUTBOX], app[STATE]))
     app[BATCHES] = BatchWork(app)
     finished.append(app[BATCHES].finished())
     app[STOPPING] = asyncio.Event()

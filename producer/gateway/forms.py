@@ -7,9 +7,8 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
-from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from aiohttp import (
     BodyPartReader,
@@ -21,6 +20,7 @@ from aiohttp import (
     web,
 )
 
+from lmaas.producer.gateway.at_rest.keeping import AtRest
 from lmaas.producer.gateway.bodies import content, whole
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.threads import opened
@@ -46,19 +46,22 @@ _PLAIN: Final = {"7bit", "8bit", "binary"}
 class Spool:
     """A file on disk that grows up to a limit."""
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, at_rest: AtRest, path: Path, name: str, limit: int) -> None:
+        """`name`: what the file will be called, wherever it is now."""
+        self._at_rest = at_rest
         self._path = path
+        self._name = name
         self._limit = limit
         #: Bytes.
         self.size = 0
         self.digest = hashlib.sha256()
 
     async def write_all(self, source: StreamReader | BodyPartReader) -> None:
-        """Everything of a body or of a part of a form.
+        """Everything of a body or of a part of a form; what was there before is gone.
 
         Raises HttpError: 400 or 413.
         """
-        with await opened(lambda: self._path.open("wb"), BufferedWriter.close) as file:
+        with await opened(self._create, lambda file: file.close()) as file:
             async for piece in _pieces(source):
                 self.size += len(piece)
                 if self.size > self._limit:
@@ -69,6 +72,17 @@ class Spool:
                         "gateway.max_job_bytes); send several files",
                     )
                 await asyncio.to_thread(self._keep, file, piece)
+
+    def _create(self) -> BinaryIO:
+        return self._at_rest.create(self._path, self._name)
+
+    def open(self) -> BinaryIO:
+        """What was written last. Raises OSError, and SealError."""
+        return self._at_rest.open(self._path, self._name)
+
+    def collected(self, path: Path) -> BinaryIO:
+        """Another file, which is to take the place of this one. Raises OSError."""
+        return self._at_rest.create(path, self._name)
 
     def _keep(self, file: Any, piece: bytes) -> None:
         file.write(piece)

@@ -71,7 +71,15 @@ async def once(
     async def note(connection: AsyncConnection, answer: web.Response) -> None:
         body = answer.body if isinstance(answer.body, bytes) else b""
         location = answer.headers.get(hdrs.LOCATION)
-        await table.answer(connection, holder, answer.status, location, body)
+        await table.answer(
+            connection,
+            owner_of(request),
+            key,
+            holder=holder,
+            status=answer.status,
+            location=location,
+            body=body,
+        )
 
     async with _held(state, holder):
         return await do(note)

@@ -9,9 +9,10 @@ of their row if it is the text, and are written to Parquet as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import arrow_types, json_types
@@ -31,7 +32,7 @@ from lmaas.producer.tables.chunks import (
     well_formed,
 )
 from lmaas.producer.tables.parquet_bytes import data_column
-from lmaas.producer.tables.places import Place, arrow, unusable
+from lmaas.producer.tables.places import Place, arrow, open_file, unusable
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024
@@ -67,7 +68,8 @@ def read(place: Place, wanted: Wanted) -> Table:
     """Raises DataError when it is no Parquet, or a wanted column is not there or has no values."""
     if place.piped:
         raise DataError("Parquet cannot be read from a pipe; name a file")
-    file = _open(place.path)
+    file = _open(place)
+    close = partial(file.close, force=place.opening is not None)
     try:
         data = None
         if wanted.data is not None:
@@ -101,35 +103,39 @@ def read(place: Place, wanted: Wanted) -> Table:
                     f"read ({why}); choose other columns with --keep"
                 )
     except DataError:
-        file.close()
+        close()
         raise
     chunks = _chunks(file, place.path, columns, list(texts), kept)
     return Table(
         place.path,
         kept,
         chunks if data is None else map(data.filled, chunks),
-        file.close,
+        close,
         size=file.metadata.num_rows,
         unit="row",
         types={name: arrow_types.plain(kinds[name]) for name in kept},
     )
 
 
-def _open(path: str) -> Any:
+def _open(place: Place) -> Any:
     pa = arrow("Parquet")
     import pyarrow.parquet as pq
 
+    path, opened = place.path, open_file(place)
     try:
-        with Path(path).open("rb"):
-            pass
         # Without pre-buffering a row group is read piece by piece, however large it is.
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=1024 * 1024)
-    except OSError as error:
-        if error.errno is not None:
+        how = {"pre_buffer": False, "buffer_size": 1024 * 1024}
+        if place.opening is not None:
+            return pq.ParquetFile(opened, **how)
+        opened.close()
+        return pq.ParquetFile(path, **how)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, OSError) and error.errno is not None:
             raise unusable(path, error) from error
-        raise _not_parquet(path, error) from error
-    except pa.ArrowException as error:
-        raise _not_parquet(path, error) from error
+        if isinstance(error, OSError | pa.ArrowException):
+            raise _not_parquet(path, error) from error
+        raise
 
 
 def _not_parquet(path: str, error: Exception) -> DataError:
@@ -213,38 +219,37 @@ class Parquet:
         """Raises OSError, for example when the disk is full."""
         whole = partial.with_name(partial.name + ".parquet")
         try:
-            self._convert(partial, whole)
+            self.convert(lambda: arrow("Parquet").OSFile(str(partial)), whole)
         except BaseException:
             whole.unlink(missing_ok=True)
             raise
         return whole
 
-    def _convert(self, stream: Path, whole: Path) -> None:
+    def convert(self, stream: Callable[[], Any], whole: Path | BinaryIO) -> None:
+        """From the bytes that the other methods gave; they are read three times. Raises OSError."""
         pa = arrow("Parquet")
         import pyarrow.parquet as pq
 
+        def batches() -> Iterator[Any]:
+            with stream() as file, pa.ipc.open_stream(file) as found:
+                yield from found
+
         table = self._table
         names = table.columns if table.is_json or table.is_sheet else ()
-        kinds = json_types.kinds(_batches(stream), names)
+        kinds = json_types.kinds(batches(), names)
         schema = json_types.schema(self._schema, kinds)
-        several = _has_lists(_batches(stream), self._label)
+        several = _has_lists(batches(), self._label)
         if several:
             lists = schema.field(self._label).with_type(pa.list_(pa.string()))
             schema = schema.set(self._label, lists)
         with pq.ParquetWriter(whole, schema, compression="zstd") as writer:
-            for group in _row_groups(_batches(stream)):
+            for group in _row_groups(batches()):
                 read = pa.Table.from_batches(group, self._stream_schema)
                 lists, read = read.column(-1), read.remove_column(read.num_columns - 1)
                 if several:
                     read = read.set_column(self._label, schema.field(self._label), lists)
                 rows = json_types.typed(read, kinds, json=table.is_json)
                 writer.write_table(rows, row_group_size=max(1, len(rows)))
-
-
-def _batches(stream: Path) -> Iterator[Any]:
-    pa = arrow("Parquet")
-    with pa.OSFile(str(stream)) as file, pa.ipc.open_stream(file) as batches:
-        yield from batches
 
 
 def _lists(answers: Answers) -> Any:

@@ -80,6 +80,8 @@ class Place:
     compression: str = ""
     #: Of an input: what its user says about it; of an output: its encoding.
     dialect: Dialect = FOUND
+    #: What opens an input that is at its path in another form; anybody can seek in what it gives.
+    opening: Callable[[], BinaryIO] | None = None
 
     @property
     def has_files(self) -> bool:
@@ -273,7 +275,7 @@ def open_bytes(place: Place, compression: Callable[[bytes], str] = lambda _start
     name = "standard input" if place.path == PIPE else place.path
     raw = _open(place)
     try:
-        size = None if place.piped else os.fstat(raw.fileno()).st_size
+        size = None if place.piped else _size(place, raw)
         if size == 0:
             raise DataError(f"{place.path}: the file is empty")
         found = place.compression or compression(cast("io.BufferedReader", raw).peek(1))
@@ -287,13 +289,31 @@ def open_bytes(place: Place, compression: Callable[[bytes], str] = lambda _start
     return Input(name, file, None if size is None else raw, size)
 
 
+def _size(place: Place, file: BinaryIO) -> int:
+    if place.opening is None:
+        return os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def open_file(place: Place) -> BinaryIO:
+    """One that is no pipe, as it is. Raises DataError when it cannot be opened."""
+    try:
+        if place.opening is not None:
+            return place.opening()
+        return Path(place.path).open("rb", buffering=_BUFFER)
+    except OSError as error:
+        raise unusable(place.path, error) from error
+
+
 def _open(place: Place) -> BinaryIO:
+    if not place.piped:
+        return open_file(place)
     try:
         if place.path == PIPE:
             # Not sys.stdin: the interpreter locks it at exit, and a thread may hang in it.
             return open(sys.stdin.fileno(), "rb", buffering=_BUFFER, closefd=False)
-        if not place.piped:
-            return Path(place.path).open("rb", buffering=_BUFFER)
         descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
         pipe = open(descriptor, "rb", buffering=_BUFFER, closefd=False)  # noqa: SIM115
         # Not before the thread that may hang in it has let it go: the number would be another's.

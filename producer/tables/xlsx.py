@@ -15,7 +15,6 @@ import math
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from lmaas.broker_config import extras
@@ -32,7 +31,7 @@ from lmaas.producer.tables.chunks import (
     distinct,
     quoted,
 )
-from lmaas.producer.tables.places import Place, unusable
+from lmaas.producer.tables.places import Place, open_file, unusable
 
 #: A sheet of Excel has no more rows.
 MOST_ROWS: Final = 1_048_576
@@ -50,10 +49,7 @@ def read(place: Place, wanted: Wanted) -> Table:
     """Raises DataError when it is no workbook, or has no such sheet or columns."""
     if place.piped:
         raise DataError(".xlsx cannot be read from a pipe; name a file")
-    try:
-        file = Path(place.path).open("rb")  # noqa: SIM115 - the table closes it
-    except OSError as error:
-        raise unusable(place.path, error) from error
+    file = open_file(place)
     try:
         book = _open(file, place.path)
         sheet = _sheet(book, place)

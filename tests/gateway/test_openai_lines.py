@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -32,7 +33,7 @@ def line(name: str, given: object = "x", model: str = "m") -> bytes:
 
 def checked(path: Path, content: bytes, limit: int = 1_000, most: int = 10_000) -> Checked:
     path.write_bytes(content)
-    return check(path, ENDPOINT, limit=limit, most=most, stop=threading.Event())
+    return check(lambda: path.open("rb"), ENDPOINT, limit=limit, most=most, stop=threading.Event())
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_line_without_an_end_takes_no_memory(path: Path) -> None:
     # As long as the limit is not too long, with and without an end.
     long = b"x" * 1_000
     path.write_bytes(long + b"\n" + long)
-    assert [len(raw) for _, raw in lines(path, 1_001)] == [1_001, 1_000]
+    assert [len(raw) for _, raw in lines(lambda: path.open("rb"), 1_001)] == [1_001, 1_000]
 
 
 def test_too_many_lines(path: Path) -> None:
@@ -108,9 +109,13 @@ def test_files_without_lines_are_left_out(path: Path, tmp_path: Path) -> None:
     output, errors = tmp_path / "o", tmp_path / "e"
     batch = Batched("t", "m", classification, (), Unanswered("batch_expired", "late"))
 
+    def create(made: Path) -> BinaryIO:
+        return made.open("wb")
+
     def written(*results: Result) -> tuple[int, int, bool, bool]:
-        source = calls(path, 1_000)
-        found = write(output, errors, source, iter(results), batch, threading.Event())
+        source = calls(lambda: path.open("rb"), 1_000)
+        results_of = iter(results)
+        found = write(output, errors, create, source, results_of, batch, threading.Event())
         assert (found.output > 0, found.errors > 0) == (output.exists(), errors.exists())
         return found.done, found.failed, output.exists(), errors.exists()
 

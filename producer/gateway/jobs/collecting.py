@@ -21,7 +21,7 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.broker_config.errors import BrokerError, JobError, JobHeld
+from lmaas.broker_config.errors import BrokerError, JobError, JobHeld, SealError
 from lmaas.producer.batch import Jobs
 from lmaas.producer.gateway.jobs.result_file import Held, ResultFile, remove
 from lmaas.producer.gateway.state import State
@@ -212,6 +212,8 @@ class Collecting:
     async def _do(self, job: Job) -> None:
         """What is left to be done of a job; if that cannot be done now, later."""
         try:
+            if job.sealed is not None and job.state in {"running", "cancelling"}:
+                raise job.sealed  # nobody could be told of its end
             match job.state:
                 case "submitting":
                     await self._broker.drop(job.entry)
@@ -223,7 +225,7 @@ class Collecting:
                     await self._cancel(job)
                 case _:
                     await self._clear(job)
-        except (BrokerError, JobHeld, Held, OSError, SQLAlchemyError) as error:
+        except (BrokerError, JobHeld, Held, SealError, OSError, SQLAlchemyError) as error:
             log.warning("job %s: %s", job.id, error, extra={"action": "put_off", "job": job.id})
             await self._release(job.id, time.time() + RETRY)
         except asyncio.CancelledError:
@@ -245,12 +247,13 @@ class Collecting:
                 await table.release(connection, job, self.holder, until=until)
 
     async def _collect(self, job: Job) -> None:
-        file = await opened(lambda: ResultFile(self.folder, job.id), ResultFile.close)
+        at_rest = self._state.at_rest
+        file = await opened(lambda: ResultFile(self.folder, job.id, at_rest), ResultFile.close)
         with file:
             self._files[job.id] = file
             try:
                 why = await self._collected(job, file)
-                await asyncio.to_thread(file.sync)
+                await asyncio.to_thread(file.finish)
                 counts = file.counts
             finally:
                 del self._files[job.id]
@@ -282,7 +285,8 @@ class Collecting:
         await self._broker.cancel(job.entry)
 
         def counted() -> Counts:
-            with ResultFile(self.folder, job.id) as file:
+            with ResultFile(self.folder, job.id, self._state.at_rest) as file:
+                file.finish()
                 return file.counts
 
         await self._end(job, "cancelled", await asyncio.to_thread(counted), None)
@@ -302,6 +306,8 @@ class Collecting:
                 expires=now + self._keep_results,
                 reason=why,
             )
+            if ended is not None and ended.sealed is not None:  # its key has gone meanwhile
+                raise ended.sealed
             if ended is not None:
                 for finished in self._finished:
                     await finished(connection, ended)

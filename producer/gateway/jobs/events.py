@@ -9,9 +9,10 @@ import msgspec
 from aiohttp import hdrs, web
 
 from lmaas.producer.gateway.access import FOLLOW
-from lmaas.producer.gateway.jobs.results import pause, streaming
+from lmaas.producer.gateway.jobs.results import pause
 from lmaas.producer.gateway.jobs.views import JobView, found, view
 from lmaas.producer.gateway.routes import Route
+from lmaas.producer.gateway.sending import streaming
 
 #: Seconds between two looks; and after which something is sent in any case, so that nobody between
 #: takes the connection for dead.

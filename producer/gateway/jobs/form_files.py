@@ -4,8 +4,10 @@ that is neither, each is an item, and they become a tar on disk."""
 from __future__ import annotations
 
 import asyncio
+import os
 import tarfile
 from pathlib import Path
+from typing import BinaryIO
 
 from aiohttp import BodyPartReader
 
@@ -21,6 +23,7 @@ class FormFiles:
         self._spool = spool
         self._tar_path = path.with_name(f"{path.name}.tar")
         self._tar: tarfile.TarFile | None = None
+        self._tar_file: BinaryIO | None = None
         self._count = 0
         #: The first one.
         self.first: BodyPartReader | None = None
@@ -43,24 +46,35 @@ class FormFiles:
 
     def _append(self, part: BodyPartReader) -> None:
         if self._tar is None:
-            self._tar = tarfile.open(self._tar_path, "w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
+            self._tar_file = self._spool.collected(self._tar_path)
+            self._tar = tarfile.open(  # noqa: SIM115
+                fileobj=self._tar_file, mode="w", format=tarfile.GNU_FORMAT
+            )
         name = name_of(part.filename) or str(self._count)
         self._count += 1
         self._spool.digest.update(f"\0{name}\0{media_type_of(part)}\0".encode())
         info = tarfile.TarInfo(name)
-        info.size = self._path.stat().st_size
-        with self._path.open("rb") as file:
+        with self._spool.open() as file:
+            info.size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             self._tar.addfile(info, file)
 
     async def end(self) -> bool:
         """Whether there is a tar of items now at the path."""
         if self._tar is None:
             return False
-        await asyncio.to_thread(self._tar.close)
+        await asyncio.to_thread(self._end, self._tar)
         self._tar_path.replace(self._path)
         return True
 
+    def _end(self, tar: tarfile.TarFile) -> None:
+        tar.close()
+        if self._tar_file is not None:
+            self._tar_file.close()
+
     def close(self) -> None:
         if self._tar is not None:
-            self._tar.close()
-            self._tar_path.unlink(missing_ok=True)
+            try:
+                self._end(self._tar)
+            finally:
+                self._tar_path.unlink(missing_ok=True)

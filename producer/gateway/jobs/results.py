@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import uuid
-from collections.abc import AsyncGenerator
 from http import HTTPStatus
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,16 +14,17 @@ import msgspec
 from aiohttp import hdrs, web
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.collect import write_results
 from lmaas.producer.gateway.access import FOLLOW
-from lmaas.producer.gateway.app_keys import STOPPING
+from lmaas.producer.gateway.app_keys import STATE, STOPPING
 from lmaas.producer.gateway.failures import RETRY_AFTER, HttpError
-from lmaas.producer.gateway.jobs.collecting import COLLECTING
-from lmaas.producer.gateway.jobs.result_file import end_of, in_order, index_path, lines_path
+from lmaas.producer.gateway.jobs.converting import convert
+from lmaas.producer.gateway.jobs.result_format import index_path, lines_path
+from lmaas.producer.gateway.jobs.result_reader import ResultReader, end_of
 from lmaas.producer.gateway.jobs.views import found
 from lmaas.producer.gateway.routes import Route
+from lmaas.producer.gateway.sending import send_file, streaming
+from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state.jobs import Job
-from lmaas.producer.tables import Place
 from lmaas.producer.threads import opened
 
 log = logging.getLogger(__name__)
@@ -77,8 +75,8 @@ def _format(request: web.Request, named: str | None) -> str:
 
 
 async def _lines(request: web.Request, job: Job, query: _Query) -> web.StreamResponse:
-    folder = request.app[COLLECTING].folder
-    offset, end = query.offset, await asyncio.to_thread(_end, folder, job)
+    state = request.app[STATE]
+    offset, end = query.offset, await asyncio.to_thread(_end, state, job)
     if offset > end:
         raise HttpError(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -89,23 +87,25 @@ async def _lines(request: web.Request, job: Job, query: _Query) -> web.StreamRes
     if not query.follow:
         response.content_length = end - offset
         response.headers[NEXT] = str(end)
-    async with streaming(request, response):
-        async with _opened(lines_path(folder, job.id)) as reader:
+    with contextlib.closing(_Reader(state, job.id)) as reader:
+        await reader.begin(offset, end)
+        async with streaming(request, response):
             offset = await reader.send(response, offset, end)
             while query.follow:
                 # The state first: when it says that the job has ended, so has the file.
                 is_ended = (await found(request)).is_ended
-                end = await asyncio.to_thread(end_of, folder, job.id)
+                end = await asyncio.to_thread(end_of, state.results, job.id)
                 offset = await reader.send(response, offset, end)
                 if is_ended:
                     break
                 await pause(request, PAUSE)
-        await response.write_eof()
+            await response.write_eof()
     return response
 
 
-def _end(folder: Path, job: Job) -> int:
-    """As `end_of`. Raises HttpError 410 when files are not there that were."""
+def _end(state: State, job: Job) -> int:
+    """As `end_of`. Raises HttpError 410 when files are not there that were, and SealError."""
+    folder = state.results
     files = (lines_path(folder, job.id), index_path(folder, job.id))
     if job.done and not all(file.exists() for file in files):
         raise HttpError(
@@ -114,57 +114,43 @@ def _end(folder: Path, job: Job) -> int:
             f"the results of job {job.id} are not there any more: somebody has deleted their files "
             "from the gateway's state folder; submit the job again",
         )
+    if job.done and job.is_ended:
+        with ResultReader(folder, job.id, state.at_rest) as reader:
+            reader.check_end()
     return end_of(folder, job.id)
 
 
 class _Reader:
-    """A file of results that is still written; it is not there before the first of them."""
+    """Results that still come; their file is not there before the first of them."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.file: BufferedReader | None = None
+    def __init__(self, state: State, job: str) -> None:
+        self._state = state
+        self._job = job
+        self._file: ResultReader | None = None
+
+    def _open(self) -> ResultReader:
+        return ResultReader(self._state.results, self._job, self._state.at_rest)
+
+    async def begin(self, offset: int, end: int) -> None:
+        """What cannot be opened is told before the answer has begun. Raises OSError, SealError."""
+        if self._file is None and offset < end:
+            self._file = await opened(self._open, ResultReader.close)
+            await asyncio.to_thread(self._file.read, offset, 1)
 
     async def send(self, response: web.StreamResponse, offset: int, end: int) -> int:
         """What is between; returns the end."""
-        if self.file is None and offset < end:
-            self.file = await opened(lambda: self._path.open("rb"), BufferedReader.close)
-        while self.file is not None and offset < end:
-            size = min(_PIECE, end - offset)
-            piece = await asyncio.to_thread(os.pread, self.file.fileno(), size, offset)
+        await self.begin(offset, end)
+        while self._file is not None and offset < end:
+            piece = await asyncio.to_thread(self._file.read, offset, min(_PIECE, end - offset))
             if not piece:
-                raise OSError(f"{self._path} was cut")
+                raise OSError(f"the file of the results of job {self._job} was cut")
             await response.write(piece)
             offset += len(piece)
         return offset
 
-
-@contextlib.asynccontextmanager
-async def _opened(path: Path) -> AsyncGenerator[_Reader, None]:
-    reader = _Reader(path)
-    try:
-        yield reader
-    finally:
-        if reader.file is not None:
-            reader.file.close()
-
-
-@contextlib.asynccontextmanager
-async def streaming(
-    request: web.Request, response: web.StreamResponse
-) -> AsyncGenerator[None, None]:
-    """An answer that has begun: what fails now can only be seen from its missing end."""
-    await response.prepare(request)
-    try:
-        yield
-    except ConnectionError:
-        """The caller has left."""
-    except Exception as error:
-        if not isinstance(error, HttpError):  # the job was deleted meanwhile, or we are stopped
-            log.error(
-                "%s %s", request.method, request.path, exc_info=error, extra={"action": "bug"}
-            )
-        if request.transport is not None:
-            request.transport.abort()
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 async def pause(request: web.Request, seconds: float) -> None:
@@ -185,22 +171,26 @@ async def _file(request: web.Request, job: Job, form: str) -> web.StreamResponse
             f"{NDJSON} as results come",
             retry_after=1.0,
         )
-    path = await asyncio.to_thread(_converted, request.app[COLLECTING].folder, job, form)
+    state = request.app[STATE]
+    path = await asyncio.to_thread(_converted, state, job, form)
     headers = {
         hdrs.CONTENT_TYPE: FORMATS[form],
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="{job.id}.{form}"',
     }
-    return web.FileResponse(path, headers=headers)
+    return await send_file(request, state.at_rest, path, f"results/{path.name}", headers)
 
 
-def _converted(folder: Path, job: Job, form: str) -> Path:
-    """The results in their order, which is made once. Raises HttpError 410 or 503, and OSError."""
-    path = folder / f"{job.id}.{form}"
+def _converted(state: State, job: Job, form: str) -> Path:
+    """The results in their order, which is made once.
+
+    Raises HttpError 410 or 503, OSError, and SealError.
+    """
+    path = state.results / f"{job.id}.{form}"
     if not path.exists():
-        _end(folder, job)
-        mine = folder / f"{job.id}.{uuid.uuid4().hex}.{form}"
+        _end(state, job)
+        mine = state.results / f"{job.id}.{uuid.uuid4().hex}.{form}"
         try:
-            write_results(in_order(folder, job.id), Place.to(str(mine)))
+            convert(state, job.id, mine, f"results/{path.name}")
             mine.replace(path)
         except DataError as error:  # of the file that is written: it is not the caller's fault
             why = getattr(error.__cause__, "strerror", None) or error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -12,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lmaas.broker_config.messages import Result
 from lmaas.producer.gateway.callbacks.outbox import Outbox
 from lmaas.producer.gateway.jobs.collecting import Finished
-from lmaas.producer.gateway.jobs.result_file import end_of, in_order
+from lmaas.producer.gateway.jobs.result_reader import end_of, in_order
 from lmaas.producer.gateway.secret import Secret
+from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state.jobs import Job
 
 #: Bytes of results that are sent along; a webhook has at most 20 kB.
@@ -42,8 +42,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     results_path: str
 
 
-def telling(outbox: Outbox, folder: Path) -> Finished:
-    """What is to be done when a job ends. `folder`: where results are."""
+def telling(outbox: Outbox, state: State) -> Finished:
+    """What is to be done when a job ends."""
 
     async def tell(connection: AsyncConnection, job: Job) -> None:
         ended = Ended(
@@ -57,7 +57,7 @@ def telling(outbox: Outbox, folder: Path) -> Finished:
             done=job.done,
             failed=job.failed,
             reason=job.reason and job.reason[:_LONGEST],
-            results=await asyncio.to_thread(_results, folder, job.id),
+            results=await asyncio.to_thread(_results, state, job.id),
             results_path=f"/v1/jobs/{job.id}/results",
         )
         await outbox.enqueue(
@@ -73,8 +73,9 @@ def telling(outbox: Outbox, folder: Path) -> Finished:
     return tell
 
 
-def _results(folder: Path, job: str) -> list[Result] | None:
-    size = end_of(folder, job)
+def _results(state: State, job: str) -> list[Result] | None:
+    size = end_of(state.results, job)
     if size > MOST:
         return None
-    return [result for chunk in in_order(folder, job) for result in chunk] if size else []
+    chunks = in_order(state.results, job, state.at_rest) if size else ()
+    return [result for chunk in chunks for result in chunk]

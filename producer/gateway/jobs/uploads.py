@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import msgspec
 from aiohttp import web
@@ -165,7 +165,8 @@ async def received(request: web.Request) -> AsyncGenerator[Upload, None]:
     await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     path = folder / uuid.uuid4().hex
     try:
-        spool = Spool(path, request.app[SETTINGS].max_job_bytes)
+        at_rest, limit = request.app[STATE].at_rest, request.app[SETTINGS].max_job_bytes
+        spool = Spool(at_rest, path, f"uploads/{path.name}", limit)
         if kind == MULTIPART:
             file = await _of_form(request, path, spool)
         elif kind in MEDIA_TYPES or "format" in request.query:
@@ -246,7 +247,7 @@ async def _table_of(
     said = _options(file.said)
     spool.digest.update(msgspec.json.encode([sorted(file.said.items()), file.name]))
     with _told(path, file.name):
-        place = _place(path, file, said)
+        place = replace(_place(path, file, said), opening=_opening(request, spool))
         wanted = await _wanted(request, place, said)
         table = await opened(lambda: open_table(place, wanted), lambda table: table.close())
     try:
@@ -272,6 +273,10 @@ async def _wanted(request: web.Request, place: Place, said: FileOptions) -> Want
         card = await request.app[CARDS].card(said.model)
     most = request.app[BROKER_JOBS].settings.largest_data
     return replace(wanted, taking=Taking.of(card, most))
+
+
+def _opening(request: web.Request, spool: Spool) -> Callable[[], BinaryIO] | None:
+    return spool.open if request.app[STATE].at_rest.is_sealed else None
 
 
 def _options(said: Mapping[str, str]) -> FileOptions:

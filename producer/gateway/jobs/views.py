@@ -106,7 +106,7 @@ def view(request: web.Request, job: Job) -> JobView:
         rate=None if rate is None else round(rate, 3),
         seconds_left=left,
         errors=job.errors,
-        reason=job.reason,
+        reason=job.reason if job.sealed is None else str(job.sealed),
         callback_url=job.callback_url,
         links=Links(path, f"{path}/results", f"{path}/events"),
     )

@@ -123,11 +123,14 @@ def view(batch: Batch, job: Counted | None) -> BatchView:
     def ended(state: str) -> int | None:
         return at(batch.ended) if batch.state == state else None
 
+    problems = batch.errors
+    if batch.sealed is not None:
+        problems = [Problem(batch.sealed.code, str(batch.sealed))]
     return BatchView(
         id=batch.id,
         endpoint=batch.endpoint,
         model=batch.model,
-        errors=Problems(batch.errors) if batch.errors else None,
+        errors=Problems(problems) if problems else None,
         input_file_id=batch.input_file,
         completion_window=batch.completion_window,
         status=batch.state,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -17,12 +15,14 @@ from aiohttp import BodyPartReader, hdrs, web
 
 from lmaas.producer.gateway.access import JOBS, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
+from lmaas.producer.gateway.at_rest.keeping import sync
 from lmaas.producer.gateway.bodies import UNNAMED, unsupported
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.forms import FIELDS, MULTIPART, Spool, name_of, parts, text_of
 from lmaas.producer.gateway.openai_batches.protocol import PROTOCOL, bad, query_of
-from lmaas.producer.gateway.openai_batches.work import remove
+from lmaas.producer.gateway.openai_batches.work import name_of_body, remove
 from lmaas.producer.gateway.routes import Route, json_response
+from lmaas.producer.gateway.sending import send_file
 from lmaas.producer.gateway.state import batches as batches_table
 from lmaas.producer.gateway.state import files as table
 from lmaas.producer.gateway.state.files import File
@@ -95,16 +95,18 @@ async def upload(request: web.Request) -> web.Response:
         raise unsupported(request, MULTIPART)
     state = request.app[STATE]
     await asyncio.to_thread(state.uploads.mkdir, mode=0o700, parents=True, exist_ok=True)
-    path = state.uploads / uuid.uuid4().hex
+    name = f"file-{secrets.token_hex(12)}"
+    path = state.uploads / name
     try:
-        spool = Spool(path, request.app[SETTINGS].max_job_bytes)
-        said, name = await _form(request, spool)
+        limit = request.app[SETTINGS].max_job_bytes
+        spool = Spool(state.at_rest, path, name_of_body(name), limit)
+        said, filename = await _form(request, spool)
         now = time.time()
         file = File(
-            id=f"file-{secrets.token_hex(12)}",
+            id=name,
             owner=owner_of(request),
             purpose=_PURPOSE,
-            filename=name,
+            filename=filename,
             bytes=spool.size,
             created=now,
             expires=now + (_seconds(said) or request.app[SETTINGS].keep_files),
@@ -156,8 +158,7 @@ def _seconds(said: Mapping[str, str]) -> int | None:
 
 def _keep(path: Path, place: Path) -> None:
     """What was sent up is on disk, and in its place."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     path.replace(place)
 
 
@@ -201,7 +202,9 @@ async def content(request: web.Request) -> web.StreamResponse:
     path = request.app[STATE].files / file.id
     if not await asyncio.to_thread(path.is_file):
         raise unknown(file.id)
-    return web.FileResponse(path, headers={hdrs.CONTENT_TYPE: "application/octet-stream"})
+    headers = {hdrs.CONTENT_TYPE: "application/octet-stream"}
+    at_rest = request.app[STATE].at_rest
+    return await send_file(request, at_rest, path, name_of_body(file.id), headers)
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -7,11 +7,10 @@ import itertools
 import threading
 from array import array
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, BinaryIO, Final, Literal
 
 import msgspec
 
@@ -99,14 +98,18 @@ def _wrong(name: str, message: str) -> Item:
     return Item(id=name, error=ItemError(code=Code.INVALID_ITEM, message=message))
 
 
-def lines(path: Path, limit: int) -> Iterator[tuple[int, bytes]]:
+#: What opens an input file.
+Opening = Callable[[], BinaryIO]
+
+
+def lines(file: Opening, limit: int) -> Iterator[tuple[int, bytes]]:
     """Each line that is not blank, with its number from 1.
 
     One that is longer than `limit` bytes is the last one, and not complete.
     """
-    with path.open("rb") as file:
+    with file() as opened:
         for number in itertools.count(1):
-            line = file.readline(limit + 2)
+            line = opened.readline(limit + 2)
             if not line:
                 return
             if number == 1:
@@ -127,13 +130,14 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
 
 
-def check(path: Path, endpoint: str, *, limit: int, most: int, stop: threading.Event) -> Checked:
+def check(file: Opening, endpoint: str, *, limit: int, most: int, stop: threading.Event) -> Checked:
     """Whether a file can be a batch of this endpoint.
 
-    `limit`: bytes of a line; `most`: lines. Ends early when `stop` is set. Raises OSError.
+    `limit`: bytes of a line; `most`: lines. Ends early when `stop` is set.
+    Raises OSError, and SealError.
     """
     checked, seen = Checked(), _Seen()
-    for number, raw in lines(path, limit):
+    for number, raw in lines(file, limit):
         checked.lines += 1
         if checked.lines > most:
             told = f"more than {most:,} lines (setting gateway.max_job_items)"
@@ -148,7 +152,7 @@ def check(path: Path, endpoint: str, *, limit: int, most: int, stop: threading.E
     if not checked.lines:
         checked.problems.append(Problem("empty_file", "the input file has no lines"))
     if twice := seen.twice():
-        checked.problems += itertools.islice(_twice(path, limit, twice), SHOWN)
+        checked.problems += itertools.islice(_twice(file, limit, twice), SHOWN)
     checked.problems.sort(key=lambda problem: problem.line or 0)
     return checked
 
@@ -204,10 +208,10 @@ class _Seen:
         }
 
 
-def _twice(path: Path, limit: int, hashes: set[int]) -> Iterator[Problem]:
+def _twice(file: Opening, limit: int, hashes: set[int]) -> Iterator[Problem]:
     """The lines with an id that a line before has; `hashes` of the ids that may be such."""
     first: dict[str, int] = {}
-    for number, raw in lines(path, limit):
+    for number, raw in lines(file, limit):
         try:
             name = _line.decode(raw).custom_id
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -220,16 +224,16 @@ def _twice(path: Path, limit: int, hashes: set[int]) -> Iterator[Problem]:
             yield Problem("duplicate_custom_id", told, "custom_id", number)
 
 
-def calls(path: Path, limit: int) -> Iterator[list[Item]]:
+def calls(file: Opening, limit: int) -> Iterator[list[Item]]:
     """The items of each line of a file that was checked. Raises OSError."""
-    for _, raw in lines(path, limit):
+    for _, raw in lines(file, limit):
         line = _line.decode(raw)
         yield items_of(line.custom_id, line.body.input)
 
 
-async def items(path: Path, limit: int) -> AsyncGenerator[Item, None]:
+async def items(file: Opening, limit: int) -> AsyncGenerator[Item, None]:
     """Those of all lines; the file is read beside the event loop."""
-    source = calls(path, limit)
+    source = calls(file, limit)
     while block := await asyncio.to_thread(_block, source):
         for call in block:
             for item in call:

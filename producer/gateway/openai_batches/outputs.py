@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from lmaas.broker_config.messages import Item, Result
+from lmaas.producer.gateway.at_rest.keeping import sync
 from lmaas.producer.gateway.openai_batches.answers import Answering, CallFailed, Harmless
 from lmaas.producer.gateway.openai_batches.protocol import refusal
 
@@ -86,6 +86,7 @@ def joined(
 def write(
     output: Path,
     errors: Path,
+    create: Callable[[Path], BinaryIO],
     calls: Iterable[Sequence[Item]],
     results: Iterator[Result],
     batch: Batched,
@@ -93,10 +94,10 @@ def write(
 ) -> Written:
     """Writes the files, and leaves out one without lines. Both are on disk when it returns.
 
-    Raises OSError, and InterruptedError when `stop` was set.
+    Raises OSError, SealError, and InterruptedError when `stop` was set.
     """
     done = failed = 0
-    with output.open("wb") as good, errors.open("wb") as bad:
+    with create(output) as good, create(errors) as bad:
         for number, (name, found) in enumerate(joined(calls, results)):
             if stop.is_set():
                 raise InterruptedError("writing the files of a batch was stopped")
@@ -109,9 +110,11 @@ def write(
             else:
                 failed += 1
                 _put(bad, line)
-        sizes = [_ended(file) for file in (good, bad)]
+        sizes = [good.tell(), bad.tell()]
     for path, size in zip((output, errors), sizes, strict=True):
-        if not size:
+        if size:
+            sync(path)
+        else:
             path.unlink()
     return Written(done, failed, *sizes)
 
@@ -131,12 +134,6 @@ def _line(number: int, name: str, found: list[Result] | None, batch: Batched) ->
 
 def _put(file: BinaryIO, line: Line) -> None:
     file.write(_encode(line) + b"\n")
-
-
-def _ended(file: BinaryIO) -> int:
-    file.flush()
-    os.fsync(file.fileno())
-    return file.tell()
 
 
 def flat(chunks: Iterable[list[Result]]) -> Iterator[Result]:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self, TypeVar
 
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,7 +27,7 @@ from lmaas.producer.gateway.app_keys import CALLERS, SETTINGS, STATE
 from lmaas.producer.gateway.callbacks.outbox import OUTBOX
 from lmaas.producer.gateway.jobs.accepting import Asked, JobCancelled, accept
 from lmaas.producer.gateway.jobs.collecting import COLLECTING, Finished
-from lmaas.producer.gateway.jobs.result_file import in_order
+from lmaas.producer.gateway.jobs.result_reader import in_order
 from lmaas.producer.gateway.openai_batches import lines, outputs
 from lmaas.producer.gateway.openai_batches.answers import ENDPOINTS, EVERY_LABEL
 from lmaas.producer.gateway.openai_batches.outputs import Batched, Unanswered, Written
@@ -174,6 +174,8 @@ class BatchWork:
     async def _do(self, batch: Batch) -> None:
         """The next step; if it cannot be done now, later."""
         try:
+            if batch.sealed is not None:
+                raise batch.sealed
             if batch.is_stopped or batch.job is not None:
                 await self._finish(batch)
             elif batch.state == "validating":
@@ -200,14 +202,18 @@ class BatchWork:
 
     # ------------------------------------------------------------------- the steps
 
-    def _input(self, batch: Batch) -> Path:
-        return self._state.files / batch.input_file
+    def _input(self, batch: Batch) -> BinaryIO:
+        name = batch.input_file
+        return self._state.at_rest.open(self._state.files / name, name_of_body(name))
+
+    def _create(self, path: Path) -> BinaryIO:
+        return self._state.at_rest.create(path, name_of_body(path.name))
 
     async def _validate(self, batch: Batch) -> None:
         settings = self._app[SETTINGS]
         checked = await _stoppable(
             lambda stop: lines.check(
-                self._input(batch),
+                lambda: self._input(batch),
                 batch.endpoint,
                 limit=settings.max_body_bytes,
                 most=settings.max_job_items,
@@ -233,7 +239,7 @@ class BatchWork:
                 raise NotMine
 
         settings = self._app[SETTINGS]
-        items = lines.items(self._input(batch), settings.max_body_bytes)
+        items = lines.items(lambda: self._input(batch), settings.max_body_bytes)
         try:
             async with contextlib.aclosing(items):
                 job = await accept(self._app, batch.owner, asked, items, accepted, PATIENCE)
@@ -288,8 +294,9 @@ class BatchWork:
             lambda stop: outputs.write(
                 output,
                 errors,
-                lines.calls(self._input(batch), settings.max_body_bytes),
-                outputs.flat(in_order(self._state.results, batch.job or "")),
+                self._create,
+                lines.calls(lambda: self._input(batch), settings.max_body_bytes),
+                outputs.flat(in_order(self._state.results, batch.job or "", self._state.at_rest)),
                 told,
                 stop,
             )
@@ -322,6 +329,8 @@ class BatchWork:
             ended = await table.end(connection, batch.id, self.holder, values)
             if ended is None:
                 raise NotMine
+            if ended.sealed is not None:  # its key has gone meanwhile
+                raise ended.sealed
             for file in made:
                 await files_table.add(connection, file)
             await self._app[OUTBOX].enqueue(
@@ -405,6 +414,11 @@ async def _stoppable(work: Callable[[threading.Event], T]) -> T:
 def _stale(folder: Path, before: float) -> list[str]:
     """Files that have not changed since a moment."""
     return [path.name for path in folder.iterdir() if path.stat().st_mtime < before]
+
+
+def name_of_body(file: str) -> str:
+    """What the body of a file is called where it is sealed."""
+    return f"files/{file}"
 
 
 def remove(folder: Path, names: list[str]) -> None:

@@ -9,8 +9,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.masked import Masked
-from lmaas.producer.gateway.state.database import METADATA
+from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state.database import METADATA, values_of
 
 #: `validating`: its lines are looked at. `in_progress`: they are a job, or about to be one.
 #: `finalizing`: the job has ended, and the files are written. `cancelling`: both, after a cancel.
@@ -37,7 +39,7 @@ batches = sa.Table(
     sa.Column("endpoint", sa.Text, nullable=False),
     sa.Column("input_file", sa.String(64), nullable=False),
     sa.Column("completion_window", sa.String(16), nullable=False),
-    # A JSON object of texts.
+    # A JSON object of texts; sealed, as `errors` and the callback.
     sa.Column("metadata", sa.LargeBinary, nullable=False),
     # Seconds for which its output is kept; null: as the settings say.
     sa.Column("keep_output", sa.Double),
@@ -125,6 +127,8 @@ class Batch(Masked, msgspec.Struct, frozen=True, kw_only=True):
     has_work: bool = True
     holder: str | None = None
     held_until: float | None = None
+    #: Why what is sealed of it cannot be opened now; it has none of that then.
+    sealed: SealError | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -136,27 +140,45 @@ class Batch(Masked, msgspec.Struct, frozen=True, kw_only=True):
         return self.state == "cancelling" or self.is_late
 
 
-def _batch(row: sa.RowMapping) -> Batch:
-    fields = dict(row)
-    fields["metadata"] = msgspec.json.decode(fields["metadata"])
-    fields["errors"] = msgspec.json.decode(fields["errors"], type=list[Problem])
+_TEXTS: Final = ("callback_url", "callback_secret")
+
+
+def _batch(values: Values, row: sa.RowMapping) -> Batch:
+    fields, batch = dict(row), row["id"]
+    try:
+        for name in _TEXTS:
+            fields[name] = values.opened_text(fields[name], f"batches.{name}", batch)
+        metadata = values.opened(fields["metadata"], "batches.metadata", batch)
+        errors = values.opened(fields["errors"], "batches.errors", batch)
+        fields["metadata"] = msgspec.json.decode(metadata)
+        fields["errors"] = msgspec.json.decode(errors, type=list[Problem])
+    except SealError as error:  # other batches go on, and this one when the key is there
+        fields |= dict.fromkeys(_TEXTS) | {"metadata": None, "errors": [], "sealed": error}
     return Batch(**fields)
 
 
-def _values(fields: dict[str, Any]) -> dict[str, Any]:
+def _sealed(values: Values, batch: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row, or a part of one, as the table has it."""
     for name in ("metadata", "errors"):
-        if name in fields:
-            fields[name] = msgspec.json.encode(fields[name])
-    return fields
+        if name in row:
+            content = msgspec.json.encode(row[name])
+            row[name] = values.sealed(content, f"batches.{name}", batch)
+    for name in _TEXTS:
+        if name in row:
+            row[name] = values.sealed_text(row[name], f"batches.{name}", batch)
+    return row
 
 
-async def _all(connection: AsyncConnection, query: Any, **values: Any) -> list[Batch]:
-    return [_batch(row) for row in (await connection.execute(query, values)).mappings()]
+async def _all(connection: AsyncConnection, query: Any, **parameters: Any) -> list[Batch]:
+    rows, values = (await connection.execute(query, parameters)).mappings(), values_of(connection)
+    return [_batch(values, row) for row in rows]
 
 
 async def add(connection: AsyncConnection, batch: Batch) -> None:
-    values = _values(msgspec.structs.asdict(batch))
-    await connection.execute(sa.insert(batches).values(values))
+    row = msgspec.structs.asdict(batch)
+    del row["sealed"]
+    row = _sealed(values_of(connection), batch.id, row)
+    await connection.execute(sa.insert(batches).values(row))
 
 
 async def one(connection: AsyncConnection, name: str, owner: str) -> Batch | None:
@@ -214,7 +236,8 @@ async def cancel(connection: AsyncConnection, batch: Batch, now: float) -> Batch
     """The batch, which is to be cancelled now; None when it has changed meanwhile."""
     return await _changed(
         connection,
-        (batches.c.id == batch.id, batches.c.job.is_not_distinct_from(batch.job)),
+        batch.id,
+        (batches.c.job.is_not_distinct_from(batch.job),),
         _OPEN,
         {"state": "cancelling", "cancelling": now, "has_work": batch.job is None},
     )
@@ -254,7 +277,8 @@ async def validated(
     """Its lines are right; None when it is cancelled, or another's."""
     return await _changed(
         connection,
-        (batches.c.id == name, batches.c.holder == holder),
+        name,
+        (batches.c.holder == holder,),
         ("validating",),
         {"state": "in_progress", "begun": now, "model": model, "lines": lines},
     )
@@ -264,7 +288,8 @@ async def submitted(connection: AsyncConnection, name: str, holder: str, job: st
     """The broker has its job; None when it is cancelled or late, or another's."""
     return await _changed(
         connection,
-        (batches.c.id == name, batches.c.holder == holder, sa.not_(batches.c.is_late)),
+        name,
+        (batches.c.holder == holder, sa.not_(batches.c.is_late)),
         ("in_progress",),
         {"job": job, "has_work": False, "holder": None, "held_until": None},
     )
@@ -276,19 +301,24 @@ async def end(
     """It has come to an end; None when it had before, or is another's."""
     return await _changed(
         connection,
-        (batches.c.id == name, batches.c.holder == holder),
+        name,
+        (batches.c.holder == holder,),
         (*_OPEN, "finalizing", "cancelling"),
         values | {"has_work": False, "holder": None, "held_until": None},
     )
 
 
 async def _changed(
-    connection: AsyncConnection, which: tuple[Any, ...], before: Any, values: dict[str, Any]
+    connection: AsyncConnection,
+    name: str,
+    which: tuple[Any, ...],
+    before: Any,
+    values: dict[str, Any],
 ) -> Batch | None:
     query = (
         sa.update(batches)
-        .where(*which, batches.c.state.in_(before))
-        .values(_values(values))
+        .where(batches.c.id == name, *which, batches.c.state.in_(before))
+        .values(_sealed(values_of(connection), name, values))
         .returning(*batches.c)
     )
     return next(iter(await _all(connection, query)), None)

@@ -16,6 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.settings import Settings
+from lmaas.producer.gateway.at_rest.keeping import AtRest
+from lmaas.producer.gateway.at_rest.values import Values
 from lmaas.producer.gateway.settings import STATE_FILE, GatewaySettings
 from lmaas.producer.gateway.state.migrations import upgrade
 
@@ -40,6 +43,8 @@ _PATIENCE: Final = 30.0
 _CONNECT_TIMEOUT: Final = 10.0
 #: Execution option of transactions that only read; SQLite lets those run beside a writer.
 _READS: Final = "lmaas_reads"
+#: Execution option of all connections: how values are kept.
+_VALUES: Final = "lmaas_values"
 
 
 class State:
@@ -50,8 +55,13 @@ class State:
     ...         await connection.execute(...)
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        """Raises SettingsError when there is no folder, or `database` is no URL of one."""
+    def __init__(self, settings: GatewaySettings, engine: Settings | None = None) -> None:
+        """`engine` says whether what is kept is sealed.
+
+        Raises SettingsError when there is no folder, `database` is no URL of one, or the payload
+        keys cannot be used.
+        """
+        self.at_rest = AtRest(engine)
         self.folder = settings.state_folder
         self._url = _url(settings.database, self.folder)
         self._engine: AsyncEngine | None = None
@@ -96,7 +106,7 @@ class State:
             look = _there(self.folder.absolute() / FILE)
             sa.event.listen(engine.sync_engine, "do_connect", look)
             sa.event.listen(engine.sync_engine, "checkout", look)
-        self._engine = engine
+        self._engine = engine.execution_options(**{_VALUES: self.at_rest.values})
         return self
 
     async def __aexit__(
@@ -155,6 +165,12 @@ class State:
         """A transaction that only reads. It sees one state, and waits for no writer."""
         async with self._open.execution_options(**{_READS: True}).begin() as connection:
             yield connection
+
+
+def values_of(connection: AsyncConnection) -> Values:
+    """How what this connection of a State writes and reads is kept."""
+    values: Values = connection.sync_connection.get_execution_options()[_VALUES]  # type: ignore[union-attr]
+    return values
 
 
 def _url(database: str | None, folder: Path) -> sa.URL:

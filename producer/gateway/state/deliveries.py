@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,7 +10,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.producer.gateway.state.database import METADATA
+from lmaas.broker_config.errors import SealError
+from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state.database import METADATA, values_of
 
 deliveries = sa.Table(
     "deliveries",
@@ -21,6 +24,7 @@ deliveries = sa.Table(
     sa.Column("event", sa.String(64), nullable=False),
     # The name of an endpoint of the settings, or null: the job's own callback.
     sa.Column("endpoint", sa.Text),
+    # Sealed, as the secret and the body.
     sa.Column("url", sa.Text, nullable=False),
     sa.Column("host", sa.Text, nullable=False),
     # Who receives it, as `disabled_receivers` knows it.
@@ -74,6 +78,10 @@ disabled = sa.Table(
 _TOLD: Final = ("id", "job", "event", "endpoint", "url", "created", "state", "due", "ended")
 _TRIED: Final = ("number", "at", "seconds", "status", "error")
 
+_URL: Final = "deliveries.url"
+_SECRET: Final = "deliveries.secret"  # noqa: S105 - a column
+_BODY: Final = "deliveries.body"
+
 PENDING: Final = "pending"
 DELIVERED: Final = "delivered"
 FAILED: Final = "failed"
@@ -93,6 +101,8 @@ class Claimed:
     secret: str | None = field(repr=False)
     body: bytes = field(repr=False)
     tried: int
+    #: Why it cannot be opened now; `url`, `secret` and `body` are as they are stored then.
+    sealed: SealError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,33 @@ def _first_of_hosts(now: float, busy: Collection[str]) -> sa.Subquery:
 
 async def add(connection: AsyncConnection, row: Mapping[str, Any]) -> None:
     """A new one, of which the state and when it is due are known."""
-    await connection.execute(sa.insert(deliveries).values(tried=0, **row))
+    values, name = values_of(connection), row["id"]
+    sealed = {
+        "url": values.sealed_text(row["url"], _URL, name),
+        "secret": values.sealed_text(row.get("secret"), _SECRET, name),
+        "body": values.sealed(row["body"], _BODY, name),
+    }
+    await connection.execute(sa.insert(deliveries).values(tried=0, **{**row, **sealed}))
+
+
+def _opened(values: Values, claimed: Claimed) -> Claimed:
+    name = claimed.id
+    try:
+        return dataclasses.replace(
+            claimed,
+            url=values.opened_text(claimed.url, _URL, name) or "",
+            secret=values.opened_text(claimed.secret, _SECRET, name),
+            body=values.opened(claimed.body, _BODY, name),
+        )
+    except SealError as error:
+        return dataclasses.replace(claimed, sealed=error)
+
+
+def _shown(values: Values, url: str, name: str) -> str:
+    try:
+        return values.opened_text(url, _URL, name) or ""
+    except SealError as error:
+        return f"({error})"
 
 
 async def next_due(connection: AsyncConnection, now: float, busy: Collection[str]) -> float | None:
@@ -198,7 +234,8 @@ async def _claim_of(
             table.tried,
         )
     )
-    return [Claimed(*row) for row in rows]
+    values = values_of(connection)
+    return [_opened(values, Claimed(*row)) for row in rows]
 
 
 async def settle(
@@ -291,15 +328,18 @@ async def _told(
     rows = await connection.execute(
         sa.select(*columns).where(*which).order_by(table.created, table.id)
     )
+    values = values_of(connection)
     found = {row.id: {**dict(zip(_TOLD, row, strict=True)), "tries": []} for row in rows}
+    for name, delivery in found.items():
+        delivery["url"] = _shown(values, delivery["url"], name)
     made = await connection.execute(
         sa.select(tries.c.delivery, *(tries.c[name] for name in _TRIED))
         .join(deliveries, table.id == tries.c.delivery)
         .where(*which)
         .order_by(tries.c.number)
     )
-    for delivery, *values in made:
-        found[delivery]["tries"].append(dict(zip(_TRIED, values, strict=True)))
+    for delivery, *tried in made:
+        found[delivery]["tries"].append(dict(zip(_TRIED, tried, strict=True)))
     return list(found.values())
 
 

@@ -9,7 +9,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lmaas.producer.gateway.state.database import METADATA
+from lmaas.broker_config.errors import SealError
+from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state.database import METADATA, values_of
 
 Purpose = Literal["batch", "batch_output"]
 
@@ -20,6 +22,7 @@ files = sa.Table(
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("owner", sa.String(64), nullable=False),
     sa.Column("purpose", sa.String(32), nullable=False),
+    # Sealed.
     sa.Column("filename", sa.Text, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
@@ -44,12 +47,21 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
 
 
-def _file(row: sa.RowMapping) -> File:
-    return File(**row)
+_FILENAME: Final = "files.filename"
+
+
+def _file(values: Values, row: sa.RowMapping) -> File:
+    try:
+        named = values.opened_text(row["filename"], _FILENAME, row["id"])
+    except SealError:  # who asks for what is in it is told; others go on
+        named = row["id"]
+    return File(**{**row, "filename": named})
 
 
 async def add(connection: AsyncConnection, file: File) -> None:
-    await connection.execute(sa.insert(files).values(msgspec.structs.asdict(file)))
+    row = msgspec.structs.asdict(file)
+    row["filename"] = values_of(connection).sealed_text(file.filename, _FILENAME, file.id)
+    await connection.execute(sa.insert(files).values(row))
 
 
 async def one(
@@ -60,7 +72,7 @@ async def one(
     if lock:
         query = query.with_for_update()
     row = (await connection.execute(query)).mappings().one_or_none()
-    return None if row is None else _file(row)
+    return None if row is None else _file(values_of(connection), row)
 
 
 async def page(
@@ -86,7 +98,7 @@ async def page(
         query = query.where(here < then if newest_first else here > then)
     order = [column.desc() if newest_first else column for column in place]
     rows = (await connection.execute(query.order_by(*order).limit(limit))).mappings()
-    return [_file(row) for row in rows]
+    return [_file(values_of(connection), row) for row in rows]
 
 
 async def remove(connection: AsyncConnection, name: str) -> None:

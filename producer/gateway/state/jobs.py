@@ -9,9 +9,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.masked import Masked
 from lmaas.broker_config.messages import ItemError
-from lmaas.producer.gateway.state.database import METADATA
+from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state.database import METADATA, values_of
 from lmaas.producer.journal import JobEntry
 
 #: `submitting`: not accepted yet. `running`: accepted. `cancelling`: the broker does not know it
@@ -44,7 +46,7 @@ jobs = sa.Table(
     sa.Column("items", sa.BigInteger),
     sa.Column("done", sa.BigInteger, nullable=False),
     sa.Column("failed", sa.BigInteger, nullable=False),
-    # The first failures as a JSON array.
+    # The first failures as a JSON array; sealed, as `reason` and the callback.
     sa.Column("errors", sa.LargeBinary, nullable=False),
     # Why it has failed.
     sa.Column("reason", sa.Text),
@@ -94,6 +96,8 @@ class Job(Masked, msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     holder: str | None
     held_until: float | None
+    #: Why what is sealed of it cannot be opened now; it has none of that then.
+    sealed: SealError | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -117,15 +121,35 @@ class Counts(msgspec.Struct, frozen=True):
         }
 
 
-def _job(row: sa.RowMapping) -> Job:
-    fields = dict(row)
+_TEXTS: Final = ("reason", "callback_url", "callback_secret")
+
+
+def _sealed(values: Values, job: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row, or a part of one, as the table has it."""
+    for name in _TEXTS:
+        if name in row:
+            row[name] = values.sealed_text(row[name], f"jobs.{name}", job)
+    if "errors" in row:
+        row["errors"] = values.sealed(row["errors"], "jobs.errors", job)
+    return row
+
+
+def _job(values: Values, row: sa.RowMapping) -> Job:
+    fields, job = dict(row), row["id"]
     fields["entry"] = msgspec.json.decode(fields["entry"], type=JobEntry)
-    fields["errors"] = msgspec.json.decode(fields["errors"], type=list[Failed])
+    try:
+        for name in _TEXTS:
+            fields[name] = values.opened_text(fields[name], f"jobs.{name}", job)
+        errors = values.opened(fields["errors"], "jobs.errors", job)
+        fields["errors"] = msgspec.json.decode(errors, type=list[Failed])
+    except SealError as error:  # other jobs go on, and this one when the key is there
+        fields |= dict.fromkeys(_TEXTS) | {"errors": [], "sealed": error}
     return Job(**fields)
 
 
-async def _all(connection: AsyncConnection, query: Any, **values: Any) -> list[Job]:
-    return [_job(row) for row in (await connection.execute(query, values)).mappings()]
+async def _all(connection: AsyncConnection, query: Any, **parameters: Any) -> list[Job]:
+    rows, values = (await connection.execute(query, parameters)).mappings(), values_of(connection)
+    return [_job(values, row) for row in rows]
 
 
 async def begin(
@@ -139,7 +163,7 @@ async def begin(
     callback_secret: str | None = None,
 ) -> None:
     """A job that is about to be submitted."""
-    row = {
+    row: dict[str, Any] = {
         "id": entry.job,
         "owner": owner,
         "state": "submitting",
@@ -157,6 +181,7 @@ async def begin(
         "holder": holder,
         "held_until": held_until,
     }
+    row = _sealed(values_of(connection), entry.job, row)
     await connection.execute(sa.insert(jobs).values(row))
 
 
@@ -224,11 +249,10 @@ async def _changed(
     query = (
         sa.update(jobs)
         .where(jobs.c.id == job, jobs.c.holder == holder, jobs.c.state.in_(before))
-        .values(values)
+        .values(_sealed(values_of(connection), job, values))
         .returning(*jobs.c)
     )
-    row = (await connection.execute(query)).mappings().one_or_none()
-    return None if row is None else _job(row)
+    return next(iter(await _all(connection, query)), None)
 
 
 async def cancel(connection: AsyncConnection, job: str) -> None:
@@ -315,7 +339,8 @@ async def note(
 ) -> None:
     """How far a job is that is held."""
     query = sa.update(jobs).where(jobs.c.id == job, jobs.c.holder == holder)
-    await connection.execute(query.values(counts.values() | {"updated": now}))
+    values = _sealed(values_of(connection), job, counts.values() | {"updated": now})
+    await connection.execute(query.values(values))
 
 
 async def one(connection: AsyncConnection, job: str, owner: str) -> Job | None:
