@@ -67,8 +67,13 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 def gateway_settings(gateway_settings: GatewaySettings) -> GatewaySettings:
+    return keeping(gateway_settings)
+
+
+def keeping(settings: GatewaySettings) -> GatewaySettings:
+    """With a hook, and callbacks that are tried once and then wait."""
     return msgspec.structs.replace(
-        gateway_settings,
+        settings,
         allowed_networks=("127.0.0.0/8",),
         callbacks=Callbacks(delays=(0.0, 3600.0)),
         hooks={"open": Hook(scheme="none", text="text", id="id", model="sentiment")},

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -14,15 +15,18 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway import api_keys
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import METADATA, State
 from tests.gateway import postgresql
+from tests.gateway import test_at_rest as at_rest
 from tests.gateway import test_openai_batches as batches
 from tests.gateway.conftest import Gateway, listening
+from tests.gateway.receivers import receiving, statuses
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
-from tests.integration.conftest import until
+from tests.integration.conftest import having, serving, until
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +129,40 @@ async def test_two_gateways_share_jobs(shared: GatewaySettings, settings: Settin
         assert len(rest["jobs"]) == 2
         async with gateways[0].http.delete(f"{gateways[0].url}/v1/jobs/{job['id']}") as answer:
             assert answer.status == 200
+
+
+async def test_no_column_can_be_read(
+    shared: GatewaySettings, settings: Settings, tmp_path: Path
+) -> None:
+    """With payload keys, as in `test_at_rest`; and a gateway that starts anew reads all of it."""
+    keys = tmp_path / "payload.keys"
+    keys.touch(0o600)
+    keys.write_text(line_of_new_key("a"))
+    settings = having(settings, payload_keys=str(keys), accept_unsealed=False)
+    shared = at_rest.keeping(shared)
+    async with receiving(statuses(500, 204)) as receiver, serving(settings):
+        async with listening(shared, settings) as gateway:
+            kept = await at_rest.filled(gateway, receiver)
+        found = await rows(shared.database or "")
+        assert kept.job["id"].encode() in found
+        assert [hidden for hidden in at_rest.HIDDEN if hidden in found] == []
+        async with listening(shared, settings) as gateway:
+            await at_rest.check(gateway, receiver, kept)
+
+
+async def rows(database: str) -> bytes:
+    """Every value of every table."""
+    connection = await asyncpg.connect(database)
+    try:
+        found = [
+            value
+            for table in METADATA.tables
+            for row in await connection.fetch(f'SELECT * FROM "{table}"')
+            for value in row
+        ]
+    finally:
+        await connection.close()
+    return b"\n".join(one if isinstance(one, bytes) else str(one).encode() for one in found)
 
 
 #: Status, code, and whether there is a Retry-After.
