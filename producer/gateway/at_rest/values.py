@@ -45,7 +45,7 @@ class Values:
             if not self._seals.takes_unsealed:
                 self._seals.open(value, Seal(False, None, label))
         except SealError as error:
-            raise SealError(f"{column} of {row}: {error}", error.code) from None
+            raise SealError(f"{column}: {error}", error.code) from None
         return value
 
     def sealed_text(self, value: str | None, column: str, row: str) -> str | None:
@@ -66,7 +66,7 @@ class Values:
             try:
                 stored = head_of(key) + base64.b64decode(body, validate=True)
             except (binascii.Error, ValueError):
-                raise SealError(f"{column} of {row}: no base64", Code.SEAL_BROKEN) from None
+                raise SealError(f"{column}: no base64", Code.SEAL_BROKEN) from None
         return self.opened(stored, column, row).decode("utf-8", "surrogatepass")
 
     def names(self, text: str, column: str) -> list[str]:

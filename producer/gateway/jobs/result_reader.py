@@ -90,9 +90,9 @@ class ResultReader:
 
     def check_end(self) -> None:
         """Raises SealError when a file of a job that has ended was cut, as far as that is seen."""
-        self._look()
         if not self._form.is_sealed:
             return
+        self._look()
         number, end = len(self._ends), self._start(len(self._ends))
         content = read(self._index, number * RECORD.size, RECORD.size)
         last = next(unpacked(content), None)

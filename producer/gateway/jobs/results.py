@@ -128,14 +128,19 @@ class _Reader:
         self._job = job
         self._file: ResultReader | None = None
 
-    def _open(self) -> ResultReader:
-        return ResultReader(self._state.results, self._job, self._state.at_rest)
+    def _open(self, offset: int) -> ResultReader:
+        reader = ResultReader(self._state.results, self._job, self._state.at_rest)
+        try:
+            reader.read(offset, 1)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     async def begin(self, offset: int, end: int) -> None:
         """What cannot be opened is told before the answer has begun. Raises OSError, SealError."""
         if self._file is None and offset < end:
-            self._file = await opened(self._open, ResultReader.close)
-            await asyncio.to_thread(self._file.read, offset, 1)
+            self._file = await opened(lambda: self._open(offset), ResultReader.close)
 
     async def send(self, response: web.StreamResponse, offset: int, end: int) -> int:
         """What is between; returns the end."""
