@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -30,7 +31,7 @@ from tests.gateway.test_jobs import PARQUET, ended, results, told
 from tests.gateway.test_jobs_survive import CALL, EXPECTED, has, process
 from tests.gateway.test_openai_batches import CLASSIFICATIONS, SECRET, calling, line
 from tests.gateway.test_openai_batches import ended as batch_ended
-from tests.integration.conftest import Stage, having, serving, until
+from tests.integration.conftest import LIMIT, Stage, having, serving, until
 
 CANARY = "zzcanaryzz"
 ID = f"id-{CANARY}"
@@ -88,7 +89,9 @@ def readable(folder: Path) -> list[tuple[str, bytes]]:
     """Files, and what can be read in them or in their names."""
     found = []
     for path in folder.rglob("*"):
-        content = path.name.encode() + (path.read_bytes() if path.is_file() else b"")
+        content = path.name.encode()
+        with contextlib.suppress(IsADirectoryError, FileNotFoundError):  # an upload that has ended
+            content += path.read_bytes()
         found += [(path.name, hidden) for hidden in HIDDEN if hidden in content]
     return found
 
@@ -136,7 +139,7 @@ async def filled(gateway: Gateway, receiver: Receiver) -> Kept:
     done, failed = batches
     assert (done.status, failed.status) == ("completed", "failed")
     await ended(gateway, job["id"])
-    await receiver.received(1)
+    await receiver.received(1, LIMIT)
     await _converted(gateway, job["id"])
     _, log = await gateway.get(f"/v1/jobs/{job['id']}/deliveries")
     (delivery,) = log["deliveries"]
@@ -182,7 +185,7 @@ async def check(gateway: Gateway, receiver: Receiver, kept: Kept) -> None:
     count = len(receiver.came)
     status, _ = await gateway.post(f"/v1/deliveries/{kept.delivery}/redeliver")
     assert status == 202
-    came = (await receiver.received(count + 1))[-1]
+    came = (await receiver.received(count + 1, LIMIT))[-1]
     assert (came.path, came.json["data"]["results"][0]["id"]) == (f"/{CANARY}", ID)
 
 
