@@ -7,7 +7,8 @@
     ├── BrokerError
     │   ├── BrokerUnavailable    nothing answered in time
     │   │   ├── BrokerSilent     a connection lives, and a method got no answer
-    │   │   └── LimitReached     the broker has as many connections, channels or queues as it may
+    │   │   ├── LimitReached     the broker has as many connections, channels or queues as it may
+    │   │   └── PasswordUnavailable  broker_password_command gave none
     │   ├── BrokerRefused        credentials, virtual host or TLS were refused
     │   ├── TopologyMismatch     the broker has a queue or exchange otherwise
     │   ├── Unroutable           no queue takes the message (an unknown model)
@@ -75,6 +76,10 @@ class BrokerSilent(BrokerUnavailable):
 
 class LimitReached(BrokerUnavailable):
     """The broker has as many connections, channels or queues as somebody allowed there."""
+
+
+class PasswordUnavailable(BrokerUnavailable):
+    """The command for the broker's password gave none; it may the next time."""
 
 
 class BrokerRefused(BrokerError):

@@ -7,8 +7,7 @@ import logging
 import random
 import re
 import ssl
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Final
 
 import aio_pika
@@ -21,11 +20,12 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from lmaas.broker_config import rpc_timeout, tls, upstream
+from lmaas.broker_config import credentials, rpc_timeout, tls, upstream
 from lmaas.broker_config.errors import (
     BrokerRefused,
     BrokerUnavailable,
     LimitReached,
+    PasswordUnavailable,
     SettingsError,
 )
 from lmaas.broker_config.limits import broker_sentence, limit_reached
@@ -54,6 +54,8 @@ _AWAITED: Final = "broker_awaited"
 #: AMQP codes of a broker that closes a connection because it is on its way down or up:
 #: CONNECTION_FORCED and INTERNAL_ERROR.
 NOT_NOW: Final = (320, 541)
+#: What may pass, and says itself what it is.
+_PASSING: Final = (LimitReached, PasswordUnavailable)
 _GONE: Final = (AMQPError, OSError, asyncio.InvalidStateError, RuntimeError)
 
 
@@ -75,20 +77,26 @@ async def connect(
 
     Waits up to `settings.connect_timeout` seconds for a broker that is not up yet or at a limit of
     connections; `on_failure` hears why each try failed. Raises BrokerUnavailable after that,
-    LimitReached when it was the limit, BrokerRefused at once when no host answers and one says no.
+    LimitReached when it was the limit, PasswordUnavailable when there was no password,
+    BrokerRefused at once when no host answers and one says no. A token is renewed while the
+    connection lasts.
     """
     upstream.apply()
-    context = tls.context_of(settings, _hosts(settings))
+    context = _context(settings)
     pauses = Pauses(GROWTH_AWAY)
+    password: credentials.Password | None = None
     last: BaseException | None = None
     try:
         async with asyncio.timeout(settings.connect_timeout):
             while True:
                 try:
-                    urls = [_identified(url, settings, name) for url in _hosts(settings)]
-                    return await _first_to_answer(urls, context)
+                    password = await credentials.current(settings, password)
+                    urls = [_identified(url, settings, name, password) for url in _hosts(settings)]
+                    connection = await _first_to_answer(urls, context)
+                    credentials.keep(connection, settings, password)
+                    return connection
                 except BaseException as error:
-                    if not (is_gone(error) or isinstance(error, LimitReached)):
+                    if not (is_gone(error) or isinstance(error, _PASSING)):
                         raise
                     last = error
                 on_failure(last)
@@ -96,7 +104,7 @@ async def connect(
                     _tell_wait(settings, last)
                 await asyncio.sleep(pauses.next())
     except TimeoutError as error:
-        if isinstance(last, LimitReached):
+        if isinstance(last, _PASSING):
             raise last from error
         reason = f" ({words(last)})" if last else ""
         raise BrokerUnavailable(
@@ -116,7 +124,7 @@ def _is_no_wait(record: logging.LogRecord) -> bool:
 
 def _tell_wait(settings: Settings, error: BaseException) -> None:
     limit = isinstance(error, LimitReached)
-    what = error if limit else f"no broker at {settings.broker} yet"
+    what = error if isinstance(error, _PASSING) else f"no broker at {settings.broker} yet"
     told = f"{what}; trying for {settings.connect_timeout:g} s"
     if said.is_due(told):
         log.warning("%s", told, extra={"action": "limit_reached" if limit else _AWAITED})
@@ -199,7 +207,13 @@ class Pauses:
 
 def check(settings: Settings) -> None:
     """Raises SettingsError for what `connect` would raise it for, without a connection."""
-    tls.context_of(settings, _hosts(settings))
+    _context(settings)
+
+
+def _context(settings: Settings) -> ssl.SSLContext | None:
+    urls = _hosts(settings)
+    credentials.check(settings, urls)
+    return tls.context_of(settings, urls)
 
 
 def _hosts(settings: Settings) -> list[URL]:
@@ -208,9 +222,6 @@ def _hosts(settings: Settings) -> list[URL]:
     Raises SettingsError when broker_url is wrong.
     """
     urls = [_url(part) for part in hosts(settings.broker_url)]
-    if settings.broker_password_file:
-        password = _password(settings, Path(settings.broker_password_file), urls)
-        urls = [url.with_password(password) for url in urls]
     random.shuffle(urls)
     return urls
 
@@ -229,30 +240,14 @@ def _url(text: str) -> URL:
     return url
 
 
-def _identified(url: URL, settings: Settings, name: str) -> URL:
+def _identified(
+    url: URL, settings: Settings, name: str, password: credentials.Password | None
+) -> URL:
     """With what aiormq reads in it."""
+    if password:
+        url = url.with_password(password.value)
     auth = "external" if settings.broker_auth == "certificate" else "plain"
     return url.update_query(heartbeat=str(settings.heartbeat), name=name, auth=auth)
-
-
-def _password(settings: Settings, file: Path, urls: Sequence[URL]) -> str:
-    """In the first line of the file. Raises SettingsError, with no piece of it."""
-    if settings.broker_auth == "certificate" or any(url.password is not None for url in urls):
-        raise SettingsError(
-            f"broker_password_file is set, and there is another password in broker_url "
-            f"{settings.broker!r}, or broker_auth is 'certificate': leave one of them out"
-        )
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SettingsError(f"broker_password_file {str(file)!r}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise SettingsError(f"broker_password_file {str(file)!r}: it is not UTF-8") from None
-    if len(lines) != 1 or not lines[0]:
-        raise SettingsError(
-            f"broker_password_file {str(file)!r}: it should have one line, the password"
-        )
-    return lines[0]
 
 
 def _complaint(text: str) -> str:
@@ -294,7 +289,7 @@ def _refusal(error: BaseException, url: URL, place: str) -> BrokerRefused | None
 
 def _unknown(error: BaseException, url: URL) -> str:
     if url.query.get("auth") == "plain":
-        return "the broker refused user or password"
+        return credentials.expired(url.password) or "the broker refused user or password"
     if type(error) is AuthenticationError:  # aiormq's, of what the broker offers
         return (
             "the broker does not take certificates for passwords: enable its plugin "

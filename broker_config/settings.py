@@ -63,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls_key: str | None = None
     #: File with the password, which broker_url then does not have; read anew for each connection.
     broker_password_file: str | None = None
+    #: Command that prints the password, in its place: a list of words, or one text that is split as
+    #: a shell does; no shell runs it. A token (JWT) is asked for anew before it expires.
+    broker_password_command: str | tuple[str, ...] = ()
     #: What the broker knows the user by: the "password" of broker_url, or the "certificate" of
     #: tls_certificate (EXTERNAL; the plugin rabbitmq_auth_mechanism_ssl).
     broker_auth: Literal["password", "certificate"] = "password"
@@ -223,10 +226,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return masked(self.broker_url)
 
     def __repr__(self) -> str:
-        pairs = (
-            (name, getattr(self, name) if name != "broker_url" else self.broker)
-            for name in self.__struct_fields__
-        )
+        shown = {  # the words of a command may have a secret
+            "broker_url": self.broker,
+            "broker_password_command": self.broker_password_command and "***",
+        }
+        pairs = ((name, shown.get(name, getattr(self, name))) for name in self.__struct_fields__)
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
     @classmethod

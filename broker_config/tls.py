@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from yarl import URL
 
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.private_files import check_private
 from lmaas.broker_config.settings import Settings
 
 #: What aiormq would read in a URL. Verification is never off, and files are settings.
 _IN_URLS: Final = ("auth", "cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl")
-#: By OpenSSL's number of why the broker's certificate is not accepted.
+#: By OpenSSL's number of why a certificate is not accepted: what it is, and what to do about the
+#: broker's.
 _NOT_ACCEPTED: Final = {
-    9: "the broker's certificate is not valid yet; compare the clocks of both machines",
-    10: "the broker's certificate has expired; give the broker a new one",
-    18: "the broker's certificate is signed by itself; name it, or its authority, in tls_ca",
-    19: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
-    20: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
-    21: "the broker's certificate is of an authority that is not known here; name that in tls_ca",
+    9: ("is not valid yet", "compare the clocks of both machines"),
+    10: ("has expired", "give the broker a new one"),
+    18: ("is signed by itself", "name it, or its authority, in tls_ca"),
+    19: ("is of an authority that is not known here", "name that in tls_ca"),
+    20: ("is of an authority that is not known here", "name that in tls_ca"),
+    21: ("is of an authority that is not known here", "name that in tls_ca"),
 }
 #: OpenSSL's numbers for a certificate of another host, and of another address.
 _OTHER_HOST: Final = (62, 64)
@@ -56,13 +59,23 @@ def context_of(settings: Settings, urls: Sequence[URL]) -> ssl.SSLContext | None
             )
         return None
     try:
-        context = ssl.create_default_context(cafile=settings.tls_ca)
+        context = verifying(settings.tls_ca)
         if settings.tls_certificate:
+            check_private("tls_key", Path(settings.tls_key or settings.tls_certificate))
             context.load_cert_chain(settings.tls_certificate, settings.tls_key)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(
             f"TLS files (tls_ca, tls_certificate, tls_key) cannot be used: {error}"
         ) from error
+    return context
+
+
+def verifying(authorities: str | None = None) -> ssl.SSLContext:
+    """For connections to others: their certificates, and their names in these, are verified.
+
+    The authorities are those of the file, or those that the system trusts.
+    """
+    context = ssl.create_default_context(cafile=authorities)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -95,15 +108,21 @@ def _check(url: URL, settings: Settings) -> None:
         )
 
 
+def flaw(error: ssl.SSLCertVerificationError, host: str | None) -> tuple[str, str]:
+    """What is wrong with the certificate of a host, and what to do if that is the broker."""
+    if error.verify_code in _OTHER_HOST:
+        return f"is not for {host!r}", (
+            "use a name that it is for in broker_url, or give the broker one for that (`lmaas "
+            "broker certs --host`)"
+        )
+    told = f"is not accepted: {error.verify_message}"
+    return _NOT_ACCEPTED.get(error.verify_code, (told, "see tls_ca"))
+
+
 def said(error: ssl.SSLError, url: URL) -> str:
     """What is wrong, and what to do, in one sentence."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _OTHER_HOST:
-            return (
-                f"the broker's certificate is not for {url.host!r}; use a name that it is for in "
-                "broker_url, or give the broker one for that (`lmaas broker certs --host`)"
-            )
-        return _NOT_ACCEPTED.get(error.verify_code, error.verify_message)
+        return f"the broker's certificate {'; '.join(flaw(error, url.host))}"
     reason = error.reason or ""
     told = next((words for part, words in _SAID.items() if part in reason), None)
     return told or f"{error}; see tls_ca, tls_certificate"

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+from lmaas.broker_config import tls
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -128,5 +130,10 @@ def guard(allowed: Sequence[Network] = ()) -> Callable[[tuple[Any, ...]], socket
 def connector(
     allowed: Sequence[Network] = (), *, resolver: AbstractResolver | None = None
 ) -> aiohttp.TCPConnector:
-    """For a session whose requests go to allowed addresses only, whatever leads there."""
-    return aiohttp.TCPConnector(socket_factory=guard(allowed), resolver=resolver, limit=0)
+    """For a session whose requests go to allowed addresses only, whatever leads there.
+
+    Certificates of hosts are verified by the authorities that the system trusts now.
+    """
+    return aiohttp.TCPConnector(
+        socket_factory=guard(allowed), resolver=resolver, limit=0, ssl=tls.verifying()
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.private_files import check_private
 from lmaas.producer.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Certificate:
         certificate, key = self._settings.tls_certificate, self._settings.tls_key
         assert certificate is not None
         try:
+            check_private("gateway.tls_key", Path(key or certificate))
             context.load_cert_chain(certificate, key)
         except OSError as error:  # ssl.SSLError is one
             keys = (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.certificates import Authority, Pair
+from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway import certificate as module
 from lmaas.producer.gateway.certificate import Certificate
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -89,3 +90,18 @@ async def test_files_that_do_not_fit_change_nothing(
         return await shown(port, tmp_path) == "second"
 
     await until(is_new)
+
+
+def test_a_key_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+    """In a file of its own, or in that of the certificate."""
+    made = issue(tmp_path, "made")
+    both = tmp_path / "both.pem"
+    both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
+    for key in (made.key, both):
+        named = {"tls_certificate": str(both)} if key is both else {
+            "tls_certificate": str(made.certificate), "tls_key": str(made.key)}  # fmt: skip
+        key.chmod(0o644)
+        with pytest.raises(SettingsError, match=r"gateway\.tls_key .* read by everybody.*0644"):
+            Certificate(GatewaySettings(**named))
+        key.chmod(0o640)
+        Certificate(GatewaySettings(**named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from lmaas.broker_config import tls
 from lmaas.producer.gateway.callbacks.receivers import Receiver, Receivers
 from lmaas.producer.gateway.callbacks.schedule import retry_after
 from lmaas.producer.gateway.routes import JSON
@@ -48,8 +50,7 @@ async def attempt(
         receiver = _receiver(receivers, delivery)
         status, after = await _post(http, receiver, delivery, timeout)
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        words = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error)
-        words = (words or type(error).__name__)[:_LONGEST]
+        words = _words(error, timeout)[:_LONGEST]
         return Attempt(began, time.monotonic() - start, None, words)
     return Attempt(began, time.monotonic() - start, status, _complaint(status), after)
 
@@ -77,6 +78,17 @@ async def _post(
         timeout=aiohttp.ClientTimeout(total=timeout),
     ) as answer:
         return answer.status, retry_after(answer.headers.get("Retry-After"), time.time())
+
+
+def _words(error: Exception, timeout: float) -> str:
+    """Why there was no answer."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = error.certificate_error
+        if isinstance(why, ssl.SSLCertVerificationError):
+            return f"the certificate of {error.host} {tls.flaw(why, error.host)[0]}"
+    return str(error) or type(error).__name__
 
 
 def _complaint(status: int) -> str | None:

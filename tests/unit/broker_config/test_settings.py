@@ -8,7 +8,6 @@ import traceback
 from pathlib import Path
 from urllib.parse import quote
 
-import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from yarl import URL
 
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.hosts import _hosts, _url, check, connect
+from lmaas.broker_config.hosts import _url, connect
 from lmaas.broker_config.settings import Settings, hosts, masked
 
 
@@ -301,31 +300,3 @@ def test_a_wrong_file_is_told_in_words(
     monkeypatch.setenv("LMAAS_CONFIG", str(tmp_path / "s.toml"))
     with pytest.raises(SettingsError, match=told):
         Settings.load()
-
-
-@pytest.mark.parametrize("password", ["secret", "with @:/?#%, and ünïcode", " blanks ", "a%2Fb"])
-def test_the_password_is_in_a_file(tmp_path: Path, password: str) -> None:
-    """As it is, without any escapes; read anew each time."""
-    file = tmp_path / "password"
-    url = "amqp://me@h1/vhost,amqps://me@h2:5671"
-    settings = Settings(broker_url=url, broker_password_file=str(file))
-    for written in ("another", password):
-        file.write_text(f"{written}\n")
-        assert {(url.user, url.password) for url in _hosts(settings)} == {("me", written)}
-    assert password not in repr(settings)
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"secret\nsecret\n", b"secret\xff"])
-def test_a_password_file_that_is_none(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "password"
-    settings = Settings(broker_url="amqp://me@h", broker_password_file=str(file))
-    with pytest.raises(SettingsError, match="password': No such file"):
-        check(settings)
-    file.write_bytes(content)
-    with pytest.raises(SettingsError, match="broker_password_file") as failure:
-        check(settings)
-    assert "secret" not in str(failure.value)
-    file.write_text("secret")
-    with pytest.raises(SettingsError, match="another password in broker_url") as failure:
-        check(msgspec.structs.replace(settings, broker_url="amqp://me:other@h"))
-    assert "other@" not in str(failure.value)
