@@ -5,6 +5,7 @@
 # debootstrap, and runs them with podman. Not tried yet: Docker, the base that is named below, the
 # other three roles.
 
+# To pin the base: --build-arg BASE=docker.io/library/python@sha256:...
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
 ARG PYTHON=3.11
 ARG BASE=docker.io/library/python:${PYTHON}-slim-bookworm

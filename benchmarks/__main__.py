@@ -31,6 +31,7 @@ NAMES = (
     "pictures",
     "requests",
     "sealing",
+    "tls",
     "http",
     "upload",
     "callbacks",
