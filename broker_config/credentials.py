@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from lmaas.broker_config.errors import PasswordUnavailable, SettingsError
@@ -149,7 +150,14 @@ async def _renew(connection: AbstractConnection, settings: Settings, old: Passwo
             )  # fmt: skip
             continue
         if new is not None and new != old:
-            await connection.update_secret(new.value, reason="the token expires")
+            try:
+                await connection.update_secret(new.value, reason="the token expires")
+            except (AMQPError, OSError, RuntimeError) as error:  # whose connection it is connects
+                log.warning(
+                    "the broker did not take a new token: %s", error,
+                    extra={"action": "token_refused"},
+                )  # fmt: skip
+                return
             log.debug("the broker has a new token", extra={"action": "token_renewed"})
         old = new
 

@@ -82,6 +82,7 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
             broker_url=node.url,
             broker_auth="password",
             broker_password_file=None,
+            broker_password_command=(),
             tls_ca=None,
             tls_certificate=None,
             tls_key=None,

@@ -9,10 +9,13 @@ import json
 import logging
 import string
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
+from aiormq.exceptions import ConnectionNotAllowed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -255,3 +258,86 @@ def test_new_tokens_are_asked_for_in_time_and_not_all_at_once() -> None:
     pauses = {password.pause() for _ in range(20)}
     assert len(pauses) > 1
     assert all(60 < pause < 81 for pause in pauses)
+
+
+class Connection:
+    """Of a broker that is told of tokens: as much of it as is used here."""
+
+    def __init__(self, *answers: BaseException | None) -> None:
+        self._answers = list(answers)
+        self.close_callbacks: set[Callable[..., None]] = set()
+        self.secrets: list[str] = []
+        self.told = asyncio.Event()
+
+    async def update_secret(self, new_secret: str, *, reason: str) -> None:
+        self.secrets.append(new_secret)
+        self.told.set()
+        if answer := self._answers.pop(0) if self._answers else None:
+            raise answer
+
+    def close(self) -> None:
+        for callback in self.close_callbacks:
+            callback(self, None)
+
+
+def kept(connection: Connection, tmp_path: Path, lines: str) -> asyncio.Task[None]:
+    """What renews an old token of the connection by these lines."""
+    settings = Settings(broker_password_command=script(tmp_path, lines))
+    credentials.keep(cast(Any, connection), settings, Password(token(time.time())))
+    (task,) = credentials._renewing
+    return task
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "_PAUSES", (0.0, 0.01))
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_a_token_is_renewed_until_the_connection_is_closed(tmp_path: Path) -> None:
+    """A command that fails is asked again, and the same token is not told twice."""
+    new = token(time.time() + 60)
+    lines = f"echo x >>{tmp_path}/calls; test -e {tmp_path}/good && echo {new}"
+    connection = Connection()
+    task = kept(connection, tmp_path, lines)
+
+    def calls() -> int:
+        path = tmp_path / "calls"
+        return len(path.read_text().split()) if path.exists() else 0
+
+    async def has_failed() -> bool:
+        return calls() > 2
+
+    await until(has_failed)
+    assert not connection.secrets
+    (tmp_path / "good").touch()
+    await asyncio.wait_for(connection.told.wait(), 60)
+    since = calls()
+
+    async def has_come_again() -> bool:
+        return calls() > since + 1
+
+    await until(has_come_again)
+    assert connection.secrets == [new]
+    connection.close()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert not credentials._renewing
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_a_token_that_the_broker_refuses_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = token(time.time() + 60)
+    connection = Connection(ConnectionNotAllowed("New secret was refused"))
+    await asyncio.wait_for(kept(connection, tmp_path, f"echo {new}"), 60)
+    assert connection.secrets == [new]
+    assert "did not take a new token: New secret was refused" in caplog.text
+    assert new not in caplog.text
+
+
+async def test_what_does_not_expire_is_not_renewed(tmp_path: Path) -> None:
+    for password in (None, Password("secret"), Password("a.b.c")):
+        credentials.keep(cast(Any, Connection()), Settings(), password)
+    assert not credentials._renewing
