@@ -186,11 +186,11 @@ def broker(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(node_folder, "PLUGIN", ", ".join(plugins))
             asyncio.run(broker.start())
-        try:
-            yield broker
-        finally:
-            leaks.keep(broker.node.folder / "log")
-            asyncio.run(broker.node.stop())
+    try:
+        yield broker
+    finally:
+        leaks.keep(broker.node.folder / "log")
+        asyncio.run(broker.node.stop())
 
 
 async def has_expired(connection: AbstractConnection) -> bool:
