@@ -33,7 +33,6 @@ from lmaas.broker_config.messages import (
     encode,
     known_language,
 )
-from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.replies import decode_by_result
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
 from lmaas.broker_config.seals import Seal, Seals
@@ -45,6 +44,7 @@ from lmaas.producer.dead_letter_queue import MissingError, TakenError
 from lmaas.producer.dead_letters import Outcome, Removal
 from lmaas.producer.journal import ENDED, JobEntry
 from lmaas.producer.progress import Progress
+from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.without import answered, named, without_items, without_results
 
 #: What a dead letter's reason says when it might quote what was removed.
@@ -135,7 +135,7 @@ async def about(settings: Settings, ids: Collection[str], *, dry: bool = False) 
     Of jobs, those of this user of the broker. `dry`: nothing is changed. Raises BrokerError.
     """
     purged, wanted = Purged(), frozenset(ids)
-    async with Publisher(settings, "purge publish") as publisher:
+    async with PackPublisher(settings, "purge publish") as publisher:
         letters = _DeadLetters(settings, wanted, publisher, dry)
         try:
             await Removal(settings, Filter(), letters.release, Outcome()).run()
@@ -146,11 +146,25 @@ async def about(settings: Settings, ids: Collection[str], *, dry: bool = False) 
         else:
             letters.tell(purged, settings.names.dead, "items")
         async with Jobs(settings) as jobs:
-            for one in await jobs.list():
-                if one.done is not None:
-                    results = _Results(settings, one.entry, wanted, publisher, dry)
-                    await _about_job(settings, one, results, purged)
+            listed = await jobs.list()
+        for one in listed:
+            if one.done is not None:
+                results = _Results(settings, one.entry, wanted, publisher, dry)
+                await _about_job(settings, one, results, purged)
+        models = letters.models | {one.entry.model for one in listed}
+        purged.remains += await _waiting(publisher, models)
     return purged
+
+
+async def _waiting(publisher: PackPublisher, models: Collection[str]) -> list[str]:
+    """What is said of the lanes and retry queues of these models: they are left to workers."""
+    found = {model: (await publisher.waiting(model)).packs for model in sorted(models)}
+    return [
+        f"model {model}: {packs:,} packs wait for a worker, and were not looked into; run this "
+        "again when they are answered"
+        for model, packs in found.items()
+        if packs
+    ]
 
 
 async def _about_job(settings: Settings, job: Progress, results: _Results, purged: Purged) -> None:
@@ -177,7 +191,7 @@ class _Sifting:
     """Looks for ids in messages, and says which may go; counts on the way."""
 
     def __init__(
-        self, settings: Settings, ids: frozenset[str], publisher: Publisher, dry: bool
+        self, settings: Settings, ids: frozenset[str], publisher: PackPublisher, dry: bool
     ) -> None:
         self._settings = settings
         self._ids = ids
@@ -217,6 +231,9 @@ class _Sifting:
 class _DeadLetters(_Sifting):
     """Dead letters with items of these ids."""
 
+    #: Of all dead letters that could be looked into.
+    models: frozenset[str] = frozenset()
+
     async def release(self, message: AbstractIncomingMessage) -> bool:
         """Whether it may go: the items beside these are in a dead letter of their own."""
         seal = seal_of(message, self._seals)
@@ -231,6 +248,7 @@ class _DeadLetters(_Sifting):
         except MessageError as error:
             self._unread[_kind(error)] += 1
             return False
+        self.models |= {request.model}
         count = named(request, self._ids)
         if not count:
             return False
@@ -278,7 +296,7 @@ class _Results(_Sifting):
         settings: Settings,
         job: JobEntry,
         ids: frozenset[str],
-        publisher: Publisher,
+        publisher: PackPublisher,
         dry: bool,
     ) -> None:
         super().__init__(settings, ids, publisher, dry)
@@ -325,7 +343,7 @@ class _Results(_Sifting):
 
 
 def _left(message: AbstractIncomingMessage, headers: Headers) -> float | None:
-    """Seconds that a dead letter may still lie there (setting keep_dead_letters)."""
+    """Seconds that a dead letter may still lie there (setting keep_dead_letters of its worker)."""
     if not isinstance(message.expiration, int | float):
         return None
     age = time.time() - headers.parked_ms / 1000 if headers.parked_ms else 0.0

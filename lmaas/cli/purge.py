@@ -86,15 +86,17 @@ async def _purged(
     settings: Settings, older_than: int | None, ids: tuple[str, ...], *, dry: bool
 ) -> Purged:
     gateway = GatewaySettings.load()
+    has_state = _has_state(gateway)
+    if has_state:  # 0.5 s, for those who have a gateway
+        from lmaas.producer.gateway.purging import older, remaining
     if older_than is None:
         purged = await purging.about(settings, ids, dry=dry)
-        purged.remains += _of_gateway(gateway)
+        if has_state:
+            purged.remains += await remaining(gateway)
         return purged
     before = time.time() - older_than
     purged = await purging.older(settings, int(before * 1000), dry=dry)
-    if _has_state(gateway):
-        from lmaas.producer.gateway.purging import older  # 0.5 s, for those who have a gateway
-
+    if has_state:
         purged.removed += (await older(gateway, before, dry=dry)).removed
     return purged
 
@@ -105,17 +107,6 @@ def _has_state(gateway: GatewaySettings) -> bool:
     if there and (problem := extras.lacking(*NEEDED)):
         raise LmaasError(f"the state of the gateway in {gateway.state_folder}: {problem}")
     return there
-
-
-def _of_gateway(gateway: GatewaySettings) -> list[str]:
-    """What is said of ids there."""
-    if not _has_state(gateway):
-        return []
-    words = (
-        f"gateway {gateway.state_folder}: its jobs, files and callbacks are not searched for ids; "
-        "they end with keep_results, keep_files and callbacks.keep, or --older-than removes them"
-    )
-    return [words]
 
 
 def _print(purged: Purged, *, as_json: bool, dry: bool) -> None:

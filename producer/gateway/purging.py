@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state.batches import batches, in_use
 from lmaas.producer.gateway.state.deliveries import deliveries
 from lmaas.producer.gateway.state.files import files
-from lmaas.producer.gateway.state.idempotency import requests
+from lmaas.producer.gateway.state.idempotency import KEPT, requests
 from lmaas.producer.gateway.state.jobs import jobs
 from lmaas.producer.gateway.state.received import received
 from lmaas.producer.purging import Purged
@@ -53,6 +54,32 @@ async def older(settings: GatewaySettings, before: float, *, dry: bool = False) 
         for one in [] if dry else old:
             await _remove(state, one)
     return purged
+
+
+async def remaining(settings: GatewaySettings) -> list[str]:
+    """What is said of ids, which are not searched for here: what there is, and until when.
+
+    Raises as `older`.
+    """
+    kept = [
+        ("jobs with results", jobs, jobs.c.expires),
+        ("files", files, files.c.expires),
+        ("callbacks", deliveries, deliveries.c.ended + settings.callbacks.keep),
+        ("answers with an Idempotency-Key", requests, requests.c.created + KEPT),
+        ("webhooks that came in", received, received.c.expires),
+    ]
+    told = []
+    async with State(settings) as state, state.reading() as connection:
+        for what, table, ends in kept:
+            query = sa.select(sa.func.count(), sa.func.max(ends)).select_from(table)
+            count, end = (await connection.execute(query)).one()
+            if count:
+                until = f", until {datetime.fromtimestamp(end).astimezone():%F %R}" if end else ""
+                told.append(f"{count:,} {what}{until}")
+    if not told:
+        return []
+    place = f"gateway {settings.state_folder}"
+    return [f"{place}: not searched for ids: {'; '.join(told)}; --older-than removes what is over"]
 
 
 async def _remove(state: State, old: _Old) -> None:

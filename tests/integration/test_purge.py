@@ -210,6 +210,9 @@ async def test_what_is_old_goes_and_the_rest_stays(settings: Settings) -> None:
             assert len(purged.remains) == 1
             assert waiting.job in purged.remains[0]
         assert [one.entry.job for one in await jobs.list()] == [waiting.job]
+        running, packs = (await about(settings, [WHO])).remains
+        assert waiting.job in running
+        assert "packs wait for a worker" in packs
         assert await depth(settings, done.queue) is None
     assert [item.id for item in items(settings, await found(settings))] == ["new"]
     assert await depth(settings, names.jobs) == 1  # that of the job that waits

@@ -35,6 +35,7 @@ from lmaas.broker_config.topology import (
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letters import Filter, purge, read, replay
+from lmaas.producer.purging import about
 from tests.integration.conftest import LIMIT, channel_to, depth, having, serving, until
 
 GOOD: Final = "a wonderful, moving film"
@@ -437,6 +438,10 @@ async def test_an_operator_looks_and_others_are_told_that_they_may_not(
     with pytest.raises(BrokerRefused, match=r"access to queue '\S+dead\.reader'"):
         async for _ in read(installation.settings("producer"), Filter()):
             pass
+    found = await about(installation.settings("producer"), ["customer-17"])
+    assert [words for words in found.remains if "user who may (operator)" in words]
+    found = await about(installation.settings("operator"), ["customer-17"])
+    assert not [words for words in found.remains if "user who may (operator)" in words]
 
 
 async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(
