@@ -100,12 +100,12 @@ def payload_keys(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 @pytest.fixture
 def settings(broker_url: str, payload_keys: Path | None) -> Settings:
-    """Settings of one test: names that no other test uses, and short time limits."""
+    """Settings of one test: names that no other test uses."""
     return Settings(
         broker_url=broker_url,
         prefix=f"test-{uuid.uuid4().hex[:12]}",
-        connect_timeout=10,
-        timeout=30,
+        connect_timeout=30,
+        timeout=60,
         payload_keys=payload_keys and str(payload_keys),
         # Tests write messages of their own.
         accept_unsealed=payload_keys is not None,

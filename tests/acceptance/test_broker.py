@@ -22,7 +22,7 @@ def lmaas(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -90,7 +90,7 @@ def test_start_is_found_by_other_commands_until_it_is_stopped(
             told = broker.stdout.readline() + broker.stdout.readline()
             assert lmaas("declare").returncode == Exit.OK
             broker.send_signal(signal.SIGINT)
-            assert broker.wait(30) == Exit.INTERRUPTED
+            assert broker.wait(180) == Exit.INTERRUPTED
         finally:
             broker.kill()
     assert "***" in told

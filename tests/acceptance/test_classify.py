@@ -281,7 +281,7 @@ def test_a_signal_to_the_whole_group(by_processes: subprocess.Popen[str]) -> Non
     children = classifying(by_processes)
     assert len(children) == 2
     os.killpg(by_processes.pid, signal.SIGTERM)
-    _, told = by_processes.communicate(timeout=60)
+    _, told = by_processes.communicate(timeout=180)
     first, _, last = told.splitlines()
     assert "rows are done; continue with: lmaas classify reviews.csv" in first
     assert first.endswith(" --resume")
@@ -296,9 +296,9 @@ def test_what_is_killed_leaves_no_process_and_no_words(
     """As of Python's resource tracker, on semaphores that nobody gave back."""
     left = psutil.Process(by_processes.pid).children(recursive=True)
     by_processes.kill()
-    _, told = by_processes.communicate(timeout=60)  # the end of all who could write there
+    _, told = by_processes.communicate(timeout=180)  # the end of all who could write there
     assert told == ""
-    assert psutil.wait_procs(left, 30)[1] == []
+    assert psutil.wait_procs(left, 120)[1] == []
 
 
 def test_a_process_that_is_killed(
@@ -306,7 +306,7 @@ def test_a_process_that_is_killed(
 ) -> None:
     children = classifying(by_processes)
     children[0].kill()
-    _, told = by_processes.communicate(timeout=60)
+    _, told = by_processes.communicate(timeout=180)
     first, last = told.splitlines()
     assert first.endswith(" --resume")
     assert last == (
@@ -720,7 +720,7 @@ def on_a_terminal(
                 answered = True
                 os.write(ours, f"{answer}\n".encode())
     os.close(ours)
-    return command.wait(60), shown.decode()
+    return command.wait(180), shown.decode()
 
 
 @pytest.mark.usefixtures("worker")
@@ -782,7 +782,7 @@ def test_pipes_by_other_names(environment: dict[str, str], tmp_path: Path, sourc
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert ended.stdout == "text,label,score,error\ngood,positive,0.982014,\n", ended.stderr
 

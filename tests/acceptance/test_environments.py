@@ -279,7 +279,7 @@ if not (middle := os.fork()):
     os._exit(0)
 os.waitpid(middle, 0)
 orphan = os.read(r, 20).decode()
-patience = time.monotonic() + 10
+patience = time.monotonic() + 60
 while os.path.exists(f"/proc/{orphan}") and time.monotonic() < patience:
     os.sched_yield()
 print(os.getpid() != 1, os.path.exists(f"/proc/{orphan}"))

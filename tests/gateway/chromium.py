@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 #: Seconds for what a page should show or the browser should answer.
-LIMIT = 60
+LIMIT = 120
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 

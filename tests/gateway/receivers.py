@@ -56,7 +56,7 @@ class Receiver:
         answer = self.answer(one)
         return answer if isinstance(answer, web.Response) else await answer
 
-    async def received(self, count: int, seconds: float = 30.0) -> list[Came]:
+    async def received(self, count: int, seconds: float = 60.0) -> list[Came]:
         """As soon as so many have come."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: len(self.came) >= count)

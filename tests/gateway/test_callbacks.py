@@ -36,7 +36,7 @@ from tests.gateway.receivers import Came, receiving, statuses
 MINE = "whsec_bWluZSBtaW5lIG1pbmUgbWluZSBtaW5lIG1pbmU="
 OURS = "whsec_b3VycyBvdXJzIG91cnMgb3VycyBvdXJzIG91cnM="
 OLDER = "whsec_b2xkZXIgb2xkZXIgb2xkZXIgb2xkZXIgb2xkZXI="
-QUICK = Callbacks(secret=Secrets(OURS), delays=(0.0, 0.02, 0.05, 0.1), jitter=0.0, timeout=5.0)
+QUICK = Callbacks(secret=Secrets(OURS), delays=(0.0, 0.02, 0.05, 0.1), jitter=0.0, timeout=60.0)
 
 
 #: What several gateways may share.
@@ -89,7 +89,7 @@ class Sending:
     async def _when(
         self, job: str, is_so: Callable[[list[dict[str, Any]]], bool]
     ) -> list[dict[str, Any]]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             # The database tells nobody when it changes.
             while not ((found := await self.log(job)) and is_so(found)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

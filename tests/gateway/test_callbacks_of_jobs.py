@@ -173,7 +173,7 @@ async def test_kill_9_in_the_middle_of_a_callback(
     config = tmp_path / "lmaas.toml"
     config.write_text(
         '[gateway]\nallowed_networks = ["127.0.0.0/8"]\n'
-        f'[gateway.callbacks]\nsecret = "{OURS}"\ntimeout = 1.0\ndelays = [0.0, 3600.0]\n'
+        f'[gateway.callbacks]\nsecret = "{OURS}"\ntimeout = 3.0\ndelays = [0.0, 3600.0]\n'
     )
     never = asyncio.Event()
 

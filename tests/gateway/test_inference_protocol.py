@@ -105,7 +105,7 @@ def inference(triton: InferenceServerClient, expected: list[Any]) -> None:
                     InferRequestedOutput(name, binary_data=binary)
                     for name in ("scores", "label", "score")
                 ],
-                timeout=5_000_000,
+                timeout=60_000_000,
                 priority=1,
                 parameters={"top_k": 3},
             )

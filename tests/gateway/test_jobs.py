@@ -309,8 +309,8 @@ async def test_cancelling_keeps_what_was_done(
 
         await until(begun)
         async with gateway.http.delete(f"{gateway.url}/v1/jobs/{job['id']}") as answer:
-            cancelled = await answer.json()
-            assert answer.status == 200
+            assert answer.status in {200, 202}  # the latter when it takes long
+        cancelled = await ended(gateway, job["id"])
         assert (cancelled["state"], cancelled["done"]) == ("cancelled", 2)
         assert len(await results(gateway, job["id"])) == 2
         async with Jobs(settings) as jobs:

@@ -176,5 +176,5 @@ async def test_who_is_cancelled_leaves_the_database_free(gateway_settings: Gatew
             ends = await asyncio.gather(*writers, return_exceptions=True)
             expected = (asyncio.CancelledError, sa.exc.IntegrityError)
             assert all(isinstance(end, expected) for end in ends), ends
-            async with asyncio.timeout(5), state.writing():
+            async with asyncio.timeout(60), state.writing():
                 pass

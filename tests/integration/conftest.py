@@ -50,7 +50,7 @@ from tests import leaks, tls
 MODELS = Path(__file__).parents[2] / "models"
 #: Seconds after which something that should happen has failed to. A worker whose lines are dead may
 #: drain for 25 s (drain_timeout), and then close two sessions in 10 s each.
-LIMIT = 60
+LIMIT = 120
 
 _SPEECH = (
     "this film was a truly great and moving story with brilliant acting but the plot is dull "
@@ -470,8 +470,9 @@ class Stage:
         return Reply(model=pack.request.model, worker=self.name, results=results)
 
     def cast(self, settings: Settings) -> Worker:
-        """A worker whose inference this is."""
-        worker = self.worker = Worker(settings)
+        """A worker whose inference this is, which may hold a run for as long as a test needs."""
+        patient = having(settings, pack_timeout=max(settings.pack_timeout, 4 * LIMIT))
+        worker = self.worker = Worker(patient)
         worker.name = self.name
         execution = worker.execution
         observe = execution._observe

@@ -243,12 +243,12 @@ async def test_subclasses_of_str_are_texts_names_and_ids(client: Client) -> None
 async def test_odd_arguments_harm_nobody_whose_call_shares_the_pack(client: Client) -> None:
     odd: list[Any] = [{"top_k": 2.0}, {"timeout": "soon"}, {"version": 1}, {"timeout": math.nan}]
     await client.classify("sentiment", GOOD)
-    calls = [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
-    usual = {"top_k": 2, "timeout": 10}
+    calls = [client.classify("sentiment", GOOD, top_k=2, timeout=60) for _ in range(5)]
+    usual = {"top_k": 2, "timeout": 60}
     calls += [client.classify("sentiment", GOOD, **(usual | arguments)) for arguments in odd]
-    calls.append(client.classify("sentiment", Mock(spec=str), top_k=2, timeout=10))
-    calls.append(client.classify("sentiment", GOOD, top_k=2, timeout=Decimal(10)))  # type: ignore[arg-type]
-    calls += [client.classify("sentiment", GOOD, top_k=2, timeout=10) for _ in range(5)]
+    calls.append(client.classify("sentiment", Mock(spec=str), top_k=2, timeout=60))
+    calls.append(client.classify("sentiment", GOOD, top_k=2, timeout=Decimal(60)))  # type: ignore[arg-type]
+    calls += [client.classify("sentiment", GOOD, top_k=2, timeout=60) for _ in range(5)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     kinds = [type(result).__name__ for result in results]
     assert kinds[5:10] == ["MessageError", "ValueError", "MessageError", "ValueError", "ItemFailed"]

@@ -28,7 +28,7 @@ from lmaas.broker_config.messages import Reply
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from tests.integration.conftest import depth, in_process, serving, until, waiting_packs
+from tests.integration.conftest import LIMIT, depth, in_process, serving, until, waiting_packs
 from tests.unit.workers import networks
 
 GOOD = "a wonderful, moving film"
@@ -121,7 +121,7 @@ async def test_closing_the_client_tells_those_who_wait(settings: Settings) -> No
         single = asyncio.create_task(client.classify("sentiment", GOOD))
         many = asyncio.ensure_future(anext(client.classify_many("sentiment", [GOOD])))
         await until(lambda: exactly(settings, 2))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         for call in (single, many):
             with pytest.raises(BrokerUnavailable, match="closed"):
                 await call

@@ -49,20 +49,20 @@ async def test_single_calls_are_answered_and_the_offset_is_learnt(
 ) -> None:
     async with Client(settings) as client:
         found = deadlines(client, monkeypatch)
-        assert (await client.classify("sentiment", GOOD, timeout=10)).label == "positive"
+        assert (await client.classify("sentiment", GOOD, timeout=30)).label == "positive"
         first = 2 if offset < 0 else 1  # who is behind is refused, and asks again without deadline
         assert len(found) == first
         assert found[1:] in ([], [None])
-        assert (await client.classify("sentiment", BAD, timeout=10)).label == "negative"
+        assert (await client.classify("sentiment", BAD, timeout=30)).label == "negative"
     assert len(found) == first + 1
     deadline = found[-1]
     assert deadline is not None
-    assert deadline / 1000 == pytest.approx(real() + 10, abs=5)
+    assert deadline / 1000 == pytest.approx(real() + 30, abs=20)
 
 
 async def test_many_texts_and_jobs_are_answered(offset: int, settings: Settings) -> None:
     async with Client(settings) as client:
-        results = [r async for r in client.classify_many("sentiment", [GOOD, BAD], timeout=10)]
+        results = [r async for r in client.classify_many("sentiment", [GOOD, BAD], timeout=30)]
     assert [result.label for result in results] == ["positive", "negative"]
     async with Jobs(settings) as jobs:
         entry = await jobs.submit("sentiment", [GOOD, BAD])
@@ -88,7 +88,7 @@ async def test_workers_that_do_not_tell_their_clock_answer_too(
 
         monkeypatch.setattr(client._replies, "take", without_clock)
         for _ in range(2):
-            assert (await client.classify("sentiment", GOOD, timeout=10)).label == "positive"
+            assert (await client.classify("sentiment", GOOD, timeout=30)).label == "positive"
 
 
 @pytest.mark.parametrize("offset", [-60], indirect=True)
@@ -97,7 +97,7 @@ async def test_others_are_told_what_both_clocks_show(settings: Settings) -> None
     async with Client(settings) as client:
         request = Request(model="sentiment", items=[Item(id="a", text=GOOD)])
         headers = Headers(deadline_ms=int(time.time() * 1000))
-        reply = await client._exchange(request, 10, headers)
+        reply = await client._exchange(request, 30, headers)
     error = reply.results[0].error
     assert error is not None
     assert error.code == Code.DEADLINE_EXCEEDED

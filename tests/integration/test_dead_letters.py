@@ -498,13 +498,18 @@ async def test_a_replay_that_is_killed_half_way_loses_nothing(settings: Settings
         env=os.environ | {"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix},
     )  # fmt: skip
     try:
+        async with channel_to(settings) as channel:  # one for all looks: it is soon half-way
+            lane = settings.names.work_queue("sentiment", "short")
 
-        async def is_half_way() -> bool:
-            return await waiting_packs(settings) >= 700
+            async def is_half_way() -> bool:
+                found = (await channel.get_queue(lane)).declaration_result
+                return (found.message_count or 0) >= 700
 
-        await until(is_half_way)
+            await until(is_half_way)
+            process.kill()
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
     assert await process.wait() == -signal.SIGKILL
 
     async def is_put_back() -> bool:

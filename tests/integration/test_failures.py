@@ -26,7 +26,7 @@ FAULTS = (
 #: Those that take no time limit and no retries to be known.
 QUICK = (Poison.SEGFAULT, Poison.EXCEPTION)
 #: Seconds for all of it, on a machine that does much else.
-LIMIT = 180
+LIMIT = 400
 
 
 @pytest.fixture(scope="module")

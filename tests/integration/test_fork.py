@@ -95,7 +95,7 @@ async def test_a_client_in_a_child_says_so_and_its_parents_goes_on(
             assert own.classify("sentiment", GOOD).label == "positive"
 
     print([forked(child) for _ in range(3)], client.is_ready)
-    print({r.label for r in results} | {client.classify("sentiment", GOOD, timeout=10).label})
+    print({r.label for r in results} | {client.classify("sentiment", GOOD, timeout=60).label})
     client.close()
     """
     assert await told(await running(script)) == "[0, 0, 0] True\n{'positive'}"
@@ -170,7 +170,7 @@ async def test_an_asynchronous_client_in_a_child_says_so(
         os._exit(0)
 
     print(forked(child), client.is_ready)
-    print(loop.run_until_complete(client.classify("sentiment", GOOD, timeout=10)).label)
+    print(loop.run_until_complete(client.classify("sentiment", GOOD, timeout=60)).label)
     loop.run_until_complete(client.close())
     loop.run_until_complete(jobs.__aexit__(None, None, None))
     loop.close()

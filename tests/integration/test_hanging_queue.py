@@ -23,7 +23,7 @@ from lmaas.workers.worker import Worker
 from tests.integration.conftest import LIMIT, having, serving, until
 
 MODEL = "sentiment"
-SHORT = 0.5
+SHORT = 2.0
 
 
 @pytest.fixture

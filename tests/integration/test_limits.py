@@ -50,14 +50,14 @@ async def vhost(node: LocalNode) -> AsyncIterator[Vhost]:
 
 @pytest.fixture
 def limited(settings: Settings, vhost: Vhost) -> Settings:
-    return having(settings, broker_url=vhost.url, connect_timeout=1)
+    return having(settings, broker_url=vhost.url, connect_timeout=3)
 
 
 async def test_a_limit_of_connections_is_named_and_ends_no_running_worker(
     limited: Settings, vhost: Vhost, node: LocalNode, start_worker: StartWorker
 ) -> None:
     worker = await start_worker(
-        "--processes", "1", LMAAS_BROKER_URL=vhost.url, LMAAS_CONNECT_TIMEOUT="1"
+        "--processes", "1", LMAAS_BROKER_URL=vhost.url, LMAAS_CONNECT_TIMEOUT="3"
     )
     await vhost.limit('{"max-connections":0}')
     await node.ctl("close_all_connections", "-p", vhost.name, "a test")
@@ -107,7 +107,7 @@ async def test_a_worker_that_waits_for_a_limit_can_be_stopped(
 ) -> None:
     await vhost.limit('{"max-connections":0}')
     worker = await start_worker(
-        "--processes", "1", until=None, LMAAS_BROKER_URL=vhost.url, LMAAS_CONNECT_TIMEOUT="1"
+        "--processes", "1", until=None, LMAAS_BROKER_URL=vhost.url, LMAAS_CONNECT_TIMEOUT="3"
     )
     await worker.says("is reached")
     worker.send(15)
@@ -200,7 +200,7 @@ async def tls(
     async with LocalNode(folder) as node:
         url = str(URL(node.url).with_scheme("amqps").with_port(port))
         yield having(
-            settings, broker_url=url, connect_timeout=5,
+            settings, broker_url=url, connect_timeout=30,
             tls_ca=str(pki.ca), tls_certificate=str(pki.certificate), tls_key=str(pki.key),
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from lmaas.broker_config.local_node import LocalNode
 pytestmark = pytest.mark.usefixtures("rabbitmq")
 
 #: Seconds for processes that were killed to be gone.
-GONE = 20
+GONE = 60
 
 PARENT = """
 import asyncio, sys
@@ -86,7 +86,7 @@ async def publish(url: str, queue: str, body: bytes) -> None:
 
 async def take(url: str, queue: str) -> bytes:
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        message = await (await channel.get_queue(queue)).get(no_ack=True, timeout=10)
+        message = await (await channel.get_queue(queue)).get(no_ack=True, timeout=60)
         return message.body
 
 
@@ -221,7 +221,7 @@ async def test_a_server_that_ends_by_itself_is_told(tmp_path: Path) -> None:
         telling = asyncio.create_task(node.failed())
         assert node.pid
         os.kill(node.pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(LocalNodeError, match="ended by itself with signal 9"):
                 await telling
 

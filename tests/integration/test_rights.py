@@ -70,8 +70,8 @@ class Installation:
         return Settings(
             broker_url=f"{scheme}://{login}@{place}",
             prefix=PREFIX,
-            connect_timeout=10,
-            timeout=30,
+            connect_timeout=30,
+            timeout=60,
             retry_delays=(DELAY,),
         )
 

@@ -28,6 +28,7 @@ from lmaas.broker_config.topology import (
     routing_key,
     topology,
 )
+from tests.integration.conftest import LIMIT
 
 both_types = pytest.mark.parametrize("queue_type", get_args(QueueType))
 
@@ -112,7 +113,7 @@ async def test_every_lane_takes_its_own_messages(
             await work.publish(message, routing_key("sentiment", lane))
         for lane in LANES:
             queue = await channel.get_queue(names.work_queue("sentiment", lane))
-            message = await queue.get(no_ack=True, timeout=5)
+            message = await queue.get(no_ack=True, timeout=LIMIT)
             assert message.body == lane.encode()
             other = await channel.get_queue(names.work_queue("digits", lane))
             assert await other.get(no_ack=True, fail=False) is None
@@ -127,9 +128,9 @@ async def test_a_refused_message_is_dead_lettered_and_keeps_its_routing_key(
         work = await channel.get_exchange(names.work)
         await work.publish(aio_pika.Message(b"bad"), routing_key("sentiment", "short"))
         lane = await channel.get_queue(names.work_queue("sentiment", "short"))
-        await (await lane.get(timeout=5)).reject(requeue=False)
+        await (await lane.get(timeout=LIMIT)).reject(requeue=False)
         dead_lettered = await channel.get_queue(names.dead)
-        async with dead_lettered.iterator(timeout=5) as messages:
+        async with dead_lettered.iterator(timeout=LIMIT) as messages:
             message = await anext(messages)
             await message.ack()
         assert (message.body, message.routing_key) == (b"bad", "sentiment.short")
@@ -144,7 +145,7 @@ async def test_a_retry_returns_to_its_lane_after_the_delay(
         retry = await channel.get_exchange(names.retry("sentiment", "50ms"))
         await retry.publish(aio_pika.Message(b"again"), routing_key("sentiment", "long"))
         lane = await channel.get_queue(names.work_queue("sentiment", "long"))
-        async with lane.iterator(timeout=5) as messages:
+        async with lane.iterator(timeout=LIMIT) as messages:
             message = await anext(messages)
             await message.ack()
         assert message.body == b"again"
@@ -167,7 +168,7 @@ async def test_results_queues_of_clients_and_jobs(
             address = names.address(queue.name)
             assert address is not None
             await results.publish(aio_pika.Message(b"r"), address[1])
-            message = await (await channel.get_queue(queue.name)).get(no_ack=True, timeout=5)
+            message = await (await channel.get_queue(queue.name)).get(no_ack=True, timeout=LIMIT)
             assert message.body == b"r"
 
 

@@ -541,7 +541,7 @@ async def flood(client: Client, texts: list[str]) -> asyncio.Task[list[str | Non
 
 
 async def labels_of(task: asyncio.Task[list[str | None]]) -> list[str | None]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT):
         return await task
 
 

@@ -151,7 +151,7 @@ exec(sys.argv[2])
 
 def without(missing: set[str], code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT, json.dumps(sorted(missing)), code]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
 
 
 @pytest.mark.parametrize(

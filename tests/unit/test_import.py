@@ -78,7 +78,7 @@ def changed(prepare: str, code: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     before, after = json.loads(done.stdout)

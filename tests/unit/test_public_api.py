@@ -50,7 +50,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     assert shown.stdout == f"lmaas, version {lmaas.__version__}\n"
 

@@ -40,9 +40,9 @@ class Callers:
 
 async def test_callers_in_a_loop_call_again_when_they_have_an_answer() -> None:
     callers = Callers(lambda: time.sleep(0.001))
-    found = await closed(callers, TEXTS, 3, 0.1)
+    found = await closed(callers, TEXTS, 3, 0.5)
     assert callers.most == 3
-    assert found.due.size == callers.texts.total() == round(found.rate * 0.1)
+    assert found.due.size == callers.texts.total() == round(found.rate * 0.5)
     assert set(callers.texts) == set(TEXTS)
     assert (found.took >= 0.001).all()
 
@@ -76,7 +76,7 @@ async def test_what_arrives_is_begun_while_others_are_unanswered() -> None:
 
     now = time.monotonic()
     tasks = await arrive([now, now + 0.01, now + 0.02], begin)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*tasks) == [0, 1, 2]
 
 

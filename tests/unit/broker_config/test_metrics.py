@@ -58,7 +58,7 @@ def test_a_service_that_exposes_the_default_registry_has_our_names() -> None:
         "print(prometheus_client.generate_latest().decode())"
     )
     told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=180
     ).stdout
     for line in (
         "lmaas_published_packs_total 1.0",

@@ -99,7 +99,7 @@ def test_a_forked_process_has_a_salt_of_its_own() -> None:
 
     child = multiprocessing.get_context("fork").Process(target=sealed)
     child.start()
-    child.join(30)
+    child.join(120)
     theirs = os.read(reading, 1000)
     assert ours[1:17] == ring.seal(b"x", LABEL).body[1:17] != theirs[1:17]
     assert ring.open(theirs, "first", LABEL) == b"x"
@@ -197,7 +197,7 @@ def test_the_example_in_javascript_seals_and_opens_the_same() -> None:
         catch (error) {{ console.log("refused"); }}
     """
     command = ["node", "--input-type=module", "--eval", script, "example"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
     theirs, refused = done.stdout.split()
     assert Keyring([FIRST]).open(bytes.fromhex(theirs), "first", LABEL) == "Grüße".encode()
     assert refused == "refused"

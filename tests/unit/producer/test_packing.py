@@ -20,7 +20,7 @@ SMALL = Settings(pack_items=3, pack_bytes=10, max_item_bytes=20, max_data_bytes=
 
 
 async def packed(entries: Entries, limits: Settings = SMALL) -> list[list[Item]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [pack async for pack in packs(entries, limits)]
 
 
@@ -121,7 +121,7 @@ async def test_a_source_that_pauses_has_its_pack_closed() -> None:
         await more.wait()
         yield "c"
 
-    async with contextlib.aclosing(packs(pausing(), SMALL)) as found, asyncio.timeout(5):
+    async with contextlib.aclosing(packs(pausing(), SMALL)) as found, asyncio.timeout(60):
         assert [item.text for item in await anext(found)] == ["a", "b"]
         waiting = asyncio.ensure_future(anext(found))
         done, _ = await asyncio.wait([waiting], timeout=5 * SMALL.linger)
@@ -157,7 +157,7 @@ async def test_closing_early_stops_the_reading() -> None:
             read += 1
             yield "text"
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         found = packs(endless(), SMALL)
         await anext(found)
         await found.aclose()

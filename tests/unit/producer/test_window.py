@@ -21,7 +21,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
 async def collected(results: AsyncIterator[int], taken: list[int] | None = None) -> list[int]:
     """All results; `taken` has them too when an error ends it."""
     taken = [] if taken is None else taken
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for result in results:
             taken.append(result)
     return taken
@@ -102,7 +102,7 @@ async def test_a_source_that_pauses_holds_no_result_back(ordered: bool) -> None:
         return number
 
     async with contextlib.aclosing(windowed(pausing(), run, 8, ordered=ordered)) as results:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await anext(results) == 1
             more.set()
             assert await anext(results) == 2

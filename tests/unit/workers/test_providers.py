@@ -64,7 +64,7 @@ def test_a_worker_ends_with_words(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "lmaas", "classify", "--text", "x"],
         env={"LMAAS_PROVIDERS": "vulkan", "HOME": str(tmp_path)},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     assert ended.returncode != 0
     assert ended.stderr.startswith("error: providers: 'vulkan' is none")

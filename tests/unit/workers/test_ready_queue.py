@@ -24,7 +24,7 @@ def put(
 
 
 async def taken(queue: ReadyQueue[str]) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await queue.take()
 
 
