@@ -2,17 +2,24 @@
 
 The first answer of an item stands, with one exception: an error gives way to the answer of a
 replay, and the error of a replay to that of a later one. So the end does not depend on doubles.
+
+Of a chunk that a worker has refused unread (it lacks the key, or the body is damaged) nobody knows
+the ids: each of its items has the error, and the id "" until a replay answers.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Reply, Result
+
+#: Of the id of an item of which nothing is known.
+_UNKNOWN = hash("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +115,16 @@ class _Failures:
         self._failed: dict[int, array[int]] = {}
         #: The replay that an error is from; 0 for all others.
         self._replays: dict[tuple[int, int], int] = {}
+        #: Chunks with items whose ids are not known.
+        self._unread: set[int] = set()
 
-    def add(self, chunk: int, results: Iterable[Result]) -> None:
+    def add(self, chunk: int, results: Sequence[Result]) -> None:
         """Note the first answers of a chunk."""
         failed = array("q", (hash(result.id) for result in results if result.error is not None))
         if failed:
             self._failed[chunk] = failed
+            if all(map(_is_unread, results)):
+                self._unread.add(chunk)
 
     def amended(self, chunk: int, replays: int, results: Iterable[Result]) -> list[Result]:
         """Those answers of a replay that take the place of an error."""
@@ -125,7 +136,9 @@ class _Failures:
     def _gives_way(self, failed: array[int], chunk: int, replays: int, result: Result) -> bool:
         item = hash(result.id)
         if item not in failed:
-            return False
+            if chunk not in self._unread or _UNKNOWN not in failed:
+                return False
+            failed[failed.index(_UNKNOWN)] = item
         if result.error is None:
             failed.remove(item)
             return True
@@ -135,14 +148,33 @@ class _Failures:
         return True
 
 
+def for_each(reply: Reply, items: int) -> Reply:
+    """The answer to a chunk of so many items, each of which has the error of one that was refused
+    as a whole."""
+    if reply.error is None or reply.results:
+        return reply
+    return msgspec.structs.replace(reply, results=[Result(id="", error=reply.error)] * items)
+
+
+def _is_unread(result: Result) -> bool:
+    """Whether a result is that of an item of which nothing is known; one that was purged is not."""
+    error = result.error
+    return not result.id and error is not None and error.code != Code.PURGED
+
+
 def merged(results: list[Result], amendments: Iterable[Result]) -> list[Result]:
-    """The results of a chunk with its amendments in the places of the errors, in their order."""
+    """The results of a chunk with its amendments in the places of the errors, in their order; what
+    has no such place takes that of an item whose id was not known."""
     merged = list(results)
     places: dict[str, list[int]] = {}
     for place in reversed(range(len(results))):
         if results[place].error is not None:
             places.setdefault(results[place].id, []).append(place)
+    unread = places.get("", []) if all(map(_is_unread, results)) else []
     for amendment in amendments:
-        if found := places.get(amendment.id):
-            merged[found.pop()] = amendment
+        if found := places.get(amendment.id) or unread:
+            place = found.pop()
+            merged[place] = amendment
+            if amendment.error is not None and found is unread:  # a later replay's may come
+                places.setdefault(amendment.id, []).append(place)
     return merged

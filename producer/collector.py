@@ -17,7 +17,7 @@ from lmaas.broker_config.sealing import Label
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD
-from lmaas.producer.answers import Answers, Chunk
+from lmaas.producer.answers import Answers, Chunk, for_each
 from lmaas.producer.journal import READ_PAUSE, JobEntry, entry
 
 
@@ -30,6 +30,7 @@ class Collector:
         self._model = job.model
         self._name = job.queue
         self._names = settings.names
+        self._most_items = settings.max_pack_items
         self._most_held = MOST_HELD[settings.queue_type]
         self._arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         self._queue: AbstractQueue | None = None
@@ -90,8 +91,8 @@ class Collector:
         if number is None or self._answers.knows(number, replays):
             return []
         reply = await self._decoded(message, number)
-        if not replays and reply.error is not None and not reply.results:
-            raise JobError(f"chunk {number} of job {self._job!r}: {reply.error}")
+        if not replays:
+            reply = for_each(reply, min(headers.items, self._most_items))
         return self._answers.add(number, replays, reply)
 
     async def _decoded(self, message: AbstractIncomingMessage, number: int) -> Reply:

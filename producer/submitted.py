@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
@@ -93,11 +92,12 @@ class Submitted:
 
 
 def _fit(rows: list[str], ids: list[str], results: list[Result]) -> bool:
-    """Whether rows have the ids of the results; that of one that was purged is gone."""
+    """Whether rows have the ids of the results; that of one that was purged is gone, and of a chunk
+    that was refused unread they were never known."""
     return rows == ids or (
         len(rows) == len(ids)
         and all(
-            row == one or (result.error is not None and result.error.code == Code.PURGED)
+            row == one or (not one and result.error is not None)
             for row, one, result in zip(rows, ids, results, strict=True)
         )
     )

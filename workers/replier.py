@@ -58,7 +58,7 @@ from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.pack import Pack
+from lmaas.workers.pack import Pack, failed_reply
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ REMEMBERED: Final = 10_000
 AWAY: Final = 0.9
 AWAY_SHARE: Final = 0.9
 #: Headers of a request that its reply carries too.
-ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-replays", "traceparent")
+ECHOED: Final = ("lmaas-job", "lmaas-chunk", "lmaas-items", "lmaas-replays", "traceparent")
 #: Seconds before a broker that did not take a message is asked again.
 PAUSE: Final = 1.0
 
@@ -318,10 +318,8 @@ class Replier:
         try:
             return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:
-            request = delivery.pack.request
             fault = ItemError(code=Code.TOO_LARGE, message=f"the answer cannot be sent: {error}")
-            reply = Reply(model=request.model if request else "", results=[], error=fault)
-            body = encode(reply, language(delivery))
+            body = encode(failed_reply(delivery.pack, fault, self._name), language(delivery))
         try:
             return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:

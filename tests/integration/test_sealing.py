@@ -437,6 +437,16 @@ async def test_a_chunk_cannot_take_the_place_of_another(settings: Settings) -> N
         await until(both)  # are there again
 
 
+async def test_a_job_whose_packs_were_refused_unread_is_collected(settings: Settings) -> None:
+    plain_ones = having(settings, payload_keys=None, pack_items=2)
+    async with serving(settings), Jobs(plain_ones) as jobs:
+        entry = await jobs.submit("sentiment", ["good", "bad", "good"])
+        found = {chunk.number: chunk.reply.results async for chunk in jobs.results(entry.job)}
+    assert {number: len(results) for number, results in found.items()} == {0: 2, 1: 1}
+    codes = {one.error and one.error.code for results in found.values() for one in results}
+    assert codes == {Code.NOT_SEALED}
+
+
 async def test_who_lacks_the_key_is_told_what_the_list_of_jobs_hides(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import ItemError, Reply, Result
-from lmaas.producer.answers import Answers, Chunk, merged
+from lmaas.producer.answers import Answers, Chunk, for_each, merged
 
 
 def answer(*results: str) -> Reply:
@@ -97,6 +97,24 @@ def test_an_amendment_takes_the_places_of_errors_in_their_order() -> None:
     results = answer("a", "b!", "a!", "a!", "c!").results
     anew = answer("a=1", "a!2", "a=3", "c=4", "d=5").results
     assert words(merged(results, anew)) == ["a=good", "b!x", "a=1", "a!2", "c=4"]
+
+
+def test_a_chunk_that_was_refused_unread_has_an_error_for_each_item() -> None:
+    fault = ItemError(code=Code.MALFORMED, message="no")
+    refused = for_each(Reply(model="", results=[], error=fault), 3)
+    assert words(refused.results) == ["!no"] * 3
+    answers = Answers()
+    answers.seal(1, 3)
+    assert told(answers.add(0, 0, refused)) == [(0, False, ["!no"] * 3)]
+    assert answers.is_complete
+    first, second = answer("a=1", "b!2", "c=3"), answer("b=4", "d=5")
+    assert told(answers.add(0, 1, first)) == [(0, True, ["a=1", "b!2", "c=3"])]
+    assert told(answers.add(0, 2, second)) == [(0, True, ["b=4"])]
+    expected = ["a=1", "b=4", "c=3"]
+    assert words(merged(refused.results, [*first.results, *second.results])) == expected
+    assert words(merged(merged(refused.results, first.results), second.results)) == expected
+    good = answer("a", "b!")
+    assert for_each(good, 5) is good
 
 
 #: What may come of a job of two chunks, some items of which failed and were replayed twice: how
