@@ -3,8 +3,8 @@
 The first answer of an item stands, with one exception: an error gives way to the answer of a
 replay, and the error of a replay to that of a later one. So the end does not depend on doubles.
 
-Of a chunk that a worker has refused unread (it lacks the key, or the body is damaged) nobody knows
-the ids: each of its items has the error, and the id "" until a replay answers.
+Of a chunk that was refused as a whole (its body was damaged, or its answer too large to be sent)
+the ids are not known: each of its items has the error, and the id "" until a replay answers.
 """
 
 from __future__ import annotations

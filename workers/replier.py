@@ -58,7 +58,7 @@ from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.pack import Pack, failed_reply
+from lmaas.workers.pack import Pack
 
 log = logging.getLogger(__name__)
 
@@ -318,8 +318,10 @@ class Replier:
         try:
             return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:
+            request = delivery.pack.request
             fault = ItemError(code=Code.TOO_LARGE, message=f"the answer cannot be sent: {error}")
-            body = encode(failed_reply(delivery.pack, fault, self._name), language(delivery))
+            reply = Reply(model=request.model if request else "", results=[], error=fault)
+            body = encode(reply, language(delivery))
         try:
             return await self._send(delivery, delivery.reply_to, body)
         except MessageError as error:
