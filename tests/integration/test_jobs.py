@@ -239,7 +239,7 @@ async def test_what_others_write_into_the_journal_is_passed_over(
     with pytest.raises(JobError, match="no job 'forged'"):
         await jobs.cancel("forged")
     assert [progress.entry.job for progress in await jobs.list()] == ["mine"]
-    assert f"an entry of {names.jobs} is none: " in caplog.text
+    assert f"a message of {names.jobs} is no entry of a job" in caplog.text
     assert await depth(settings, names.work_queue("sentiment", "short")) == 0
 
 
