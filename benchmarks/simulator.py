@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from benchmarks.queueing import Seconds
+from lmaas.workers.ready_queue import JOIN_ITEMS, ReadyQueue
+from lmaas.workers.shares import Shares
 
 #: One number or an array of them.
 N = TypeVar("N", float, Seconds)
@@ -178,6 +180,41 @@ def replay_prefetched(
             starts[job] = now
             idle.remove(server)
             heappush(running, (now + trace.seconds[job], server, job))
+    return starts - trace.came
+
+
+def replay_tenants(
+    arrivals: ArrayLike,
+    seconds: ArrayLike,
+    tenants: Sequence[str],
+    *,
+    gain: float,
+    memory: float,
+) -> Seconds:
+    """The wait of each job of a tenant when one worker holds all that wait, in its own order.
+
+    `gain` is the setting `ageing`, `memory` the setting `tenant_memory`.
+    """
+    trace = _Trace.of(arrivals, seconds, fifo, None)
+    now = 0.0
+    shares = Shares(memory, lambda: now)
+    ready: ReadyQueue[int] = ReadyQueue(gain, shares, lambda: now)
+    starts = np.empty(trace.size)
+    arrived = 0
+    for _ in range(trace.size):
+        if not ready:
+            now = max(now, trace.arrivals[arrived])
+        while arrived < trace.size and trace.arrivals[arrived] <= now:
+            took, came = trace.seconds[arrived], trace.arrivals[arrived]
+            ready.put(
+                arrived, tenant=tenants[arrived], kind="", rank=took, seconds=took,
+                size=JOIN_ITEMS, arrival=came,
+            )  # fmt: skip
+            arrived += 1
+        (job,) = ready.take_held()
+        starts[job] = now
+        now += trace.seconds[job]
+        shares.add(tenants[job], trace.seconds[job])
     return starts - trace.came
 
 

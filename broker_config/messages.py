@@ -289,6 +289,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
     #: Batch job and the chunk's place in it, from 0.
     job: str | None = None
     chunk: int | None = None
+    #: For whom a gateway asks. Of a copy by a worker: who asked, as that worker knew it.
+    tenant: str | None = None
     #: Id of the payload key that the body is sealed with.
     key: str | None = None
     #: W3C trace context, and W3C baggage.
@@ -334,6 +336,7 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True):
             published_ms=_moment(table.get("lmaas-published-ms")),
             job=_name(table.get("lmaas-job")),
             chunk=_chunk(table.get("lmaas-chunk")),
+            tenant=_name(table.get("lmaas-tenant")),
             key=_name(table.get("lmaas-key")),
             traceparent=_name(table.get("traceparent")),
             tracestate=_name(table.get("tracestate"), MAX_TRACESTATE),

@@ -134,6 +134,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Seconds of estimated work that a second of waiting makes up for; with 0 long work may
     #: wait for ever while there is shorter.
     ageing: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.15
+    #: Seconds after which work that a worker has done for a tenant counts a third: while several
+    #: tenants wait, waiting counts for those who have had no more than the average of them (see
+    #: lmaas.workers.shares). 0: it counts for all alike.
+    tenant_memory: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    #: Users of the broker who ask for others, as the gateway's does: workers believe them for whom.
+    gateway_users: tuple[str, ...] = ("gateway",)
     #: Seconds by which the clocks of clients and workers may differ.
     clock_skew: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     #: Which worker gets a pack: "prefetch", "round_robin" or "random" (see

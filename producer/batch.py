@@ -166,17 +166,18 @@ class Jobs:
         deadline_ms: int | None = None,
         patience: float = math.inf,
         ahead: Callable[[int], int] | None = None,
+        tenant: str | None = None,
     ) -> JobEntry:
         """Publish what is asked of a draft; returns when the broker has all of it.
 
         What remains of the job, and the items of others that are `ahead` of one of its size, count
         `weight` times when its packs are ordered. After `deadline_ms`, in Unix milliseconds, what
         has not run gets an error. Raises as `submit`, and Busy when a lane has no room for
-        `patience` seconds.
+        `patience` seconds. `tenant` is for whom a service asks, as in `Client.classify_many`.
         """
         sent = Sent()
         options = Options(top_k=top_k, min_score=min_score)
-        terms = Terms(options, weight, deadline_ms, patience, ahead)
+        terms = Terms(options, weight, deadline_ms, patience, tenant, ahead)
         try:
             await self._declare_results(entry.queue)
             await self._journal.add(entry)
@@ -274,6 +275,7 @@ class Jobs:
                     chunk=number,
                     remaining=ranking.next(items) * terms.weight,
                     deadline_ms=terms.deadline_ms,
+                    tenant=terms.tenant,
                 ),
             )
             sent.items.append(len(items))

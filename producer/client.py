@@ -176,11 +176,15 @@ class Client:
         ordered: bool = True,
         errors: Errors = "return",
         timeout: float | None = None,
+        tenant: str | None = None,
     ) -> AsyncGenerator[Result, None]:
         """Classify texts, pairs of id and text, or Items, of any number, in bounded memory.
 
         `items` is any iterable or asynchronous iterable; results come in its order, or with
         `ordered=False` as they are completed. `timeout` is the longest time without any answer.
+        `tenant` is for whom a service asks, which workers believe those users of the broker that
+        are in their setting `gateway_users`.
+
         Raises as `classify` does; an item's error is a result unless `errors="raise"`.
         """
         self._check_open()
@@ -194,7 +198,7 @@ class Client:
 
         async def run(pack: list[Item]) -> Reply:
             request = Request(model=model, version=version, items=pack, options=options)
-            headers = Headers(remaining=ranking.next(pack))
+            headers = Headers(remaining=ranking.next(pack), tenant=tenant)
             return await self._exchange(request, patience, headers, wait=True)
 
         async with (

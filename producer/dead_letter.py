@@ -282,6 +282,8 @@ def again(message: AbstractIncomingMessage, now_ms: int) -> aio_pika.Message:
     before = Headers.from_table(message.headers)
     headers = msgspec.structs.replace(
         before,
+        # What a sender says of it is not carried over: of his own message the broker knows it.
+        tenant=message.user_id or before.tenant,
         attempt=1,
         deadline_ms=None,
         published_ms=now_ms,

@@ -34,5 +34,7 @@ class Terms:
     deadline_ms: int | None
     #: Seconds that each waits for room in a full lane.
     patience: float
+    #: For whom a gateway asks.
+    tenant: str | None = None
     #: How many items of other jobs count for one of so many, too.
     ahead: Callable[[int], int] | None = None

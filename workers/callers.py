@@ -4,6 +4,9 @@ A worker writes where its senders may not, so that it must not do so for whoever
 user of the broker is answered to when that user has sent the message, which the broker has checked
 (the property `user_id`), or when a worker or an operator has put it back, which the broker tells,
 too: nobody else may write to the exchange `copies.MODEL`.
+
+By the same two facts a worker knows the *tenant*: the user that asks, or, where that is one who
+asks for others, as a gateway does, whom it names beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Iterable
 from typing import Final
 
 import aio_pika
@@ -18,6 +22,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, PublishError
 
 from lmaas.broker_config.errors import BrokerError
+from lmaas.broker_config.messages import MAX_NAME, shortened
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.topology import Names
 
@@ -28,8 +33,10 @@ PATIENCE: Final = 1.0
 class Callers:
     """Those of one worker."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, gateways: Iterable[str] = ()) -> None:
+        """`gateways` are users of the broker who say for whom they ask."""
         self._names = names
+        self._gateways = frozenset(gateways)
         #: Whether its user may write to the default exchange; what is not known is tried.
         self._directly = True
         self._asking: asyncio.Task[None] | None = None
@@ -61,10 +68,25 @@ class Callers:
             return "is no queue for results (see docs/asyncapi.yaml)"
         if not address[0] and not self._directly:
             return "has no name of a user, and workers may answer to no other (docs/security.md)"
-        is_copy = model is not None and message.exchange == self._names.copies(model)
-        if not is_copy and not self._names.is_of(queue, message.user_id):
+        if not self._is_copy(message, model) and not self._names.is_of(queue, message.user_id):
             return f"is not a queue of the sender (the property user_id: {message.user_id!r})"
         return None
+
+    def tenant(self, message: AbstractIncomingMessage, told: str | None, model: str) -> str | None:
+        """Who asks: `USER`, or `USER/TOLD` for a gateway that has told for whom; None: not known.
+
+        `told` is of the message's headers, `model` the one whose lane it came by.
+        """
+        if self._is_copy(message, model):  # as a worker knew it that had it before
+            return told
+        user = message.user_id
+        if user in self._gateways and told:
+            return shortened(f"{user}/{told}", MAX_NAME)
+        return user
+
+    def _is_copy(self, message: AbstractIncomingMessage, model: str | None) -> bool:
+        """Whether a worker or an operator has put it back into a lane of the model."""
+        return model is not None and message.exchange == self._names.copies(model)
 
     def address(self, queue: str) -> tuple[str, str]:
         """Exchange and routing key for a queue that may be answered to."""

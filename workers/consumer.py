@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, cast
 
 import aiormq
+import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from lmaas.broker_config.codes import Code
@@ -152,9 +153,12 @@ class Consumer:
             else _misdirected(message, why_not)
         )
         pack.version = self._versions.get(lane.model)
+        headers = Headers.from_table(message.headers)
+        # What the sender says of it counts no more; copies carry it on.
+        tenant = self._callers.tenant(message, headers.tenant, lane.model)
         delivery = Delivery(
             message,
-            Headers.from_table(message.headers),
+            msgspec.structs.replace(headers, tenant=tenant),
             pack,
             lane.model,
             lane.name,
@@ -201,6 +205,7 @@ class Consumer:
         queue = self._redelivered if delivery.is_redelivered else self._ready
         delivery.place = queue.put(
             delivery,
+            tenant=delivery.tenant,
             kind=delivery.model,
             rank=delivery.rank if stays else 0.0,
             seconds=delivery.seconds if stays else 0.0,

@@ -53,6 +53,11 @@ class Delivery:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     @property
+    def tenant(self) -> str:
+        """Who asks, as far as is known; see `lmaas.workers.callers`."""
+        return self.headers.tenant or ""
+
+    @property
     def published(self) -> float:
         """When it was published, in Unix seconds: nobody gains by a clock that is wrong."""
         now = time.time()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import signal
 import time
@@ -35,6 +34,7 @@ from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
 from lmaas.workers.replier import Answer, Replier
 from lmaas.workers.run import Run
+from lmaas.workers.shares import Order, Shares
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,13 @@ class Begun:
         return self.run.remaining(self.seconds) if self.run else self.seconds
 
     @property
-    def place(self) -> float:
-        """In the order of what is held, by what is left of it."""
-        first = min(delivery.place for delivery in self.deliveries)
-        return first - self.seconds + self.remaining
+    def tenants(self) -> set[str]:
+        return {delivery.tenant for delivery in self.deliveries}
 
-    def __lt__(self, other: Begun) -> bool:
-        return self.place < other.place
+    def place(self, order: Order) -> float:
+        """By what is left of it."""
+        first = min(order.place(one.tenant, one.place, one.rank) for one in self.deliveries)
+        return first - self.seconds + self.remaining
 
     def drop(self, unwanted: Collection[Delivery]) -> None:
         """These are settled already."""
@@ -129,14 +129,16 @@ class Execution:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._isolation = Isolation(settings, worker, self.loaded.current)
         self._settling: set[asyncio.Task[None]] = set()
+        #: What was done for each tenant.
+        self._shares = Shares(settings.tenant_memory)
         #: Packs that came for the first time, and those that came back.
-        self.ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
-        self.redelivered: ReadyQueue[Delivery] = ReadyQueue(settings.ageing)
+        self.ready: ReadyQueue[Delivery] = ReadyQueue(settings.ageing, self._shares)
+        self.redelivered: ReadyQueue[Delivery] = ReadyQueue(settings.ageing, self._shares)
         #: What packs cost, by model; once the models are loaded.
         self.estimators: dict[str, Estimator] = {}
         #: The packs that run.
         self.running: Sequence[Delivery] = ()
-        #: What was left alone for something shorter; a heap.
+        #: What was left alone for something shorter.
         self._paused: list[Begun] = []
         #: Set when a run has passed its time limit.
         self.overdue = asyncio.Event()
@@ -194,7 +196,7 @@ class Execution:
         while begun := await self._next(replier):
             answers = await self._run_on(begun, replier)
             if answers is None:
-                heapq.heappush(self._paused, begun)
+                self._paused.append(begun)
                 continue
             metrics.ran(begun.deliveries, begun.spent)
             self._observe(begun.deliveries, begun.spent, consumer)
@@ -204,8 +206,9 @@ class Execution:
     async def _next(self, replier: Replier) -> Begun | None:
         """What is to run now: what was left alone, or what comes before it; None at the end."""
         while True:
-            if self._paused and not self._comes_before(self._paused[0]):
-                begun = heapq.heappop(self._paused)
+            begun = self._first_paused()
+            if begun is not None and not self._comes_before(begun):
+                self._paused.remove(begun)
             elif deliveries := await self.ready.take():
                 begun = Begun(deliveries)
             else:
@@ -213,6 +216,13 @@ class Execution:
             begun.drop({one for one in begun.deliveries if self._settled_unrun(one, replier)})
             if begun.deliveries:
                 return begun
+
+    def _first_paused(self) -> Begun | None:
+        """What comes first of what was left alone."""
+        if not self._paused:
+            return None
+        order = self.ready.order(set[str]().union(*(one.tenants for one in self._paused)))
+        return min(self._paused, key=lambda one: one.place(order))
 
     async def _run_on(self, begun: Begun, replier: Replier) -> list[Answer] | None:
         """The answers; None when it was left alone before its end."""
@@ -233,11 +243,12 @@ class Execution:
 
         The next pack of the same job or stream never is: that does not end sooner by it.
         """
-        head = self.ready.head
+        order = self.ready.order(begun.tenants)
+        head = self.ready.head_in(order)
         if head is None:
             return False
         place, delivery = head
-        if place >= begun.place or delivery.seconds >= SHORTER * begun.remaining:
+        if place >= begun.place(order) or delivery.seconds >= SHORTER * begun.remaining:
             return False
         return not delivery.stream or delivery.stream not in {
             one.stream for one in begun.deliveries
@@ -256,7 +267,9 @@ class Execution:
     async def _run_isolated(self, delivery: Delivery, replier: Replier) -> None:
         _begin([delivery])
         delivery.pack, reply = await self._isolation.answer(delivery.pack, *_body(delivery))
-        metrics.ran([delivery], time.monotonic() - delivery.began)
+        seconds = time.monotonic() - delivery.began
+        metrics.ran([delivery], seconds)
+        self._shares.add(delivery.tenant, seconds)
         self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
 
     async def _next_redelivered(self) -> list[Delivery]:
@@ -310,6 +323,7 @@ class Execution:
         packs = [(len(d.pack), d.pack.size) for d in deliveries]
         for delivery, share in zip(deliveries, estimator.shares(packs, seconds), strict=True):
             consumer.ran(delivery, share)
+            self._shares.add(delivery.tenant, share)
         estimator.observe(packs, seconds)
         consumer.order_again(deliveries[0])
         consumer.tune()

@@ -1,7 +1,8 @@
 """What a worker counts, in the default registry of prometheus_client.
 
 As in `broker_config.metrics`, nothing is counted while nobody could see it. Labels have no ids, and
-only such models and codes as there are, whatever is in a message.
+only such models and codes as there are, whatever is in a message. Of tenants, the first TENANTS
+have a label; those that come later are counted together.
 """
 
 from __future__ import annotations
@@ -9,15 +10,54 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from lmaas.broker_config.metrics import SECONDS, counted, known
+from lmaas.broker_config.metrics import OK, OTHER, SECONDS, counted, known
 from lmaas.broker_config.scheduling import LANES
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Histogram, Summary
 
     from lmaas.workers.delivery import Delivery
+
+#: Tenants that have a label of their own.
+TENANTS: Final = 100
+
+
+class Tenant:
+    """What is counted for one, or for all that came after the first ones."""
+
+    def __init__(
+        self, items: Counter, failures: Counter, work: Counter, wait: Summary, name: str
+    ) -> None:
+        self.items = items.labels(name)
+        self.failures = failures.labels(name)
+        self.work = work.labels(name)
+        self.wait = wait.labels(name)
+
+
+class Tenants:
+    """By name."""
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Summary
+
+        by = ["tenant"]
+        self._metrics = (
+            Counter("lmaas_tenant_items", "Items that were answered.", by),
+            Counter("lmaas_tenant_failures", "Those of them that have an error.", by),
+            Counter("lmaas_tenant_work_seconds", "Its packs' parts of the runs they were in.", by),
+            Summary("lmaas_tenant_wait_seconds", "From a pack's publish to its run's start.", by),
+        )
+        self._known: dict[str, Tenant] = {}
+
+    def __getitem__(self, name: str) -> Tenant:
+        """Of a name that is empty: of those who have not said who they are."""
+        if name not in self._known and len(self._known) >= TENANTS:
+            name = OTHER
+        if name not in self._known:
+            self._known[name] = Tenant(*self._metrics, name)
+        return self._known[name]
 
 
 class Metrics:
@@ -25,6 +65,8 @@ class Metrics:
 
     def __init__(self) -> None:
         from prometheus_client import Counter
+
+        self.tenants = Tenants()
 
         self.executions = Counter("lmaas_executions", "Runs of a model over one or more packs.")
         self.packs = _counters("packs", "Packs that were run.", "model")
@@ -81,10 +123,12 @@ def delivered(model: str, *, again: bool) -> None:
 @counted
 def began(deliveries: Sequence[Delivery]) -> None:
     """They are run together from now on."""
-    now = time.time()
+    now, metrics = time.time(), _metrics()
     for delivery in deliveries:
         if published := delivery.headers.published_ms:
-            _metrics().wait(delivery.lane).observe(max(now - published / 1000, 0.0))
+            seconds = max(now - published / 1000, 0.0)
+            metrics.wait(delivery.lane).observe(seconds)
+            metrics.tenants[delivery.tenant].wait.observe(seconds)
 
 
 @counted
@@ -97,13 +141,19 @@ def ran(deliveries: Sequence[Delivery], seconds: float) -> None:
         metrics.packs(delivery.model).inc()
         metrics.items(delivery.model).inc(len(delivery.pack))
         metrics.service(delivery.model).observe(scale * delivery.seconds)
+        metrics.tenants[delivery.tenant].work.inc(scale * delivery.seconds)
 
 
 @counted
 def answered(delivery: Delivery) -> None:
     """Its reply is with the broker, or nobody wanted one."""
+    metrics = _metrics()
+    tenant = metrics.tenants[delivery.tenant]
     for outcome, items in delivery.outcomes.items():
-        _metrics().outcomes(delivery.model, outcome).inc(items)
+        metrics.outcomes(delivery.model, outcome).inc(items)
+        tenant.items.inc(items)
+        if outcome != OK:
+            tenant.failures.inc(items)
 
 
 @counted

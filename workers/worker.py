@@ -50,7 +50,7 @@ class Worker:
         #: None until the lanes are consumed.
         self.watch: Watch | None = None
         self._stop = asyncio.Event()
-        self.callers = Callers(settings.names)
+        self.callers = Callers(settings.names, settings.gateway_users)
         self.cancelled = Cancelled(settings.names, Seals(settings))
 
     def stop(self) -> None:

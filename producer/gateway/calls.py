@@ -42,9 +42,12 @@ async def answered(
     top_k: int,
     min_score: float | None = None,
     timeout: float,
+    owner: str = "",
 ) -> list[Result]:
     """A result for each item, in their order; that of an item which failed has its error.
 
+    `owner` is the id of the key by which it is asked for, which workers are told where the call has
+    messages of its own; what shares messages counts for the gateway.
     Cancelling it cancels what has not been run. Raises TimeLimitExceeded after `timeout` seconds,
     Busy when it would wait longer than the setting `busy_after`, ModelNotFound, BrokerError,
     HttpError 404 for a version that there is not.
@@ -62,6 +65,7 @@ async def answered(
             top_k=top_k,
             min_score=min_score,
             timeout=timeout,
+            owner=owner,
         )
         is_answered = True
     except TimeLimitExceeded:
@@ -73,7 +77,13 @@ async def answered(
 
 
 async def _asked(
-    client: Client, model: str, items: Sequence[Item], *, timeout: float, **options: Any
+    client: Client,
+    model: str,
+    items: Sequence[Item],
+    *,
+    timeout: float,
+    owner: str,
+    **options: Any,
 ) -> list[Result]:
     options["timeout"] = timeout
     if len(items) <= SHARED:
@@ -82,7 +92,9 @@ async def _asked(
     try:
         async with (
             asyncio.timeout(timeout),
-            contextlib.aclosing(client.classify_many(model, items, **options)) as results,
+            contextlib.aclosing(
+                client.classify_many(model, items, **options, tenant=owner or None)
+            ) as results,
         ):
             return [result async for result in results]
     except TimeoutError as error:

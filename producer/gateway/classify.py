@@ -13,7 +13,7 @@ from aiohttp import web
 from lmaas.broker_config.errors import TimeLimitExceeded
 from lmaas.broker_config.messages import Item, MinScore, Result, TopK
 from lmaas.producer.gateway import idempotency
-from lmaas.producer.gateway.access import CLASSIFY, caller_of
+from lmaas.producer.gateway.access import CLASSIFY, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import SETTINGS, STATE
 from lmaas.producer.gateway.bodies import UNNAMED, json_body, read
 from lmaas.producer.gateway.calls import answered, check_count
@@ -137,6 +137,7 @@ async def _answer(
                 top_k=call.top_k,
                 min_score=call.min_score,
                 timeout=seconds,
+                owner=owner_of(request),
             )
         except TimeLimitExceeded:
             log.debug("a call becomes a job after %g s", seconds, extra={"action": "call_to_job"})

@@ -163,6 +163,7 @@ async def _one(request: web.Request, asked: _Asked) -> _Sent:
                 top_k=asked.top_k,
                 min_score=asked.min_score,
                 timeout=seconds,
+                owner=owner_of(request),
             )
             return _Sent(_attributes(request, asked, CLASSIFIED), Answers(asked.model, results))
     wanted = Asked(

@@ -1,4 +1,4 @@
-"""Jobs of one API key do not keep those of another one waiting."""
+"""Jobs of one API key do not keep those of another one waiting; workers are told whose they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway import api_keys
 from lmaas.producer.gateway.jobs import collecting
@@ -17,7 +18,7 @@ from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State, keys
 from lmaas.producer.gateway.state.jobs import jobs
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT, serving
+from tests.integration.conftest import LIMIT, channel_to, make_lanes, serving, until
 
 #: Jobs of the key that has many of them.
 MANY = 18
@@ -34,9 +35,9 @@ def gateway_settings(tmp_path: Path) -> GatewaySettings:
     return GatewaySettings(port=0, folder=str(tmp_path / "gateway"))
 
 
-async def made(settings: GatewaySettings) -> dict[str, str]:
+async def made(settings: GatewaySettings, *scopes: str) -> dict[str, str]:
     """What a new key's caller sends."""
-    written, key = api_keys.make("test", ("jobs",), time.time())
+    written, key = api_keys.make("test", scopes or ("jobs",), time.time())
     async with State(settings) as state, state.writing() as connection:
         await keys.add(connection, key)
     return {"X-API-Key": written}
@@ -104,3 +105,37 @@ async def held(state: State) -> set[str]:
     query = sa.select(jobs.c.owner).where(jobs.c.holder.is_not(None), jobs.c.state == "running")
     async with state.reading() as connection:
         return set(await connection.scalars(query))
+
+
+async def test_workers_are_told_for_which_key_the_gateway_asks(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """A job, and a call that has messages of its own; what shares messages is the gateway's."""
+    await make_lanes(settings)
+    key = await made(gateway_settings, "jobs", "classify")
+    told: set[tuple[str | None, str | None]] = set()
+
+    async def taken(count: int) -> bool:
+        async with channel_to(settings) as channel:
+            for lane in LANES:
+                queue = await channel.get_queue(settings.names.work_queue("sentiment", lane))
+                while message := await queue.get(no_ack=True, fail=False):
+                    tenant = message.headers.get("lmaas-tenant")
+                    told.add((message.user_id, tenant and str(tenant)))
+        return len(told) == count
+
+    async with listening(gateway_settings, settings) as gateway:
+        await submitted(gateway, key, ["x"])
+        await until(lambda: taken(1))
+        assert told == {(settings.user, api_keys.id_of(key["X-API-Key"]))}
+        calls = []
+        for texts in (["x"], ["x"] * 33):
+            told.clear()
+            body = {"model": "sentiment", "items": texts}
+            call = asyncio.create_task(gateway.post("/v1/classify", json=body, headers=key))
+            calls.append(call)
+            await until(lambda: taken(1))
+            tenant = api_keys.id_of(key["X-API-Key"]) if len(texts) > 32 else None
+            assert told == {(settings.user, tenant)}
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)

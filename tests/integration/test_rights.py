@@ -15,6 +15,7 @@ from unittest.mock import AsyncMock
 from urllib.parse import quote
 
 import aio_pika
+import prometheus_client
 import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
@@ -23,7 +24,8 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerRefused
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import JSON, decode_reply
+from lmaas.broker_config.messages import JSON, Item, Reply, Request, decode_reply
+from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     client_results,
@@ -453,3 +455,72 @@ async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(
     with pytest.raises(TopologyMismatch, match=r"may not make it .*`lmaas broker declare`"):
         async with serving(settings):
             pass
+
+
+# --------------------------------------------------------------------- tenants
+
+
+def items_of(tenant: str) -> float:
+    """That workers in this process have answered."""
+    found = prometheus_client.REGISTRY.get_sample_value(
+        "lmaas_tenant_items_total", {"tenant": tenant}
+    )
+    return found or 0.0
+
+
+async def test_a_gateway_says_for_whom_it_asks_and_others_are_who_they_are(
+    installation: Installation,
+) -> None:
+    tenants = ("gateway/key-1", "gateway", "producer", "producer/key-1", "shop")
+    before = [items_of(tenant) for tenant in tenants]
+    async with serving(installation.settings("worker")):
+        for user, tenant, items in (
+            ("gateway", "key-1", 2), ("gateway", None, 3), ("producer", "key-1", 4),
+            ("shop", None, 5),
+        ):  # fmt: skip
+            async with Client(installation.settings(user)) as client:
+                texts = [GOOD] * items
+                found = [one async for one in client.classify_many("sentiment", texts,
+                                                                   tenant=tenant)]  # fmt: skip
+                assert len(found) == items
+    counted = [items_of(tenant) - was for tenant, was in zip(tenants, before, strict=True)]
+    assert counted == [2, 3, 4, 0, 5]
+
+
+async def test_a_user_that_floods_does_not_keep_another_one_waiting(
+    installation: Installation,
+) -> None:
+    """Of 50 packs that came before its calls, few are answered before these are."""
+    shop, producer, operator = (
+        installation.settings(user) for user in ("shop", "producer", "operator")
+    )
+    lanes = [operator.names.work_queue("sentiment", lane) for lane in LANES]
+    pack = [Item(id=str(number), text=f"{number} {GOOD} " * 20) for number in range(1_000)]
+    answered: list[Reply] = []
+
+    async def waiting() -> int:
+        return sum([await depth(operator, lane) or 0 for lane in lanes])
+
+    async with Client(shop) as greedy, Client(producer) as other:
+        greedy.observers.append(answered.append)
+        request = Request(model="sentiment", items=pack)
+        flood = [asyncio.create_task(greedy.run(request)) for _ in range(50)]
+
+        async def is_there() -> bool:
+            return await waiting() == len(flood)
+
+        await until(is_there)
+        # A pack of these seconds would not be passed by what comes a moment later.
+        async with serving(having(installation.settings("worker"), ageing=10.0)):
+            for _ in range(5):
+                assert (await other.classify("sentiment", GOOD)).label == "positive"
+            passed = len(flood) - len(answered)
+            for one in flood:
+                one.cancel()
+            await asyncio.gather(*flood, return_exceptions=True)
+
+            async def is_over() -> bool:
+                return not await waiting()
+
+            await until(is_over)
+    assert passed > len(flood) / 2

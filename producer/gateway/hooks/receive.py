@@ -114,6 +114,7 @@ async def _results(request: web.Request, hook: Ready, items: list[Item]) -> list
         top_k=hook.settings.top_k,
         min_score=hook.settings.min_score,
         timeout=settings.wait,
+        owner=hook.settings.owner,
     )
 
 

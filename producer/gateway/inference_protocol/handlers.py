@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from lmaas.broker_config.messages import ModelCard
-from lmaas.producer.gateway.access import CLASSIFY, caller_of
+from lmaas.producer.gateway.access import CLASSIFY, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import CARDS, CLIENT, SETTINGS
 from lmaas.producer.gateway.bodies import FORM, UNNAMED, read
 from lmaas.producer.gateway.calls import answered, check_count
@@ -106,6 +106,7 @@ async def _inferred(request: web.Request, card: ModelCard) -> web.Response:
         top_k=mapping.top_k(wanted),
         min_score=mapping.least_of(call.parameters),
         timeout=mapping.seconds_of(call.parameters, min(settings.wait, _CLIENTS_WAIT)),
+        owner=owner_of(request),
     )
     outputs = mapping.outputs(results, wanted, card)
     content, head = encode(card.model, version or card.version, call.id, outputs)

@@ -86,7 +86,7 @@ async def accept(
                     callback_secret=asked.callback_secret,
                 )
             publishing = asyncio.create_task(
-                broker.publish(draft, items, **how, ahead=Ahead(waiting))
+                broker.publish(draft, items, **how, ahead=Ahead(waiting), tenant=owner or None)
             )
             collecting.publishing(draft.job, publishing)
             entry = await publishing

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from aiohttp import web
 
-from lmaas.producer.gateway.access import CLASSIFY, caller_of
+from lmaas.producer.gateway.access import CLASSIFY, caller_of, owner_of
 from lmaas.producer.gateway.app_keys import CLIENT, SETTINGS
 from lmaas.producer.gateway.bodies import json_body
 from lmaas.producer.gateway.calls import answered, check_count
@@ -61,6 +61,7 @@ def _answering(endpoint: str) -> Handler:
             version=None,
             top_k=EVERY_LABEL,
             timeout=settings.wait,
+            owner=owner_of(request),
         )
         harmless = {label.casefold() for label in settings.harmless_labels}
         try:

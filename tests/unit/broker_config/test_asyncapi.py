@@ -74,6 +74,7 @@ def test_every_field_on_the_wire_is_described(document: Any) -> None:
         published_ms=1,
         job="j",
         chunk=0,
+        tenant="t",
         key="k",
         traceparent="t",
         tracestate="t",

@@ -323,6 +323,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6
         remaining=st.none() | st.floats(2**-20, 1e9, width=32),
         job=st.none() | names,
         chunk=st.none() | st.integers(0, 2**31 - 1),
+        tenant=st.none() | names,
         key=st.none() | names,
         traceparent=st.none() | names,
         tracestate=st.none() | names,
@@ -372,7 +373,7 @@ def test_headers_are_bounded(letter: str) -> None:
 
 def test_the_largest_headers_and_properties_fit_into_the_smallest_frame() -> None:
     limits = {"tracestate": 512, "baggage": 1_024, "reason": 1_000, "first_error": 1_000}
-    texts = ("job", "key", "traceparent", "error", "worker")
+    texts = ("job", "tenant", "key", "traceparent", "error", "worker")
     table = {
         messages._HEADER_NAMES[name]: "x" * limits.get(name, 255) for name in (*texts, *limits)
     }

@@ -240,7 +240,12 @@ def test_of_the_headers_a_replay_has_ours_and_no_other() -> None:
         "deep": {"far": [1e300]},
     }
     fresh = again(arrived(headers=trace | foreign, user_id="somebody", expiration=5), NOW)
-    assert fresh.headers == {**trace, "lmaas-published-ms": NOW, "lmaas-replays": 1}
+    assert fresh.headers == {
+        **trace,
+        "lmaas-published-ms": NOW,
+        "lmaas-replays": 1,
+        "lmaas-tenant": "somebody",  # whose message it was
+    }
     assert (fresh.user_id, fresh.expiration) == (None, None)
 
 

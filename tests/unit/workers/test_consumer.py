@@ -23,7 +23,7 @@ BODY = b'{"model": "m", "items": [{"id": "1", "text": "a"}]}'
 def message(message_id: str | None, *, again: bool) -> AbstractIncomingMessage:
     return Mock(
         message_id=message_id, redelivered=again, body=BODY, content_type=JSON, headers={},
-        reply_to=None,
+        reply_to=None, user_id=None,
     )  # fmt: skip
 
 
