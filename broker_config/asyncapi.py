@@ -341,7 +341,7 @@ def _request() -> dict[str, Any]:
             "message_id": "unique for every publish",
             "correlation_id": "chosen by the caller; the reply repeats it",
             "reply_to": "the queue that the reply goes to; without it there is none",
-            "user_id": "the broker's user, for a reply_to that has its name",
+            "user_id": "the broker's user: who asks, and whose name a reply_to may have",
             "priority": f"0 to {MAX_PRIORITY} inside the lane, higher is sooner",
             "delivery_mode": "2, persistent",
         },
