@@ -24,8 +24,7 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerRefused
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import JSON, Item, Reply, Request, decode_reply
-from lmaas.broker_config.scheduling import LANES
+from lmaas.broker_config.messages import JSON, Item, Request, decode_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     client_results,
@@ -38,7 +37,7 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letters import Filter, purge, read, replay
 from lmaas.producer.purging import about
-from tests.integration.conftest import LIMIT, channel_to, depth, having, serving, until
+from tests.integration.conftest import LIMIT, Stage, channel_to, depth, having, serving, until
 
 GOOD: Final = "a wonderful, moving film"
 PREFIX: Final = "rights"
@@ -490,37 +489,28 @@ async def test_a_gateway_says_for_whom_it_asks_and_others_are_who_they_are(
 async def test_a_user_that_floods_does_not_keep_another_one_waiting(
     installation: Installation,
 ) -> None:
-    """Of 50 packs that came before its calls, few are answered before these are."""
-    shop, producer, operator = (
-        installation.settings(user) for user in ("shop", "producer", "operator")
+    """Its calls are run before 50 packs that came before them."""
+    stage = Stage()
+    stage.hold()
+
+    def pack(kind: str, items: int) -> Request:
+        return Request(model="sentiment", items=[Item(id=kind, text=GOOD)] * items)
+
+    # What waits for a millisecond has made up for 10 s of work.
+    settings = having(
+        installation.settings("worker"), ageing=10_000.0, prefetch=100, pack_timeout=2 * LIMIT
     )
-    lanes = [operator.names.work_queue("sentiment", lane) for lane in LANES]
-    pack = [Item(id=str(number), text=f"{number} {GOOD} " * 20) for number in range(1_000)]
-    answered: list[Reply] = []
-
-    async def waiting() -> int:
-        return sum([await depth(operator, lane) or 0 for lane in lanes])
-
-    async with Client(shop) as greedy, Client(producer) as other:
-        greedy.observers.append(answered.append)
-        request = Request(model="sentiment", items=pack)
-        flood = [asyncio.create_task(greedy.run(request)) for _ in range(50)]
-
-        async def is_there() -> bool:
-            return await waiting() == len(flood)
-
-        await until(is_there)
-        # A pack of these seconds would not be passed by what comes a moment later.
-        async with serving(having(installation.settings("worker"), ageing=10.0)):
-            for _ in range(5):
-                assert (await other.classify("sentiment", GOOD)).label == "positive"
-            passed = len(flood) - len(answered)
-            for one in flood:
-                one.cancel()
-            await asyncio.gather(*flood, return_exceptions=True)
-
-            async def is_over() -> bool:
-                return not await waiting()
-
-            await until(is_over)
-    assert passed > len(flood) / 2
+    async with (
+        stage.serving(settings),
+        Client(having(installation.settings("shop"), timeout=2 * LIMIT)) as greedy,
+        Client(having(installation.settings("producer"), timeout=2 * LIMIT)) as other,
+    ):
+        answers = [asyncio.create_task(greedy.run(pack("first", 200)))]
+        await stage.began()
+        answers += [asyncio.create_task(greedy.run(pack("flood", 200))) for _ in range(50)]
+        await stage.has(50)
+        answers += [asyncio.create_task(other.run(pack("call", 1))) for _ in range(5)]
+        await stage.has(55)
+        stage.release()
+        await asyncio.gather(*answers)
+    assert stage.packs == ["first", *["call"] * 5, *["flood"] * 50]
