@@ -39,10 +39,10 @@ def models() -> Path | None:
     return data / "models" if data else None
 
 
-def up_file() -> Path | None:
-    """Where `lmaas up` leaves the settings of its private broker for the other commands."""
+def up_file(role: str = "producer") -> Path | None:
+    """Where `lmaas up` leaves the settings of its private broker for who has this role there."""
     folder = state()
-    return folder / "up.toml" if folder else None
+    return folder / ("up.toml" if role == "producer" else f"up-{role}.toml") if folder else None
 
 
 def needed(path: Path | None, what: str, instead: str) -> Path:

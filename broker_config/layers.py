@@ -30,15 +30,20 @@ _TYPES: Final = {
 
 
 def together(
-    cls: type[msgspec.Struct], arguments: Mapping[str, Any], section: str = ""
+    cls: type[msgspec.Struct],
+    arguments: Mapping[str, Any],
+    section: str = "",
+    role: str = "producer",
 ) -> dict[str, Any]:
     """The fields of `cls` that some layer sets; an argument that is None counts as not given.
+
+    `role` is what logs in to the private broker of `lmaas up`, if that runs.
 
     Variables of the environment that nobody reads are told by a warning in the log.
     Raises SettingsError naming the setting and where it was set.
     """
     values: dict[str, Any] = {}
-    for path in (folders.up_file(), _config_file()):
+    for path in dict.fromkeys((folders.up_file(), folders.up_file(role), _config_file())):
         if path is not None:
             values |= _checked(cls, _part(_read_toml(path), section, path), str(path), section)
     values |= _checked(cls, _environment(cls, section), "environment", section)

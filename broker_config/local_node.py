@@ -31,6 +31,7 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.guarded import ProcessGroup, kill_left_over
 from lmaas.broker_config.node_folder import USER, Record
+from lmaas.broker_config.rights import Role
 
 #: Seconds that a node may take to answer; it takes 3 to 4 on two cores, and over a minute where
 #: many others want them. A node that ends before is told at once.
@@ -74,9 +75,11 @@ class Member:
 class LocalNode:
     """A private RabbitMQ in a folder of its own.
 
-    A given folder keeps the messages, the password and, while it is free, the port from one start
+    A given folder keeps the messages, the passwords and, while it is free, the port from one start
     to the next; files in its `conf.d` are read after the node's own configuration. Without a
     folder, a temporary one is removed by `stop`.
+
+    With a `prefix`, it has a user for each role in the installation of that prefix.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class LocalNode:
         start_timeout: float = START_TIMEOUT,
         stop_timeout: float = STOP_TIMEOUT,
         member: Member | None = None,
+        prefix: str | None = None,
     ) -> None:
         self._given = Path(folder).absolute() if folder is not None else None
         self._folder = self._given
@@ -94,6 +98,7 @@ class LocalNode:
         self._record: Record | None = None
         self._lock: IO[str] | None = None
         self._member = member
+        self._prefix = prefix
         self._group: ProcessGroup | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -107,10 +112,24 @@ class LocalNode:
 
     @property
     def url(self) -> str:
-        """amqp://user:password@127.0.0.1:port/; the same after `restart` and `kill`."""
+        """amqp://user:password@127.0.0.1:port/; the same after `restart` and `kill`.
+
+        This user may do everything.
+        """
+        return self._url(USER, self._started.password)
+
+    def url_of(self, role: Role) -> str:
+        """The same for the user of a role, of a node with a `prefix`."""
+        return self._url(role, self._started.passwords[role])
+
+    def _url(self, user: str, password: str) -> str:
+        return f"amqp://{user}:{password}@127.0.0.1:{self._started.amqp_port}/"
+
+    @property
+    def _started(self) -> Record:
         if self._record is None or not self._record.amqp_port:
             raise LocalNodeError("the node has not been started yet; call start() first")
-        return f"amqp://{USER}:{self._record.password}@127.0.0.1:{self._record.amqp_port}/"
+        return self._record
 
     @property
     def folder(self) -> Path:
@@ -239,7 +258,7 @@ class LocalNode:
                 ) from error
 
     async def _launch(self, server: Path, record: Record) -> None:
-        node_folder.prepare(self.folder, record)
+        node_folder.prepare(self.folder, record, self._prefix)
         environment = node_folder.environment(self.folder, record)
         self._group = ProcessGroup()
         if self._member is None:

@@ -1,28 +1,33 @@
 """What lies in the folder of a private RabbitMQ, and how its server is told to stay in it.
 
-`node.json` (what to know the next time), `rabbitmq.conf`, `conf.d/*.conf` (the user's own),
-`data/`, `log/`, `console.log` (what the server wrote before its log was open). The password is in
-the first two only, which nobody else can read.
+`node.json` (what to know the next time), `rabbitmq.conf`, `definitions.json` (users of roles, with
+hashes of their passwords), `conf.d/*.conf` (the user's own), `data/`, `log/`, `console.log` (what
+the server wrote before its log was open). Passwords are in the first two only, which nobody else
+can read.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.masked import Masked
+from lmaas.broker_config.passwords import made_up
 from lmaas.broker_config.private_files import write_private
+from lmaas.broker_config.rights import account, user_definitions, users
+from lmaas.broker_config.topology import Names
 
+#: May do everything there.
 USER: Final = "lmaas"
 #: For the balance "random"; it comes with the server.
 PLUGIN: Final = "rabbitmq_random_exchange"
 
 _RECORD: Final = "node.json"
+_DEFINITIONS: Final = "definitions.json"
 CONSOLE: Final = "console.log"
 _DECORATION: Final = ("", "BOOT FAILED")
 
@@ -48,6 +53,8 @@ class Record(Masked, msgspec.Struct, kw_only=True):
     """`node.json`: what has to be known of a folder the next time."""
 
     password: str
+    #: User of a role -> password.
+    passwords: dict[str, str] = {}
     #: The data are kept under it. Only the nodes of one epmd need different ones.
     name: str = "lmaas@localhost"
     amqp_port: int = 0
@@ -66,10 +73,10 @@ def read_record(folder: Path) -> Record:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except FileNotFoundError:
-        return Record(password=secrets.token_urlsafe(24))
+        return Record(password=made_up())
     except (OSError, msgspec.DecodeError) as error:
         raise LocalNodeError(
-            f"{path} cannot be read ({error}); it holds the password of this folder's messages: "
+            f"{path} cannot be read ({error}); it holds the passwords of this folder's messages: "
             "restore it, or choose another folder"
         ) from error
 
@@ -84,17 +91,37 @@ def write_cookie(folder: Path, cookie: str) -> None:
     write_private(folder / ".erlang.cookie", cookie.encode())
 
 
-def prepare(folder: Path, record: Record) -> None:
-    """Writes all that the server reads at its start."""
-    # The record is first: once the server has made its user, the password must not be forgotten.
-    write_record(folder, record)
+def prepare(folder: Path, record: Record, prefix: str | None = None) -> None:
+    """Writes all that the server reads at its start.
+
+    It gets a user for each role in the installation of `prefix`, if that is given.
+    """
     configuration = _CONFIGURATION.format(
         port=record.amqp_port, user=USER, password=record.password
     )
+    if prefix is not None:
+        record.passwords = {one.name: made_up() for one in users()} | record.passwords
+    # The record is first: once the server has made its users, passwords must not be forgotten.
+    write_record(folder, record)
+    if prefix is not None:
+        content = msgspec.json.encode(_definitions(record, Names(prefix)))
+        write_private(folder / _DEFINITIONS, content)
+        # The server runs in the folder.
+        configuration += f"load_definitions = {_DEFINITIONS}\n"
     write_private(folder / "rabbitmq.conf", configuration.encode())
     (folder / "enabled_plugins").write_text(f"[{PLUGIN}].\n")
     (folder / "conf.d").mkdir(exist_ok=True)
     (folder / CONSOLE).write_bytes(b"")
+
+
+def _definitions(record: Record, names: Names) -> dict[str, Any]:
+    """Users and rights. A server that has definitions makes neither a user nor a vhost itself."""
+    found = user_definitions(names, users(), record.passwords)
+    found["vhosts"] = [{"name": "/"}]
+    found["users"].append(account(USER, record.password, ["administrator"]))
+    everything = dict.fromkeys(("configure", "write", "read"), ".*")
+    found["permissions"].append({"user": USER, "vhost": "/", **everything})
+    return found
 
 
 def configure(folder: Path, name: str, configuration: str) -> None:

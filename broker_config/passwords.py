@@ -16,13 +16,18 @@ from lmaas.broker_config.private_files import write_private
 RANDOM_BYTES = 24
 
 
+def made_up() -> str:
+    """A random one."""
+    return secrets.token_urlsafe(RANDOM_BYTES)
+
+
 def kept(path: Path, users: Iterable[str]) -> dict[str, str]:
     """The passwords in the file, which it gets for users that have none there yet.
 
     Raises SettingsError when others may read the file, or it is not what it should be.
     """
     there = _read(path)
-    wanted = {user: there.get(user) or secrets.token_urlsafe(RANDOM_BYTES) for user in users}
+    wanted = {user: there.get(user) or made_up() for user in users}
     together = there | wanted
     if together != there:
         try:

@@ -134,14 +134,7 @@ def user_definitions(
     found: dict[str, Any] = {"users": [], "permissions": [], "topic_permissions": []}
     for user in wanted:
         may = rights(names, user)
-        found["users"].append(
-            {
-                "name": user.name,
-                "password_hash": hashed(passwords[user.name]),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": list(may.tags),
-            }
-        )
+        found["users"].append(account(user.name, passwords[user.name], may.tags))
         where = {"user": user.name, "vhost": vhost}
         found["permissions"].append(
             {**where, "configure": may.configure, "write": may.write, "read": may.read}
@@ -155,6 +148,16 @@ def user_definitions(
             }
         )
     return found
+
+
+def account(name: str, password: str, tags: Iterable[str] = ()) -> dict[str, Any]:
+    """A user among RabbitMQ's definitions, without any right."""
+    return {
+        "name": name,
+        "password_hash": hashed(password),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": list(tags),
+    }
 
 
 def hashed(password: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from lmaas.broker_config import folders, layers
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.rights import Role
 from lmaas.broker_config.scheduling import Balance, Policy
 from lmaas.broker_config.topology import (
     JOB_RESULTS_MS,
@@ -240,13 +241,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
     @classmethod
-    def load(cls, **arguments: Any) -> Self:
+    def load(cls, role: Role = "producer", /, **arguments: Any) -> Self:
         """All layers together; an argument that is None counts as not given.
 
+        By its `role` a program logs in to the private broker of `lmaas up`, if that runs and no
+        other layer names a broker.
         Variables of the environment that nobody reads are told by a warning in the log.
         Raises SettingsError naming the setting and where it was set.
         """
-        return cls(**layers.together(cls, arguments))
+        return cls(**layers.together(cls, arguments, role=role))
 
 
 def hosts(broker_url: str) -> list[str]:

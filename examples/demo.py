@@ -1,7 +1,7 @@
 """The main job on this machine: a broker, two workers, single calls, a batch job, HTTP.
 
-Uses the broker in LMAAS_BROKER_URL when it is set, and a private one otherwise; everything that
-it starts has ended when it ends.
+Uses the broker in LMAAS_BROKER_URL when it is set, and a private one otherwise, where workers, the
+caller and the gateway have users of their own; everything that it starts has ended when it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -29,7 +29,9 @@ from rich.table import Table
 import lmaas
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.rights import Role
 from lmaas.broker_config.topology import journal, topology
+from lmaas.cli.lanes import Lanes
 from lmaas.producer.gateway.secret import Secret
 from lmaas.producer.gateway.serving import serving
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -50,28 +52,31 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 async def main() -> None:
     with (HERE / "reviews.csv").open(encoding="utf-8", newline="") as file:
         reviews = [row["review"] for row in csv.DictReader(file)]
-    async with broker() as url:
-        settings = lmaas.Settings.load(
-            broker_url=url,
-            prefix=f"demo-{uuid.uuid4().hex[:8]}",
-            models=str(HERE.parent / "models"),
-        )
-        async with workers(settings), cleared(settings):
-            await single_calls(settings, reviews)
-            await batch_job(settings, reviews)
-            await over_http(settings)
+    prefix = f"demo-{uuid.uuid4().hex[:8]}"
+    async with broker(prefix) as settings_of, workers(settings_of("worker")):
+        caller = settings_of("producer")
+        await single_calls(caller, reviews)
+        await batch_job(caller, reviews)
+        await over_http(settings_of("gateway"))
 
 
 @contextlib.asynccontextmanager
-async def broker() -> AsyncIterator[str]:
-    """The URL of a broker that can be used."""
+async def broker(prefix: str) -> AsyncIterator[Callable[[Role], lmaas.Settings]]:
+    """A broker that can be used, by who has which role there."""
+
+    def settings(url: str) -> lmaas.Settings:
+        models = str(HERE.parent / "models")
+        return lmaas.Settings.load(broker_url=url, prefix=prefix, models=models)
+
     if url := os.environ.get("LMAAS_BROKER_URL"):
-        yield url
+        async with cleared(settings(url)):
+            yield lambda role: settings(url)
         return
     began = time.perf_counter()
-    async with LocalNode() as node:
+    async with LocalNode(prefix=prefix) as node:
+        await Lanes(settings(node.url_of("operator")), [MODEL]).make()
         console.print(f"private RabbitMQ started in {time.perf_counter() - began:.1f} s")
-        yield node.url
+        yield lambda role: settings(node.url_of(role))
 
 
 @contextlib.asynccontextmanager

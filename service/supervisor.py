@@ -8,7 +8,7 @@ import functools
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,7 +17,7 @@ from typing import Any, Final
 from lmaas.broker_config import hosts
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.repeats import Repeats
-from lmaas.broker_config.together import all_of
+from lmaas.broker_config.together import all_of, first_of
 from lmaas.service.starting import context, end_with_parent, prepare, signals_held
 
 log = logging.getLogger(__name__)
@@ -126,11 +126,19 @@ class Supervisor:
         self._ready: set[int] = set()
         #: Set once the first one is ready.
         self.has_begun = asyncio.Event()
+        self._before: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._reasons = Repeats()
         self._stopping = asyncio.Event()
 
-    async def prepare(self, variables: Mapping[str, str]) -> None:
-        """Before `run`, if what processes are forked from is to have these variables."""
+    async def prepare(
+        self,
+        variables: Mapping[str, str],
+        before: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Before `run`, if what processes are forked from is to have these variables, or something
+        is to be done `before` each process is started.
+        """
+        self._before = before
         await asyncio.to_thread(prepare, self._context, variables)
 
     def stop(self) -> None:
@@ -156,6 +164,10 @@ class Supervisor:
         restarts = Restarts()
         is_first = index == 0
         while not self._stopping.is_set():
+            if self._before is not None:
+                await first_of(self._before(), self._pause(None))
+            if self._stopping.is_set():
+                return
             ending = await self._run_one(index, is_first=is_first)
             if ending.code == 0:  # by a signal: one to the whole group is heard here in a moment
                 await self._pause(SAME_SIGNAL)
@@ -190,7 +202,7 @@ class Supervisor:
             extra={"action": "worker_ended", "process_index": index, "code": ending.code},
         )
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float | None) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

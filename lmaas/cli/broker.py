@@ -59,18 +59,18 @@ command.add_command(broker_certs.command)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where its messages and its password are kept.  [`broker` in the user's state folder]",
+    help="Where its messages and its passwords are kept.  [`broker` in the user's state folder]",
 )
 def start(folder: Path | None) -> None:
     """Run a private broker in the foreground until Ctrl-C; its messages are kept."""
-    run(_start(folder or broker_folder()))
+    run(_start(folder or broker_folder(), Settings.load().prefix))
 
 
-async def _start(folder: Path) -> None:
+async def _start(folder: Path, prefix: str) -> None:
     path = up_file()
-    async with LocalNode(folder) as node:
-        with published(path, node.url):
-            click.echo(f"broker: {masked(node.url)}")
+    async with LocalNode(folder, prefix=prefix) as node:
+        with published(node):
+            click.echo(f"broker: {masked(node.url_of('producer'))}")
             click.echo(f"found by the other commands through {path}, with the password")
             await node.failed()
 
@@ -83,7 +83,7 @@ command.add_command(broker_users.command)
 @options.broker
 def declare_(models: tuple[str, ...], **arguments: Any) -> None:
     """Make the exchanges and queues; what is there already stays as it is."""
-    settings = Settings.load(**arguments)
+    settings = Settings.load("operator", **arguments)
     wanted = _wanted(settings, models)
     run(_declare(settings, wanted))
     click.echo(
@@ -124,7 +124,7 @@ def doctor(
 
     Queues that live for two seconds are tried for policies that delete or divert messages.
     """
-    settings = Settings.load(**arguments)
+    settings = Settings.load("operator", **arguments)
     report = run(_examine(settings, _wanted(settings, models)))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))

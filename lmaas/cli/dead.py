@@ -57,7 +57,7 @@ def command(context: click.Context, /, **arguments: Any) -> None:
     They lie in the dead letter queue, which nothing leaves by itself. Only one command reads it at
     a time.
     """
-    context.obj = Settings.load(**arguments)
+    context.obj = Settings.load("operator", **arguments)
 
 
 def _filters(function: _F) -> _F:

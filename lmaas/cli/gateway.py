@@ -69,7 +69,7 @@ def command(context: click.Context, /, **arguments: Any) -> None:
         return
     if problem := extras.lacking(*NEEDED):
         raise LmaasError(problem)
-    settings, broker = GatewaySettings.load(**own), Settings.load(**engine)
+    settings, broker = GatewaySettings.load(**own), Settings.load("gateway", **engine)
     logs.configure(logging.INFO, broker.log_format, Redaction(broker))
     run(serve(settings, broker))
 

@@ -1,21 +1,26 @@
-"""Where a private broker's address lies while it runs, so that other commands find it."""
+"""Where a private broker's address lies while it runs, so that other commands find it.
+
+There is a file for each role, with the login of its user.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.private_files import write_private
+from lmaas.broker_config.rights import ROLES, Role
 
 _HOME = "set HOME or XDG_STATE_HOME"
 
 
-def up_file() -> Path:
-    """The file for it. Raises SettingsError without a home."""
-    return folders.needed(folders.up_file(), "the broker's address", _HOME)
+def up_file(role: Role = "producer") -> Path:
+    """The file of a role. Raises SettingsError without a home."""
+    return folders.needed(folders.up_file(role), "the broker's address", _HOME)
 
 
 def broker_folder() -> Path:
@@ -25,17 +30,18 @@ def broker_folder() -> Path:
 
 
 @contextlib.contextmanager
-def published(path: Path, url: str) -> Iterator[None]:
-    """The broker's URL where `Settings.load` looks for it, for this user's eyes only."""
+def published(node: LocalNode) -> Iterator[None]:
+    """The broker's URLs where `Settings.load` looks for them, for this user's eyes only."""
+    # The producer's is the last: who finds it finds all.
+    files = {up_file(role): node.url_of(role) for role in sorted(ROLES, key="producer".__eq__)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f'broker_url = "{url}"\n')
+        for path, url in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_private(path, f'broker_url = "{url}"\n'.encode())
     except OSError as error:
         raise LmaasError(f"cannot write {path}: {error.strerror}") from error
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        for path in files:
+            path.unlink(missing_ok=True)

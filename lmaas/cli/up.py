@@ -19,10 +19,11 @@ from lmaas.broker_config.errors import BrokerUnavailable, LmaasError, LocalNodeE
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.redaction import Redaction
-from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.settings import Settings, masked
 from lmaas.broker_config.together import first_of
 from lmaas.broker_config.topology import Topology, topology
 from lmaas.cli import gateway, options
+from lmaas.cli.lanes import Lanes
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
 from lmaas.cli.worker import process_count, supervised
@@ -72,33 +73,44 @@ def command(
 
 async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings | None) -> None:
     count = process_count(settings, served)
+    settings = msgspec.structs.replace(settings, processes=count)
     path = up_file()
     folder = broker_folder()
     click.echo(f"starting a private broker in {folder}")
-    async with LocalNode(folder) as node:
-        settings = msgspec.structs.replace(
-            settings,
-            processes=count,
-            broker_url=node.url,
-            broker_auth="password",
-            broker_password_file=None,
-            broker_password_command=(),
-            tls_ca=None,
-            tls_certificate=None,
-            tls_key=None,
+    async with LocalNode(folder, prefix=settings.prefix) as node:
+        worker, operator, caller = (
+            logged_in(settings, node.url_of(role)) for role in ("worker", "operator", "gateway")
         )
-        with published(path, node.url):
-            click.echo(f"broker: {settings.broker}, found by the other commands through {path}")
+        with published(node):
+            shown = masked(node.url_of("producer"))
+            click.echo(f"broker: {shown}, found by the other commands through {path}")
             models = served or Repository(*settings.model_folders).models()
-            wanted = topology(settings.names, settings.queue_type, models, settings.retry_delays)
-            workers = supervised(settings, served, count)
+            wanted = topology(operator.names, settings.queue_type, models, settings.retry_delays)
+            workers = supervised(worker, served, count)
             on_signal(workers.stop, workers.force)
-            await workers.prepare(preloading.variables(settings, served))
+            await workers.prepare(
+                preloading.variables(worker, served), Lanes(operator, served).make
+            )
             await first_of(
                 workers.run(),
-                keep(node, settings, wanted),
-                serve_http(http, settings, workers.has_begun),
+                keep(node, operator, wanted),
+                serve_http(http, caller, workers.has_begun),
             )
+
+
+def logged_in(settings: Settings, url: str) -> Settings:
+    """The same with a broker of our own."""
+    return msgspec.structs.replace(
+        settings,
+        broker_url=url,
+        broker_user="",
+        broker_auth="password",
+        broker_password_file=None,
+        broker_password_command=(),
+        tls_ca=None,
+        tls_certificate=None,
+        tls_key=None,
+    )
 
 
 async def serve_http(

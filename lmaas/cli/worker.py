@@ -27,6 +27,7 @@ from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options, streams
 from lmaas.cli.exits import Exit
+from lmaas.cli.lanes import Lanes
 from lmaas.cli.loop import run
 from lmaas.service import cores, logs
 from lmaas.service.signals import on_signal
@@ -55,7 +56,8 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
     context.obj = arguments, served
     if context.invoked_subcommand is not None:
         return
-    settings = Settings.load(**arguments)
+    settings = Settings.load("worker", **arguments)
+    lanes = Lanes.for_worker(settings, served, arguments)
     if problem := extras.lacking("numpy", "onnxruntime", "aiohttp"):
         raise LmaasError(problem)
     logs.configure(logging.INFO, settings.log_format, Redaction(settings))
@@ -67,9 +69,9 @@ def command(context: click.Context, /, served: tuple[str, ...], **arguments: Any
             f"{settings.health_port + count - 1}; ports end at {LAST_PORT}"
         )
     if count == 1:
-        run(serve(settings, served))
+        run(_serve_alone(settings, served, lanes))
     else:
-        run(supervise(settings, served, count))
+        run(supervise(settings, served, count, lanes))
 
 
 def process_count(settings: Settings, served: tuple[str, ...]) -> int:
@@ -79,6 +81,12 @@ def process_count(settings: Settings, served: tuple[str, ...]) -> int:
     repository = Repository(*settings.model_folders, trust=trusted(settings))
     manifests = repository.manifests(served)
     return parallelism.processes(settings, manifests, cores.usable())
+
+
+async def _serve_alone(settings: Settings, served: tuple[str, ...], lanes: Lanes | None) -> None:
+    if lanes is not None:
+        await lanes.make()
+    await serve(settings, served)
 
 
 def _exit_at_once() -> None:
@@ -115,11 +123,14 @@ async def serve(
         telling.cancel()
 
 
-async def supervise(settings: Settings, served: tuple[str, ...], count: int) -> None:
+async def supervise(
+    settings: Settings, served: tuple[str, ...], count: int, lanes: Lanes | None = None
+) -> None:
     """`count` workers, each in a process of its own, until a signal comes."""
     supervisor = supervised(settings, served, count)
     on_signal(supervisor.stop, supervisor.force)
-    await supervisor.prepare(preloading.variables(settings, served))
+    before = lanes.make if lanes is not None else None
+    await supervisor.prepare(preloading.variables(settings, served), before)
     await supervisor.run()
 
 
@@ -175,7 +186,7 @@ def health(context: click.Context, /, ready: bool, timeout: float, **arguments: 
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     of_worker, served = context.obj
-    settings = Settings.load(**of_worker | given)
+    settings = Settings.load("worker", **of_worker | given)
     if not settings.health_port:
         raise SettingsError(
             "no health_port is set: give --port, and start the workers with --health-port"

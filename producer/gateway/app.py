@@ -108,7 +108,7 @@ def create_app(
     settings.check()
     app = web.Application()
     app[SETTINGS] = settings
-    engine = engine or Settings.load()
+    engine = engine or Settings.load("gateway")
     app[CLIENT] = client = Client(engine)
     app[CONGESTION] = Congestion(settings.busy_after)
     app[CARDS] = KnownCards(client)
