@@ -19,8 +19,8 @@ import msgspec
 from lmaas.broker_config.errors import BrokerError, BrokerRefused, BrokerUnavailable, SettingsError
 from lmaas.broker_config.private_files import write_private
 
-#: Seconds; `rabbitmqctl` starts an Erlang VM for it.
-TIMEOUT: Final = 60.0
+#: Seconds; `rabbitmqctl` starts an Erlang VM for it, which is over a minute on a busy machine.
+TIMEOUT: Final = 180.0
 
 
 def over_http(url: str, definitions: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`lmaas gateway` and `lmaas up` as commands: real processes."""
+"""`lmaas gateway` as a command: real processes."""
 
 from __future__ import annotations
 
@@ -56,19 +56,6 @@ async def line(process: asyncio.subprocess.Process, beginning: str) -> str:
 def of(settings: Settings) -> dict[str, str]:
     """The test's own queues, for a command."""
     return {"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix}
-
-
-async def test_up_answers_over_http_as_soon_as_it_says_so(tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
-    async with command("up", "--processes", "1", "--port", "0", **home) as process:
-        told = await line(process, "gateway: ")
-        assert "without a key" in told
-        url = told.split()[1].rstrip(",")
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(f"{url}/v1/classify", json=CALL) as answer,
-        ):
-            assert (await answer.json())["results"][0]["label"] == "positive"
 
 
 @pytest.mark.usefixtures("worker")

@@ -8,25 +8,24 @@ import os
 import string
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
-from unittest.mock import AsyncMock
 from urllib.parse import quote
 
 import aio_pika
 import prometheus_client
 import pytest
-from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerRefused
-from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.local_node import LocalNode, free_ports
 from lmaas.broker_config.messages import JSON, Item, Request, decode_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
+    Names,
     client_results,
     job_results,
     journal,
@@ -38,6 +37,17 @@ from lmaas.producer.client import Client
 from lmaas.producer.dead_letters import Filter, purge, read, replay
 from lmaas.producer.purging import about
 from tests.integration.conftest import LIMIT, Stage, channel_to, depth, having, serving, until
+from tests.integration.forbidden import (
+    Action,
+    gets,
+    of_callers,
+    of_monitors,
+    of_nobody,
+    of_operators,
+    of_workers,
+    of_workers_of_others,
+    publishes,
+)
 
 GOOD: Final = "a wonderful, moving film"
 PREFIX: Final = "rights"
@@ -60,14 +70,18 @@ def lmaas(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedP
 class Installation:
     """A broker with all users, and the topology that the operator has made."""
 
-    def __init__(self, node: LocalNode, passwords: dict[str, str]) -> None:
-        self._node = node
-        self._passwords = passwords
+    def __init__(self, node: LocalNode, file: Path, management: str) -> None:
+        self.node = node
+        #: With the passwords.
+        self.file = file
+        #: The URL of its management, with an administrator.
+        self.management = management
 
     def settings(self, user: str) -> Settings:
-        scheme, _, rest = self._node.url.partition("://")
+        scheme, _, rest = self.node.url.partition("://")
         place = rest.rpartition("@")[2]
-        login = f"{quote(user, safe='')}:{quote(self._passwords[user], safe='')}"
+        password = json.loads(self.file.read_text())[user]
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
         return Settings(
             broker_url=f"{scheme}://{login}@{place}",
             prefix=PREFIX,
@@ -85,22 +99,35 @@ def installation(
     file = folder / "passwords.json"
     file.write_text(json.dumps({ODD: PASSWORD}))
     file.chmod(0o600)
-    node = LocalNode()
-    asyncio.run(node.start())
+    node, port = LocalNode(folder / "node"), free_ports(1)[0]
+    management = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"
+    node_folder.configure(folder / "node", "management", management)
+    with pytest.MonkeyPatch.context() as patching:
+        plugins = f"{node_folder.PLUGIN}, rabbitmq_management"
+        patching.setattr(node_folder, "PLUGIN", plugins)
+        asyncio.run(node.start())
     try:
-        made = lmaas(
-            "users", "--passwords-file", str(file), "--prefix", PREFIX, "--model", "sentiment",
-            *OTHERS, environment=_of_server(node, rabbitmq),
-        )  # fmt: skip
+        login = node.url.partition("://")[2].rpartition("@")[0]
+        installation = Installation(node, file, f"http://{login}@127.0.0.1:{port}")
+        made = over_http(installation, installation.management, "--model", "sentiment", *OTHERS)
         assert made.returncode == 0, made.stderr
         passwords = json.loads(file.read_text())
         assert passwords[ODD] == PASSWORD
         assert not [one for one in passwords.values() if one in made.stdout + made.stderr]
-        installation = Installation(node, passwords)
         asyncio.run(_make_queues_of_others(installation))
         yield installation
     finally:
         asyncio.run(node.stop())
+
+
+def over_http(
+    installation: Installation, url: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """`lmaas broker users` by the broker's management."""
+    return lmaas(
+        "users", "--passwords-file", str(installation.file), "--prefix", PREFIX, *arguments,
+        environment={**os.environ, "LMAAS_MANAGEMENT_URL": url, "LMAAS_RETRY_DELAYS": DELAY},
+    )  # fmt: skip
 
 
 def _of_server(node: LocalNode, server: Path) -> dict[str, str]:
@@ -125,139 +152,17 @@ async def _make_queues_of_others(installation: Installation) -> None:
 
 # ------------------------------------------------------------------- forbidden
 
-#: Gets a channel, and how the names of its user begin: `{own}` in a name stands for that.
-Action = Callable[[AbstractChannel, str], Awaitable[object]]
-
-
-def gets(queue: str) -> Action:
-    async def action(channel: AbstractChannel, _: str) -> None:
-        await (await channel.get_queue(queue, ensure=False)).get(fail=False)
-
-    return action
-
-
-def consumes(queue: str) -> Action:
-    async def action(channel: AbstractChannel, _: str) -> None:
-        await (await channel.get_queue(queue, ensure=False)).consume(AsyncMock())
-
-    return action
-
-
-def purges(queue: str) -> Action:
-    async def action(channel: AbstractChannel, _: str) -> None:
-        await (await channel.get_queue(queue, ensure=False)).purge()
-
-    return action
-
-
-def deletes(queue: str) -> Action:
-    return lambda channel, _: channel.queue_delete(queue)
-
-
-def makes(queue: str, **arguments: Any) -> Action:
-    return lambda channel, own: channel.declare_queue(
-        queue.format(own=own), durable=True, arguments=arguments
-    )
-
-
-def makes_exchange(name: str, **arguments: Any) -> Action:
-    return lambda channel, own: channel.declare_exchange(
-        name.format(own=own), durable=True, arguments=arguments
-    )
-
-
-def publishes(exchange: str, key: str, **properties: Any) -> Action:
-    async def action(channel: AbstractChannel, _: str) -> None:
-        target = await channel.get_exchange(exchange, ensure=False)
-        await target.publish(aio_pika.Message(b"x", **properties), key)
-
-    return action
-
-
-def binds(queue: str, exchange: str, key: str = "") -> Action:
-    """A queue that is there; or one of its own, with `{own}` or without a name."""
-
-    async def action(channel: AbstractChannel, own: str) -> None:
-        is_there = queue == LANE
-        name = queue.format(own=own)
-        found = (
-            await channel.get_queue(name, ensure=False)
-            if is_there
-            else await channel.declare_queue(name, exclusive=True)
-        )
-        await found.bind(exchange, key)
-
-    return action
-
-
 V: Final = f"{PREFIX}.v1"
 SHOP: Final = f"{V}.user.shop"
 LANE: Final = f"{V}.work.sentiment.short"
 DEAD: Final = f"{V}.dead"
 RETRY: Final = f"{V}.retry.sentiment.{DELAY}"
-COPIES: Final = f"{V}.copies.sentiment"
-RESULTS: Final = f"{V}.results"
-MINE: Final = "{own}.client.tap"
-
-OF_NOBODY: Final = {
-    "take from a lane": gets(LANE),
-    "take from a retry queue": gets(RETRY),
-    "empty a lane": purges(LANE),
-    "delete a lane": deletes(LANE),
-    "make a lane": makes(f"{V}.work.another.short"),
-    "make a lane that is there": makes(LANE),
-    "take another's results": gets(f"{SHOP}.client.c"),
-    "take a job's results": consumes(f"{SHOP}.job.j.1"),
-    "read another's journal": gets(f"{SHOP}.jobs"),
-    "delete another's results": deletes(f"{SHOP}.client.c"),
-    "make a queue of another": makes(f"{SHOP}.client.d"),
-    "write into another's journal": publishes(f"{SHOP}.own", f"{SHOP}.jobs"),
-    "write into any queue": publishes("", f"{SHOP}.client.c"),
-    "write into a lane by its name": publishes("", LANE),
-    "write into RabbitMQ's own exchanges": publishes("amq.topic", "x"),
-    "delete the work exchange": lambda channel, _: channel.exchange_delete(f"{V}.work"),
-    "make an exchange": makes_exchange(f"{V}.another"),
-}
-OF_CALLERS: Final = {
-    "take dead letters": consumes(DEAD),
-    "write dead letters": publishes(DEAD, "sentiment.short"),
-    "answer another": publishes(RESULTS, "shop.client.c"),
-    "put a copy into a lane": publishes(COPIES, "sentiment.short"),
-    "put a copy into a retry queue": publishes(RETRY, "sentiment.short"),
-    "have the results of another": binds(MINE, RESULTS, "shop.client.c"),
-    "have the results of all": binds(MINE, RESULTS, "#"),
-    "have the results of all clients": binds(MINE, RESULTS, "*.client.*"),
-    "have what others ask": binds(MINE, f"{V}.work", "sentiment.short"),
-    "have the copies": binds(MINE, COPIES, "sentiment.short"),
-    "have the dead letters": binds(MINE, DEAD),
-    "hear what workers hear": binds(MINE, f"{V}.cards", "sentiment"),
-    "have a lane answered": binds(LANE, RESULTS, "#"),
-    "have another's journal": binds(MINE, f"{SHOP}.own", f"{SHOP}.jobs"),
-    "dead-letter into answers": makes(
-        "{own}.client.d", **{"x-dead-letter-exchange": RESULTS}
-    ),
-    "dead-letter into lanes": makes("{own}.client.e", **{"x-dead-letter-exchange": COPIES}),
-    "divert into answers": makes_exchange("{own}.e", **{"alternate-exchange": RESULTS}),
-    "make a queue without a name": makes(""),
-}  # fmt: skip
-OF_WORKERS: Final = {
-    "write into a lane that it does not serve": publishes(COPIES, "sentiment.short"),
-    "the same later": publishes(RETRY, "sentiment.short"),
-    "ask as a client": publishes(f"{V}.work", "sentiment.short"),
-    "take from a lane that it does not serve": consumes(LANE),
-    "take dead letters": gets(DEAD),
-    "have all results": binds("", RESULTS, "#"),
-    "have what clients ask": binds("", f"{V}.work", "sentiment.short"),
-    "make a lane that it serves": makes(f"{V}.work.digits.short"),
-}
-OF_MONITORS: Final = {
-    "ask for work": publishes(f"{V}.work", "sentiment.short"),
-}
-OF_OPERATORS: Final = {
-    name: OF_NOBODY[name]
-    for name in ("take another's results", "take a job's results", "read another's journal",
-                 "delete another's results", "make a queue of another")
-}  # fmt: skip
+OF_NOBODY: Final = of_nobody(Names(PREFIX, "shop"), DELAY)
+OF_CALLERS: Final = of_callers(Names(PREFIX, "shop"), DELAY)
+OF_WORKERS: Final = of_workers(Names(PREFIX, "shop"))
+OF_WORKERS_OF_OTHERS: Final = of_workers_of_others(Names(PREFIX, "shop"), DELAY)
+OF_MONITORS: Final = of_monitors(Names(PREFIX, "shop"))
+OF_OPERATORS: Final = of_operators(Names(PREFIX, "shop"), DELAY)
 
 FORBIDDEN: Final = [
     pytest.param(user, action, id=f"{user}: {name}")
@@ -266,7 +171,7 @@ FORBIDDEN: Final = [
         ODD: OF_NOBODY | OF_CALLERS,
         "gateway": OF_NOBODY | OF_CALLERS,
         "monitor": OF_NOBODY | OF_CALLERS | OF_MONITORS,
-        "eye": OF_NOBODY | OF_WORKERS,
+        "eye": OF_NOBODY | OF_WORKERS | OF_WORKERS_OF_OTHERS,
         "operator": OF_OPERATORS,
     }.items()
     for name, action in table.items()
@@ -454,6 +359,38 @@ async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(
     with pytest.raises(TopologyMismatch, match=r"may not make it .*`lmaas broker declare`"):
         async with serving(settings):
             pass
+
+
+# ------------------------------------------------------------------ ways to make them
+
+
+async def test_rabbitmqctl_makes_users_and_what_all_share(
+    installation: Installation, rabbitmq: Path
+) -> None:
+    made = await asyncio.to_thread(
+        lmaas,
+        "users", "--passwords-file", str(installation.file), "--prefix", PREFIX,
+        "--model", "sentiment", "--model", "another", "--user", "late=producer",
+        environment=_of_server(installation.node, rabbitmq),
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    late = installation.settings("late")
+    assert await depth(late, f"{V}.work.another.short") == 0
+    async with channel_to(late) as channel:
+        with pytest.raises(ChannelAccessRefused):
+            await gets(f"{V}.work.another.short")(channel, "")
+    async with serving(installation.settings("worker")), Client(late) as client:
+        assert (await client.classify("sentiment", GOOD)).label == "positive"
+
+
+async def test_the_management_says_who_may_not(installation: Installation) -> None:
+    producer = installation.settings("producer").broker_url
+    login = producer.partition("://")[2].rpartition("@")[0]
+    place = installation.management.rpartition("@")[2]
+    for one in (login, "lmaas:wrong"):
+        made = await asyncio.to_thread(over_http, installation, f"http://{one}@{place}")
+        assert "refused user or password, or the user is no administrator" in made.stderr
+        assert made.returncode == 1
 
 
 # --------------------------------------------------------------------- tenants

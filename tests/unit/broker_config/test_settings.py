@@ -45,9 +45,12 @@ def test_a_running_private_broker_is_found_and_beaten_by_everything_else(
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     (folder / "lmaas").mkdir()
     (folder / "lmaas" / "up.toml").write_text('broker_url = "amqp://up/"\n')
+    (folder / "lmaas" / "up-worker.toml").write_text('broker_url = "amqp://worker@up/"\n')
     assert Settings.load().broker_url == "amqp://up/"
+    assert Settings.load("worker").broker_url == "amqp://worker@up/"
+    assert Settings.load("gateway").broker_url == "amqp://up/"
     (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
-    assert Settings.load().broker_url == "amqp://file/"
+    assert Settings.load("worker").broker_url == Settings.load().broker_url == "amqp://file/"
 
 
 def test_a_named_file_is_read_in_place_of_the_others(
