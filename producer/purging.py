@@ -71,19 +71,28 @@ class Purged:
     #: A sentence for each thing that stays although it was meant: why, and until when.
     remains: list[str] = field(default_factory=list)
 
+    def __iadd__(self, other: Purged) -> Purged:
+        self.removed += other.removed
+        self.remains += [one for one in other.remains if one not in self.remains]
+        return self
+
     def note(self, place: str, what: str, count: int) -> None:
         """That so many have left a place; nothing of none."""
         if count:
             self.removed.append(Removed(place, what, count))
 
 
-async def older(settings: Settings, before_ms: int, *, dry: bool = False) -> Purged:
+async def older(
+    settings: Settings, before_ms: int, *, dry: bool = False, dead: bool = True
+) -> Purged:
     """Drop dead letters, results of finished jobs and entries of the journal from before a moment.
 
-    A job's moment is that of its newest entry. `dry`: nothing is changed. Raises BrokerError.
+    A job's moment is that of its newest entry. `dry`: nothing is changed. Without `dead`, dead
+    letters are left alone. Raises BrokerError.
     """
     purged = Purged()
-    await _older_dead_letters(settings, before_ms, purged, dry)
+    if dead:
+        await _older_dead_letters(settings, before_ms, purged, dry)
     async with Jobs(settings) as jobs:
         listed = [one for one in await jobs.list() if one.entry.at * 1000 < before_ms]
         over = [one for one in listed if _is_over(one)]
@@ -129,22 +138,19 @@ def _forbidden(settings: Settings, error: BrokerRefused) -> str:
     return f"{settings.names.dead}: {error}; run this as a user who may (operator), too"
 
 
-async def about(settings: Settings, ids: Collection[str], *, dry: bool = False) -> Purged:
+async def about(
+    settings: Settings, ids: Collection[str], *, dry: bool = False, dead: bool = True
+) -> Purged:
     """Remove the items with these ids from dead letters, and their results from those of jobs.
 
-    Of jobs, those of this user of the broker. `dry`: nothing is changed. Raises BrokerError.
+    Of jobs, those of this user of the broker. `dry`: nothing is changed. Without `dead`, dead
+    letters are left alone. Raises BrokerError.
     """
     purged, wanted = Purged(), frozenset(ids)
     async with PackPublisher(settings, "purge publish") as publisher:
         letters = _DeadLetters(settings, wanted, publisher, dry)
-        try:
-            await Removal(settings, Filter(), letters.release, Outcome()).run()
-        except MissingError:
-            pass
-        except BrokerRefused as error:
-            purged.remains.append(_forbidden(settings, error))
-        else:
-            letters.tell(purged, settings.names.dead, "items")
+        if dead:
+            await _about_dead_letters(settings, letters, purged)
         async with Jobs(settings) as jobs:
             listed = await jobs.list()
         for one in listed:
@@ -165,6 +171,17 @@ async def _waiting(publisher: PackPublisher, models: Collection[str]) -> list[st
         for model, packs in found.items()
         if packs
     ]
+
+
+async def _about_dead_letters(settings: Settings, letters: _DeadLetters, purged: Purged) -> None:
+    try:
+        await Removal(settings, Filter(), letters.release, Outcome()).run()
+    except MissingError:
+        return
+    except BrokerRefused as error:
+        purged.remains.append(_forbidden(settings, error))
+        return
+    letters.tell(purged, settings.names.dead, "items")
 
 
 async def _about_job(settings: Settings, job: Progress, results: _Results, purged: Purged) -> None:

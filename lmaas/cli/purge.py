@@ -16,6 +16,7 @@ from rich.text import Text
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import LmaasError
+from lmaas.broker_config.rights import Role
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.exits import Exit
@@ -67,36 +68,47 @@ def command(
     these ids, and nothing else: what is beside them in a message stays. Prints what it removed by
     place, and what stays and why. An interruption loses nothing: run it again.
 
-    It sees dead letters as a user who may read them, and the jobs of its own user.
+    It sees dead letters as a user who may read them, and the jobs of its own user; with the broker
+    of `lmaas up`, those of the producer and of the gateway.
     """
     if (older_than is None) == (not ids):
         raise click.UsageError("say what: --older-than AGE, or --id ID")
-    settings = Settings.load(**arguments)
+    logins = _logins(arguments)
     if not dry_run and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: add --yes, or --dry-run to see it")
-        _print(run(_purged(settings, older_than, ids, dry=True)), as_json=False, dry=True)
+        _print(run(_purged(logins, older_than, ids, dry=True)), as_json=False, dry=True)
         click.confirm("remove this for good?", abort=True, err=True)
-    purged = run(_purged(settings, older_than, ids, dry=dry_run))
+    purged = run(_purged(logins, older_than, ids, dry=dry_run))
     _print(purged, as_json=as_json, dry=dry_run)
     context.exit(Exit.SOME_FAILED if purged.remains else Exit.OK)
 
 
+def _logins(arguments: dict[str, Any]) -> list[Settings]:
+    """Who looks: the first at dead letters, each at its jobs; of a broker that was named, one."""
+    roles: tuple[Role, ...] = ("operator", "producer", "gateway")
+    every = [Settings.load(role, **arguments) for role in roles]
+    return list({settings.broker_url: settings for settings in every}.values())
+
+
 async def _purged(
-    settings: Settings, older_than: int | None, ids: tuple[str, ...], *, dry: bool
+    logins: list[Settings], older_than: int | None, ids: tuple[str, ...], *, dry: bool
 ) -> Purged:
     gateway = GatewaySettings.load()
     has_state = _has_state(gateway)
     if has_state:  # 0.5 s, for those who have a gateway
         from lmaas.producer.gateway.purging import older, remaining
-    if older_than is None:
-        purged = await purging.about(settings, ids, dry=dry)
-        if has_state:
-            purged.remains += await remaining(gateway)
-        return purged
-    before = time.time() - older_than
-    purged = await purging.older(settings, int(before * 1000), dry=dry)
-    if has_state:
+    purged, before = Purged(), time.time() - (older_than or 0)
+    for settings in logins:
+        dead = settings is logins[0]
+        purged += (
+            await purging.about(settings, ids, dry=dry, dead=dead)
+            if older_than is None
+            else await purging.older(settings, int(before * 1000), dry=dry, dead=dead)
+        )
+    if has_state and older_than is None:
+        purged.remains += await remaining(gateway)
+    elif has_state:
         purged.removed += (await older(gateway, before, dry=dry)).removed
     return purged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -189,10 +190,13 @@ async def test_callers_and_operators_find_their_users(up: Up) -> None:
 
     await until(parked)
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-m", "lmaas", "dead", "purge", "--all", "--yes"],
+        subprocess.run,
+        [sys.executable, "-m", "lmaas", "purge", "--older-than", "0s", "--yes", "--json"],
         capture_output=True, text=True, timeout=2 * LIMIT,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "1 messages dropped\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    removed = {one["place"]: one["count"] for one in json.loads(done.stdout)["removed"]}
+    assert removed == {names.dead: 1, names.jobs: 1}
 
 
 @pytest.mark.usefixtures("found")
