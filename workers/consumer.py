@@ -12,11 +12,14 @@ from typing import Final, cast
 import aiormq
 import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiormq.exceptions import ChannelAccessRefused
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.declaring import declare, ensure
+from lmaas.broker_config.errors import TopologyMismatch
 from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.limits import broker_sentence
 from lmaas.broker_config.messages import Headers, ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.sealing import Label
@@ -101,7 +104,7 @@ class Consumer:
             for lane in LANES
         ]
         if settings.balance == "random":
-            await declare(channel, own_lanes(names, self._estimators, self._name))
+            await self._make_own_lanes(channel)
             queues += [
                 (model, lane, names.own_lane(model, lane, self._name))
                 for model, lane, _ in list(queues)
@@ -114,6 +117,17 @@ class Consumer:
         async with self._changing:
             for lane in self._lanes:
                 await self._consume(channel, lane)
+
+    async def _make_own_lanes(self, channel: AbstractChannel) -> None:
+        names = self._settings.names
+        try:
+            await declare(channel, own_lanes(names, self._estimators, self._name))
+        except ChannelAccessRefused as refusal:
+            raise TopologyMismatch(
+                "with the balance 'random' a worker makes lanes of its own, and user "
+                f"{names.user!r} may not ({broker_sentence(refusal)}): set another LMAAS_BALANCE, "
+                f"or give it a user who may make and bind all that begins with {names.root!r}"
+            ) from refusal
 
     def _first_prefetch(self, model: str, lane: str) -> int:
         if self._settings.balance == "round_robin":

@@ -78,8 +78,11 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
     folder = broker_folder()
     click.echo(f"starting a private broker in {folder}")
     async with LocalNode(folder, prefix=settings.prefix) as node:
-        worker, operator, caller = (
-            logged_in(settings, node.url_of(role)) for role in ("worker", "operator", "gateway")
+        # Few rights are too few for lanes of a worker's own.
+        lanes_of_workers = settings.balance == "random"
+        worker = logged_in(settings, node.url if lanes_of_workers else node.url_of("worker"))
+        operator, caller = (
+            logged_in(settings, node.url_of(role)) for role in ("operator", "gateway")
         )
         with published(node):
             shown = masked(node.url_of("producer"))

@@ -20,7 +20,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.declaring import declare
-from lmaas.broker_config.errors import BrokerRefused
+from lmaas.broker_config.errors import BrokerRefused, TopologyMismatch
 from lmaas.broker_config.local_node import LocalNode, free_ports
 from lmaas.broker_config.messages import JSON, Item, Request, decode_reply
 from lmaas.broker_config.settings import Settings
@@ -353,10 +353,17 @@ async def test_an_operator_looks_and_others_are_told_that_they_may_not(
 async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(
     installation: Installation,
 ) -> None:
-    from lmaas.broker_config.errors import TopologyMismatch
-
     settings = having(installation.settings("worker"), prefix="elsewhere")
     with pytest.raises(TopologyMismatch, match=r"may not make it .*`lmaas broker declare`"):
+        async with serving(settings):
+            pass
+
+
+async def test_a_worker_with_few_rights_says_what_the_balance_random_lacks(
+    installation: Installation,
+) -> None:
+    settings = having(installation.settings("worker"), balance="random")
+    with pytest.raises(TopologyMismatch, match=r"lanes of its own, and user 'worker' may not"):
         async with serving(settings):
             pass
 
