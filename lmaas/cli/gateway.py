@@ -71,27 +71,29 @@ def command(context: click.Context, /, **arguments: Any) -> None:
         raise LmaasError(problem)
     settings, broker = GatewaySettings.load(**own), Settings.load("gateway", **engine)
     logs.configure(logging.INFO, broker.log_format, Redaction(broker))
-    run(serve(settings, broker))
+    run(serve(settings, broker, Settings.load("operator", **engine)))
 
 
 command.add_command(gateway_keys.command, "keys")
 
 
-async def serve(settings: GatewaySettings, engine: Settings) -> None:
+async def serve(settings: GatewaySettings, engine: Settings, operator: Settings) -> None:
     """Until a signal comes. Raises SettingsError when nobody can listen there."""
     stopped = asyncio.Event()
     on_signal(stopped.set, stopped.set)
-    async with serving(settings, engine) as url:
+    async with serving(settings, engine, operator) as url:
         click.echo(told(settings, url))
         await stopped.wait()
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[str]:
+async def serving(
+    settings: GatewaySettings, engine: Settings, operator: Settings
+) -> AsyncIterator[str]:
     """As `lmaas.producer.gateway.serving`, which other commands do without."""
     from lmaas.producer.gateway.serving import serving as listening
 
-    async with listening(settings, engine) as url:
+    async with listening(settings, engine, operator) as url:
         # What is there for good is many objects, over which a full collection takes 60 ms.
         gc.collect()
         gc.freeze()

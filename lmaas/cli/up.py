@@ -97,7 +97,7 @@ async def _up(settings: Settings, served: tuple[str, ...], http: GatewaySettings
             await first_of(
                 workers.run(),
                 keep(node, operator, wanted),
-                serve_http(http, caller, workers.has_begun),
+                serve_http(http, caller, operator, workers.has_begun),
             )
 
 
@@ -117,7 +117,7 @@ def logged_in(settings: Settings, url: str) -> Settings:
 
 
 async def serve_http(
-    http: GatewaySettings | None, settings: Settings, begun: asyncio.Event
+    http: GatewaySettings | None, settings: Settings, operator: Settings, begun: asyncio.Event
 ) -> None:
     """For ever, from `begun` on. Does nothing where it is not wanted, or cannot, which is told."""
     await begun.wait()
@@ -125,7 +125,7 @@ async def serve_http(
         if http is not None and (problem := extras.lacking(*gateway.NEEDED)):
             raise SettingsError(problem)
         if http is not None:
-            async with gateway.serving(http, settings) as url:
+            async with gateway.serving(http, settings, operator) as url:
                 click.echo(gateway.told(http, url))
                 await asyncio.Event().wait()
     except SettingsError as error:

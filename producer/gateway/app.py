@@ -96,10 +96,13 @@ _requests: Final = itertools.count(1)
 
 
 def create_app(
-    settings: GatewaySettings | None = None, engine: Settings | None = None
+    settings: GatewaySettings | None = None,
+    engine: Settings | None = None,
+    operator: Settings | None = None,
 ) -> web.Application:
     """`settings` of HTTP, `engine` of the broker; None: from the environment and `lmaas.toml`.
 
+    `operator` is who looks at dead letters; None: who `engine` says, if that is given.
     Run it with `handler_cancellation=True`, or callers that hang up are answered all the same; and
     with `auto_decompress=False`, or compressed bodies are refused.
     Raises SettingsError.
@@ -108,6 +111,7 @@ def create_app(
     settings.check()
     app = web.Application()
     app[SETTINGS] = settings
+    operator = operator or engine or Settings.load("operator")
     engine = engine or Settings.load("gateway")
     app[CLIENT] = client = Client(engine)
     app[CONGESTION] = Congestion(settings.busy_after)
@@ -116,7 +120,7 @@ def create_app(
     app[RECENT] = recent = Recent()
     client.observers += [statistics.replied, recent.replied]
     app[LOOKS] = Looks(client.settings)
-    app[DEAD_LETTERS] = DeadLetters(client.settings)
+    app[DEAD_LETTERS] = DeadLetters(operator)
     app[STATE] = State(settings, engine)
     app[CALLERS] = Callers(app[STATE], with_keys=settings.access == "keys")
     receivers = Receivers(settings)

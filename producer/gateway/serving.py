@@ -38,14 +38,16 @@ _log.addFilter(_shorten)
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: GatewaySettings, engine: Settings) -> AsyncIterator[str]:
-    """Its URL. At the end what has begun is answered, for a minute at most.
+async def serving(
+    settings: GatewaySettings, engine: Settings, operator: Settings | None = None
+) -> AsyncIterator[str]:
+    """Its URL; as `create_app`. At the end what has begun is answered, for a minute at most.
 
     Raises SettingsError when nobody can listen there or a TLS file is wrong, BrokerUnavailable or
     BrokerRefused when there is no broker.
     """
     certificate = Certificate(settings) if settings.tls_certificate else None
-    app = create_app(settings, engine)
+    app = create_app(settings, engine, operator)
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -172,6 +172,14 @@ def found(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+async def publish_broken(up: Up) -> None:
+    """What becomes a dead letter."""
+    settings = up.settings("producer")
+    async with channel_to(settings) as channel:
+        work = await channel.get_exchange(settings.names.work, ensure=False)
+        await work.publish(aio_pika.Message(b"{", content_type=JSON), "sentiment.short")
+
+
 @pytest.mark.usefixtures("found")
 async def test_callers_and_operators_find_their_users(up: Up) -> None:
     async with Client() as client, Jobs() as jobs:
@@ -181,9 +189,7 @@ async def test_callers_and_operators_find_their_users(up: Up) -> None:
         (chunk,) = [one async for one in jobs.results(entry.job)]
         assert [one.label for one in chunk.reply.results] == ["positive", None]
         names = client.settings.names
-    async with channel_to(up.settings("producer")) as channel:
-        work = await channel.get_exchange(names.work, ensure=False)
-        await work.publish(aio_pika.Message(b"{", content_type=JSON), "sentiment.short")
+    await publish_broken(up)
 
     async def parked() -> bool:
         return await depth(up.settings("producer"), names.dead) == 1
@@ -262,9 +268,19 @@ async def test_a_batch_of_openais_client(gateway: Gateway) -> None:
         assert counts(await batch_ended(client, batch)) == (3, 3, 0)
 
 
-async def test_what_its_page_shows(gateway: Gateway) -> None:
-    status, models = await gateway.get("/v1/models")
-    assert (status, "sentiment" in str(models)) == (200, True)
+async def test_what_its_page_shows(gateway: Gateway, up: Up) -> None:
+    async def parked() -> bool:
+        status, seen = await gateway.get("/v1/lanes")
+        assert status == 200
+        return bool(seen["dead_letters"] == 1)
+
+    await publish_broken(up)
+    await until(parked)
+    status, found = await gateway.get("/v1/dead-letters")
+    assert (status, [one["error"] for one in found["dead_letters"]]) == (200, ["malformed"])
+    path = f"{gateway.url}/v1/dead-letters/{found['dead_letters'][0]['id']}"
+    async with gateway.http.delete(path) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.usefixtures("found")
