@@ -24,6 +24,7 @@ def test_fashion_mnist_is_learnt(tmp_path: Path) -> None:
     version = read_version(train(dataset, "cnn", out_root=tmp_path, name="fashion"))
     scores = Runtime(version).scores(dataset.test.items)
     accuracy = (scores.argmax(axis=1) == dataset.test.labels).mean()
+    print(f"\naccuracy {accuracy:.4f}")  # noqa: T201
     assert accuracy == version.manifest.metrics["accuracy"]
     assert accuracy >= 0.925
     assert np.allclose(scores.sum(axis=1), 1, atol=1e-4)
