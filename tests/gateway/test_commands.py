@@ -101,6 +101,7 @@ async def test_a_port_that_is_taken_is_told(settings: Settings, tmp_path: Path) 
 async def test_tls_files_that_are_none_are_told(settings: Settings, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate")
+    wrong.chmod(0o600)
     variables = of(settings) | {"LMAAS_GATEWAY_TLS_CERTIFICATE": str(wrong)}
     async with command("gateway", "--port", "0", "--folder", str(tmp_path), **variables) as process:
         told, _ = await process.communicate()
