@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lmaas.broker_config.messages import Item
 from lmaas.training.datasets import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
+from lmaas.training.judging import merit
 from lmaas.training.networks import Architecture, Fitted, Progress, squared_hinge
 from lmaas.training.networks.ngram_vocabulary import Limits, fitted
 from lmaas.training.networks.products import Products, product
@@ -31,8 +32,12 @@ from lmaas.workers.manifest import PROBABILITIES, Batching, Input
 from lmaas.workers.preprocess.ngrams import Floats, NGrams, NGramWeights, Sparse, Vocabulary
 
 VOCABULARY: Final = "ngrams.npz"
-#: The length of what a word's pieces say, beside the 1 of its own row. Chosen on Banking77.
-PIECES: Final = 1.5
+#: Lengths of what the pieces of a text's words say, beside the 1 of its words and pairs; validation
+#: decides which, and of equals the first is taken. Much of it is best for texts of a sentence,
+#: little for long ones.
+PIECES: Final = (1.5, 0.3)
+#: Texts whose pieces are measured, for that length: their root mean square.
+MEASURED: Final = 64
 #: Numbers of the table: 256 MB.
 TABLE: Final = 1 << 26
 #: Texts that are done together where nothing is learnt.
@@ -137,19 +142,29 @@ class LinearNetwork:
 def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
-    """Once with the validation texts left out, which shows how good it is, and once with them.
+    """With the validation texts left out, which shows how good it is and by which of `PIECES` it is
+    best, and once with them.
 
     Raises TrainingError.
     """
     recipe = recipe.filled(max_tokens=16_384, epochs=1)
     classes = len(dataset.labels)
-    network = _fitted(dataset.train, classes, recipe, progress)
-    validation = network.predict(dataset.validation.items)
-    network = _fitted(Split.of(dataset.train, dataset.validation), classes, recipe, progress)
-    return Fitted(network=network, recipe=recipe, best_epoch=1, validation=validation)
+    truth = dataset.validation.labels
+    tried = {}
+    for pieces in PIECES:
+        network = _fitted(dataset.train, classes, recipe, pieces, progress)
+        tried[pieces] = network.predict(dataset.validation.items)
+    best = max(PIECES, key=lambda pieces: merit(tried[pieces], truth))
+    whole = Split.of(dataset.train, dataset.validation)
+    network = _fitted(whole, classes, recipe, best, progress)
+    return Fitted(network=network, recipe=recipe, best_epoch=1, validation=tried[best])
 
 
-def _fitted(split: Split, classes: int, recipe: Recipe, progress: Progress | None) -> LinearNetwork:
+def _fitted(
+    split: Split, classes: int, recipe: Recipe, length: float, progress: Progress | None
+) -> LinearNetwork:
+    """`length` is one of `PIECES`."""
+
     def done(classes: int, of: int) -> None:
         if progress:
             progress(1, classes, of, {})
@@ -159,7 +174,7 @@ def _fitted(split: Split, classes: int, recipe: Recipe, progress: Progress | Non
     vocabulary, words = fitted(split.texts, Limits.of(TABLE // len(columns)), recipe.max_tokens)
     weights = NGramWeights(vocabulary, recipe.max_tokens)
     parts = [weights(split.texts[at : at + TEXTS]) for at in range(0, len(split), TEXTS)]
-    scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words))
+    scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words), length)
     found = squared_hinge.minimised(scores, split.labels, columns, done)
     table, bias = scores.table(found * np.float32(SHARPNESS))
     return LinearNetwork(weights, table, bias, multi_label=multi_label)
@@ -171,18 +186,30 @@ class _Trained:
     Trained are the table's rows without what pieces add to words, and the bias after them.
     """
 
-    def __init__(self, texts: Sparse, vocabulary: Vocabulary, pieces: Sparse) -> None:
-        """`texts` is [texts, rows of the table], `pieces` [words, pieces]."""
+    def __init__(
+        self, texts: Sparse, vocabulary: Vocabulary, pieces: Sparse, length: float
+    ) -> None:
+        """`texts` is [texts, rows of the table], `pieces` [words, pieces]; see `PIECES`."""
         self.weights = vocabulary.rows + 1
         self._texts = Products(texts, vocabulary.rows)
         self._pieces = Products(pieces, len(vocabulary.pieces))
         self._words = slice(1, 1 + len(vocabulary.words))
         self._last = slice(vocabulary.rows - len(vocabulary.pieces), vocabulary.rows)
+        self._factor = np.float32(length / self._length_of_pieces(len(texts)))
+
+    def _length_of_pieces(self, texts: int) -> float:
+        """Of MEASURED texts the root mean square, if each word counts as it does in its text."""
+        chosen = np.unique(np.linspace(0, texts - 1, MEASURED).astype(int))
+        asked = np.zeros((texts, len(chosen)), np.float32)
+        asked[chosen, np.arange(len(chosen))] = 1
+        words = self._texts.transposed(asked)[self._words]
+        squares = np.square(self._pieces.transposed(words)).sum(axis=0)
+        return float(np.sqrt(squares.mean())) or 1.0
 
     def table(self, weights: Floats) -> tuple[Floats, Floats]:
         """The table, [rows, n], and the bias, [n]."""
         table, bias = weights[:-1].copy(), weights[-1]
-        table[self._last] *= np.float32(PIECES)
+        table[self._last] *= self._factor
         table[self._words] += self._pieces.times(table[self._last])
         table[0] = 0
         return table, bias
@@ -194,7 +221,7 @@ class _Trained:
     def transposed(self, scores: Floats) -> Floats:
         rows = self._texts.transposed(scores)
         rows[self._last] += self._pieces.transposed(rows[self._words])
-        rows[self._last] *= np.float32(PIECES)
+        rows[self._last] *= self._factor
         return np.concatenate([rows, scores.sum(axis=0, keepdims=True)])
 
 

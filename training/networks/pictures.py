@@ -142,21 +142,30 @@ def build(pixels: Pixels, classes: int) -> keras.Sequential:
     usual = layers.Rescaling(1 / deviation, -mean / deviation)
     model = keras.Sequential([keras.Input(shape, dtype="uint8"), usual])
     filters, side = FILTERS, min(shape[:2])
-    while True:
-        model.add(layers.Conv2D(min(filters, MOST_FILTERS), 3, padding="same", use_bias=False))
-        last = side <= LAST
-        if not last:
-            # Before the two that follow, which then have a quarter of the work.
-            model.add(layers.MaxPooling2D())
-        model.add(layers.BatchNormalization(momentum=0.9))
-        model.add(layers.ReLU())
-        if last:
-            break
+    while side > LAST:
+        if filters > FILTERS:  # at full size it would be half of all work
+            _convolve(model, filters)
+        _convolve(model, filters, halve=True)
         filters, side = 2 * filters, side // 2
-    model.add(layers.GlobalAveragePooling2D())
-    model.add(layers.Dropout(0.2))
+    _convolve(model, filters)
+    _convolve(model, filters)
+    # Squares of 2 x 2, and not all of it: where something is says what it is.
+    model.add(layers.AveragePooling2D(min(side, 2)))
+    model.add(layers.Flatten())
+    model.add(layers.Dropout(0.3))
     model.add(layers.Dense(classes, activation="softmax"))
     return model
+
+
+def _convolve(model: keras.Sequential, filters: int, *, halve: bool = False) -> None:
+    layers = keras.layers
+    filters = min(filters, MOST_FILTERS)
+    model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
+    if halve:
+        # Before the two that follow, which then have a quarter of the work.
+        model.add(layers.MaxPooling2D())
+    model.add(layers.BatchNormalization(momentum=0.9))
+    model.add(layers.ReLU())
 
 
 def decoded(items: Sequence[Item], images: Images) -> Pixels:
