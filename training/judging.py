@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from lmaas.training import evaluate, evaluate_labels
 from lmaas.training.evaluate import Evaluation, Scores
@@ -46,6 +48,14 @@ def merit(scores: Scores, truth: Truth) -> float:
         return float((scores.argmax(axis=1) == truth).mean())
     given = evaluate_labels.reached(scores, THRESHOLD)
     return evaluate_labels.micro_f1(given, truth.astype(bool))
+
+
+def right_of_each(scores: Scores, truth: Truth) -> npt.NDArray[np.bool_]:
+    """Whether an example has its label, or exactly its labels."""
+    if truth.ndim == 1:
+        return np.asarray(scores.argmax(axis=1) == truth)
+    given = evaluate_labels.reached(scores, THRESHOLD)
+    return np.asarray((given == truth.astype(bool)).all(axis=1))
 
 
 def figures(manifest: Manifest) -> Figures:

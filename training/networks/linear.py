@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from lmaas.broker_config.messages import Item
 from lmaas.training.datasets import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
-from lmaas.training.judging import merit
+from lmaas.training.judging import right_of_each
+from lmaas.training.label_sets import Truth
 from lmaas.training.networks import Architecture, Fitted, Progress, squared_hinge
 from lmaas.training.networks.ngram_vocabulary import Limits, fitted
 from lmaas.training.networks.products import Products, product
@@ -32,10 +33,10 @@ from lmaas.workers.manifest import PROBABILITIES, Batching, Input
 from lmaas.workers.preprocess.ngrams import Floats, NGrams, NGramWeights, Sparse, Vocabulary
 
 VOCABULARY: Final = "ngrams.npz"
-#: Lengths of what the pieces of a text's words say, beside the 1 of its words and pairs; validation
-#: decides which, and of equals the first is taken. Much of it is best for texts of a sentence,
-#: little for long ones.
-PIECES: Final = (1.5, 0.3)
+#: The length of what the pieces of a text's words say, beside the 1 of its words and pairs. Much of
+#: it is best for texts of a sentence, little for long ones, where validation has to be for it.
+PIECES: Final = 1.5
+FEW_PIECES: Final = 0.3
 #: Texts whose pieces are measured, for that length: their root mean square.
 MEASURED: Final = 64
 #: Numbers of the table: 256 MB.
@@ -142,28 +143,42 @@ class LinearNetwork:
 def fit(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
-    """With the validation texts left out, which shows how good it is and by which of `PIECES` it is
+    """With the validation texts left out, which shows how good it is and how much of pieces is
     best, and once with them.
 
     Raises TrainingError.
     """
     recipe = recipe.filled(max_tokens=16_384, epochs=1)
     classes = len(dataset.labels)
-    truth = dataset.validation.labels
-    tried = {}
-    for pieces in PIECES:
-        network = _fitted(dataset.train, classes, recipe, pieces, progress)
-        tried[pieces] = network.predict(dataset.validation.items)
-    best = max(PIECES, key=lambda pieces: merit(tried[pieces], truth))
+    pieces, validation = PIECES, _judging(dataset, classes, recipe, PIECES, progress)
+    few = _judging(dataset, classes, recipe, FEW_PIECES, progress)
+    if _is_better(few, validation, dataset.validation.labels):
+        pieces, validation = FEW_PIECES, few
     whole = Split.of(dataset.train, dataset.validation)
-    network = _fitted(whole, classes, recipe, best, progress)
-    return Fitted(network=network, recipe=recipe, best_epoch=1, validation=tried[best])
+    network = _fitted(whole, classes, recipe, pieces, progress)
+    return Fitted(network=network, recipe=recipe, best_epoch=1, validation=validation)
+
+
+def _judging(
+    dataset: Dataset, classes: int, recipe: Recipe, pieces: float, progress: Progress | None
+) -> Scores:
+    """The scores of the validation texts by what was learnt without them."""
+    network = _fitted(dataset.train, classes, recipe, pieces, progress)
+    return network.predict(dataset.validation.items)
+
+
+def _is_better(scores: Scores, others: Scores, truth: Truth) -> bool:
+    """Whether more texts speak for the one than chance would have it: by McNemar's test, one
+    standard deviation."""
+    right, other = right_of_each(scores, truth), right_of_each(others, truth)
+    gained, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    return bool(gained - lost > np.sqrt(gained + lost))
 
 
 def _fitted(
-    split: Split, classes: int, recipe: Recipe, length: float, progress: Progress | None
+    split: Split, classes: int, recipe: Recipe, pieces: float, progress: Progress | None
 ) -> LinearNetwork:
-    """`length` is one of `PIECES`."""
+    """`pieces` is how much they say; see `PIECES`."""
 
     def done(classes: int, of: int) -> None:
         if progress:
@@ -174,7 +189,7 @@ def _fitted(
     vocabulary, words = fitted(split.texts, Limits.of(TABLE // len(columns)), recipe.max_tokens)
     weights = NGramWeights(vocabulary, recipe.max_tokens)
     parts = [weights(split.texts[at : at + TEXTS]) for at in range(0, len(split), TEXTS)]
-    scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words), length)
+    scores = _Trained(_stacked(parts), vocabulary, weights.pieces(words), pieces)
     found = squared_hinge.minimised(scores, split.labels, columns, done)
     table, bias = scores.table(found * np.float32(SHARPNESS))
     return LinearNetwork(weights, table, bias, multi_label=multi_label)
