@@ -65,7 +65,8 @@ def imported(source: str) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in aliases}
             case ast.ImportFrom(module=str(module), level=0):
                 names.add(module.partition(".")[0])
-    return names - sys.stdlib_module_names - {"lmaas"}
+    # Type checkers bring `_typeshed` along; it is never imported when the code runs.
+    return names - sys.stdlib_module_names - {"lmaas", "_typeshed"}
 
 
 def sources(room: str) -> Iterator[Path]:

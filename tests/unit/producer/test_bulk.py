@@ -533,12 +533,12 @@ async def test_a_disk_that_is_full_at_the_conversion(
 ) -> None:
     out = tmp_path / "out.parquet"
 
-    def full(_parquet: object, _stream: Path, whole: Path) -> None:
+    def full(_parquet: object, _stream: object, whole: Path) -> None:
         whole.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, "error writing bytes to file")
 
     with monkeypatch.context() as patched:
-        patched.setattr("lmaas.producer.tables.parquet.Parquet._convert", full)
+        patched.setattr("lmaas.producer.tables.parquet.Parquet.convert", full)
         with pytest.raises(DataError, match="no space left"):
             await classify(task(lines, out))
     assert names_in(tmp_path) == ["in.csv", "out.parquet.partial", "out.parquet.partial.json"]
