@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from aiohttp import hdrs, web
-from multidict import istr
+from aiohttp.typedefs import LooseHeaders
 
 from lmaas.producer.gateway.at_rest.keeping import AtRest
 from lmaas.producer.gateway.failures import HttpError
@@ -43,7 +43,7 @@ async def streaming(
 
 
 async def send_file(
-    request: web.Request, at_rest: AtRest, path: Path, name: str, headers: Mapping[istr, str]
+    request: web.Request, at_rest: AtRest, path: Path, name: str, headers: LooseHeaders
 ) -> web.StreamResponse:
     """A file that `at_rest` keeps by this name. Raises OSError, and SealError."""
     if not await asyncio.to_thread(at_rest.has_sealed, path, name):
@@ -55,7 +55,7 @@ async def send_file(
 
 
 async def _sent(
-    request: web.Request, file: BinaryIO, modified: float, headers: Mapping[istr, str]
+    request: web.Request, file: BinaryIO, modified: float, headers: LooseHeaders
 ) -> web.StreamResponse:
     size = file.seek(0, os.SEEK_END)
     response = web.StreamResponse(headers=headers)
