@@ -34,9 +34,12 @@ from lmaas.workers.preprocess.ngrams import Floats, NGrams, NGramWeights, Sparse
 
 VOCABULARY: Final = "ngrams.npz"
 #: The length of what the pieces of a text's words say, beside the 1 of its words and pairs. Much of
-#: it is best for texts of a sentence, little for long ones, where validation has to be for it.
+#: it is best for texts of a sentence, little for long ones: the median text says which, unless
+#: validation speaks for the other.
 PIECES: Final = 1.5
 FEW_PIECES: Final = 0.3
+#: Characters of a long text.
+LONG: Final = 600
 #: Texts whose pieces are measured, for that length: their root mean square.
 MEASURED: Final = 64
 #: Numbers of the table: 256 MB.
@@ -150,12 +153,15 @@ def fit(
     """
     recipe = recipe.filled(max_tokens=16_384, epochs=1)
     classes = len(dataset.labels)
-    pieces, validation = PIECES, _judging(dataset, classes, recipe, PIECES, progress)
-    few = _judging(dataset, classes, recipe, FEW_PIECES, progress)
-    if _is_better(few, validation, dataset.validation.labels):
-        pieces, validation = FEW_PIECES, few
+    first, other = PIECES, FEW_PIECES
+    if np.median([len(text) for text in dataset.train.texts]) >= LONG:
+        first, other = other, first
+    validation = _judging(dataset, classes, recipe, first, progress)
+    of_other = _judging(dataset, classes, recipe, other, progress)
+    if _is_better(of_other, validation, dataset.validation.labels):
+        first, validation = other, of_other
     whole = Split.of(dataset.train, dataset.validation)
-    network = _fitted(whole, classes, recipe, pieces, progress)
+    network = _fitted(whole, classes, recipe, first, progress)
     return Fitted(network=network, recipe=recipe, best_epoch=1, validation=validation)
 
 
@@ -168,11 +174,10 @@ def _judging(
 
 
 def _is_better(scores: Scores, others: Scores, truth: Truth) -> bool:
-    """Whether more texts speak for the one than chance would have it: by McNemar's test, one
-    standard deviation."""
+    """Whether more texts speak for it than chance would have it: McNemar's test, at 95 %."""
     right, other = right_of_each(scores, truth), right_of_each(others, truth)
     gained, lost = int((right & ~other).sum()), int((other & ~right).sum())
-    return bool(gained - lost > np.sqrt(gained + lost))
+    return bool(gained - lost > 2 * np.sqrt(gained + lost))
 
 
 def _fitted(
