@@ -153,19 +153,19 @@ def fit(
     """
     recipe = recipe.filled(max_tokens=16_384, epochs=1)
     classes = len(dataset.labels)
-    first, other = PIECES, FEW_PIECES
+    pieces, other = PIECES, FEW_PIECES
     if np.median([len(text) for text in dataset.train.texts]) >= LONG:
-        first, other = other, first
-    validation = _judging(dataset, classes, recipe, first, progress)
-    of_other = _judging(dataset, classes, recipe, other, progress)
-    if _is_better(of_other, validation, dataset.validation.labels):
-        first, validation = other, of_other
+        pieces, other = other, pieces
+    validation = _judged(dataset, classes, recipe, pieces, progress)
+    by_other = _judged(dataset, classes, recipe, other, progress)
+    if _is_better(by_other, validation, dataset.validation.labels):
+        pieces, validation = other, by_other
     whole = Split.of(dataset.train, dataset.validation)
-    network = _fitted(whole, classes, recipe, first, progress)
+    network = _fitted(whole, classes, recipe, pieces, progress)
     return Fitted(network=network, recipe=recipe, best_epoch=1, validation=validation)
 
 
-def _judging(
+def _judged(
     dataset: Dataset, classes: int, recipe: Recipe, pieces: float, progress: Progress | None
 ) -> Scores:
     """The scores of the validation texts by what was learnt without them."""
