@@ -141,6 +141,7 @@ class Client:
         min_score: float | None = None,
         errors: Errors = "raise",
         timeout: float | None = None,
+        tenant: str | None = None,
     ) -> Result:
         """Classify one text, or an Item, whose id the result then has.
 
@@ -148,9 +149,10 @@ class Client:
         model with several labels an item `labels` has those that have this score, or 0.5.
 
         Calls at the same time share messages. One that is cancelled before its message leaves is
-        not sent. Raises ItemFailed for what cannot be classified (`errors="return"` returns it as a
-        result), ModelNotFound, TimeLimitExceeded after `timeout` seconds, Busy when too many
-        wait already, BrokerError.
+        not sent. `tenant` is as in `classify_many`; a message that calls for several tenants share
+        counts for the service that asks. Raises ItemFailed for what cannot be classified
+        (`errors="return"` returns it as a result), ModelNotFound, TimeLimitExceeded after
+        `timeout` seconds, Busy when too many wait already, BrokerError.
         """
         self._check_open()
         model, version, top_k, min_score = asked(model, version, top_k, min_score)
@@ -158,7 +160,7 @@ class Client:
         checked = single_item(item, self.settings)
         if checked.error is not None:
             return _or_raise(Result(id=checked.id, error=checked.error), errors)
-        answer = self._linger.add((model, version, top_k, min_score, limit), checked)
+        answer = self._linger.add((model, version, top_k, min_score, limit), checked, tenant)
         try:
             return _or_raise(await answer, errors)
         except asyncio.CancelledError:
@@ -266,14 +268,15 @@ class Client:
             raise ValueError("timeout is not a number of seconds: nan")
         return seconds
 
-    async def _send(self, request: Request, seconds: float) -> Reply:
+    async def _send(self, request: Request, seconds: float, tenant: str | None) -> Reply:
         """A pack of single calls, whose callers give up after `seconds`."""
         deadline = self._replies.clocks.deadline_ms(time.time(), seconds)
-        reply = await self._exchange(request, seconds, Headers(deadline_ms=deadline))
+        headers = Headers(deadline_ms=deadline, tenant=tenant)
+        reply = await self._exchange(request, seconds, headers)
         if _is_late(reply):
             # They have not given up: the worker's clock is another one. What it shows is known from
             # now on; as another worker's may differ again, this time there is no deadline.
-            reply = await self._exchange(request, seconds, Headers())
+            reply = await self._exchange(request, seconds, Headers(tenant=tenant))
         return reply
 
     async def _exchange(

@@ -30,12 +30,18 @@ LONGEST: Final = 10
 #: Of the newest answer in the average.
 NEWEST: Final = 0.2
 
+#: Sends a request whose callers give up after so many seconds, and who ask for this tenant; None:
+#: for nobody but the client itself.
+Send = Callable[[Request, float, str | None], Awaitable[Reply]]
+
 
 @dataclass(slots=True)
 class _Gathering:
     """Calls of one kind that wait to leave."""
 
     packer: Packer
+    #: For whom all of them ask; None: for several, or not told.
+    tenant: str | None
     items: list[Item] = field(default_factory=list)
     callers: list[asyncio.Future[Result]] = field(default_factory=list)
     timer: asyncio.Handle | None = None
@@ -73,13 +79,11 @@ class Linger:
     def __init__(
         self,
         settings: Settings,
-        send: Callable[[Request, float], Awaitable[Reply]],
+        send: Send,
         seconds: Callable[[str, int, int], float],
         why_silent: Callable[[], str] = lambda: "is a worker running?",
     ) -> None:
-        """`send` takes a request and the seconds until its callers give up.
-
-        `seconds` estimates the time that a model takes for so many items, of so many bytes
+        """`seconds` estimates the time that a model takes for so many items, of so many bytes
         together; `why_silent` says why there may be no answer, for the words of a time limit.
         """
         self._settings = settings
@@ -91,10 +95,15 @@ class Linger:
         #: Seconds that answers of each model take lately, without those of the work itself.
         self._queued: dict[str, float] = {}
 
-    def add(self, kind: Kind, item: Item) -> asyncio.Future[Result]:
-        """A future of the item's result, which may also be TimeLimitExceeded."""
+    def add(self, kind: Kind, item: Item, tenant: str | None = None) -> asyncio.Future[Result]:
+        """A future of the item's result, which may also be TimeLimitExceeded.
+
+        Calls of several tenants share a pack, which then is sent for none of them.
+        """
         loop = asyncio.get_running_loop()
-        gathering = self._gatherings.get(kind) or self._begun(kind)
+        gathering = self._gatherings.get(kind) or self._begun(kind, tenant)
+        if gathering.tenant != tenant:
+            gathering.tenant = None
         caller: asyncio.Future[Result] = loop.create_future()
         gathering.callers.append(caller)
         if full := gathering.packer.add(item):
@@ -128,9 +137,9 @@ class Linger:
         if not self._on_their_way:
             self._leave_soon()
 
-    def _begun(self, kind: Kind) -> _Gathering:
+    def _begun(self, kind: Kind, tenant: str | None) -> _Gathering:
         estimate = functools.partial(self._seconds, kind[0])
-        gathering = self._gatherings[kind] = _Gathering(Packer(self._settings, estimate))
+        gathering = self._gatherings[kind] = _Gathering(Packer(self._settings, estimate), tenant)
         return gathering
 
     def _leave(self, kind: Kind, items: list[Item] | None = None) -> None:
@@ -182,7 +191,7 @@ class Linger:
         sent = loop.time()
         try:
             async with asyncio.timeout(limit):
-                reply = await self._send(request, limit)
+                reply = await self._send(request, limit, gathering.tenant)
         except TimeoutError as error:
             raise TimeLimitExceeded(
                 f"no answer from model {model!r} within {limit:g} s; {self._why_silent()}"

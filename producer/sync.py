@@ -176,6 +176,7 @@ class SyncClient:
         min_score: float | None = None,
         errors: Errors = "raise",
         timeout: float | None = None,
+        tenant: str | None = None,
     ) -> Result:
         """As `Client.classify`. May be called from several threads."""
         return self._call(
@@ -187,6 +188,7 @@ class SyncClient:
                 min_score=min_score,
                 errors=errors,
                 timeout=timeout,
+                tenant=tenant,
             )
         )
 

@@ -46,8 +46,8 @@ async def answered(
 ) -> list[Result]:
     """A result for each item, in their order; that of an item which failed has its error.
 
-    `owner` is the id of the key by which it is asked for, which workers are told where the call has
-    messages of its own; what shares messages counts for the gateway.
+    `owner` is the id of the key by which it is asked for, which workers are told; messages that
+    calls of several keys share count for the gateway.
     Cancelling it cancels what has not been run. Raises TimeLimitExceeded after `timeout` seconds,
     Busy when it would wait longer than the setting `busy_after`, ModelNotFound, BrokerError,
     HttpError 404 for a version that there is not.
@@ -85,16 +85,14 @@ async def _asked(
     owner: str,
     **options: Any,
 ) -> list[Result]:
-    options["timeout"] = timeout
+    options |= {"timeout": timeout, "tenant": owner or None}
     if len(items) <= SHARED:
         calls = [client.classify(model, one, errors="return", **options) for one in items]
         return await asyncio.gather(*calls) if len(calls) > 1 else [await calls[0]]
     try:
         async with (
             asyncio.timeout(timeout),
-            contextlib.aclosing(
-                client.classify_many(model, items, **options, tenant=owner or None)
-            ) as results,
+            contextlib.aclosing(client.classify_many(model, items, **options)) as results,
         ):
             return [result async for result in results]
     except TimeoutError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -107,35 +109,63 @@ async def held(state: State) -> set[str]:
         return set(await connection.scalars(query))
 
 
-async def test_workers_are_told_for_which_key_the_gateway_asks(
-    gateway_settings: GatewaySettings, settings: Settings
-) -> None:
-    """A job, and a call that has messages of its own; what shares messages is the gateway's."""
-    await make_lanes(settings)
-    key = await made(gateway_settings, "jobs", "classify")
-    told: set[tuple[str | None, str | None]] = set()
+async def told(settings: Settings) -> set[tuple[str | None, str | None]]:
+    """Users and tenants of what is in the lanes, which is awaited and taken out."""
+    found: set[tuple[str | None, str | None]] = set()
 
-    async def taken(count: int) -> bool:
+    async def taken() -> bool:
         async with channel_to(settings) as channel:
             for lane in LANES:
                 queue = await channel.get_queue(settings.names.work_queue("sentiment", lane))
                 while message := await queue.get(no_ack=True, fail=False):
                     tenant = message.headers.get("lmaas-tenant")
-                    told.add((message.user_id, tenant and str(tenant)))
-        return len(told) == count
+                    found.add((message.user_id, tenant and str(tenant)))
+        return bool(found)
 
-    async with listening(gateway_settings, settings) as gateway:
-        await submitted(gateway, key, ["x"])
-        await until(lambda: taken(1))
-        assert told == {(settings.user, api_keys.id_of(key["X-API-Key"]))}
-        calls = []
-        for texts in (["x"], ["x"] * 33):
-            told.clear()
-            body = {"model": "sentiment", "items": texts}
-            call = asyncio.create_task(gateway.post("/v1/classify", json=body, headers=key))
-            calls.append(call)
-            await until(lambda: taken(1))
-            tenant = api_keys.id_of(key["X-API-Key"]) if len(texts) > 32 else None
-            assert told == {(settings.user, tenant)}
+    await until(taken)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def calling(gateway: Gateway, items: int, *keys: dict[str, str]) -> AsyncIterator[None]:
+    """A call of each key, which nobody answers."""
+    body = {"model": "sentiment", "items": ["x"] * items}
+    calls = [
+        asyncio.create_task(gateway.post("/v1/classify", json=body, headers=key)) for key in keys
+    ]
+    try:
+        yield
+    finally:
+        for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_workers_are_told_for_which_key_the_gateway_asks(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """In a job, a call that has messages of its own, and smaller ones that share with nobody."""
+    await make_lanes(settings)
+    key = await made(gateway_settings, "jobs", "classify")
+    mine = {(settings.user, api_keys.id_of(key["X-API-Key"]))}
+    async with listening(gateway_settings, settings) as gateway:
+        await submitted(gateway, key, ["x"])
+        assert await told(settings) == mine
+        for items in (1, 32, 33):
+            async with calling(gateway, items, key):
+                assert await told(settings) == mine
+
+
+async def test_what_calls_of_several_keys_share_counts_for_the_gateway(
+    gateway_settings: GatewaySettings, settings: Settings
+) -> None:
+    """While a pack is on its way the next one waits until two calls have filled it."""
+    await make_lanes(settings)
+    one, other = [await made(gateway_settings, "classify") for _ in range(2)]
+    both = msgspec.structs.replace(settings, linger=LIMIT, pack_items=2)
+    async with listening(gateway_settings, both) as gateway, calling(gateway, 1, one):
+        assert await told(settings) == {(settings.user, api_keys.id_of(one["X-API-Key"]))}
+        async with calling(gateway, 1, one, other):
+            assert await told(settings) == {(settings.user, None)}
+        async with calling(gateway, 1, other, other):
+            assert await told(settings) == {(settings.user, api_keys.id_of(other["X-API-Key"]))}

@@ -426,8 +426,10 @@ async def test_a_gateway_says_for_whom_it_asks_and_others_are_who_they_are(
                 found = [one async for one in client.classify_many("sentiment", texts,
                                                                    tenant=tenant)]  # fmt: skip
                 assert len(found) == items
+                one = await client.classify("sentiment", GOOD, tenant=tenant)
+                assert one.label == found[0].label
     counted = [items_of(tenant) - was for tenant, was in zip(tenants, before, strict=True)]
-    assert counted == [2, 3, 4, 0, 5]
+    assert counted == [3, 4, 5, 0, 6]
 
 
 async def test_a_user_that_floods_does_not_keep_another_one_waiting(

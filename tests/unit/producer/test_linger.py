@@ -21,12 +21,14 @@ class Sender:
     def __init__(self) -> None:
         self.requests: asyncio.Queue[Request] = asyncio.Queue()
         self.patience: list[float] = []
+        self.tenants: list[str | None] = []
         self.error: Exception | None = None
         self.answering = asyncio.Event()
         self.answering.set()
 
-    async def __call__(self, request: Request, seconds: float) -> Reply:
+    async def __call__(self, request: Request, seconds: float, tenant: str | None) -> Reply:
         self.patience.append(seconds)
+        self.tenants.append(tenant)
         self.requests.put_nowait(request)
         await self.answering.wait()
         if self.error:
@@ -205,6 +207,33 @@ async def test_calls_that_want_different_things_do_not_share(
     await answered(calls)
     asked = [await sender.requests.get() for _ in kinds]
     assert [(r.model, r.version, r.options.top_k, r.options.min_score) for r in asked] == kinds
+
+
+@pytest.mark.parametrize(
+    ("asking", "told"),
+    [
+        (["a"], "a"),
+        (["a", "a", "a"], "a"),
+        (["a", "b"], None),
+        (["a", "b", "b"], None),
+        (["a", None], None),
+        ([None, "a"], None),
+        ([None, None], None),
+    ],
+)
+async def test_a_pack_is_sent_for_the_tenant_of_all_its_calls(
+    linger: Linger, sender: Sender, asking: list[str | None], told: str | None
+) -> None:
+    kind = ("m", None, 0, None, 10.0)
+    await answered([linger.add(kind, Item(id="0", text="x"), tenant) for tenant in asking])
+    assert sender.tenants == [told]
+
+
+async def test_the_next_pack_has_a_tenant_again(linger: Linger, sender: Sender) -> None:
+    kind = ("m", None, 0, None, 10.0)
+    for tenants in ("ab", "a", "b"):
+        await answered([linger.add(kind, Item(id="0", text="x"), tenant) for tenant in tenants])
+    assert sender.tenants == [None, "a", "b"]
 
 
 @pytest.mark.parametrize("error", [ModelNotFound("no such model"), ValueError("a bug")])
