@@ -60,22 +60,20 @@ class Block(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         self.built = True
 
     def call(self, rows: Any, far: Any, training: bool = False) -> Any:
-        """`far` is [texts, 1, 1, tokens]: 0, or very far for padding."""
+        """`rows` are [texts * tokens, hidden], of which a dense layer is one operator; `far` is
+        [texts, 1, 1, tokens]: 0, or very far for padding.
+        """
+        shape = [tf.shape(far)[0], tf.shape(far)[3], self._heads, self._width]
         queries, keys, values = (
-            self._split(layer(rows)) for layer in (self.query, self.key, self.value)
+            tf.transpose(tf.reshape(layer(rows), shape), [0, 2, 1, 3])
+            for layer in (self.query, self.key, self.value)
         )
         scores = tf.matmul(queries, keys, transpose_b=True) * (self._width**-0.5) + far
         found = tf.matmul(tf.nn.softmax(scores), values)
-        size = tf.shape(rows)
-        joined = tf.reshape(tf.transpose(found, [0, 2, 1, 3]), size)
+        joined = tf.reshape(tf.transpose(found, [0, 2, 1, 3]), [-1, self._heads * self._width])
         training = training and self.trainable
         rows = self.attended(rows + self.dropped(self.out(joined), training=training))
         return self.done(rows + self.dropped(self.down(self.up(rows)), training=training))
-
-    def _split(self, rows: Any) -> Any:
-        size = tf.shape(rows)
-        parted = tf.reshape(rows, [size[0], size[1], self._heads, self._width])
-        return tf.transpose(parted, [0, 2, 1, 3])
 
 
 class Encoder(keras.layers.Layer):  # type: ignore[misc]
@@ -93,8 +91,9 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
     def build(self, *_: Any) -> None:
         self.words.build((None, None))
         self.positions.build((None,))
-        for layer in (self.norm, *self.blocks):
-            layer.build((None, None, self._hidden))
+        self.norm.build((None, self._hidden))
+        for block in self.blocks:
+            block.build((None, self._hidden))
         self.built = True
 
     def unfreeze(self, blocks: int) -> None:
@@ -109,10 +108,12 @@ class Encoder(keras.layers.Layer):  # type: ignore[misc]
         # Of what is padded on its left, the first token has the first position, too.
         places = tf.maximum(tf.cumsum(mask, axis=1) - 1, 0) + self._offset
         rows = self.norm(self.words(ids) + self.positions(places))
+        size = tf.shape(rows)
+        rows = tf.reshape(rows, [-1, self._hidden])
         far = (1.0 - tf.cast(mask, tf.float32))[:, None, None, :] * _FAR
         for block in self.blocks:
             rows = block(rows, far, training=training)
-        return rows
+        return tf.reshape(rows, size)
 
 
 def encoder(pretrained: Pretrained) -> Encoder:
@@ -155,8 +156,26 @@ def _pair(weights: Mapping[str, Floats], name: str) -> list[Floats]:
     return [weights[f"{name}.weight"], weights[f"{name}.bias"]]
 
 
-def _norm(shape: Shape) -> keras.layers.LayerNormalization:
-    return keras.layers.LayerNormalization(epsilon=shape.layer_norm_eps)
+class Norm(keras.layers.Layer):  # type: ignore[misc]
+    """Keras' LayerNormalization, written so that ONNX Runtime computes it as one operator."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self._epsilon = epsilon
+
+    def build(self, shape: Sequence[int | None]) -> None:
+        self.gamma = self.add_weight(name="gamma", shape=(shape[-1],), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(shape[-1],), initializer="zeros")
+        self.built = True
+
+    def call(self, rows: Any) -> Any:
+        apart = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(tf.pow(apart, 2.0), axis=-1, keepdims=True)
+        return apart / tf.sqrt(variance + self._epsilon) * self.gamma + self.beta
+
+
+def _norm(shape: Shape) -> Norm:
+    return Norm(shape.layer_norm_eps)
 
 
 def _activation(shape: Shape) -> Any:
@@ -173,8 +192,9 @@ def _activation(shape: Shape) -> Any:
 
 
 def _gelu(rows: Any) -> Any:
-    # TensorFlow's own is made of erfc, which ONNX does not have.
-    return 0.5 * rows * (1.0 + tf.math.erf(rows * np.float32(0.5**0.5)))
+    # TensorFlow's own is made of erfc, which ONNX does not have. In this order of factors and terms
+    # ONNX Runtime knows it (see `graph.converted`).
+    return (0.5 * rows) * (tf.math.erf(rows / np.float32(2.0**0.5)) + 1.0)
 
 
 def pooled(rows: Any, mask: Any, pooling: str) -> Any:

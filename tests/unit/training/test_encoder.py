@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -19,6 +21,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
+from lmaas.training import quietly
 from lmaas.training.datasets import Dataset, Split, text_items
 from lmaas.training.networks import fit
 from lmaas.training.networks.bert import Encoder, encoder
@@ -27,9 +30,13 @@ from lmaas.training.networks.pretrained import Pretrained
 from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
+from lmaas.workers.ort import onnxruntime
 from lmaas.workers.repository import read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import bert
+
+with quietly():
+    import keras
 
 TEXTS = ["fine", "a fine film", "dull", " ".join(["a great film"] * 20), "unheard of"]
 
@@ -130,6 +137,18 @@ def test_a_classifier_on_top_is_learnt_exported_and_served(tmp_path: Path) -> No
     together = runtime.scores(texts)
     alone = np.concatenate([runtime.scores([item]) for item in texts])
     assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_runtime_computes_each_norm_and_each_gelu_as_one_operator(tmp_path: Path) -> None:
+    network = EncoderNetwork(Pretrained(bert.save(tmp_path / "encoder")), 12)
+    network.classifier = keras.Sequential([keras.layers.Dense(2, activation="softmax")])
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(network.graph().SerializeToString(), options)
+    run = onnx.load(tmp_path / "optimized.onnx").graph.node
+    count = Counter(node.op_type.removeprefix("Skip").removeprefix("Bias") for node in run)
+    assert count["Gelu"] == bert.BLOCKS
+    assert count["LayerNormalization"] == 1 + 2 * bert.BLOCKS
 
 
 def test_the_last_blocks_learn_and_the_others_stay(tmp_path: Path) -> None:
