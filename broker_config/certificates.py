@@ -61,6 +61,14 @@ class Pair:
             )
         return self._read().not_valid_after_utc if there else None
 
+    def lacks(self, hosts: Sequence[str]) -> list[str]:
+        """Those of the hosts that the certificate is not for. Raises DataError."""
+        try:
+            names = self._read().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        except x509.ExtensionNotFound:
+            return [*hosts]
+        return [host for host in hosts if _host(host) not in names.value]
+
     def _read(self) -> x509.Certificate:
         try:
             return x509.load_pem_x509_certificate(self.certificate.read_bytes())

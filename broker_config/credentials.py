@@ -28,7 +28,7 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from lmaas.broker_config.errors import PasswordUnavailable, SettingsError
-from lmaas.broker_config.private_files import check_private
+from lmaas.broker_config.private_files import check_private, opened
 from lmaas.broker_config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -187,11 +187,14 @@ def _told(moment: float) -> str:
 def _read(file: Path) -> Password:
     """Raises SettingsError, with no piece of it."""
     try:
-        check_private("broker_password_file", file)
-        content = file.read_bytes()
+        with opened("broker_password_file", file) as source:
+            check_private("broker_password_file", file, source)
+            content = source.read(LARGEST + 1)
     except OSError as error:
         raise SettingsError(f"broker_password_file {str(file)!r}: {error.strerror}") from error
     try:
+        if len(content) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} bytes")
         return _one_line(content)
     except ValueError as error:
         raise SettingsError(f"broker_password_file {str(file)!r}: {error}") from None

@@ -159,7 +159,7 @@ async def _first_to_answer(urls: list[URL], context: ssl.SSLContext | None) -> A
                 if error is None:
                     del trying[task]
                     return task.result()
-                told = _told(error, trying.pop(task))
+                told = await _explained(error, trying.pop(task))
                 if _weight(told) >= _weight(failure):
                     failure = told
         assert failure is not None
@@ -261,6 +261,19 @@ def _complaint(text: str) -> str:
 def _weight(failure: BaseException | None) -> int:
     """Which of the hosts' failures is told: what waiting will not mend, then a limit."""
     return 2 if isinstance(failure, BrokerRefused) else int(isinstance(failure, LimitReached))
+
+
+async def _explained(error: BaseException, url: URL) -> BaseException:
+    """As `_told`; of a host that ended a plain connection at once also whether it speaks TLS."""
+    told = _told(error, url)
+    was_cut = isinstance(error.__cause__, ConnectionResetError | asyncio.IncompleteReadError)
+    if told is error and was_cut and url.scheme == "amqp" and await tls.answers(url, HEAD_START):
+        told = BrokerRefused(
+            f"{masked(str(url.with_query(None)))}: that port speaks TLS: write amqps:// in "
+            "broker_url (tls_ca names the authority, where the system does not know it)"
+        )
+        told.__cause__ = error
+    return told
 
 
 def _told(error: BaseException, url: URL) -> BaseException:

@@ -19,9 +19,12 @@ import msgspec
 
 from lmaas.broker_config import environment, folders
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.private_files import check_ours
 
 #: Those that there are in the file; "" is its top.
 SECTIONS: Final = ("gateway",)
+#: Variable of the environment that names the file; what nobody has named has to be ours.
+_NAMED: Final = f"{environment.PREFIX}CONFIG"
 #: Types by msgspec's names, in words.
 _TYPES: Final = {
     "float": "a number", "int": "a whole number", "str": "text", "bool": "true or false",
@@ -61,7 +64,7 @@ def _part(content: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
 
 
 def _config_file() -> Path | None:
-    named = os.environ.get(f"{environment.PREFIX}CONFIG")
+    named = os.environ.get(_NAMED)
     if named:
         if not Path(named).is_file():
             raise SettingsError(f"LMAAS_CONFIG names {named!r}, which is not a file")
@@ -73,7 +76,10 @@ def _config_file() -> Path | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            if path != Path(os.environ.get(_NAMED, "")):
+                check_ours(path, os.fstat(file.fileno()))
+            return tomllib.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import SettingsError
+from lmaas.broker_config.private_files import opened
 from lmaas.broker_config.sealing import Keyring, parsed
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _read(path: Path) -> tuple[Keyring, _State]:
     if problem := extras.lacking("cryptography"):
         raise SettingsError(f"payload_keys: {problem}")
     try:
-        with open(path, "rb", opener=_opener) as file:
+        with opened("payload_keys", path) as file:
             found = os.fstat(file.fileno())
             _check(path, found)
             content = file.read(LARGEST + 1)
@@ -92,22 +93,15 @@ def _read(path: Path) -> tuple[Keyring, _State]:
     if len(content) > LARGEST:
         raise SettingsError(f"payload_keys: {path} has more than {LARGEST:,} bytes: no such file")
     try:
-        return Keyring(parsed(content.decode())), _state(found)
+        return Keyring(parsed(content.decode("utf-8-sig"))), _state(found)
     except UnicodeDecodeError:
         raise SettingsError(f"payload_keys: {path} is no text") from None
     except ValueError as error:
         raise SettingsError(f"payload_keys: {path}: {error}") from error
 
 
-def _opener(path: str, flags: int) -> int:
-    """A pipe that nobody writes to does not keep us waiting."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _check(path: Path, found: os.stat_result) -> None:
-    """Raises SettingsError unless it is a file that only its owner can read."""
-    if not stat.S_ISREG(found.st_mode):
-        raise SettingsError(f"payload_keys: {path} is no file")
+    """Raises SettingsError unless only its owner can read it."""
     if os.name == "posix" and found.st_mode & _OTHERS:
         raise SettingsError(
             f"payload_keys: {path} can be used by others than its owner (mode "

@@ -1,11 +1,11 @@
-"""Files that only their owner can read."""
+"""Files that only their owner can read, and files that nobody else has written."""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from lmaas.broker_config.errors import SettingsError
 
@@ -22,14 +22,54 @@ def write_private(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
-def check_private(setting: str, path: Path) -> None:
-    """Raises SettingsError when everybody can read the file, OSError when it is not there.
+def opened(setting: str, path: Path) -> BinaryIO:
+    """The file, to read. Raises OSError, and SettingsError for what may never end, as a pipe."""
+    file = open(path, "rb", opener=_at_once)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise SettingsError(f"{setting}: {path} is no file")
+    return file
+
+
+def _at_once(path: str, flags: int) -> int:
+    """A pipe that nobody writes to does not keep us waiting."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def check_private(setting: str, path: Path, file: BinaryIO) -> None:
+    """Raises SettingsError when everybody can read the file, which is open.
 
     Its group may: so servers that run as different users share a file.
     """
-    mode = stat.S_IMODE(path.stat().st_mode)
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     if os.name == "posix" and mode & _EVERYBODY:
         raise SettingsError(
             f"{setting} {str(path)!r} can be read by everybody on this machine (its mode is "
             f"{mode:04o}): `chmod 600 {path}`, and make a new one if it may have been read"
+        )
+
+
+def check_ours(path: Path, status: os.stat_result) -> None:
+    """Raises SettingsError when another user has written the file, or everybody may.
+
+    Ours is what belongs to this user or to root; for who works by sudo also what belongs to who
+    called it. Its group may write to it, because some systems give each user a group.
+    """
+    if os.name != "posix":
+        return
+    owners = {0, os.geteuid()}
+    caller = os.environ.get("SUDO_UID", "")
+    if os.geteuid() == 0 and caller.isdecimal():
+        owners.add(int(caller))
+    trusted = "if you trust it, name it in LMAAS_CONFIG"
+    if status.st_uid not in owners:
+        raise SettingsError(
+            f"{str(path)!r} belongs to another user (number {status.st_uid}), and may have "
+            f"commands run as you; {trusted}, or delete it"
+        )
+    if status.st_mode & stat.S_IWOTH:
+        raise SettingsError(
+            f"{str(path)!r} can be written by everybody on this machine (its mode is "
+            f"{stat.S_IMODE(status.st_mode):04o}), and may have commands run as you: look at it "
+            f"and `chmod o-w {path}`, or {trusted}"
         )

@@ -74,8 +74,9 @@ class Seals:
         """Raises SealError."""
         if not seal.there:
             raise SealError(
-                f"this {seal.label.direction} is not sealed, and payload_keys is set here; while "
-                "clients and workers are given keys, set accept_unsealed as well",
+                f"this {seal.label.direction} is not sealed, and with payload_keys only what is "
+                "sealed is taken: set it for who has sent this, too; accept_unsealed takes both, "
+                "while clients and workers are given keys",
                 Code.NOT_SEALED,
             )
         if self._file is None:

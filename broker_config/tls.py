@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 from yarl import URL
 
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.private_files import check_private
+from lmaas.broker_config.private_files import check_private, opened
 from lmaas.broker_config.settings import Settings
 
 #: What aiormq would read in a URL. Verification is never off, and files are settings.
@@ -27,6 +28,13 @@ _NOT_ACCEPTED: Final = {
 }
 #: OpenSSL's numbers for a certificate of another host, and of another address.
 _OTHER_HOST: Final = (62, 64)
+#: What a client of AMQP 0-9-1 says first, and where.
+_GREETING: Final = b"AMQP\0\0\x09\x01"
+_PLAIN_PORT: Final = 5672
+#: How an alert of TLS 1.0 to 1.3 begins (RFC 8446, 5.1).
+_ALERT: Final = b"\x15\x03"
+#: Bytes of a file with a certificate, in which a key is looked for.
+_LARGEST: Final = 1024 * 1024
 #: A part of OpenSSL's name for what the other side says, or of why it is not understood.
 _SAID: Final = {
     "CERTIFICATE_EXPIRED": "the broker says that tls_certificate has expired; make a new one",
@@ -60,14 +68,61 @@ def context_of(settings: Settings, urls: Sequence[URL]) -> ssl.SSLContext | None
         return None
     try:
         context = verifying(settings.tls_ca)
-        if settings.tls_certificate:
-            check_private("tls_key", Path(settings.tls_key or settings.tls_certificate))
-            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"TLS files (tls_ca, tls_certificate, tls_key) cannot be used: {error}"
-        ) from error
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"tls_ca {settings.tls_ca!r}: {_of_file(error)}") from error
+    if settings.tls_certificate:
+        load(context, settings.tls_certificate, settings.tls_key)
     return context
+
+
+def load(context: ssl.SSLContext, certificate: str, key: str | None, section: str = "") -> None:
+    """Our own certificate and its key, which may be in the same file.
+
+    Raises SettingsError, with the names of the settings, which begin with `section`.
+    """
+    setting, path = "tls_certificate", certificate
+
+    def no_passphrase() -> str:
+        raise SettingsError(
+            f"{section}{setting} {path!r}: the key needs a passphrase, for which nobody is asked; "
+            "take a key without: `openssl pkey -in OLD -out NEW`, and `chmod 600 NEW`"
+        )
+
+    try:
+        with opened(f"{section}{setting}", Path(path)) as file:
+            has_key = b"PRIVATE KEY-----" in file.read(_LARGEST)
+        if key is not None:
+            setting, path = "tls_key", key
+        elif not has_key:
+            raise SettingsError(f"{section}{setting} {path!r} has no key: set {section}tls_key")
+        with opened(f"{section}{setting}", Path(path)) as file:
+            check_private(f"{section}{setting}", Path(path), file)
+        context.load_cert_chain(certificate, key, no_passphrase)
+    except OSError as error:
+        of_another = getattr(error, "reason", None) == "KEY_VALUES_MISMATCH"
+        told = f"it is not the key of {certificate!r}" if of_another else _of_file(error)
+        raise SettingsError(f"{section}{setting} {path!r}: {told}") from error
+
+
+def _of_file(error: OSError) -> str:
+    """What is wrong with a file that TLS needs."""
+    if isinstance(error, ssl.SSLError):
+        return f"it is not the PEM that it should be ({error.reason or error})"
+    return error.strerror or str(error)
+
+
+async def answers(url: URL, limit: float) -> bool:
+    """Whether what is there speaks TLS: it answers plain AMQP with an alert, within `limit` s."""
+    try:
+        async with asyncio.timeout(limit):
+            reader, writer = await asyncio.open_connection(url.host, url.port or _PLAIN_PORT)
+            try:
+                writer.write(_GREETING)
+                return await reader.readexactly(len(_ALERT)) == _ALERT
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return False
 
 
 def verifying(authorities: str | None = None) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, OptionError
@@ -79,6 +80,18 @@ def _issue(
     expires = expires or authority.issue(pair, name, days, use, hosts)
     state = "expired" if expires < datetime.datetime.now(datetime.UTC) else "expires"
     click.echo(f"{pair.certificate}: {'kept, ' if kept else ''}{state} {expires:%Y-%m-%d}")
+    if _were_named("hosts") and (lacking := pair.lacks(hosts)):
+        click.echo(
+            f"{pair.certificate}: not for {', '.join(lacking)}: delete it and {pair.key}, and run "
+            "this again with every --host",
+            err=True,
+        )
+
+
+def _were_named(option: str) -> bool:
+    """Whether the caller has given this option, and not its default."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
 
 
 _CONFIGURATION = """
@@ -96,7 +109,7 @@ broker has to read):
   auth_mechanisms.1 = EXTERNAL
   ssl_cert_login_from = common_name
 For a worker:
-  LMAAS_BROKER_URL=amqps://HOST:5671/ LMAAS_BROKER_AUTH=certificate
+  LMAAS_BROKER_URL=amqps://HOST:5671/ LMAAS_BROKER_AUTH=certificate LMAAS_BROKER_USER=worker
   LMAAS_TLS_CA={folder}/ca.pem
   LMAAS_TLS_CERTIFICATE={folder}/user-worker.pem LMAAS_TLS_KEY={folder}/user-worker.key\
 """

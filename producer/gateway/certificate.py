@@ -8,8 +8,8 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from lmaas.broker_config import tls
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.private_files import check_private
 from lmaas.producer.gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -61,17 +61,7 @@ class Certificate:
         """Raises SettingsError."""
         certificate, key = self._settings.tls_certificate, self._settings.tls_key
         assert certificate is not None
-        try:
-            check_private("gateway.tls_key", Path(key or certificate))
-            context.load_cert_chain(certificate, key)
-        except OSError as error:  # ssl.SSLError is one
-            keys = (
-                f"gateway.tls_key {key!r}" if key else "the key in it (gateway.tls_key is not set)"
-            )
-            raise SettingsError(
-                f"gateway.tls_certificate {certificate!r} or {keys} cannot be used: {error}; both "
-                "are PEM, the key without a passphrase"
-            ) from error
+        tls.load(context, certificate, key, "gateway.")
 
 
 def _context() -> ssl.SSLContext:

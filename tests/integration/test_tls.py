@@ -289,6 +289,8 @@ async def test_users_are_known_by_their_certificates(broker: Broker, tmp_path: P
     assert "an authority that is not known here" in await refused(lost)
     other = msgspec.structs.replace(worker, broker_url=f"amqps://localhost:{port}")
     assert "the broker's certificate is not for 'localhost'" in await refused(other)
+    plain = msgspec.structs.replace(nobody, broker_url=f"amqp://{HERE}:{port}", tls_ca=None)
+    assert "that port speaks TLS: write amqps://" in await refused(plain)
     # Of several hosts, one that is to be trusted is enough.
     several = f"amqps://localhost:{port},amqps://{HERE}:{port}"
     connection = await connect(msgspec.structs.replace(worker, broker_url=several), name="t")

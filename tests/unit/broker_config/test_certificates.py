@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from cryptography import x509
 
 from lmaas.broker_config.certificates import Authority, Pair
 from lmaas.broker_config.errors import DataError, OptionError
+from lmaas.broker_config.hosts import check
+from lmaas.broker_config.settings import Settings
 from lmaas.cli.broker_certs import command
+
+SECURITY = Path(__file__).parents[3] / "docs" / "security.md"
 
 
 def certs(folder: Path, *arguments: str) -> Result:
@@ -58,6 +63,15 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "ca.pem").read_bytes() == before[tmp_path / "ca.pem"]
 
 
+def test_hosts_that_a_kept_certificate_is_not_for_are_told(tmp_path: Path) -> None:
+    certs(tmp_path, "--host", "one.example", "--host", "10.0.0.7")
+    again = certs(tmp_path, "--host", "10.0.0.7", "--host", "two.example")
+    for name in ("broker", "http"):
+        path = tmp_path / name
+        assert f"{path}.pem: not for two.example: delete it and {path}.key" in again.stderr
+    assert "not for" not in certs(tmp_path, "--user", "more").output
+
+
 def test_what_has_expired_is_told(tmp_path: Path) -> None:
     Authority.at(tmp_path).issue(Pair.named(tmp_path, "broker"), "broker", 0, "server", ["x"])
     assert "broker.pem: kept, expired 20" in certs(tmp_path).output
@@ -86,3 +100,20 @@ def test_the_key_of_another_authority(tmp_path: Path) -> None:
 @pytest.mark.parametrize("user", ["../x", "a/b", ".hidden", "", "x" * 65, "a\nb"])
 def test_a_user_that_is_no_name(tmp_path: Path, user: str) -> None:
     assert isinstance(certs(tmp_path, "--user", user).exception, DataError | OptionError)
+
+
+def test_a_worker_can_be_started_as_it_and_the_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = certs(Path("pki")).stdout
+    (documented,) = re.findall(
+        r"^lmaas broker certs pki .*\n((?:.*\\\n)*.*lmaas worker)$",
+        SECURITY.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    for text in (printed, documented):
+        named = dict(re.findall(r"\bLMAAS_(\w+)=(\S+)", text))
+        settings = Settings(**{name.lower(): value for name, value in named.items()})
+        check(settings)
+        assert settings.user == "worker"

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import string
 import time
 from collections.abc import Callable
@@ -83,7 +84,10 @@ async def test_the_password_is_in_a_file(tmp_path: Path, password: str) -> None:
     assert password not in repr(settings)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"secret\nsecret\n", b"secret\xff", b"secret\0"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"secret\nsecret\n", b"secret\xff", b"secret\0", b"secret" * 11_000],
+)
 def test_a_password_file_that_is_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "password"
     settings = Settings(broker_url="amqp://me@h", broker_password_file=str(file))
@@ -101,6 +105,16 @@ def test_a_password_file_that_is_none(tmp_path: Path, content: bytes) -> None:
     file.chmod(0o604)
     with pytest.raises(SettingsError, match=r"can be read by everybody.*0604.*chmod 600"):
         check(settings)
+
+
+def test_a_password_file_that_may_never_end(tmp_path: Path) -> None:
+    """Neither a pipe that nobody writes to, nor a device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    for path in (pipe, Path("/dev/zero")):
+        settings = Settings(broker_url="amqp://me@h", broker_password_file=str(path))
+        with pytest.raises(SettingsError, match=rf"broker_password_file: {path} is no file"):
+            check(settings)
 
 
 @pytest.mark.parametrize("password", PASSWORDS)

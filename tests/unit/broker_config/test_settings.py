@@ -65,6 +65,72 @@ def test_a_named_file_is_read_in_place_of_the_others(
         Settings.load()
 
 
+#: The number of a user that is neither who runs the tests nor root.
+SOMEBODY = 54_321
+
+
+def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the file be that of another user than who asks."""
+    if os.geteuid() == 0:
+        os.chown(path, SOMEBODY, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
+
+
+def test_a_file_of_another_user_is_obeyed_only_when_it_was_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "lmaas.toml"
+    path.write_text('broker_password_command = "theirs"\n')
+    given_away(path, monkeypatch)
+    with pytest.raises(SettingsError, match=r"'lmaas\.toml' belongs to another user .*CONFIG"):
+        Settings.load()
+    monkeypatch.setenv("LMAAS_CONFIG", "lmaas.toml")
+    assert Settings.load().broker_password_command == "theirs"
+
+
+def test_a_file_that_everybody_may_write_is_obeyed_only_when_it_was_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "lmaas.toml"
+    path.write_text('prefix = "mine"\n')
+    path.chmod(0o664)
+    assert Settings.load().prefix == "mine"
+    path.chmod(0o646)
+    with pytest.raises(SettingsError, match=r"written by everybody .*0646.*chmod o-w"):
+        Settings.load()
+    monkeypatch.setenv("LMAAS_CONFIG", str(path))
+    assert Settings.load().prefix == "mine"
+
+
+def test_the_private_broker_of_another_user_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    (folder / "lmaas").mkdir()
+    up = folder / "lmaas" / "up.toml"
+    up.write_text('broker_url = "amqp://theirs/"\n')
+    given_away(up, monkeypatch)
+    (folder / "named.toml").write_text("")
+    monkeypatch.setenv("LMAAS_CONFIG", "named.toml")  # which says nothing of that file
+    with pytest.raises(SettingsError, match="belongs to another user"):
+        Settings.load()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_who_works_by_sudo_has_files_of_who_called_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "lmaas.toml"
+    path.write_text('prefix = "mine"\n')
+    given_away(path, monkeypatch)
+    monkeypatch.setenv("SUDO_UID", str(SOMEBODY))
+    assert Settings.load().prefix == "mine"
+    monkeypatch.setenv("SUDO_UID", str(SOMEBODY + 1))
+    with pytest.raises(SettingsError, match="belongs to another user"):
+        Settings.load()
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
