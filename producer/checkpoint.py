@@ -90,11 +90,14 @@ class PartialFile:
         self._members = bool(target.compression)
         self._waiting = bytearray()
         check_output(target)
-        with self._told():
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
             # Not truncated yet: it may belong to a run that goes on.
-            self._file: BinaryIO = os.fdopen(
-                os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b"
-            )
+            self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o666), "r+b")
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # by which others of the folder would have our rows
+                raise DataError(f"{self.path} is a link; delete it") from error
+            raise _refused(self.target, error) from error
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -218,7 +221,8 @@ def check_same(then: dict[str, Any], now: dict[str, Any], target: str) -> None:
 def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(path.name + ".new")
     try:
-        with fresh.open("wb") as file:
+        fresh.unlink(missing_ok=True)  # of a run that was killed, or a link of somebody else
+        with fresh.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -218,8 +218,10 @@ class Parquet:
     def finish(self, partial: Path) -> Path:
         """Raises OSError, for example when the disk is full."""
         whole = partial.with_name(partial.name + ".parquet")
+        whole.unlink(missing_ok=True)  # of a run that was killed, or a link of somebody else
         try:
-            self.convert(lambda: arrow("Parquet").OSFile(str(partial)), whole)
+            with whole.open("xb") as file:
+                self.convert(lambda: arrow("Parquet").OSFile(str(partial)), file)
         except BaseException:
             whole.unlink(missing_ok=True)
             raise

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import openpyxl
@@ -533,8 +533,8 @@ async def test_a_disk_that_is_full_at_the_conversion(
 ) -> None:
     out = tmp_path / "out.parquet"
 
-    def full(_parquet: object, _stream: object, whole: Path) -> None:
-        whole.write_bytes(b"some of it")
+    def full(_parquet: object, _stream: object, whole: BinaryIO) -> None:
+        whole.write(b"some of it")
         raise OSError(errno.ENOSPC, "error writing bytes to file")
 
     with monkeypatch.context() as patched:

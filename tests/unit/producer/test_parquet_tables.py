@@ -184,3 +184,13 @@ def test_columns_of_one_name_matter_when_they_are_used(tmp_path: Path) -> None:
     table.close()
     with pytest.raises(DataError, match="'n'"):
         open_table(Place.of(str(path)), Wanted())
+
+
+def test_a_link_in_the_place_of_the_file_in_the_making_is_not_followed(
+    tmp_path: Path, convert: Convert
+) -> None:
+    source, theirs = tmp_path / "a.csv", tmp_path / "theirs"
+    source.write_text("text\nfine\n")
+    (tmp_path / "o.parquet.parquet").symlink_to(theirs)
+    assert pq.read_table(convert(source, "o.parquet"))["text"].to_pylist() == ["fine"]
+    assert not theirs.exists()
