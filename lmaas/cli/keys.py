@@ -81,7 +81,7 @@ def remove(file: Path, key_id: str) -> None:
 def _lines(file: Path) -> list[str]:
     """Those of a file that is as it should be. Raises LmaasError."""
     key_file(str(file))
-    return [f"{line}\n" for line in file.read_text(encoding="utf-8").splitlines()]
+    return [f"{line}\n" for line in file.read_text(encoding="utf-8-sig").splitlines()]
 
 
 def _ids(lines: Sequence[str]) -> list[str]:
@@ -97,7 +97,11 @@ def _own(lines: Sequence[str], key_id: str, file: Path) -> str:
 
 
 def _write(file: Path, lines: Sequence[str]) -> None:
-    """All at once, so that nobody reads half of it; only its owner may read it."""
+    """All at once, so that nobody reads half of it; only its owner may read it.
+
+    A link stays, and so does the owner, as when root rotates the keys of a service.
+    """
+    file = file.resolve()
     try:
         with tempfile.NamedTemporaryFile(  # which nobody else can read from the beginning
             "w", dir=file.parent, prefix=f".{file.name}.", delete=False, encoding="utf-8"
@@ -106,6 +110,8 @@ def _write(file: Path, lines: Sequence[str]) -> None:
                 fresh.writelines(lines)
                 fresh.flush()
                 os.fsync(fresh.fileno())
+                if file.exists() and (owner := file.stat()).st_uid != os.geteuid():
+                    os.fchown(fresh.fileno(), owner.st_uid, owner.st_gid)
                 Path(fresh.name).replace(file)
             except BaseException:
                 Path(fresh.name).unlink(missing_ok=True)
