@@ -25,7 +25,7 @@ from aio_pika.abc import (
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
 
 from lmaas.broker_config.connection import Session, harmless_when_gone
-from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
+from lmaas.broker_config.errors import BrokerError, BrokerRefused, BrokerUnavailable
 from lmaas.broker_config.hosts import Pauses, is_gone
 from lmaas.broker_config.settings import Settings
 
@@ -87,7 +87,7 @@ class DeadLetterQueue:
         self.total = 0
 
     async def __aenter__(self) -> Self:
-        """Raises BrokerUnavailable while somebody else reads."""
+        """Raises BrokerUnavailable while somebody else reads, BrokerRefused for who may not."""
         pauses = Pauses()
         patience = asyncio.get_running_loop().time() + TAKEN_PATIENCE
         while True:
@@ -116,11 +116,24 @@ class DeadLetterQueue:
             await channel.get_queue(self._name)
         except ChannelLockedResource as error:
             raise self._is_read_by_others() from error
+        except ChannelAccessRefused as error:
+            raise BrokerRefused(
+                f"user {self._settings.user!r} of {self._settings.broker} may not read "
+                f"{self._name}; {self._who_may()}"
+            ) from error
         except ChannelNotFoundEntity as error:
             raise MissingError(
                 f"{self._settings.broker} has no dead letter queue {self._name}: no worker was "
                 "there yet, or LMAAS_PREFIX is another one (`lmaas broker declare` makes it)"
             ) from error
+
+    def _who_may(self) -> str:
+        if self._name != self._settings.names.dead:
+            return "its own user may"
+        return (
+            "who has the role `operator` may: log in as that user (`lmaas broker users` makes it), "
+            "with `lmaas dead` for one"
+        )
 
     def _is_read_by_others(self) -> TakenError:
         return TakenError(

@@ -37,8 +37,10 @@ from lmaas.broker_config.replies import decode_by_result
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
 from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.topology import is_model_name
 from lmaas.producer import dead_letters
 from lmaas.producer.batch import Jobs
+from lmaas.producer.cards import cards
 from lmaas.producer.dead_letter import Filter, put_here_by_broker, seal_of
 from lmaas.producer.dead_letter_queue import MissingError, TakenError
 from lmaas.producer.dead_letters import Outcome, Removal
@@ -129,13 +131,9 @@ async def _older_dead_letters(
     except MissingError:
         return
     except BrokerRefused as error:
-        purged.remains.append(_forbidden(settings, error))
+        purged.remains.append(str(error))
         return
     purged.note(settings.names.dead, "dead letters", count)
-
-
-def _forbidden(settings: Settings, error: BrokerRefused) -> str:
-    return f"{settings.names.dead}: {error}; run this as a user who may (operator), too"
 
 
 async def about(
@@ -158,8 +156,17 @@ async def about(
                 results = _Results(settings, one.entry, wanted, publisher, dry)
                 await _about_job(settings, one, results, purged)
         models = letters.models | {one.entry.model for one in listed}
+        if dead:
+            models |= await _with_lanes(settings, publisher)
         purged.remains += await _waiting(publisher, models)
     return purged
+
+
+async def _with_lanes(settings: Settings, publisher: PackPublisher) -> set[str]:
+    """Models that may have lanes: what workers serve now, and what is in the folders of models."""
+    there = {path.name for folder in settings.model_folders for path in folder.glob("*")}
+    served = {card.model for card in await cards(publisher, settings)}
+    return served | {name for name in there if is_model_name(name)}
 
 
 async def _waiting(publisher: PackPublisher, models: Collection[str]) -> list[str]:
@@ -179,7 +186,7 @@ async def _about_dead_letters(settings: Settings, letters: _DeadLetters, purged:
     except MissingError:
         return
     except BrokerRefused as error:
-        purged.remains.append(_forbidden(settings, error))
+        purged.remains.append(str(error))
         return
     letters.tell(purged, settings.names.dead, "items")
 

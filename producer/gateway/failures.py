@@ -14,6 +14,7 @@ from sqlalchemy import exc
 from lmaas.broker_config.codes import Code, meaning
 from lmaas.broker_config.errors import (
     BrokerError,
+    BrokerRefused,
     BrokerUnavailable,
     Busy,
     DataError,
@@ -81,6 +82,7 @@ _KINDS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (ModelDamaged, HTTPStatus.SERVICE_UNAVAILABLE, Code.MODEL_DAMAGED),
     (TimeLimitExceeded, HTTPStatus.GATEWAY_TIMEOUT, Code.TIME_LIMIT),
     (BrokerUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "broker_unavailable"),
+    (BrokerRefused, HTTPStatus.SERVICE_UNAVAILABLE, "broker_refused"),
     (BrokerError, HTTPStatus.SERVICE_UNAVAILABLE, "broker_error"),
     (JobError, HTTPStatus.CONFLICT, "job_error"),
     (DataError, HTTPStatus.BAD_REQUEST, "unreadable"),
@@ -160,7 +162,9 @@ def _without_state(message: str) -> Failure:
 def _of_table(error: LmaasError) -> Failure:
     for kind, status, code in _KINDS:
         if isinstance(error, kind):
-            again = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+            # Waiting does not give a user more rights.
+            may_pass = status == HTTPStatus.SERVICE_UNAVAILABLE and kind is not BrokerRefused
+            again = RETRY_AFTER if may_pass else None
             return Failure(status, code, str(error), again)
     return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, Code.INTERNAL, str(error))
 

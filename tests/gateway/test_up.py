@@ -30,8 +30,9 @@ from lmaas.broker_config.topology import Names
 from lmaas.cli.lanes import Lanes
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
+from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.workers.worker import Worker
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import receiving
 from tests.gateway.test_callbacks import MINE
 from tests.gateway.test_jobs import ended, results, told
@@ -281,6 +282,20 @@ async def test_what_its_page_shows(gateway: Gateway, up: Up) -> None:
     path = f"{gateway.url}/v1/dead-letters/{found['dead_letters'][0]['id']}"
     async with gateway.http.delete(path) as answer:
         assert answer.status == 200
+
+
+async def test_a_gateway_with_its_user_alone_says_who_may_look_at_dead_letters(
+    up: Up, gateway_settings: GatewaySettings
+) -> None:
+    async with (
+        listening(gateway_settings, up.settings("gateway")) as gateway,
+        gateway.http.get(f"{gateway.url}/v1/dead-letters") as answer,
+    ):
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (503, "broker_refused")
+        assert "user 'gateway'" in error["message"]
+        assert "who has the role `operator` may" in error["message"]
+        assert "Retry-After" not in answer.headers  # waiting does not mend it
 
 
 @pytest.mark.usefixtures("found")

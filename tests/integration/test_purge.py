@@ -240,6 +240,18 @@ async def test_what_cannot_be_looked_into_is_told(settings: Settings) -> None:
     assert await depth(settings, settings.names.dead) == 2
 
 
+async def test_packs_that_wait_are_told_although_no_dead_letter_and_no_job_names_their_model(
+    settings: Settings,
+) -> None:
+    await make_lanes(settings)
+    async with channel_to(settings) as channel:
+        work = await channel.get_exchange(settings.names.work, ensure=False)
+        await work.publish(aio_pika.Message(b"{}", content_type=JSON), "sentiment.long")
+    purged = await about(settings, [WHO], dry=True)
+    (told,) = purged.remains
+    assert told.startswith("model sentiment: 1 packs wait for a worker, and were not looked into")
+
+
 @pytest.mark.parametrize("settings", ["plain"], indirect=True)
 def test_the_command(settings: Settings) -> None:
     asyncio.run(make_lanes(settings))

@@ -341,13 +341,13 @@ async def test_an_operator_looks_and_others_are_told_that_they_may_not(
 
     well = await asyncio.to_thread(doctor, "operator")
     assert (well.returncode, "nothing differs" in well.stdout) == (0, True), well.stdout
-    with pytest.raises(BrokerRefused, match=r"access to queue '\S+dead\.reader'"):
+    with pytest.raises(BrokerRefused, match=r"user 'producer' .* not read \S+dead; .*`operator`"):
         async for _ in read(installation.settings("producer"), Filter()):
             pass
     found = await about(installation.settings("producer"), ["customer-17"])
-    assert [words for words in found.remains if "user who may (operator)" in words]
+    assert [words for words in found.remains if "who has the role `operator` may" in words]
     found = await about(installation.settings("operator"), ["customer-17"])
-    assert not [words for words in found.remains if "user who may (operator)" in words]
+    assert not [words for words in found.remains if "who has the role `operator` may" in words]
 
 
 async def test_a_worker_of_a_model_that_has_no_lanes_is_told_who_makes_them(

@@ -55,7 +55,10 @@ async def drop(request: web.Request) -> web.Response:
     return json_response(await request.app[DEAD_LETTERS].change(purge, request.match_info["id"]))
 
 
-_AWAY: Final = {503: "the broker is away, or somebody else reads dead letters at this moment"}
+_AWAY: Final = {
+    503: "the broker is away, or somebody else reads dead letters at this moment; without "
+    "`Retry-After`: the gateway's user of the broker may not read them"
+}
 _ONE: Final = {404: "there is no such dead letter", **_AWAY}
 
 ROUTES: Final = (
