@@ -52,6 +52,11 @@ export function open(body, id, secret, label) {
   return Buffer.concat([decipher.update(body.subarray(29, -16)), decipher.final()]);
 }
 
+// A user's name as a part of the names of its queues.
+export const wordOf = (user) => encodeURIComponent(user)
+  .replace(/[.~!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`)
+  .replaceAll("%", ":");
+
 async function main() {
   const { default: amqp } = await import("amqplib");
   const keys = keysOf(readFileSync(process.env.LMAAS_PAYLOAD_KEYS, "utf8"));
@@ -63,8 +68,12 @@ async function main() {
     console.error("no worker has ever served this model on this broker");
     process.exit(1);
   });
-  const queue = `${prefix}.v1.results.client.${randomUUID()}`;
-  await channel.assertQueue(queue, { exclusive: true });
+  // A queue of this user's, bound to the exchange that workers answer to.
+  const user = decodeURIComponent(new URL(process.env.LMAAS_BROKER_URL).username) || "guest";
+  const routed = `${wordOf(user)}.client.${randomUUID()}`;
+  const queue = `${prefix}.v1.user.${routed}`;
+  await channel.assertQueue(queue, { exclusive: true, durable: false });
+  await channel.bindQueue(queue, `${prefix}.v1.results`, routed);
 
   const request = { model: "sentiment", items: [{ id: "a", text: "What a wonderful film!" }] };
   const label = {
@@ -84,6 +93,7 @@ async function main() {
     persistent: true,
     replyTo: queue,
     type: "lmaas.request.v1",
+    userId: user,
   });
   await channel.waitForConfirms();
 

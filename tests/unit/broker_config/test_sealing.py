@@ -22,6 +22,7 @@ from lmaas.broker_config import sealing
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.sealing import Keyring, Label, PayloadKey, line_of_new_key, parsed
+from lmaas.broker_config.topology import user_word
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "sealed.mjs"
 SECURITY = Path(__file__).parents[3] / "docs" / "security.md"
@@ -201,6 +202,18 @@ def test_the_example_in_javascript_seals_and_opens_the_same() -> None:
     theirs, refused = done.stdout.split()
     assert Keyring([FIRST]).open(bytes.fromhex(theirs), "first", LABEL) == "Grüße".encode()
     assert refused == "refused"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
+def test_the_example_in_javascript_names_the_queues_of_its_user() -> None:
+    users = ["shop", "a.b", "*.#~", "ü x", "!'()*", "a:2Eb"]
+    script = f"""
+        import {{ wordOf }} from {json.dumps(EXAMPLE.as_uri())};
+        console.log(JSON.stringify({json.dumps(users)}.map(wordOf)));
+    """
+    command = ["node", "--input-type=module", "--eval", script, "example"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+    assert json.loads(done.stdout) == [user_word(user) for user in users]
 
 
 def line_of(key: PayloadKey) -> str:
