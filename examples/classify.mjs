@@ -43,7 +43,10 @@ channel.publish(`${prefix}.v1.work`, "sentiment.short", Buffer.from(JSON.stringi
 await channel.waitForConfirms();
 
 await channel.consume(queue, async (message) => {
-  for (const { id, label, score, error } of JSON.parse(message.content).results) {
+  const reply = JSON.parse(message.content);
+  // The whole pack was refused, as where only sealed ones are taken.
+  if (reply.error) console.error(`${reply.error.code}: ${reply.error.message}`);
+  for (const { id, label, score, error } of reply.results) {
     console.log(id, error ? `${error.code}: ${error.message}` : `${label} ${score}`);
   }
   await connection.close();
