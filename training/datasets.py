@@ -20,7 +20,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.tables import Dialect, Place
 from lmaas.producer.tables.dialect import FOUND
-from lmaas.training import duplicates, label_sets, media_archives
+from lmaas.training import duplicates, label_sets, media_archives, media_tables
 from lmaas.training import labels as labelling
 from lmaas.training.idx import has_idx, read_idx
 from lmaas.training.imdb import Review, read_reviews
@@ -34,6 +34,7 @@ from lmaas.training.media import (
     kind_of,
     read_folder,
 )
+from lmaas.training.media_tables import Contents
 from lmaas.training.rows import Rows, read_rows
 from lmaas.training.spoken_digits import has_digits, read_digits
 
@@ -115,8 +116,8 @@ class Dataset:
 
     @property
     def kind(self) -> Kind:
-        """Of all its items."""
-        return kind_of(self.train.items[0]) or "text"
+        """Of all its items; of some that cannot be read nobody knows it."""
+        return next(filter(None, map(kind_of, self.train.items)), "text")
 
 
 def load_dataset(
@@ -130,38 +131,58 @@ def load_dataset(
     normalize: bool = False,
     hold_out: str | None = None,
     separator: str | None = None,
+    contents: Contents | None = None,
 ) -> Dataset:
-    """Pictures or sounds (a folder of them, or of MNIST's files, or spoken digits), IMDB (its
-    archive or folder, or a folder that has them), or a table: by what `path` is.
+    """Pictures or sounds (a folder of them, or of MNIST's files, or spoken digits; with `contents`
+    those of a table), IMDB (its archive or folder, or a folder that has them), or a table of texts:
+    by what `path` is.
 
     The options are for tables: how the files are written is as in `Place.of`, the rest as in
     `load_table`; `normalize` is for folders as well, and `hold_out`, as in `media.held_out`, for
     pictures and sounds alone. Raises DataError.
     """
-    if (media := _media(path, format)) is not None:
-        if separator is not None:
-            raise DataError(f"{path}: only rows of a table may have several labels (--multi-label)")
-        tested = None if test is None else _media_to_test_with(test)
-        if hold_out is not None:
-            media = held_out(media, hold_out)
-        return load_media(media, tested, normalize=normalize)
-    if hold_out is not None:
-        raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
-    if path.is_dir() or path.name.endswith(IMDB_SUFFIXES):
-        return load_imdb(path)
 
     def place(path: Path) -> Place:
         return Place.of(str(path), format, dialect)
 
-    measured = None if test is None else place(test)
-    return load_table(
-        place(path),
-        test=measured,
-        text=text,
-        label=label,
-        normalize=normalize,
-        separator=separator,
+    media = (
+        _media(path, format)
+        if contents is None
+        else media_tables.read_table(place(path), contents, label)
     )
+    if media is None and hold_out is not None:
+        raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
+    if media is None and not _is_imdb(path):
+        return load_table(
+            place(path),
+            test=None if test is None else place(test),
+            text=text,
+            label=label,
+            normalize=normalize,
+            separator=separator,
+        )
+    if contents is None and (text or label):
+        option = "--text-column" if text else "--label-column"
+        raise DataError(f"{path}: is no table, whose column {option} could name; leave it out")
+    if media is None:
+        return load_imdb(path)
+    if separator is not None:
+        raise DataError(f"{path}: a picture or a sound has one label; leave --multi-label out")
+    if hold_out is not None:
+        media = held_out(media, hold_out)
+    tested = None
+    if test is not None:
+        tested = (
+            _media_to_test_with(test)
+            if contents is None
+            else media_tables.read_table(place(test), contents, label)
+        )
+    return load_media(media, tested, normalize=normalize)
+
+
+def _is_imdb(path: Path) -> bool:
+    """Of what has no pictures and no sounds."""
+    return path.is_dir() or path.name.endswith(IMDB_SUFFIXES)
 
 
 def _media(path: Path, format: str | None) -> Media | None:  # noqa: A002
@@ -339,8 +360,11 @@ def load_media(media: Media, test: Media | None = None, *, normalize: bool = Fal
     counts = labelling.counted(media.train.labels)
     spellings = labelling.spellings(counts) if normalize else {}
     counts = labelling.counted(spellings.get(each, each) for each in media.train.labels)
-    if test is not None and kind_of(test.train.items[0]) != kind_of(media.train.items[0]):
-        raise DataError(f"{test.name} has other things than {media.name}: pictures, or sounds")
+    if test is not None and test.train.kind != media.train.kind:
+        raise DataError(
+            f"{test.name} has {test.train.units}, and {media.name} has {media.train.units}; test "
+            "with such as are learnt from"
+        )
     if len(counts) < 2:
         raise DataError(
             f"{media.name}: all of it is of one class, {next(iter(counts))!r}; give two folders or "

@@ -51,6 +51,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def kind(self) -> Kind | None:
+        """Of all of them; None when nobody can know it of any."""
+        return next(filter(None, map(kind_of, self.items)), None)
+
+    @property
+    def units(self) -> str:
+        """What they are called."""
+        return UNITS[self.kind or "text"]
+
 
 @dataclass(slots=True, kw_only=True)
 class Media:
@@ -88,7 +98,7 @@ def read_folder(path: Path) -> Media:
     if not used:
         suffixes = ", ".join(SUFFIXES)
         raise DataError(f"{path}: no pictures or sounds below it ({suffixes})")
-    check_kind(path, used)
+    check_kind(path, of_names(used))
     items = (_item(path, name) for name in used)
     return in_classes(path, path.resolve().name, used, items, len(names) - len(used))
 
@@ -162,15 +172,21 @@ def _below(root: Path) -> Iterator[PurePosixPath]:
                 yield PurePosixPath(file.relative_to(root).as_posix())
 
 
-def check_kind(path: Path, names: Sequence[PurePosixPath]) -> None:
-    """Raises DataError for pictures among sounds."""
-    kinds = [(media_types.by_name(name.name) or "").partition("/")[0] for name in names]
-    first = dict(zip(reversed(kinds), reversed(names), strict=True))
-    if len(first) > 1:
+def check_kind(where: Path | str, files: Iterable[tuple[object, str | None]]) -> None:
+    """Of files with their media types. Raises DataError for pictures among sounds."""
+    first: dict[str, object] = {}
+    for name, media_type in files:
+        first.setdefault((media_type or "").partition("/")[0], name)
+    if first.keys() >= _KINDS.keys():
         raise DataError(
-            f"{path}: has pictures ({first['image']}) and sounds ({first['audio']}); a model takes "
-            "one of them: put them into folders of their own"
+            f"{where}: has pictures ({first['image']}) and sounds ({first['audio']}); a model "
+            "takes one of them: keep them apart"
         )
+
+
+def of_names(names: Iterable[PurePosixPath]) -> Iterator[tuple[PurePosixPath, str | None]]:
+    """Files with the media types that their names tell."""
+    return ((name, media_types.by_name(name.name)) for name in names)
 
 
 def _splits(names: Sequence[PurePosixPath]) -> bool:

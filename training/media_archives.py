@@ -18,7 +18,15 @@ from lmaas.broker_config.messages import Item
 from lmaas.producer.rows import data_of
 from lmaas.producer.tables import Place, Taking, Wanted, open_table
 from lmaas.producer.tables.places import DAMAGED
-from lmaas.training.media import SUFFIXES, Media, check_kind, in_classes, is_example, shown_name
+from lmaas.training.media import (
+    SUFFIXES,
+    Media,
+    check_kind,
+    in_classes,
+    is_example,
+    of_names,
+    shown_name,
+)
 
 #: What is read of an archive.
 _TYPES: Final = tuple(sorted({media_types.by_name(f"_{end}") or "" for end in SUFFIXES}))
@@ -59,7 +67,7 @@ def read_archive(place: Place) -> Media:
     if not found:
         raise DataError(f"{path}: no pictures or sounds in it ({', '.join(SUFFIXES)})")
     names = sorted(found, key=PurePosixPath.as_posix)
-    check_kind(path, names)
+    check_kind(path, of_names(names))
     depth = _shared(names)
     inner = [PurePosixPath(*name.parts[depth:]) for name in names]
     items = [_named(found[name], below) for name, below in zip(names, inner, strict=True)]
@@ -93,4 +101,5 @@ def _shared(names: Sequence[PurePosixPath]) -> int:
 
 
 def _named(item: Item, name: PurePosixPath) -> Item:
-    return Item(id=shown_name(name), data=item.data, media_type=item.media_type, error=item.error)
+    media_type = media_types.by_name(name.name)  # also of one that cannot be read
+    return Item(id=shown_name(name), data=item.data, media_type=media_type, error=item.error)

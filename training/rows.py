@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
@@ -12,11 +12,18 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import ENCODING_HINT, cell, quoted, shown
+from lmaas.producer.tables.chunks import (
+    BYTES_OPTION,
+    ENCODING_HINT,
+    TEXT_OPTION,
+    cell,
+    quoted,
+    shown,
+)
 from lmaas.training.label_sets import listed
 
 #: What the column that is kept has; for a message that there is none.
-_KEPT: Final = "with the labels; name the one that has them with --label-column"
+KEPT: Final = "with the labels; name the one that has them with --label-column"
 #: Columns, and lines, that a message names.
 _LISTED: Final = 30
 _LINES: Final = 5
@@ -37,6 +44,8 @@ class Rows:
     name: str
     #: What `lines` counts, from 1: "line" or "row".
     unit: str = "line"
+    #: The option that names the column of what is learnt from.
+    option: str = TEXT_OPTION
     texts: list[str] = field(default_factory=list)
     #: Of each text: one, or any number where `multi_label`.
     labels: list[list[str]] = field(default_factory=list)
@@ -71,7 +80,7 @@ class Rows:
     def notes(self) -> list[str]:
         """What a user should know of the rows that were read."""
         out = sum(map(len, self.left_out.values()))
-        notes = [f"{out:,} of {out + len(self.texts):,} rows are left out: {self._reasons()}"]
+        notes = [f"{out:,} of {out + len(self.labels):,} rows are left out: {self._reasons()}"]
         if self.trimmed:
             notes.append(f"blanks at the ends of {self.trimmed:,} labels were taken off")
         if self.repeated:
@@ -86,12 +95,13 @@ class Rows:
     def check(self) -> None:
         """Raises DataError when there are no rows, or more without than with text and label."""
         out = sum(map(len, self.left_out.values()))
-        if not out and not self.texts:
+        used = len(self.labels)
+        if not out and not used:
             raise DataError(f"{self.name}: no rows; give a file with a text and a label a row")
-        if out > len(self.texts):
+        if out > used:
             raise DataError(
-                f"{self.name}: {out:,} of {out + len(self.texts):,} rows cannot be used: "
-                f"{self._reasons()}; mend them, or name other columns with --text-column and "
+                f"{self.name}: {out:,} of {out + used:,} rows cannot be used: "
+                f"{self._reasons()}; mend them, or name other columns with {self.option} and "
                 f"--label-column{self._advice()}"
             )
 
@@ -109,6 +119,27 @@ class Rows:
     def leave_out(self, line: int, reason: str) -> None:
         self.left_out.setdefault(reason, []).append(line)
 
+    def leave_out_unreadable(self, line: int, fault: str) -> None:
+        self.fault = self.fault or _short(shown(fault))
+        self.leave_out(line, "that cannot be read")
+
+    def label(self, line: int, value: object, separator: str | None) -> bool:
+        """Take the labels of a row from its cell, as `read_rows` says; False where it has none, and
+        is left out."""
+        labels = _given(value, separator)
+        if isinstance(labels, str):
+            self.leave_out(line, labels)
+            return False
+        self.multi_label = self.multi_label or listed(value) is not None
+        named = [label.strip() for label in labels]
+        if separator is None:  # beside a separator people write blanks
+            self.trimmed += sum(map(str.__ne__, named, labels))
+        if len(distinct := list(dict.fromkeys(named))) < len(named):
+            self.repeated.append(line)
+        self.labels.append(distinct)
+        self.lines.append(line)
+        return True
+
 
 def read_rows(
     place: Place, text: str | None, label: str | None, separator: str | None = None
@@ -121,10 +152,12 @@ def read_rows(
     other one of two. Raises DataError.
     """
     keep = None if label is None else (label,)
-    table = open_table(place, Wanted(text=text, keep=keep, kept=_KEPT))
+    table = open_table(place, Wanted(text=text, keep=keep, kept=KEPT))
     try:
         rows = Rows(table.name, table.unit, multi_label=separator is not None)
-        column = table.columns[0] if keep and table.columns else _label_column(table, text)
+        only = len(table.columns) == 1
+        texts = table.columns if only else (shown(text or "text"),)
+        column = table.columns[0] if keep and table.columns else label_column(table, texts)
         for chunk in table.chunks:
             _add(rows, chunk, column, separator)
     finally:
@@ -133,13 +166,14 @@ def read_rows(
     return rows
 
 
-def _label_column(table: Table, text: str | None) -> str:
-    """The one that a user did not name; raises DataError when nobody can know."""
-    if "label" in table.columns:
+def label_column(table: Table, others: Collection[str]) -> str:
+    """The one that a user did not name, beside the others, which have something else; raises
+    DataError when nobody can know."""
+    found = [column for column in table.columns if column not in others]
+    if "label" in found:
         return "label"
-    others = [column for column in table.columns if column != shown(text or "text")]
-    if len(table.columns) == 2 and len(others) == 1:
-        return others[0]
+    if len(found) == 1:
+        return found[0]
     names = ", ".join(map(quoted, table.columns[:_LISTED]))
     more = ", ..." if len(table.columns) > _LISTED else ""
     raise DataError(
@@ -154,23 +188,20 @@ def _add(rows: Rows, chunk: Chunk, column: str, separator: str | None) -> None:
         zip(chunk.texts, labels, chunk.lines, strict=True)
     ):
         if fault := chunk.faults.get(position):
-            rows.fault = rows.fault or _short(shown(fault))
-            rows.leave_out(line, "that cannot be read")
+            rows.leave_out_unreadable(line, fault)
         elif error := text_error(text, sys.maxsize):
-            missing = text is None
-            rows.leave_out(line, "without a text" if missing else _TEXT_PROBLEMS[error.code])
-        elif isinstance(labels := _given(value, separator), str):
-            rows.leave_out(line, labels)
-        else:
-            rows.multi_label = rows.multi_label or listed(value) is not None
-            named = [label.strip() for label in labels]
-            if separator is None:  # beside a separator people write blanks
-                rows.trimmed += sum(map(str.__ne__, named, labels))
-            if len(distinct := list(dict.fromkeys(named))) < len(named):
-                rows.repeated.append(line)
+            rows.leave_out(line, _no_text(text, error.code))
+        elif rows.label(line, value, separator):
             rows.texts.append(text)
-            rows.labels.append(distinct)
-            rows.lines.append(line)
+
+
+def _no_text(text: object, code: str) -> str:
+    """Why it is none."""
+    if text is None:
+        return "without a text"
+    if isinstance(text, bytes):
+        return f"with bytes in the place of a text ({BYTES_OPTION} names such a column)"
+    return _TEXT_PROBLEMS[code]
 
 
 def _given(value: object, separator: str | None) -> list[str] | str:

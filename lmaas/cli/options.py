@@ -77,9 +77,13 @@ def of_files(command: F) -> F:
     `outside`.
     """
     for option in (
-        click.option("--outside", is_flag=True, help="Read files outside of INPUT's folder, too."),
-        click.option("--path-column", help="The column with paths of files to classify."),
-        click.option("--bytes-column", help="Of Parquet: the column with bytes to classify."),
+        click.option(
+            "--outside",
+            is_flag=True,
+            help="Read files outside of the folder, or of the table's, too.",
+        ),
+        click.option("--path-column", help="The column with paths of files: the items."),
+        click.option("--bytes-column", help="Of Parquet: the column with bytes: the items."),
     ):
         command = option(command)
     return command

@@ -33,6 +33,9 @@ class Source:
     test_data: Path | None
     hold_out: str | None
     text_column: str | None
+    bytes_column: str | None
+    path_column: str | None
+    outside: bool
     label_column: str | None
     normalize_labels: bool
     multi_label: bool
@@ -44,6 +47,16 @@ class Source:
         """Raises UsageError for options that do not go together."""
         if self.test_data and not self.data:
             raise click.UsageError("--test-data goes with --data; IMDB has a test split of its own")
+        named = {
+            "--bytes-column": self.bytes_column,
+            "--path-column": self.path_column,
+            "--text-column": self.text_column,
+        }
+        given = [option for option, column in named.items() if column is not None]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} say what is learnt from; give one")
+        if (self.bytes_column or self.path_column) and not self.data:
+            raise click.UsageError(f"{given[0]} goes with --data; IMDB is no table")
         if self.test_data and self.hold_out:
             raise click.UsageError(
                 "--test-data and --hold-out both say what to test with; give one"
@@ -56,7 +69,11 @@ class Source:
         """Raises DataError."""
         from lmaas.training import imdb
         from lmaas.training.datasets import load_dataset
+        from lmaas.training.media_tables import Contents
 
+        contents = None
+        if self.bytes_column is not None or self.path_column is not None:
+            contents = Contents(data=self.bytes_column, path=self.path_column, outside=self.outside)
         return load_dataset(
             self.data or imdb.download(_cache()),
             test=self.test_data,
@@ -67,6 +84,7 @@ class Source:
             normalize=self.normalize_labels,
             hold_out=self.hold_out,
             separator=self.label_separator or (LABEL_SEPARATOR if self.multi_label else None),
+            contents=contents,
         )
 
     def is_imdb(self, dataset: Dataset) -> bool:
@@ -158,6 +176,7 @@ of_data: Final = _grouped(
         "'*_anna_*'.",
     ),
     click.option("--text-column", help="Column with the texts.  [text]", show_envvar=True),
+    options.of_files,
     click.option(
         "--label-column", help="Column with the labels.  [label, or the other one of two]"
     ),

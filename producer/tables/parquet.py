@@ -9,7 +9,7 @@ of their row if it is the text, and are written to Parquet as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import arrow_types, json_types
 from lmaas.producer.tables.chunks import (
+    BYTES_OPTION,
     CHUNK_BYTES,
     CHUNK_ROWS,
     PAIR_OPTION,
@@ -31,7 +32,7 @@ from lmaas.producer.tables.chunks import (
     quoted,
     well_formed,
 )
-from lmaas.producer.tables.parquet_bytes import data_column
+from lmaas.producer.tables.parquet_bytes import data_column, has_bytes
 from lmaas.producer.tables.places import Place, arrow, open_file, unusable
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
@@ -84,16 +85,15 @@ def read(place: Place, wanted: Wanted) -> Table:
         names = [*schema.names, *nested]
         known = schema.names if wanted.text is None else names
         inner = [name for name in arrow_types.nested_names(schema) if name not in known]
-        text = wanted.text_of(known, place.path, inner)
+        text = _text_column(place.path, wanted, schema, known, inner)
         pair = wanted.pair_of(names, place.path, text, inner)
         kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)
         texts = {text: TEXT_OPTION} if pair is None else {text: TEXT_OPTION, pair: PAIR_OPTION}
         columns = {name: arrow_types.path(schema, name) for name in (*kept, *texts)}
         kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
-        for name, option in texts.items():
-            fields = arrow_types.nested_names(kinds[name])
-            if fields and data is None and not wanted.any_text:
-                raise no_text(place.path, name, [f"{name}.{field}" for field in fields], option)
+        if data is None and not wanted.any_text:
+            for name, option in texts.items():
+                _check_texts(place.path, name, kinds[name], option)
         for name, kind in kinds.items():
             if schema.names.count(columns[name][0]) > 1:
                 raise DataError(f"{place.path}: column {quoted(name)} is there twice; rename one")
@@ -115,6 +115,32 @@ def read(place: Place, wanted: Wanted) -> Table:
         unit="row",
         types={name: arrow_types.plain(kinds[name]) for name in kept},
     )
+
+
+def _text_column(
+    path: str, wanted: Wanted, schema: Any, known: Sequence[str], inner: Sequence[str]
+) -> str:
+    """As `Wanted.text_of`, which does not know that others have bytes."""
+    try:
+        return wanted.text_of(known, path, inner)
+    except DataError as error:
+        columns = [field.name for field in schema if has_bytes(field.type)]
+        if not columns:
+            raise
+        raise DataError(
+            f"{error}; {quoted(columns[0])} has bytes, and {BYTES_OPTION} names such"
+        ) from error
+
+
+def _check_texts(path: str, name: str, kind: Any, option: str) -> None:
+    """Raises DataError for a column of objects."""
+    fields = [f"{name}.{field}" for field in arrow_types.nested_names(kind)]
+    if fields and has_bytes(kind):
+        raise DataError(
+            f"{path}: {quoted(name)} has bytes and no text; name it with {BYTES_OPTION}"
+        )
+    if fields:
+        raise no_text(path, name, fields, option)
 
 
 def _open(place: Place) -> Any:

@@ -88,6 +88,12 @@ def data_column(schema: Any, file: str, wanted: Wanted) -> DataColumn:
     return DataColumn(asked, in_struct)
 
 
+def has_bytes(kind: Any) -> bool:
+    """Whether a column of this Arrow type has bytes, as they are or in a struct."""
+    plain = arrow_types.plain(kind)
+    return _is_binary(plain) or _is_struct(plain)
+
+
 def _is_binary(kind: Any) -> bool:
     types = arrow("Parquet").types
     return bool(

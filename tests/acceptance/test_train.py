@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -9,7 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from lmaas.cli.exits import Exit
 
@@ -70,6 +75,11 @@ def test_a_table_from_excel_becomes_a_model(lmaas: Command, tmp_path: Path) -> N
         (["x.csv", "--delimiter", ";"], "text,label\na,b\n", "there are: 'text,label'"),
         (["x.parquet"], "text,label\na,b\n", "x.parquet: "),
         (["none.tsv"], "", "none.tsv: no such file"),
+        (
+            ["x.csv", "--path-column", "text"],
+            "text,label\na,b\na,c\na,b\na,c\n",
+            "no pictures and no sounds; the first of its rows, a: no such file",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_data_is_one_line(
@@ -88,10 +98,40 @@ def test_a_pipe_has_a_format(lmaas: Command) -> None:
     assert "4 rows are too few" in ended.stderr
 
 
+def test_a_column_of_bytes_becomes_a_model_of_pictures(lmaas: Command, tmp_path: Path) -> None:
+    """As `datasets` writes them, and the same column is what is classified then."""
+    names = ("dark", "light")
+    images = [{"bytes": picture(100 * (n % 2) + n), "path": f"{n}.png"} for n in range(40)]
+    labels = [names[n % 2] for n in range(40)]
+    pq.write_table(pa.table({"image": images, "kind": labels}), tmp_path / "a.parquet")
+    column = "--bytes-column", "image"
+    ended = lmaas("train", "shades", "--data", "a.parquet", *column, "--epochs", "3")
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (Exit.OK, "models/shades/1")
+    assert "a: 2 classes; 32 pictures to train on, 4 to validate, 4 to test" in ended.stderr
+    answers = ("--model", "shades", "--keep", "image.path,kind", "-o", "out.csv")
+    assert lmaas("classify", "a.parquet", *column, *answers).returncode == Exit.OK
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image.path"] for row in rows] == [f"{n}.png" for n in range(40)]
+    assert {row["label"] for row in rows} <= {*names}
+    assert not any(row["error"] for row in rows)
+
+
+def picture(grey: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (12, 12), grey).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--test-data", "x.csv"], "--test-data goes with --data"),
+        (["--path-column", "x"], "--path-column goes with --data"),
+        (
+            ["--data", "x.csv", "--path-column", "p", "--bytes-column", "b"],
+            "--bytes-column and --path-column say what is learnt from; give one",
+        ),
         (["--arch", "encoder", "--activation", "tanh"], "--activation goes with --arch gap, ngram"),
         (
             ["--arch", "lstm", "--encoder", "x"],

@@ -92,7 +92,7 @@ def test_a_test_of_its_own(tmp_path: Path) -> None:
     found = load_dataset(tmp_path / "a", test=test, normalize=True)
     assert labels(found, found.test)["Cat/t.png"] == "cat"
     sounds = folder(tmp_path / "c", "dog/t.wav")
-    with pytest.raises(DataError, match="c has other things than a"):
+    with pytest.raises(DataError, match="c has sounds, and a has pictures; test with such"):
         load_dataset(tmp_path / "a", test=sounds)
 
 
@@ -258,6 +258,16 @@ def zipped(path: Path, source: Path, top: str = "") -> Path:
             if file.is_file():
                 archive.write(file, top + file.relative_to(source).as_posix())
     return path
+
+
+def test_an_archive_whose_first_file_is_empty_is_one_of_pictures(tmp_path: Path) -> None:
+    pets = folder(many(tmp_path / "pets", top="train/"), "test/cat/1.png", "validation/cat/1.png")
+    (pets / "train" / "cat" / "0.png").write_bytes(b"")
+    dataset = load_dataset(zipped(tmp_path / "pets.zip", pets))
+    first = dataset.train.items[0]
+    assert first.error
+    assert (first.id, first.media_type) == ("train/cat/0.png", "image/png")
+    assert dataset.kind == "image"
 
 
 @pytest.mark.parametrize("kind", ["zip", "zip of the folder", "tar", "tar.gz", "tgz", "tar.bz2"])
