@@ -44,9 +44,12 @@ def read_labels(path: Path) -> list[Label]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     seen: dict[str, int] = {}
+    meant: dict[str, int] = {}
     labels = []
     for number, line in enumerate(lines, 1):
         name, _, words = (part.strip() for part in line.partition("\t"))
@@ -56,10 +59,18 @@ def read_labels(path: Path) -> list[Label]:
             continue
         if name in seen:
             raise DataError(f"{path}: lines {seen[name]} and {number} have the same label {name!r}")
-        seen[name] = number
-        labels.append(Label(name, words or _words(name)))
+        words = words or _words(name)
+        if (same := words.casefold()) in meant:
+            raise DataError(
+                f"{path}: the labels of lines {meant[same]} and {number} have the same words, "
+                f"{words!r}, so that nothing would ever get the second; give it other words, after "
+                "a tab"
+            )
+        seen[name] = meant[same] = number
+        labels.append(Label(name, words))
     if len(labels) < 2:
-        raise DataError(f"{path}: {len(labels)} labels; at least two are needed, one a line")
+        found = "one label" if labels else "no label"
+        raise DataError(f"{path}: there is {found}; at least two are needed, one a line")
     return labels
 
 

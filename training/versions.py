@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.repository import MANIFEST, Repository
+
+#: Before the name of a folder that is filled; no model or version is called so.
+_UNFINISHED: Final = ".new-"
 
 
 @contextlib.contextmanager
@@ -19,16 +26,31 @@ def new_version(name: str, out_root: Path, others: Sequence[Path]) -> Iterator[t
     """A folder to fill, and `out_root/NAME/N`, which it becomes at the end; not after an error.
 
     N is the next number there and in the `others`, which are folders of models too. A worker that
-    looks into the folder sees the version only when it is whole. Raises OSError.
+    looks into the folder sees the version only when it is whole. Who makes another version of the
+    model waits meanwhile. Raises OSError.
     """
     models = out_root / name
     models.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=models) as temporary:
+    with _alone(models), tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=models) as temporary:
         built = Path(temporary) / "version"
         built.mkdir()
         place = models / Repository(out_root, *others).next_version(name)
         yield built, place
         built.rename(place)
+
+
+@contextlib.contextmanager
+def _alone(models: Path) -> Iterator[None]:
+    """Nobody else makes a version there meanwhile. What those left who were killed is deleted."""
+    descriptor = os.open(models, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for left in models.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

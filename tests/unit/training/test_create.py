@@ -38,9 +38,11 @@ def test_labels_are_read_with_their_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "0 labels; at least two"),
-        (b"one\n", "1 labels; at least two"),
+        (b"", "there is no label; at least two"),
+        (b"one\n", "there is one label; at least two"),
         (b"a\nb\n\na\n", "lines 1 and 4 have the same label 'a'"),
+        (b"card_lost\npin\nCard-Lost\n", "lines 1 and 3 have the same words, 'Card Lost'"),
+        (b"a\tgood film\nb\tgood film\n", "lines 1 and 2 have the same words, 'good film'"),
         (b"a\n\twords\n", "line 2 has words and no label"),
         (b"\xff\xfe", "cannot be read as UTF-8"),
     ],
@@ -50,6 +52,11 @@ def test_what_is_wrong_with_labels_is_told(tmp_path: Path, content: bytes, told:
     path.write_bytes(content)
     with pytest.raises(DataError, match=told):
         read_labels(path)
+
+
+def test_a_file_of_labels_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read: No such file or directory"):
+        read_labels(tmp_path / "none.txt")
 
 
 def test_a_text_gets_the_label_whose_words_are_nearest(tmp_path: Path) -> None:
