@@ -92,7 +92,11 @@ def export(trained: Trained, out_root: Path, others: Sequence[Path] = ()) -> Pat
             _write(trained, built, place.name)
     except OSError as error:
         where = out_root / trained.name
-        raise TrainingError(f"{where}: {error}; nothing was exported") from error
+        # Of a file that is to be part of the version nobody knows the name.
+        if error.filename and not Path(error.filename).is_relative_to(where):
+            where = Path(error.filename)
+        words = error.strerror or str(error)
+        raise TrainingError(f"{where}: {words}; nothing was exported") from error
     return place
 
 

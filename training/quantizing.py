@@ -195,19 +195,32 @@ def _weights(graph: bytes) -> set[str]:
 
 def _converted(version: ModelVersion, kind: Numbers) -> dict[str, bytes]:
     """Files of the graph with smaller numbers. Raises TrainingError."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "before", MODEL), Path(folder, "after", MODEL)
-        target.parent.mkdir()
-        for name, content in version.contents.items():
-            (source.parent / name).parent.mkdir(parents=True, exist_ok=True)
-            (source.parent / name).write_bytes(content)
-        try:
-            with _quietly():
-                _CONVERTERS[kind](source, target)
-        except Exception as error:  # onnxruntime's tools raise what they like
-            told = " ".join(str(error).split())
-            raise TrainingError(f"--quantize {kind}: this graph cannot be: {told}") from error
-        return {path.name: path.read_bytes() for path in target.parent.iterdir()}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _converted_in(Path(folder), version.contents, kind)
+    except OSError as error:
+        raise TrainingError(
+            f"--quantize {kind}: {tempfile.gettempdir()}: {error.strerror or error}; the variable "
+            "TMPDIR names another folder for temporary files"
+        ) from error
+
+
+def _converted_in(folder: Path, contents: Mapping[str, bytes], kind: Numbers) -> dict[str, bytes]:
+    """The same, by way of files in an empty folder. Raises TrainingError and OSError."""
+    source, target = folder / "before" / MODEL, folder / "after" / MODEL
+    target.parent.mkdir()
+    for name, content in contents.items():
+        (source.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (source.parent / name).write_bytes(content)
+    try:
+        with _quietly():
+            _CONVERTERS[kind](source, target)
+    except OSError:
+        raise
+    except Exception as error:  # the tools raise what they like
+        told = " ".join(str(error).split())
+        raise TrainingError(f"--quantize {kind}: this graph cannot be: {told}") from error
+    return {path.name: path.read_bytes() for path in target.parent.iterdir()}
 
 
 def _int8(source: Path, target: Path) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from lmaas.broker_config.errors import DataError, OptionError
+from lmaas.broker_config.errors import OptionError
 from lmaas.broker_config.messages import UNSURE
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
-from lmaas.cli.models_sign import SIGNATURE, sign_version
+from lmaas.cli.models_sign import SIGNATURE, sign_version, unwritable
 from lmaas.workers.manifest import THRESHOLD, Manifest
 from lmaas.workers.plain_files import write_whole
 from lmaas.workers.repository import MANIFEST, ModelVersion, opened, read_manifest
@@ -90,7 +90,4 @@ def _write(folder: Path, manifest: Manifest) -> None:
     try:
         write_whole(folder / MANIFEST, content)
     except OSError as error:
-        raise DataError(
-            f"{folder}: {error.strerror}; copy the version into your own folder first "
-            "(`lmaas models import FOLDER`)"
-        ) from error
+        raise unwritable(folder, error, "lmaas models import FOLDER") from error

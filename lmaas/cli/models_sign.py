@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 #: As in `lmaas.workers.trust`, which needs the package `cryptography`.
 SIGNATURE: Final = "signature.json"
 SIGNATURE_BYTES: Final = 16 * 1024
+#: A copy would not help then.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @click.command("keys")
@@ -80,14 +83,20 @@ def sign_version(path: Path, key: SigningKey, settings: Settings) -> Statement:
     try:
         write_whole(path / SIGNATURE, statement.encoded() + b"\n")
     except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; copy the version into your own folder first "
-            "(`lmaas models import FOLDER --sign FILE`)"
-        ) from error
+        raise unwritable(path, error, "lmaas models import FOLDER --sign FILE") from error
     active = next(_activations(path.parent.name, settings), None)
     if active and active[1].version == path.name:
         activate(active[0], path.parent.name, path.name, activation(path, key, settings))
     return statement
+
+
+def unwritable(path: Path, error: OSError, copying: str) -> DataError:
+    """For a version that could not be changed; `copying` is the command for one that can be."""
+    if error.errno in _FULL:
+        return DataError(f"{path}: {error.strerror}; nothing was changed: make room there")
+    return DataError(
+        f"{path}: {error.strerror}; copy the version into your own folder first (`{copying}`)"
+    )
 
 
 def activation(path: Path, key: SigningKey, settings: Settings) -> Statement:

@@ -58,9 +58,11 @@ def try_(settings: Settings, model: str, texts: tuple[str, ...], version: str | 
         raise DataError(problem)
     for label, score in _best(runtime.labels, scores[0].tolist()):
         click.echo(f"{score:.6f}  {label}")
-    ((_, _, _, labels),) = runtime.named(scores, top_k=0)
+    ((answer, _, _, labels),) = runtime.named(scores, top_k=0)
     if labels is not None:
         click.echo(f"labels: {LABEL_SEPARATOR.join(labels) or 'none'}")
+    elif answer != runtime.labels[scores[0].argmax()]:
+        click.echo(f"label: {answer}, as no score reaches {runtime.manifest.min_score:g}")
 
 
 def _item(given: Sequence[str], example: Item, max_item_bytes: int) -> Item:

@@ -166,8 +166,10 @@ class Place:
         if found is None and stream:
             found = "text"
         if found is None:
+            is_missing = formats is FORMATS and not os.path.lexists(path)  # an output may be
+            absent = "there is no such file, and " if is_missing else ""
             raise OptionError(
-                f"{path}: the suffix says no format; use one of {' '.join(formats)} "
+                f"{path}: {absent}the suffix says no format; use one of {' '.join(formats)} "
                 f"(then {' '.join(COMPRESSIONS)}), or say it with {option}"
             )
         if found in CONTAINERS and compression:

@@ -188,11 +188,14 @@ def test_a_model_that_is_there_learns_to_be_unsure(lmaas: Command, own: Path) ->
         "tiny 1: below 0.8 the label is 'unsure', in workers that run within seconds\n"
     )
     assert lmaas(*strange).stdout.startswith("unsure\t0.75")
+    tried = lmaas("models", "try", "tiny", "strange").stdout.splitlines()
+    assert tried[-1] == "label: unsure, as no score reaches 0.8"
     assert json.loads(lmaas("models", "show", "tiny", "--json").stdout)["min_score"] == 0.8
     assert {path.name for path in (own / "tiny" / "1").iterdir()} == {
         *("manifest.json", "model.onnx", "vocabulary.txt"),
     }
     lmaas("models", "set", "tiny", "1", "--min-score", "0")
+    assert "unsure" not in lmaas("models", "try", "tiny", "strange").stdout
     assert lmaas(*strange).stdout.startswith("label 1\t0.75")
     networks.describe(own / "tiny" / "1", ["unsure", "sure"])
     ended = lmaas("models", "set", "tiny", "--min-score", "0.8")

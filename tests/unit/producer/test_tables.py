@@ -82,9 +82,10 @@ def test_format_is_that_of_the_suffix(path: str, expected: tuple[str, str]) -> N
 
 @pytest.mark.parametrize("path", ["reviews", "reviews.xyz", "reviews.gz"])
 def test_unknown_suffix_lists_the_known_ones(path: str) -> None:
-    with pytest.raises(DataError, match=r"\.csv \.tsv .*\.parquet.* say it with --format$"):
+    known = r"the suffix says no format.*\.csv \.tsv .*\.parquet.* say it with"
+    with pytest.raises(DataError, match=rf"there is no such file, and {known} --format$"):
         Place.of(path)
-    with pytest.raises(DataError, match=r"\.csv \.tsv .*\.parquet.* say it with --output-format$"):
+    with pytest.raises(DataError, match=rf"{path}: {known} --output-format$"):
         Place.to(path)
 
 

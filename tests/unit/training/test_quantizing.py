@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import resource
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,23 @@ def test_fp16_takes_and_gives_what_it_did(tmp_path: Path) -> None:
     assert found.accuracy is None
     assert found.agreement == 1
     assert found.difference < 0.01
+
+
+def test_a_full_folder_of_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = version(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(TrainingError, match=r"int8: .*none: No such file .*; the variable TMPDIR"):
+        quantized(whole, ITEMS, INT8)
+    monkeypatch.undo()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"File too large; the variable TMPDIR"):
+            quantized(whole, ITEMS, INT8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_rows_of_16_bits_stay_as_they_are(tmp_path: Path) -> None:
