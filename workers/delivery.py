@@ -14,7 +14,8 @@ from aiormq.exceptions import ChannelInvalidStateError
 
 from lmaas.broker_config.codes import meaning
 from lmaas.broker_config.connection import harmless_when_gone
-from lmaas.broker_config.messages import Headers, ItemError
+from lmaas.broker_config.errors import SealError
+from lmaas.broker_config.messages import JSON, MSGPACK, Headers, ItemError
 from lmaas.broker_config.seals import Seal
 from lmaas.workers.pack import Pack
 
@@ -83,6 +84,18 @@ class Delivery:
     def is_sealed(self) -> bool:
         """Whether nobody without the key may read what is in it."""
         return self.seal is not None and self.seal.there
+
+    @property
+    def is_unopened(self) -> bool:
+        """Whether the worker does not know what is in it, because the seal does not open."""
+        error = self.pack.error
+        return error is not None and meaning(error.code).error is SealError
+
+    @property
+    def language(self) -> str:
+        """Answered as it was asked; in JSON when nobody could read the question."""
+        asked = (self.message.content_type or "").partition(";")[0].strip().lower()
+        return MSGPACK if asked == MSGPACK else JSON
 
     def told(self, error: ItemError) -> ItemError:
         """An error of its items, for logs and headers: without words that may quote a sealed text.

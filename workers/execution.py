@@ -25,6 +25,7 @@ from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
+from lmaas.workers.answer import Answer
 from lmaas.workers.answering import Answerer
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
@@ -32,8 +33,8 @@ from lmaas.workers.isolation import Isolation
 from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
-from lmaas.workers.replier import Answer, Replier
 from lmaas.workers.run import Run
+from lmaas.workers.settling import Settler
 from lmaas.workers.shares import Order, Shares
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Begun:
 
 
 class Execution:
-    """Takes packs from the ready queues, runs them, and hands their answers to the replier."""
+    """Takes packs from the ready queues, runs them, and hands their answers to the settler."""
 
     def __init__(
         self, settings: Settings, worker: str, models: Sequence[str], *, mortal: bool
@@ -177,9 +178,9 @@ class Execution:
         self.models = list(estimators)
         return estimators
 
-    async def run(self, replier: Replier, consumer: Consumer) -> None:
+    async def run(self, settler: Settler, consumer: Consumer) -> None:
         """Until the ready queues are closed and empty."""
-        await all_of(self._work(replier, consumer), self._work_isolated(replier))
+        await all_of(self._work(settler, consumer), self._work_isolated(settler))
 
     async def settled(self) -> None:
         """Waits until every answer so far is with the broker."""
@@ -191,19 +192,19 @@ class Execution:
         self._isolation.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _work(self, replier: Replier, consumer: Consumer) -> None:
+    async def _work(self, settler: Settler, consumer: Consumer) -> None:
         """Take, run, answer, until the ready queue is closed; replies go out meanwhile."""
-        while begun := await self._next(replier):
-            answers = await self._run_on(begun, replier)
+        while begun := await self._next(settler):
+            answers = await self._run_on(begun, settler)
             if answers is None:
                 self._paused.append(begun)
                 continue
             metrics.ran(begun.deliveries, begun.spent)
             self._observe(begun.deliveries, begun.spent, consumer)
             for delivery, answer in zip(begun.deliveries, answers, strict=True):
-                self._settle(replier.finish(delivery, answer))
+                self._settle(settler.finish(delivery, answer))
 
-    async def _next(self, replier: Replier) -> Begun | None:
+    async def _next(self, settler: Settler) -> Begun | None:
         """What is to run now: what was left alone, or what comes before it; None at the end."""
         while True:
             begun = self._first_paused()
@@ -213,7 +214,7 @@ class Execution:
                 begun = Begun(deliveries)
             else:
                 return None
-            begun.drop({one for one in begun.deliveries if self._settled_unrun(one, replier)})
+            begun.drop({one for one in begun.deliveries if self._settled_unrun(one, settler)})
             if begun.deliveries:
                 return begun
 
@@ -224,7 +225,7 @@ class Execution:
         order = self.ready.order(set[str]().union(*(one.tenants for one in self._paused)))
         return min(self._paused, key=lambda one: one.place(order))
 
-    async def _run_on(self, begun: Begun, replier: Replier) -> list[Answer] | None:
+    async def _run_on(self, begun: Begun, settler: Settler) -> list[Answer] | None:
         """The answers; None when it was left alone before its end."""
         loop = asyncio.get_running_loop()
         left = self._settings.pack_timeout - begun.spent
@@ -233,7 +234,7 @@ class Execution:
         if begun.run is None:
             _begin(begun.deliveries)
         try:
-            return await loop.run_in_executor(self._executor, self._run, begun, replier)
+            return await loop.run_in_executor(self._executor, self._run, begun, settler)
         finally:
             self.running = ()
             overdue.cancel()
@@ -254,23 +255,23 @@ class Execution:
             one.stream for one in begun.deliveries
         }
 
-    async def _work_isolated(self, replier: Replier) -> None:
+    async def _work_isolated(self, settler: Settler) -> None:
         """The same for packs that came back: each alone, in a process beside us."""
         while deliveries := await self._next_redelivered():
             for delivery in deliveries:
-                await replier.look_for_caller(delivery)
-                if not self._settled_unrun(delivery, replier):
-                    running = asyncio.create_task(self._run_isolated(delivery, replier))
+                await settler.claims.look(delivery)
+                if not self._settled_unrun(delivery, settler):
+                    running = asyncio.create_task(self._run_isolated(delivery, settler))
                     await self._isolation.do(running)
         await self._isolation.done()
 
-    async def _run_isolated(self, delivery: Delivery, replier: Replier) -> None:
+    async def _run_isolated(self, delivery: Delivery, settler: Settler) -> None:
         _begin([delivery])
         delivery.pack, reply = await self._isolation.answer(delivery.pack, *_body(delivery))
         seconds = time.monotonic() - delivery.began
         metrics.ran([delivery], seconds)
         self._shares.add(delivery.tenant, seconds)
-        self._settle(replier.finish(delivery, Answer.of(delivery, reply)))
+        self._settle(settler.finish(delivery, Answer.of(delivery, reply)))
 
     async def _next_redelivered(self) -> list[Delivery]:
         """When none comes for a while, the processes for them are ended."""
@@ -281,21 +282,21 @@ class Execution:
             await self._isolation.rest()
         return await self.redelivered.take()
 
-    def _settled_unrun(self, delivery: Delivery, replier: Replier) -> bool:
+    def _settled_unrun(self, delivery: Delivery, settler: Settler) -> bool:
         """Whether nobody wants it to be run any more; what has to be said is on its way then."""
-        if replier.is_cancelled(delivery):
-            self._settle(replier.skip(delivery))
+        if settler.claims.is_cancelled(delivery):
+            self._settle(settler.skip(delivery))
         elif delivery.belongs is not None:
-            self._settle(replier.move(delivery, delivery.belongs))
+            self._settle(settler.move(delivery, delivery.belongs))
         elif self._is_late(delivery):
             metrics.deadline_missed()
             log.info(
                 "deadline passed",
                 extra={"action": "deadline_exceeded", **tracing.context(delivery.headers)},
             )
-            self._settle(self._expire(delivery, replier))
-        elif replier.is_away(delivery):
-            self._settle(replier.wait(delivery))
+            self._settle(self._expire(delivery, settler))
+        elif settler.claims.is_away(delivery):
+            self._settle(settler.wait(delivery))
         else:
             return False
         return True
@@ -304,7 +305,7 @@ class Execution:
         deadline = delivery.headers.deadline_ms
         return deadline is not None and time.time() > deadline / 1000 + self._settings.clock_skew
 
-    async def _expire(self, delivery: Delivery, replier: Replier) -> None:
+    async def _expire(self, delivery: Delivery, settler: Settler) -> None:
         """Each of its items has the error, so that they have to be known."""
         if not delivery.pack.is_read:
             if delivery.is_redelivered:
@@ -313,7 +314,7 @@ class Execution:
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self._executor, self._read, delivery)
         reply = failed_reply(delivery.pack, _late(delivery.headers.deadline_ms or 0), self._worker)
-        await replier.finish(delivery, Answer.of(delivery, reply))
+        await settler.finish(delivery, Answer.of(delivery, reply))
 
     def _observe(self, deliveries: list[Delivery], seconds: float, consumer: Consumer) -> None:
         """Learn from packs that ran together, which are of one model, if any of them was run."""
@@ -345,13 +346,13 @@ class Execution:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _run(self, begun: Begun, replier: Replier) -> list[Answer] | None:
+    def _run(self, begun: Begun, settler: Settler) -> list[Answer] | None:
         """In the inference thread, until all of it is answered or something else comes first."""
         began = time.perf_counter()
         try:
             with self._alarm(self._settings.pack_timeout - begun.spent):
                 run = begun.run or self._begun(begun)
-                ended = run.advance(lambda: self._is_left_alone(begun, replier))
+                ended = run.advance(lambda: self._is_left_alone(begun, settler))
                 return begun.answers() if ended else None
         finally:
             begun.spent += time.perf_counter() - began
@@ -362,10 +363,10 @@ class Execution:
             delivery.pack.seconds = delivery.seconds
         return begun.begin(self._answerer)
 
-    def _is_left_alone(self, begun: Begun, replier: Replier) -> bool:
+    def _is_left_alone(self, begun: Begun, settler: Settler) -> bool:
         """Whether the event loop has to look before the next batch."""
         return self._comes_before(begun) or any(
-            replier.is_cancelled(one) or self._is_late(one) for one in begun.deliveries
+            settler.claims.is_cancelled(one) or self._is_late(one) for one in begun.deliveries
         )
 
     def _read(self, delivery: Delivery) -> None:

@@ -26,7 +26,7 @@ from lmaas.workers.execution import Execution, grace
 from lmaas.workers.lane import Lane
 from lmaas.workers.notices import Notices
 from lmaas.workers.questions import Answer, Questions
-from lmaas.workers.replier import Replier
+from lmaas.workers.settling import Settler
 from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch
 
@@ -200,10 +200,10 @@ class Worker:
         return not task.cancelled()
 
     async def _until_stopped(self, publisher: Publisher, consumer: Consumer) -> None:
-        replier = Replier(
+        settler = Settler(
             self.name, self.settings, publisher, consumer, self.cancelled, self.callers
         )
-        working = asyncio.create_task(self.execution.run(replier, consumer), name="execution")
+        working = asyncio.create_task(self.execution.run(settler, consumer), name="execution")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         overdue = asyncio.create_task(self.execution.overdue.wait(), name="overdue")
         sessions = (publisher, consumer.session)

@@ -38,12 +38,13 @@ from lmaas.broker_config.topology import Names, journal, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
+from lmaas.workers.answer import Answer
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
 from lmaas.workers.execution import Begun
 from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
-from lmaas.workers.replier import Answer, Replier
+from lmaas.workers.settling import Settler
 from lmaas.workers.worker import Worker
 from tests import leaks, tls
 
@@ -477,7 +478,7 @@ class Stage:
         execution = worker.execution
         observe = execution._observe
 
-        def run(begun: Begun, _: Replier) -> list[Answer]:
+        def run(begun: Begun, _: Settler) -> list[Answer]:
             for delivery in begun.deliveries:
                 execution._read(delivery)
                 if delivery.pack.request:

@@ -19,9 +19,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.producer.client import Client
 from lmaas.workers.batcher import Batch
+from lmaas.workers.claims import Claims
 from lmaas.workers.heads import Scores
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.replier import Replier
 from lmaas.workers.run import Run
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
@@ -151,7 +151,7 @@ async def test_what_nobody_waits_for_any_more_is_not_run_to_its_end(
     async with asyncio.timeout(LIMIT):
         job = asyncio.create_task(_all(client, LONG))
         await held.have_begun(1)
-        monkeypatch.setattr(Replier, "is_cancelled", lambda *_: True)
+        monkeypatch.setattr(Claims, "is_cancelled", lambda *_: True)
         held.end(BATCHES)
 
         async def settled() -> bool:

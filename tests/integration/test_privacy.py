@@ -21,8 +21,8 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letter import Filter, request_of
 from lmaas.producer.dead_letters import DeadLetter, opened, read, replay
-from lmaas.workers.replier import Replier
 from lmaas.workers.runtime import Runtime
+from lmaas.workers.settling import Settler
 from tests.integration.conftest import LIMIT, depth, having, make_lanes, serving, until
 
 GOOD = "a wonderful, moving film"
@@ -115,7 +115,7 @@ async def test_after_a_bug_the_broker_gets_no_text(
     async def failing(*_: object) -> None:
         raise RuntimeError(CANARY)
 
-    monkeypatch.setattr(Replier, "_told", failing)
+    monkeypatch.setattr(Settler, "_told", failing)
     settings = having(settings, redact=f"{__name__}:hide")
     async with serving(settings), Client(settings) as client:
         asking = asyncio.create_task(client.classify("sentiment", CURSED))

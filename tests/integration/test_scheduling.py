@@ -19,10 +19,11 @@ from lmaas.broker_config.scheduling import lane as lane_of
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
+from lmaas.workers.answer import Answer
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.execution import Begun
 from lmaas.workers.prefetch import Prefetch
-from lmaas.workers.replier import Answer, Replier
+from lmaas.workers.settling import Settler
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,
@@ -646,9 +647,9 @@ async def test_tiny_packs_make_the_prefetch_of_their_lane_grow(
     worker = stage.worker
     run = worker.execution._run
 
-    def by_the_clock(begun: Begun, replier: Replier) -> list[Answer] | None:
+    def by_the_clock(begun: Begun, settler: Settler) -> list[Answer] | None:
         began = time.perf_counter()
-        answers = run(begun, replier)
+        answers = run(begun, settler)
         begun.spent = time.perf_counter() - began
         return answers
 
