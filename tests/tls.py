@@ -56,15 +56,6 @@ class Certificates:
             patch.setattr(LocalNode, "url", property(_by_tls))
             yield
 
-    @contextlib.contextmanager
-    def nowhere(self) -> Iterator[None]:
-        """Nodes that are made meanwhile listen as they were told."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(node_folder, "_CONFIGURATION", _CONFIGURATION)
-            patch.setattr(LocalNode, "url", _URL)
-            patch.delenv("SSL_CERT_FILE")
-            yield
-
     def _listener(self) -> str:
         return (
             "listeners.tcp = none\n"
@@ -73,6 +64,16 @@ class Certificates:
             f"ssl_options.certfile = {self.server.certificate}\n"
             f"ssl_options.keyfile = {self.server.key}\n"
         )
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[None]:
+    """Nodes that are made meanwhile listen as they were told, also within another `nowhere`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node_folder, "_CONFIGURATION", _CONFIGURATION)
+        patch.setattr(LocalNode, "url", _URL)
+        patch.delenv("SSL_CERT_FILE", raising=False)
+        yield
 
 
 def _by_tls(node: LocalNode) -> str:

@@ -178,13 +178,9 @@ class Broker:
 
 
 @pytest.fixture(scope="module")
-def broker(
-    rabbitmq: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    certificates: tls.Certificates | None,
-) -> Iterator[Broker]:
+def broker(rabbitmq: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     plugins = (node_folder.PLUGIN, "rabbitmq_auth_mechanism_ssl", tokens.PLUGIN)
-    with certificates.nowhere() if certificates else contextlib.nullcontext():
+    with tls.nowhere():
         broker = Broker(tmp_path_factory.mktemp("logins"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(node_folder, "PLUGIN", ", ".join(plugins))
