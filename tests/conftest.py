@@ -14,9 +14,9 @@ import pytest
 
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode, installed_server
-from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
 from tests import leaks, tls
+from tests.payload_keys import new_keys
 
 BROKER_URL = "LMAAS_TEST_BROKER_URL"
 
@@ -83,7 +83,7 @@ def _tls_as_marked(
     if marker := request.node.get_closest_marker("plain_tcp"):
         pytest.skip(marker.args[0])
     own = request.node.get_closest_marker("own_tls") is not None
-    with certificates.nowhere() if own else contextlib.nullcontext():
+    with tls.nowhere() if own else contextlib.nullcontext():
         yield
 
 
@@ -92,10 +92,7 @@ def payload_keys(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """With LMAAS_TEST_PAYLOAD_KEYS=1 a file of keys, by which the whole suite seals payloads."""
     if os.environ.get("LMAAS_TEST_PAYLOAD_KEYS") != "1":
         return None
-    path = tmp_path_factory.mktemp("keys") / "payload.keys"
-    path.touch(0o600)
-    path.write_text(line_of_new_key("of-the-suite"))
-    return path
+    return new_keys(tmp_path_factory.mktemp("keys") / "payload.keys", "of-the-suite")
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from tests.gateway.test_jobs_survive import CALL, EXPECTED, has, process
 from tests.gateway.test_openai_batches import CLASSIFICATIONS, SECRET, calling, line
 from tests.gateway.test_openai_batches import ended as batch_ended
 from tests.integration.conftest import LIMIT, Stage, having, serving, until
+from tests.payload_keys import sealed
 
 CANARY = "zzcanaryzz"
 ID = f"id-{CANARY}"
@@ -57,7 +58,7 @@ def keys(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(settings: Settings, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(payload_keys, "LOOK", 0.0)  # a change of the file counts at once
-    return having(settings, payload_keys=str(keys), accept_unsealed=False)
+    return sealed(settings, keys)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway import api_keys
 from lmaas.producer.gateway.settings import GatewaySettings
@@ -26,7 +25,8 @@ from tests.gateway import test_openai_batches as batches
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import receiving, statuses
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
-from tests.integration.conftest import having, serving, until
+from tests.integration.conftest import serving, until
+from tests.payload_keys import new_keys, sealed
 
 
 @pytest.fixture(scope="session")
@@ -135,10 +135,7 @@ async def test_no_column_can_be_read(
     shared: GatewaySettings, settings: Settings, tmp_path: Path
 ) -> None:
     """With payload keys, as in `test_at_rest`; and a gateway that starts anew reads all of it."""
-    keys = tmp_path / "payload.keys"
-    keys.touch(0o600)
-    keys.write_text(line_of_new_key("a"))
-    settings = having(settings, payload_keys=str(keys), accept_unsealed=False)
+    settings = sealed(settings, new_keys(tmp_path / "payload.keys"))
     shared = at_rest.keeping(shared)
     async with receiving(statuses(500, 204)) as receiver, serving(settings):
         async with listening(shared, settings) as gateway:

@@ -7,27 +7,19 @@ from typing import Any
 
 import pytest
 
-from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
 from tests.integration.conftest import having, make_lanes, serving, until
+from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"
 
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
-    path = tmp_path / "payload.keys"
-    path.touch(0o600)
-    path.write_text(line_of_new_key("a"))
-    return having(
-        settings,
-        payload_keys=str(path),
-        accept_unsealed=False,
-        retry_delays=("100ms",),
-        max_attempts=2,
-    )
+    settings = sealed(settings, new_keys(tmp_path / "payload.keys"))
+    return having(settings, retry_delays=("100ms",), max_attempts=2)
 
 
 async def test_calls_and_jobs_are_answered(settings: Settings, gateway: Gateway) -> None:

@@ -28,7 +28,7 @@ from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import ItemFailed
 from lmaas.broker_config.messages import CARDS, Item
 from lmaas.broker_config.scheduling import LANES
-from lmaas.broker_config.sealing import ENCODING, line_of_new_key
+from lmaas.broker_config.sealing import ENCODING
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import journal, routing_key, topology
 from lmaas.producer.batch import Jobs
@@ -39,6 +39,7 @@ from lmaas.workers.runtime import Runtime
 from tests import leaks
 from tests.gateway.conftest import Gateway, listening
 from tests.integration.conftest import channel_to, having, serving, until
+from tests.payload_keys import new_keys, sealed
 from tests.unit.workers import networks
 
 CANARY = "zz-canary-of-a-text-zz"
@@ -55,14 +56,9 @@ def item(text: str) -> Item:
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
-    keys = tmp_path / "payload.keys"
-    keys.touch(0o600)
-    keys.write_text(line_of_new_key("a"))
     networks.describe(networks.save(tmp_path / "models" / MODEL / "1"), ["other", LABEL])
-    return having(
-        settings, payload_keys=str(keys), accept_unsealed=False, models=str(tmp_path / "models"),
-        retry_delays=(DELAY,), max_attempts=2,
-    )  # fmt: skip
+    settings = sealed(settings, new_keys(tmp_path / "payload.keys"))
+    return having(settings, models=str(tmp_path / "models"), retry_delays=(DELAY,), max_attempts=2)
 
 
 class Taps:

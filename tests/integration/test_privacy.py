@@ -14,7 +14,6 @@ import pytest
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.redaction import WITHHELD
-from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
@@ -24,6 +23,7 @@ from lmaas.producer.dead_letters import DeadLetter, opened, read, replay
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.settling import Settler
 from tests.integration.conftest import LIMIT, depth, having, make_lanes, serving, until
+from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"
 CANARY = "zz-somebody-zz"
@@ -42,12 +42,8 @@ def refuse(text: str) -> str:
 
 @pytest.fixture(params=["plain", "sealed"])
 def settings(settings: Settings, request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    if request.param == "plain":
-        return settings
-    keys = tmp_path / "privacy.keys"
-    keys.touch(0o600)
-    keys.write_text(line_of_new_key("a"))
-    return having(settings, payload_keys=str(keys), accept_unsealed=False)
+    keys = tmp_path / "payload.keys"
+    return settings if request.param == "plain" else sealed(settings, new_keys(keys))
 
 
 @pytest.fixture

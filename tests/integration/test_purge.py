@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, encode
-from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label, line_of_new_key
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
@@ -33,6 +33,7 @@ from lmaas.producer.purging import Removed, about, older
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Place
 from tests.integration.conftest import LIMIT, channel_to, depth, having, make_lanes, serving, until
+from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"
 WHO = "customer-17"
@@ -58,12 +59,8 @@ asyncio.run(about(Settings.load(), [sys.argv[1]]))
 
 @pytest.fixture(params=["plain", "sealed"])
 def settings(settings: Settings, request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    if request.param == "plain":
-        return settings
-    keys = tmp_path / "purge.keys"
-    keys.touch(0o600)
-    keys.write_text(line_of_new_key("a"))
-    return having(settings, payload_keys=str(keys), accept_unsealed=False)
+    keys = tmp_path / "payload.keys"
+    return settings if request.param == "plain" else sealed(settings, new_keys(keys))
 
 
 async def dead_letter(settings: Settings, *items: Item, **changes: Any) -> None:

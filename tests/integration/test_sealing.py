@@ -37,7 +37,6 @@ from lmaas.broker_config.sealing import (
     KEY_HEADER,
     Keyring,
     Label,
-    line_of_new_key,
     parsed,
 )
 from lmaas.broker_config.settings import Settings
@@ -60,6 +59,7 @@ from tests.integration.conftest import (
     serving,
     until,
 )
+from tests.payload_keys import new_keys, sealed
 
 CANARY = "zzcanaryzz"
 GOOD = f"a wonderful, moving film {CANARY}"
@@ -70,18 +70,12 @@ IMPATIENT: dict[str, Any] = {"retry_delays": ("100ms",), "max_attempts": 2}
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    return key_file(tmp_path / "payload.keys", "a")
+    return new_keys(tmp_path / "payload.keys", "a")
 
 
 @pytest.fixture
 def settings(settings: Settings, keys: Path) -> Settings:
-    return having(settings, payload_keys=str(keys), accept_unsealed=False, **IMPATIENT)
-
-
-def key_file(path: Path, *ids: str) -> Path:
-    path.touch(0o600)
-    path.write_text("".join(map(line_of_new_key, ids)))
-    return path
+    return having(sealed(settings, keys), **IMPATIENT)
 
 
 def added(path: Path, other: Path) -> None:
@@ -262,11 +256,11 @@ Bad = Callable[[Path], dict[str, Any]]
 #: What is wrong -> what is published, by the file of the worker's keys, and the code for that.
 BAD: dict[str, tuple[Bad, Code]] = {
     "wrong key": (
-        lambda keys: {"body": sealed_for(key_file(keys.with_name("other"), "a"))},
+        lambda keys: {"body": sealed_for(new_keys(keys.with_name("other"), "a"))},
         Code.SEAL_BROKEN,
     ),
     "unknown key": (
-        lambda keys: {"body": sealed_for(key_file(keys.with_name("other"), "b")), "key": "b"},
+        lambda keys: {"body": sealed_for(new_keys(keys.with_name("other"), "b")), "key": "b"},
         Code.KEY_UNKNOWN,
     ),
     "no key named": (lambda keys: {"body": sealed_for(keys), "key": None}, Code.KEY_UNKNOWN),
@@ -303,7 +297,7 @@ async def test_a_worker_without_keys_says_so(settings: Settings, keys: Path) -> 
 async def test_a_caller_is_told_why_and_the_pack_is_answered_once_the_key_is_there(
     settings: Settings, keys: Path, tmp_path: Path
 ) -> None:
-    other = key_file(tmp_path / "other.keys", "b")
+    other = new_keys(tmp_path / "other.keys", "b")
     theirs = having(settings, payload_keys=str(other))
     async with serving(settings) as worker, Jobs(theirs) as jobs:
         async with Client(theirs) as client:
@@ -325,7 +319,7 @@ async def test_a_caller_is_told_why_and_the_pack_is_answered_once_the_key_is_the
 
 
 async def test_a_pack_waits_for_its_key(settings: Settings, keys: Path, tmp_path: Path) -> None:
-    other = key_file(tmp_path / "other.keys", "b")
+    other = new_keys(tmp_path / "other.keys", "b")
     patient = having(settings, retry_delays=("1s",), max_attempts=20)
     theirs = having(patient, payload_keys=str(other))
     async with serving(patient), Client(theirs) as client:

@@ -17,16 +17,14 @@ from lmaas.producer.gateway.at_rest.keeping import AtRest
 from lmaas.producer.gateway.jobs.result_file import Held, ResultFile, remove
 from lmaas.producer.gateway.jobs.result_format import index_path, lines_path
 from lmaas.producer.gateway.jobs.result_reader import ResultReader, end_of, in_order
+from tests.payload_keys import new_keys
 
 ERROR = ItemError(code="internal", message="boom")
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "payload.keys"
-    path.touch(0o600)
-    path.write_text(line_of_new_key("a"))
-    return path
+    return new_keys(tmp_path_factory.mktemp("keys") / "payload.keys")
 
 
 @pytest.fixture(params=["plain", "sealed"])

@@ -11,22 +11,14 @@ import pytest
 from lmaas.broker_config import payload_keys
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.payload_keys import KeyFile, key_file
-from lmaas.broker_config.sealing import line_of_new_key
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
+from tests.payload_keys import new_keys
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "payload.keys"
-    written(path, "a")
-    return path
-
-
-def written(path: Path, *ids: str, mode: int = 0o600) -> None:
-    path.touch(mode)
-    path.write_text("".join(map(line_of_new_key, ids)))
-    path.chmod(mode)
+    return new_keys(tmp_path / "payload.keys")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o602, 0o610])
@@ -58,13 +50,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 def test_a_key_that_has_just_come_is_found_at_once(path: Path) -> None:
     file = KeyFile(path)
     assert "b" not in file.keyring("b")
-    written(path, "a", "b")
+    new_keys(path, "a", "b")
     assert "b" in file.keyring("b")
 
 
 def test_a_change_is_seen_soon(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = KeyFile(path)
-    written(path, "b", "a")
+    new_keys(path, "b", "a")
     assert file.keyring().first == "a"
     monkeypatch.setattr(payload_keys, "LOOK", 0.0)
     assert file.keyring().first == "b"
@@ -82,7 +74,7 @@ def test_a_file_that_has_become_bad_changes_nothing_and_is_told_once(
     assert "the payload keys stay as they were" in record.message
     path.unlink()
     assert file.keyring().first == "a"
-    written(path, "c")
+    new_keys(path, "c")
     assert file.keyring().first == "c"
 
 

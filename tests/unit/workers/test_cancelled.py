@@ -15,7 +15,6 @@ from lmaas.broker_config.sealing import (
     KEY_HEADER,
     Keyring,
     Label,
-    line_of_new_key,
     parsed,
 )
 from lmaas.broker_config.seals import Seals
@@ -23,6 +22,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names
 from lmaas.workers import cancelled as module
 from lmaas.workers.cancelled import Cancelled
+from tests.payload_keys import new_keys
 
 
 def message(
@@ -60,9 +60,7 @@ def test_only_who_knows_the_queue_and_the_id_cancels() -> None:
 def test_with_payload_keys_only_who_has_one_cancels(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "payload.keys"
-    path.touch(0o600)
-    path.write_text(line_of_new_key("k"))
+    path = new_keys(tmp_path / "payload.keys", "k")
     settings = Settings(payload_keys=str(path))
     cancelled = Cancelled(Names(), Seals(settings))
     ring, label = Keyring(parsed(path.read_text())), Label("notice", "sentiment", "mine")
