@@ -29,7 +29,7 @@ from lmaas.workers.answer import Answer
 from lmaas.workers.answering import Answerer
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.isolation import Isolation
+from lmaas.workers.isolated.processes import Isolation
 from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue

@@ -24,7 +24,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
-from lmaas.workers.isolated import IsolatedProcess
+from lmaas.workers.isolated.process import IsolatedProcess
 from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
 from lmaas.workers.pack import Pack
 from lmaas.workers.pool import Pool

@@ -8,13 +8,15 @@ import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
-from lmaas.workers.isolated import _Ended, _joined, _step, _Task, _units
+from lmaas.workers.isolated.child import _units
+from lmaas.workers.isolated.process import _Ended, _joined
+from lmaas.workers.isolated.tasks import Task, step_of
 
 BAD = ItemError(code=Code.POISON, message="it ended the process")
 
 
 def units(items: int, action: Any = "run", **changes: Any) -> list[list[int]]:
-    return list(_units(_Task(b"", None, None, None, action, **changes), items))
+    return list(_units(Task(b"", None, None, None, action, **changes), items))
 
 
 @pytest.mark.parametrize("items", [1, 2, 300])
@@ -33,9 +35,9 @@ def test_what_is_known_to_be_guilty_is_not_run() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 4_095])
-def test_what_the_child_was_at_is_told_by_its_step(place: int) -> None:
-    assert _Ended(BAD, _step([place])).item == place
-    assert _Ended(BAD, _step([place, place + 1])).item is None
+def test_what_the_child_was_at_is_told_by_itsstep_of(place: int) -> None:
+    assert _Ended(BAD, step_of([place])).item == place
+    assert _Ended(BAD, step_of([place, place + 1])).item is None
     assert _Ended(BAD, 0).item is None
 
 

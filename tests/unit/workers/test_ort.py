@@ -50,7 +50,7 @@ def lines(module: str, **environment: str) -> list[str]:
     [
         "lmaas.workers.runtime",
         "lmaas.workers.worker",
-        "lmaas.workers.isolated",
+        "lmaas.workers.isolated.child",
         "lmaas.workers.pool",
         "lmaas.training.export",
     ],

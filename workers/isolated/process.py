@@ -1,41 +1,32 @@
-"""A process beside the worker, for packs that may have ended one: it can be lost.
-
-A pack that comes back from the broker may be why it did. Its body is decoded in the child, and run
-there, all items together; if that ends the child, or takes too long, item by item. What the child
-was at when it ended, an item or the decoding, is done once more: the first time it may have been
-the kernel, for which the child is the first to go when memory is short, or an operator. So what
-ends processes costs its own items an error, and their neighbours nothing.
-
-The child is given the whole body each time and notes what it is at, in memory that both see: a
-message for each item would wait each time until the worker's other runs let go of Python's lock.
-"""
+"""The worker's end of an isolated process: start it, ask it, and find out over what it ended."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import signal
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import RawValue
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.errors import ModelError, SettingsError
-from lmaas.broker_config.messages import Item, ItemError, Reply, Request, Result
-from lmaas.broker_config.seals import Seal, Seals
+from lmaas.broker_config.messages import ItemError, Reply, Request, Result
+from lmaas.broker_config.seals import Seal
 from lmaas.broker_config.settings import Settings
-from lmaas.service.starting import context, end_with_parent, signals_held
-from lmaas.workers.answering import Answerer
-from lmaas.workers.pack import Pack, failed_reply, read
-from lmaas.workers.repository import silence
+from lmaas.service.starting import context, signals_held
+from lmaas.workers.isolated import child
+from lmaas.workers.isolated.tasks import (
+    ITEMS,
+    READING,
+    TOGETHER,
+    Outcome,
+    Progress,
+    Task,
+    outcomes,
+)
+from lmaas.workers.pack import Pack, failed_reply
 
 log = logging.getLogger(__name__)
 
@@ -46,49 +37,6 @@ SHARE: Final = 0.25
 START_TIMEOUT: Final = 60.0
 #: Seconds for a child whose pipe is closed to have ended.
 END_TIMEOUT: Final = 5.0
-
-
-#: What the child is at: the decoding, several items together, or one, by its place after these.
-_READING: Final = 0
-_TOGETHER: Final = 1
-_ITEMS: Final = 2
-
-
-def _step(places: Sequence[int]) -> int:
-    """The number of a run of these items."""
-    return _TOGETHER if len(places) > 1 else _ITEMS + places[0]
-
-
-class _Task(msgspec.Struct):
-    """A body for the child to decode, and what to do then."""
-
-    body: bytes
-    content_type: str | None
-    #: Whose lane it came by.
-    model: str | None
-    #: What answers if the request names no version.
-    version: str | None
-    #: Only decode; run the items; or just the one at `place`.
-    action: Literal["read", "run", "one"]
-    place: int = 0
-    #: Whether items are run one by one, and which are not run.
-    singly: bool = False
-    without: list[int] = []
-    #: Of the body; None when that is read as it is.
-    seal: Seal | None = None
-
-
-class _Outcome(msgspec.Struct):
-    """What came of a task: the pack, and its replies, each with the places of its items."""
-
-    request: Request | None
-    faults: dict[int, ItemError]
-    error: ItemError | None
-    replies: list[tuple[list[int], Reply]] = []
-
-
-_outcomes: Final = msgspec.msgpack.Decoder(_Outcome)
-_tasks: Final = msgspec.msgpack.Decoder(_Task)
 
 
 class _Ended(Exception):
@@ -102,7 +50,7 @@ class _Ended(Exception):
     @property
     def item(self) -> int | None:
         """The place of the item that it was at; None when it was at several, or decoded."""
-        return self.step - _ITEMS if self.step >= _ITEMS else None
+        return self.step - ITEMS if self.step >= ITEMS else None
 
 
 class _NotStarted(Exception):
@@ -119,10 +67,10 @@ class IsolatedProcess:
         self._versions = versions
         self._settings = settings
         self._worker = worker
-        self._context = context(__name__)
+        self._context = context(child.__name__)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
-        self._progress = _Progress()
+        self._progress = Progress()
         self._stopped = False
 
     def answer(
@@ -142,7 +90,7 @@ class IsolatedProcess:
         if pack.error is not None:  # refused at sight
             return pack, failed_reply(pack, pack.error, self._worker)
         try:
-            return self._run(_Task(body, content_type, model, pack.version, "run", seal=seal))
+            return self._run(Task(body, content_type, model, pack.version, "run", seal=seal))
         except _NotStarted as error:  # it may start at the next try
             pack = _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
@@ -150,7 +98,7 @@ class IsolatedProcess:
         assert pack.error is not None
         return pack, failed_reply(pack, pack.error, self._worker)
 
-    def _run(self, task: _Task) -> tuple[Pack, Reply]:
+    def _run(self, task: Task) -> tuple[Pack, Reply]:
         """Anew each time the child has ended. Raises _Ended when it cannot even be decoded."""
         answered: dict[int, Reply] = {}
         guilty: dict[int, ItemError] = {}
@@ -159,7 +107,7 @@ class IsolatedProcess:
                 outcome = self._decoded(task)
                 break
             except _Ended as ended:
-                if ended.step == _READING:
+                if ended.step == READING:
                     raise
                 if (place := ended.item) is None:
                     task.singly = True
@@ -177,7 +125,7 @@ class IsolatedProcess:
         replies = [*outcome.replies, *(([place], reply) for place, reply in answered.items())]
         return pack, _joined(pack.request, replies, guilty, self._worker)
 
-    def _again(self, task: _Task, place: int, ended: _Ended) -> Reply:
+    def _again(self, task: Task, place: int, ended: _Ended) -> Reply:
         """The reply to an item after all, when only the first end of the child was not its own."""
         if ended.error.code == Code.TIME_LIMIT:  # it had all of the time for itself
             raise ended
@@ -194,23 +142,23 @@ class IsolatedProcess:
     ) -> Pack:
         """The pack of this body, which is only decoded."""
         try:
-            task = _Task(body, content_type, model, None, "read", seal=seal)
+            task = Task(body, content_type, model, None, "read", seal=seal)
             return _pack(self._decoded(task), len(body))
         except _NotStarted as error:
             return _refused(ItemError(code=Code.UNAVAILABLE, message=str(error)), len(body))
         except _Ended as ended:
             return _refused(ended.error, len(body))
 
-    def _decoded(self, task: _Task) -> _Outcome:
+    def _decoded(self, task: Task) -> Outcome:
         """`_ask`, and once more when the child ends while it decodes."""
         try:
             return self._ask(task)
         except _Ended as ended:
-            if ended.step != _READING or ended.error.code == Code.TIME_LIMIT:
+            if ended.step != READING or ended.error.code == Code.TIME_LIMIT:
                 raise
         return self._ask(task)
 
-    def _ask(self, task: _Task) -> _Outcome:
+    def _ask(self, task: Task) -> Outcome:
         """Raises _Ended and _NotStarted."""
         if self._stopped:
             raise _NotStarted("the worker is stopping")
@@ -218,11 +166,11 @@ class IsolatedProcess:
             self.close()
             self._start()
         assert self._connection is not None
-        self._progress.begin(_READING)
+        self._progress.begin(READING)
         try:
             self._connection.send_bytes(msgspec.msgpack.encode(task))
             self._await_outcome(self._connection, len(task.body))
-            return _outcomes.decode(self._connection.recv_bytes())
+            return outcomes.decode(self._connection.recv_bytes())
         except (EOFError, OSError) as error:
             fault = ItemError(
                 code=Code.POISON,
@@ -233,7 +181,7 @@ class IsolatedProcess:
 
     def _await_outcome(self, connection: Connection, size: int) -> None:
         """Returns when it has come. Raises _Ended when one step takes too long."""
-        left = self._limit(_READING)
+        left = self._limit(READING)
         while not connection.poll(max(left, 0)):
             step, seconds = self._progress.now()
             limit = self._limit(step)
@@ -248,12 +196,12 @@ class IsolatedProcess:
 
     def _limit(self, step: int) -> float:
         """Seconds for what the child is at."""
-        return self._settings.pack_timeout * (SHARE if step == _TOGETHER else 1)
+        return self._settings.pack_timeout * (SHARE if step == TOGETHER else 1)
 
     def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
         arguments = (theirs, self._progress, self._settings, self._worker, {**self._versions})
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = self._context.Process(target=child.serve, args=arguments, daemon=True)
         assert self._process is not None
         try:
             with signals_held(signal.SIGINT, signal.SIGTERM):
@@ -297,33 +245,10 @@ class IsolatedProcess:
             process.kill()
 
 
-class _Progress:
-    """What the child is at, and since when: in one word, so that both belong together."""
-
-    _BITS: Final = 40  # of the milliseconds; the others have the step
-
-    def __init__(self) -> None:
-        self._shared = RawValue(ctypes.c_uint64)
-
-    def begin(self, step: int) -> None:
-        self._shared.value = step << self._BITS | self._clock()
-
-    def now(self) -> tuple[int, float]:
-        """The step, and for how many seconds the child has been at it."""
-        value = self._shared.value
-        began = value & ((1 << self._BITS) - 1)
-        return value >> self._BITS, (self._clock() - began) / 1000
-
-    @staticmethod
-    def _clock() -> int:
-        """Milliseconds of a clock that all processes share."""
-        return int(time.monotonic() * 1000)
-
-
 def _ended(error: ItemError, step: int, size: int) -> _Ended:
     """It is logged too."""
     ended = _Ended(error, step)
-    what = "decoding" if step == _READING else "its items together"
+    what = "decoding" if step == READING else "its items together"
     log.warning(
         "an isolated pack of %d bytes, %s: %s",
         size,
@@ -334,18 +259,7 @@ def _ended(error: ItemError, step: int, size: int) -> _Ended:
     return ended
 
 
-def _with_faults(request: Request, faults: dict[int, ItemError]) -> Request:
-    """What is known to be wrong already goes along with its item, and comes back as its result."""
-    if not faults:
-        return request
-    items = [
-        Item(id=item.id, error=faults[place]) if place in faults else item
-        for place, item in enumerate(request.items)
-    ]
-    return msgspec.structs.replace(request, items=items)
-
-
-def _pack(outcome: _Outcome, size: int) -> Pack:
+def _pack(outcome: Outcome, size: int) -> Pack:
     return Pack(outcome.request, outcome.faults, outcome.error, size)
 
 
@@ -377,82 +291,3 @@ def _joined(
         results=[results[place] for place in range(len(request.items))],
         error=refusal,
     )
-
-
-# ------------------------------------------------------------------- the child
-
-
-def _serve(
-    connection: Connection,
-    progress: _Progress,
-    settings: Settings,
-    worker: str,
-    versions: dict[str, str],
-) -> None:
-    """Answer what comes through the pipe until its other end is closed."""
-    end_with_parent(signal.SIGKILL)
-    silence()
-    _be_first_to_go()
-    answerer = Answerer(settings, worker)
-    try:
-        seals = Seals(settings)
-        for model, version in versions.items():
-            answerer.models.switch(answerer.models.load(model, version))
-    except (ModelError, SettingsError) as error:
-        connection.send_bytes(str(error).encode())
-        return
-    connection.send_bytes(b"")
-    with contextlib.suppress(EOFError):
-        while True:
-            task = _tasks.decode(connection.recv_bytes())
-            outcome = _done(task, progress, answerer, seals)
-            connection.send_bytes(msgspec.msgpack.encode(outcome))
-
-
-def _done(task: _Task, progress: _Progress, answerer: Answerer, seals: Seals) -> _Outcome:
-    opening = seals.opening(task.seal)
-    pack = read(task.body, task.content_type, answerer.settings, task.model, opening)
-    if pack.request is None or pack.error is not None:
-        return _Outcome(None, {}, pack.error)
-    # What is known to be wrong is not sent: it may be a text that nothing can carry.
-    request = _with_faults(pack.request, pack.faults)
-    outcome = _Outcome(request, pack.faults, None)
-    pack.request, pack.version = request, task.version
-    for places in _units(task, len(request.items)):
-        progress.begin(_step(places))
-        (reply,) = answerer.answer([_part(pack, places)])
-        outcome.replies.append((places, reply))
-    return outcome
-
-
-def _units(task: _Task, items: int) -> Iterator[list[int]]:
-    """The places of the items that are run, of those that are run together each time."""
-    match task.action:
-        case "one":
-            places = [task.place]
-        case "run":
-            without = set(task.without)
-            places = [place for place in range(items) if place not in without]
-        case "read":
-            places = []
-    if task.singly:
-        yield from ([place] for place in places)
-    elif places:
-        yield places
-
-
-def _part(pack: Pack, places: Sequence[int]) -> Pack:
-    """The items at these places."""
-    assert pack.request is not None
-    items = [pack.request.items[place] for place in places]
-    faults = {at: pack.faults[place] for at, place in enumerate(places) if place in pack.faults}
-    request = msgspec.structs.replace(pack.request, items=items)
-    size = pack.size * len(places) // len(pack)
-    return Pack(request, faults, size=size, version=pack.version)
-
-
-def _be_first_to_go() -> None:
-    """What the kernel ends first, when memory is short."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")

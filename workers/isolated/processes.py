@@ -14,7 +14,7 @@ from typing import Final, ParamSpec, TypeVar
 from lmaas.broker_config.messages import Reply
 from lmaas.broker_config.seals import Seal
 from lmaas.broker_config.settings import Settings
-from lmaas.workers.isolated import SHARE, IsolatedProcess
+from lmaas.workers.isolated.process import SHARE, IsolatedProcess
 from lmaas.workers.pack import Pack
 
 P = ParamSpec("P")
