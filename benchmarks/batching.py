@@ -24,11 +24,12 @@ from lmaas.producer.client import Client
 from lmaas.workers.answering import Answerer
 from lmaas.workers.batcher import Batch, batches
 from lmaas.workers.manifest import WORD_BATCHING
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess.text import Ids, WordTokenizer
 from lmaas.workers.preprocess.words import Words
 from lmaas.workers.ready_queue import JOIN_ITEMS
-from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
 #: The largest number of items that a worker joins, unless one pack has more.

@@ -28,8 +28,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import MODEL as GRAPH
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
 CORES: Final = 2

@@ -24,9 +24,9 @@ from lmaas.training import hub
 from lmaas.training.importing import hugging_face
 from lmaas.workers.batcher import batches
 from lmaas.workers.manifest import MODEL, Batching, Input
+from lmaas.workers.model_version import MANIFEST, read_manifest
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.image import EncodedImages, Images
-from lmaas.workers.repository import MANIFEST, read_manifest
 
 Floats = npt.NDArray[np.float32]
 

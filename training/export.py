@@ -26,7 +26,7 @@ from lmaas.training.recipe import Quantize
 from lmaas.training.versions import checksums, new_version, write_manifest
 from lmaas.workers.heads import Meaning
 from lmaas.workers.manifest import MODEL, THRESHOLD, Manifest
-from lmaas.workers.repository import ModelVersion, read_files
+from lmaas.workers.model_version import ModelVersion, read_files
 from lmaas.workers.runtime import Runtime
 
 #: The exported graph may differ from what was trained by so much.

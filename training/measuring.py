@@ -20,8 +20,8 @@ from lmaas.broker_config.messages import Item
 from lmaas.service import cores
 from lmaas.workers.batcher import Batch, batches
 from lmaas.workers.manifest import Batching, Cost, Manifest, Parallelism, Speed
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.repository import ModelVersion
 from lmaas.workers.runtime import Runtime
 
 #: Of batches that are nearly as fast as the fastest the smallest are best: a worker can turn to

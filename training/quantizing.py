@@ -26,7 +26,7 @@ from lmaas.training.measuring import NEARLY, affordable, measured, timed
 from lmaas.training.recipe import Numbers, Quantize
 from lmaas.workers.heads import Scores
 from lmaas.workers.manifest import MODEL, THRESHOLD, Manifest
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.runtime import Runtime
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 
 from lmaas.workers.manifest import Manifest
-from lmaas.workers.repository import MANIFEST, Repository
+from lmaas.workers.model_version import MANIFEST
+from lmaas.workers.repository import Repository
 
 #: Before the name of a folder that is filled; no model or version is called so.
 _UNFINISHED: Final = ".new-"

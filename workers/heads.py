@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.workers.kinds import made
-from lmaas.workers.repository import MANIFEST, ModelVersion
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 
 Scores = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import ModelDamaged
-from lmaas.workers.repository import MANIFEST, ModelVersion
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 
 
 def made(

@@ -18,7 +18,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.service import cores
 from lmaas.workers import parallelism, providers
 from lmaas.workers.marks import Marks
-from lmaas.workers.repository import Fingerprint, ModelVersion, opened
+from lmaas.workers.model_version import ModelVersion
+from lmaas.workers.repository import Fingerprint, opened
 from lmaas.workers.runtime import Runtime
 
 #: Of models and versions: loaded before this process was forked; see lmaas.workers.preloading.

@@ -1,23 +1,19 @@
-"""The model repository: `FOLDER/NAME/VERSION/` in one or several folders, read and verified.
+"""The model repository: `FOLDER/NAME/VERSION/` in one or several folders; which version answers.
 
-A version is a folder whose name is a positive whole number. It holds `manifest.json` and the
-files that the manifest lists, each with its sha256; `model.onnx` is always one of them, and so are
-the files that it refers to (ONNX's external data). Each file is read once: what runs is made of the
-same bytes that were compared, whatever becomes of the file meanwhile.
+The name of a version's folder is a positive whole number; what is in it is for
+`lmaas.workers.model_version` to read and to verify.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
-import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -26,7 +22,15 @@ from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, ModelDamaged, ModelNotFound, SettingsError
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
-from lmaas.workers.manifest import MODEL, Manifest, decoded
+from lmaas.workers.manifest import Manifest
+from lmaas.workers.model_version import (
+    MOST,
+    ModelVersion,
+    is_passing,
+    manifest_bytes,
+    manifest_of,
+    read_version,
+)
 from lmaas.workers.plain_files import read_plain, write_whole
 
 if TYPE_CHECKING:
@@ -37,53 +41,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MANIFEST: Final = "manifest.json"
 #: Beside the versions of a model: the number of the one that answers, where that is not the newest,
 #: and in a second line who says so, where that was signed.
 ACTIVE: Final = "active"
-#: Bytes of the two, at most.
-MANIFEST_BYTES: Final = 64 * 1024 * 1024
+#: Bytes of it, at most.
 ACTIVE_BYTES: Final = 1024
-#: Bytes of a version's files together, where no setting says otherwise.
-MOST: Final = 8 * 1024 * 1024 * 1024
 _VERSION: Final = re.compile("[1-9][0-9]{0,8}")
-#: In an ONNX file, before the name of a file with weights: the entry `location` of a tensor's
-#: external_data (field 1 is the key, field 2 the value, each after its length).
-_LOCATION: Final = re.compile(rb"\n\x08location\x12")
 #: Characters of a strange file's content in a warning.
 _SHOWN: Final = 40
-#: The machine's trouble, which says nothing about a version.
-_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
-
-
 #: Name, size in bytes and time of the last change of each file.
 Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """One version: its manifest, and the bytes of its files, which are as the manifest says.
-
-    They take memory for as long as somebody has the version; what is made of it keeps none of them.
-    """
-
-    path: Path
-    manifest: Manifest
-    #: By the name in the manifest.
-    contents: Mapping[str, bytes] = field(repr=False)
-    #: Who signed it; of the version that was activated, who did that, if that was later. None where
-    #: nobody asks for signatures.
-    signed: Statement | None = None
-
-    def file(self, name: str) -> Path:
-        """Where it was read; for words, and not to be read again."""
-        return self.path / name
-
-    def content(self, name: str) -> bytes:
-        """Of a file that the manifest lists with its sha256. Raises ModelDamaged for another."""
-        if name not in self.contents:
-            raise ModelDamaged(f"{self.file(MANIFEST)}: does not list {name}; export it again")
-        return self.contents[name]
 
 
 class Repository:
@@ -150,7 +117,7 @@ class Repository:
                 self.tell(f"{error}; the newest version of {model} answers")
                 return None, None
             except (OSError, UnicodeDecodeError) as error:
-                if isinstance(error, OSError) and error.errno in _PASSING:
+                if isinstance(error, OSError) and is_passing(error):
                     raise
                 self.tell(f"{file}: {error}; the newest version of {model} answers")
                 return None, None
@@ -196,7 +163,7 @@ class Repository:
                     content = manifest_bytes(path)
                     if self.trust:
                         self.trust.version(path, model, path.name, content)
-                    found.append(_manifest(path, content))
+                    found.append(manifest_of(path, content))
                     break
         return found
 
@@ -338,74 +305,6 @@ def silence() -> None:
     log.setLevel(logging.ERROR)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Of the version in a folder; its files are not looked at. Raises ModelDamaged."""
-    return _manifest(path, manifest_bytes(path))
-
-
-def manifest_bytes(path: Path) -> bytes:
-    """Of the version in a folder. Raises ModelDamaged."""
-    file = path / MANIFEST
-    try:
-        return read_plain(path, MANIFEST, MANIFEST_BYTES)
-    except FileNotFoundError as error:
-        raise ModelDamaged(f"{file} is missing; copy the version again, or remove it") from error
-    except OSError as error:
-        raise _damaged(error, file) from error
-
-
-def _manifest(path: Path, content: bytes) -> Manifest:
-    """Raises ModelDamaged."""
-    try:
-        return decoded(content)
-    except ValueError as error:
-        raise ModelDamaged(f"{path / MANIFEST}: {error}") from error
-
-
-def read_version(
-    path: Path, most: int = MOST, check: Callable[[bytes], Statement] | None = None
-) -> ModelVersion:
-    """The version in a folder, all of it, each file compared with its sha256.
-
-    `check` says who signed the manifest's bytes, or raises ModelDamaged. Raises that too, naming
-    the file: also when the files have more than `most` bytes together, or the model uses one that
-    is not listed.
-    """
-    content = manifest_bytes(path)
-    try:
-        signed = check(content) if check else None
-    except OSError as error:
-        raise _damaged(error, path) from error
-    manifest = _manifest(path, content)
-    return ModelVersion(path, manifest, read_files(path, manifest, most), signed)
-
-
-def read_files(path: Path, manifest: Manifest, most: int = MOST) -> dict[str, bytes]:
-    """What the manifest lists of a folder, as `read_version` does."""
-    contents: dict[str, bytes] = {}
-    left = most
-    for name, expected in manifest.files.items():
-        try:
-            content = read_plain(path, name, left)
-        except OSError as error:
-            raise _damaged(error, path / name) from error
-        actual = hashlib.sha256(content).hexdigest()
-        if actual != expected:
-            raise ModelDamaged(
-                f"{path / name}: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
-                "copy or export the version again"
-            )
-        contents[name] = content
-        left -= len(content)
-    for name in _external(path, contents[MODEL]):
-        if PurePath(name).as_posix() not in contents:
-            raise ModelDamaged(
-                f"{path / MODEL}: its weights are in {name!r}, which the manifest does not list "
-                "with its sha256; export it as one file, or list that one too"
-            )
-    return contents
-
-
 def _placed(version: ModelVersion, model: str) -> ModelVersion:
     """Called as its folders are: somebody may have copied it to another name or number."""
     manifest = msgspec.structs.replace(version.manifest, name=model, version=version.path.name)
@@ -420,50 +319,8 @@ def _signed_again(version: ModelVersion, activation: Statement | None) -> ModelV
     return replace(version, signed=max(activation, signed, key=lambda one: one.time))
 
 
-def _damaged(error: OSError, path: Path) -> Exception:
-    """What an error over a file means: that the version is damaged, or the machine in trouble."""
-    if error.errno in _PASSING:
-        return error
-    if isinstance(error, FileNotFoundError):
-        return ModelDamaged(f"{path} is missing; copy the version again")
-    return ModelDamaged(f"{path}: {error.strerror}; copy the version again")
-
-
-def _external(folder: Path, model: bytes) -> Iterator[str]:
-    """Names of the files that an ONNX file has its weights in, found without a parser.
-
-    Some other text of the file's metadata may be called `location`; no file has its name. What is
-    not found here ONNX Runtime does not find either (`lmaas.workers.ort`), in other words.
-    """
-    for entry in _LOCATION.finditer(model):
-        length, start = _varint(model, entry.end())
-        name = model[start : start + length].decode("utf-8", "replace")
-        if "\0" not in name and _is_there(folder / name):
-            yield name
-
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """A protobuf number and the place behind it."""
-    number = shift = 0
-    while place < len(content):
-        byte = content[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80 or shift > 63:
-            break
-    return number, place
-
-
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # told when it is read
-        return False
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is none
         return False

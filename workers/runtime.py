@@ -19,10 +19,10 @@ from lmaas.workers import ort
 from lmaas.workers.batcher import Batch, batches, bisected
 from lmaas.workers.heads import DECIMALS, Scores, head
 from lmaas.workers.manifest import MODEL, THRESHOLD
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded, preprocessor
 from lmaas.workers.providers import CPU, check_error, check_started, prepare
-from lmaas.workers.repository import MANIFEST, ModelVersion
 
 #: By how much a score may differ from the one that was kept: other processors round otherwise.
 GOLDEN_TOLERANCE: Final = 1e-3

@@ -24,10 +24,11 @@ from tokenizers.models import WordLevel
 
 from benchmarks.rig import MODEL
 from lmaas.workers.manifest import MODEL as GRAPH
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, UNKNOWN
 from lmaas.workers.preprocess.words import Words
-from lmaas.workers.repository import ModelVersion, Repository
+from lmaas.workers.repository import Repository
 
 BATCH = 256
 _UNKNOWN = "[UNK]"

@@ -35,7 +35,8 @@ from lmaas.cli.models_try import try_
 from lmaas.producer.tables.chunks import clipped, counted
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.marks import moment
-from lmaas.workers.repository import ModelVersion, Repository, activate, opened, read_manifest
+from lmaas.workers.model_version import ModelVersion, read_manifest
+from lmaas.workers.repository import Repository, activate, opened
 
 if TYPE_CHECKING:
     from lmaas.workers.signing import SigningKey

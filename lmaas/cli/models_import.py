@@ -17,7 +17,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options
 from lmaas.cli.announced import announce
-from lmaas.workers.repository import MANIFEST, ModelVersion, read_version
+from lmaas.workers.model_version import MANIFEST, ModelVersion, read_version
 
 if TYPE_CHECKING:
     from lmaas.training.recipe import Quantize

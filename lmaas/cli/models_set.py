@@ -14,8 +14,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.cli.models_sign import SIGNATURE, sign_version, unwritable
 from lmaas.workers.manifest import THRESHOLD, Manifest
+from lmaas.workers.model_version import MANIFEST, ModelVersion, read_manifest
 from lmaas.workers.plain_files import write_whole
-from lmaas.workers.repository import MANIFEST, ModelVersion, opened, read_manifest
+from lmaas.workers.repository import opened
 
 if TYPE_CHECKING:
     from lmaas.workers.signing import SigningKey

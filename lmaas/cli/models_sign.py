@@ -15,17 +15,9 @@ from lmaas.broker_config.errors import DataError, ModelDamaged, OptionError
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
 from lmaas.workers.marks import moment
+from lmaas.workers.model_version import ModelVersion, manifest_bytes, read_version
 from lmaas.workers.plain_files import read_plain, write_whole
-from lmaas.workers.repository import (
-    ACTIVE,
-    ACTIVE_BYTES,
-    ModelVersion,
-    Repository,
-    activate,
-    manifest_bytes,
-    read_version,
-    trusted,
-)
+from lmaas.workers.repository import ACTIVE, ACTIVE_BYTES, Repository, activate, trusted
 
 if TYPE_CHECKING:
     from lmaas.workers.signing import SigningKey, Statement

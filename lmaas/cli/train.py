@@ -262,7 +262,7 @@ def _conclude(path: Path, settings: Settings, sign: SigningKey | None) -> None:
     from lmaas.training.export import PAGE
     from lmaas.training.judging import figures
     from lmaas.training.quantizing import Quantized
-    from lmaas.workers.repository import read_manifest
+    from lmaas.workers.model_version import read_manifest
 
     manifest = read_manifest(path)
     metrics = figures(manifest)

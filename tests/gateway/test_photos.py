@@ -23,7 +23,7 @@ from lmaas.broker_config.settings import DATA_BYTES, Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
-from lmaas.workers.repository import MANIFEST
+from lmaas.workers.model_version import MANIFEST
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_forms import file, form, found
 from tests.gateway.test_jobs import ended, results, told

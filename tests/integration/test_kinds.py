@@ -26,9 +26,9 @@ from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
 from lmaas.workers.isolated.process import IsolatedProcess
 from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
+from lmaas.workers.model_version import MANIFEST
 from lmaas.workers.pack import Pack
 from lmaas.workers.pool import Pool
-from lmaas.workers.repository import MANIFEST
 from tests.integration.conftest import serving
 
 CODE = """

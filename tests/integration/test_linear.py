@@ -16,7 +16,7 @@ from lmaas.training.export import TOLERANCE, Trained, export
 from lmaas.training.networks import Network, linear
 from lmaas.training.recipe import Recipe
 from lmaas.workers.manifest import MODEL
-from lmaas.workers.repository import ModelVersion, read_version
+from lmaas.workers.model_version import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 
 WORDS = ["card", "payment", "transfer", "refund", "password", "address"]

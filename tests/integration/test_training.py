@@ -32,8 +32,9 @@ from lmaas.training.networks.graph import OPSET
 from lmaas.training.recipe import Recipe, Sizes
 from lmaas.training.train import train
 from lmaas.workers.manifest import WORD_BATCHING
+from lmaas.workers.model_version import ModelVersion, read_version
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.repository import ModelVersion, Repository, read_version
+from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 
 with quietly():

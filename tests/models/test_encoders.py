@@ -10,7 +10,7 @@ from lmaas.training.create import create, read_labels
 from lmaas.training.datasets import Dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
-from lmaas.workers.repository import read_version
+from lmaas.workers.model_version import read_version
 from lmaas.workers.runtime import Runtime
 from tests.models.test_own_texts import banking, few
 

@@ -13,7 +13,7 @@ from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
 from lmaas.training.importing import adding, imported
 from lmaas.training.importing.proposal import Options
-from lmaas.workers.repository import read_version
+from lmaas.workers.model_version import read_version
 from lmaas.workers.runtime import Runtime
 
 with quietly():

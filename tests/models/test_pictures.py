@@ -10,7 +10,7 @@ import pytest
 
 from lmaas.training.datasets import load_dataset
 from lmaas.training.train import train
-from lmaas.workers.repository import read_version
+from lmaas.workers.model_version import read_version
 from lmaas.workers.runtime import Runtime
 
 pytestmark = pytest.mark.models

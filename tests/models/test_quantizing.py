@@ -12,7 +12,7 @@ from lmaas.training.datasets import load_dataset
 from lmaas.training.quantizing import Quantized
 from lmaas.training.recipe import Quantize, Recipe
 from lmaas.training.train import train
-from lmaas.workers.repository import read_manifest
+from lmaas.workers.model_version import read_manifest
 
 pytestmark = pytest.mark.models
 

@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from lmaas.broker_config.messages import Item
 from lmaas.training.importing import adding, imported
 from lmaas.training.importing.proposal import Options
+from lmaas.workers.model_version import read_version
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.repository import read_version
 from lmaas.workers.runtime import Runtime
 
 pytestmark = pytest.mark.models

@@ -13,7 +13,7 @@ import pytest
 from lmaas.training.datasets import Dataset, Split, load_dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
-from lmaas.workers.repository import read_version
+from lmaas.workers.model_version import read_version
 
 pytestmark = pytest.mark.models
 DATA = Path(os.environ.get("LMAAS_DATASETS", "nowhere"), "fashion_mnist")

@@ -22,7 +22,7 @@ from lmaas.training.recipe import Quantize
 from lmaas.training.versions import checksums, new_version, write_manifest
 from lmaas.workers.heads import DECIMALS
 from lmaas.workers.manifest import Golden, Manifest
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.runtime import Runtime
 
 #: Answers that are kept, of items of at most so many bytes.

@@ -20,9 +20,9 @@ from lmaas.training.importing.proposal import Proposal
 from lmaas.workers.batcher import Batch
 from lmaas.workers.heads import Scores
 from lmaas.workers.manifest import MODEL, Batching, Manifest
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 from lmaas.workers.ort import onnxruntime
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.repository import MANIFEST, ModelVersion
 from lmaas.workers.runtime import Runtime
 
 #: Scores that differ by less are the same; by less than the second, nearly: more than that no user

@@ -16,7 +16,7 @@ from lmaas.broker_config.media_types import is_media
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.kinds import made
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.model_version import ModelVersion
 
 
 class Encoded(Protocol):

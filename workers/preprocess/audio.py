@@ -16,10 +16,10 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.fbank import Fbank, KaldiSpectrogram
 from lmaas.workers.preprocess.sounds import MAX_RATE, MIN_RATE, UnusableSound, Waveform, waveform
 from lmaas.workers.preprocess.spectrogram import Floats, LogMel, Spectrogram
-from lmaas.workers.repository import ModelVersion
 
 #: Added to a variance, so that silence can be divided by its root.
 VARIANCE_OFFSET: Final = 1e-7

@@ -16,8 +16,8 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import Input
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 from lmaas.workers.preprocess.pixels import PictureError, Pixels, Shape
-from lmaas.workers.repository import MANIFEST, ModelVersion
 
 #: Side of the examples, in pixels.
 _EXAMPLE: Final = 16

@@ -25,8 +25,8 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.text import FIRST_WORD, Hashes, Index, hashed, mixed
-from lmaas.workers.repository import ModelVersion
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.model_version import MANIFEST, ModelVersion
 from lmaas.workers.preprocess.one_text import EXAMPLES, fault
-from lmaas.workers.repository import MANIFEST, ModelVersion
 
 #: As NumPy calls the type of the input's values.
 STRING: Final = "object"

@@ -15,8 +15,8 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import DATATYPES, Item, ItemError, Tensor
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import Input
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.strings import STRING
-from lmaas.workers.repository import ModelVersion
 
 _STRINGS: Final = "BYTES"
 _LENGTH: Final = struct.Struct("<I")

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.one_text import EXAMPLES, fault
-from lmaas.workers.repository import ModelVersion
 
 PADDING: Final = 0
 UNKNOWN: Final = 1

@@ -19,7 +19,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
-from lmaas.workers.repository import ModelVersion
+from lmaas.workers.model_version import ModelVersion
 
 # A process has a core; more threads would wait for it, and would not live through a fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

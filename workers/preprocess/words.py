@@ -13,9 +13,9 @@ import numpy.typing as npt
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.one_text import EXAMPLES, fault
 from lmaas.workers.preprocess.text import FIRST_WORD, PADDING, Ids, WordTokenizer
-from lmaas.workers.repository import ModelVersion
 
 #: What stands for padding and for unknown words in the vocabularies of others.
 _SPECIAL: Final = re.compile(r"|\[.*\]|<.*>")

@@ -26,7 +26,7 @@ from lmaas.training.backbone import Backbone
 from lmaas.training.datasets import Dataset, load_dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
-from lmaas.workers.repository import read_version
+from lmaas.workers.model_version import read_version
 from lmaas.workers.runtime import Runtime
 
 #: A picture of 8 x 8 has two patches, its halves, whose rows are the means of their three channels.

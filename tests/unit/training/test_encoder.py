@@ -30,8 +30,8 @@ from lmaas.training.networks.pretrained import Pretrained
 from lmaas.training.one_line import in_one_line
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
+from lmaas.workers.model_version import read_version
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.repository import read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import bert
 

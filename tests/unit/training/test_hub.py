@@ -15,7 +15,7 @@ import pytest
 from lmaas.broker_config.errors import DataError
 from lmaas.training import hub
 from lmaas.training.hub import Name
-from lmaas.workers.repository import read_manifest
+from lmaas.workers.model_version import read_manifest
 from tests.unit.training import graphs
 from tests.unit.training.hub_server import NEW, OLD, Hub
 

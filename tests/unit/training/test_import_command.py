@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from lmaas.cli.exits import Exit
 from lmaas.cli.models import command
 from lmaas.training.versions import write_manifest
-from lmaas.workers.repository import read_manifest
+from lmaas.workers.model_version import read_manifest
 from tests.unit.training import graphs
 
 

@@ -17,7 +17,7 @@ from lmaas.training.importing import adding, imported, of_keras
 from lmaas.training.importing.proposal import Options, Proposal
 from lmaas.training.measuring import Measured
 from lmaas.workers.manifest import Cost
-from lmaas.workers.repository import ModelVersion, read_version
+from lmaas.workers.model_version import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import graphs
 

@@ -30,7 +30,7 @@ from lmaas.training.measuring import Measured
 from lmaas.training.quantizing import Quantized, quantized
 from lmaas.training.recipe import Quantize
 from lmaas.workers.manifest import MODEL, Cost, Manifest, Parallelism
-from lmaas.workers.repository import ModelVersion, read_version
+from lmaas.workers.model_version import ModelVersion, read_version
 from lmaas.workers.runtime import Runtime
 from tests.unit.training import graphs
 

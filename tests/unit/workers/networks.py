@@ -20,7 +20,7 @@ from lmaas.workers.manifest import (
 from lmaas.workers.manifest import (
     PROBABILITIES as OUTPUT,
 )
-from lmaas.workers.repository import MANIFEST
+from lmaas.workers.model_version import MANIFEST
 
 VOCABULARY = "vocabulary.txt"
 WORDS = ("good", "bad", "strange")

@@ -13,10 +13,10 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
 from lmaas.workers.preprocess.audio import VARIANCE_OFFSET, Audio, Features
 from lmaas.workers.preprocess.spectrogram import LogMel, Spectrogram
-from lmaas.workers.repository import ModelVersion
 from tests.unit.workers.sounds import encoded, tone
 
 RATE = 8_000

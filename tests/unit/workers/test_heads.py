@@ -12,7 +12,7 @@ import pytest
 
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.workers.heads import Head, head
-from lmaas.workers.repository import ModelVersion, read_version
+from lmaas.workers.model_version import ModelVersion, read_version
 from tests.unit.workers import networks
 
 

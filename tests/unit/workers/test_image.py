@@ -17,10 +17,10 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import faults, preprocessor
 from lmaas.workers.preprocess.image import Images, values
 from lmaas.workers.preprocess.pixels import PictureError, is_grey, opened
-from lmaas.workers.repository import ModelVersion
 
 RED, WHITE, BLACK = [255, 0, 0], [255, 255, 255], [0, 0, 0]
 

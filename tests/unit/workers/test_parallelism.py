@@ -13,9 +13,9 @@ from lmaas.cli.worker import command, process_count
 from lmaas.service import cores
 from lmaas.workers import parallelism
 from lmaas.workers.manifest import Manifest, Parallelism
+from lmaas.workers.model_version import MANIFEST, read_manifest
 from lmaas.workers.models import Models
 from lmaas.workers.pool import Pool
-from lmaas.workers.repository import MANIFEST, read_manifest
 
 
 def measured(repository: Path, threads: int | None, measured_cores: int = 8) -> Manifest:

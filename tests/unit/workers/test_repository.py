@@ -18,8 +18,9 @@ import pytest
 from lmaas.broker_config.errors import ModelDamaged, ModelNotFound
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.plain_files import read_plain
-from lmaas.workers.repository import ModelVersion, Repository, opened
+from lmaas.workers.repository import Repository, opened
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
 
@@ -471,7 +472,7 @@ def test_weights_are_read_from_nowhere_but_the_listed_files(
                 entry.value = location.format(cwd=tmp_path)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     networks.describe(folder, ["a", "b"])
-    monkeypatch.setattr("lmaas.workers.repository._external", lambda *_: ())
+    monkeypatch.setattr("lmaas.workers.model_version._external", lambda *_: ())
     with pytest.raises(ModelDamaged, match="ONNX Runtime cannot load it"):
         Repository(tmp_path).load("m", "1", Runtime)
 

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError, Options, Result
+from lmaas.workers.model_version import ModelVersion, read_version
 from lmaas.workers.plan import Plan
 from lmaas.workers.preprocess import Encoded
-from lmaas.workers.repository import ModelVersion, Repository, read_version
+from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 from tests.unit.workers import networks
 

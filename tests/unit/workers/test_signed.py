@@ -18,8 +18,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.cli.models import command
 from lmaas.workers.manifest import decoded
 from lmaas.workers.marks import Marks
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.models import Models
-from lmaas.workers.repository import ModelVersion, activate, opened
+from lmaas.workers.repository import activate, opened
 from lmaas.workers.signing import SigningKey, Statement, key_id, write_pair
 from lmaas.workers.trust import Trust
 from tests.unit.workers import networks

@@ -16,8 +16,8 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
-from lmaas.workers.repository import ModelVersion
 
 WORDS = ["", "[UNK]", "film", "a", "good", "wellmade", "É", "é", "good film", "Well-made", "f"]
 

@@ -14,8 +14,8 @@ from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
-from lmaas.workers.repository import ModelVersion
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "fine", "film", "dull"]
 PAD, UNKNOWN, CLS, SEP, A, FINE, FILM, DULL = range(len(WORDS))
