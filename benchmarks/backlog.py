@@ -23,7 +23,8 @@ from benchmarks.report import Figure, Grid, Plot, Report, Series, bars
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import MessageError
-from lmaas.broker_config.messages import Headers, Item, Request, decode_reply
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, Request, decode_reply
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import client_results, topology
 from lmaas.producer.publishing import PackPublisher

@@ -24,7 +24,8 @@ from benchmarks import paced, queueing, rig, simulator, traces
 from benchmarks.load import arrive
 from benchmarks.queueing import Seconds
 from benchmarks.traces import Trace
-from lmaas.broker_config.messages import Headers, Item, Reply, Request
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, Reply, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.publishing import PackPublisher
 from lmaas.producer.replies import Replies

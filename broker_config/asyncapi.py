@@ -11,18 +11,16 @@ from typing import Any, Final
 
 import msgspec
 
-from lmaas.broker_config import messages
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.headers import CLOCK, HEADER_NAMES, Headers
 from lmaas.broker_config.messages import (
     CANCEL,
     CARDS,
-    CLOCK,
     JSON,
     MSGPACK,
     REPLY,
     REQUEST,
     Cancellation,
-    Headers,
     Item,
     ItemError,
     ModelCard,
@@ -384,7 +382,7 @@ def _schemas() -> dict[str, Any]:
     schemas["ItemError"]["properties"]["code"]["examples"] = [code.value for code in Code]
     headers = schemas["Headers"]
     headers["properties"] = {
-        messages._HEADER_NAMES[field]: schema for field, schema in headers["properties"].items()
+        HEADER_NAMES[field]: schema for field, schema in headers["properties"].items()
     }
     return dict(schemas)
 

@@ -8,7 +8,7 @@ import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.headers import Headers
 
 
 def copied(

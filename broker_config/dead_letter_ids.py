@@ -13,7 +13,8 @@ import re
 import uuid
 from typing import Final
 
-from lmaas.broker_config.messages import Headers, Request, encode
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Request, encode
 
 #: Ids of our own packs: two that are sent have different ones, unless one is the other sent again.
 _OURS: Final = re.compile(r"[0-9a-f]{32}")

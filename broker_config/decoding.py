@@ -18,17 +18,16 @@ import msgspec
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.headers import MAX_NAME, shortened
 from lmaas.broker_config.item_errors import item_error
 from lmaas.broker_config.messages import (
     JSON,
-    MAX_NAME,
     MSGPACK,
     Item,
     ItemError,
     Options,
     Request,
     known_language,
-    shortened,
 )
 
 #: Bytes of a body that one call of a decoder is done with in milliseconds, whatever is in it; and

@@ -7,14 +7,8 @@ import struct
 from typing import Final
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import (
-    DATATYPES,
-    Item,
-    ItemError,
-    Tensor,
-    plain,
-    shortened,
-)
+from lmaas.broker_config.headers import shortened
+from lmaas.broker_config.messages import DATATYPES, Item, ItemError, Tensor, plain
 
 #: Values of a tensor: the bytes of more could not be counted in 63 bits, so that no array holds
 #: them; not even one that has none, because another dimension is 0.

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.headers import Headers
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -27,19 +27,13 @@ from lmaas.broker_config import policies
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerError, JobError
-from lmaas.broker_config.messages import (
-    Headers,
-    Item,
-    ModelCard,
-    Options,
-    Request,
-    asked,
-    plain,
-)
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, ModelCard, Options, Request, plain
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import MOST_HELD, job_results, journal
 from lmaas.producer.answers import Chunk
+from lmaas.producer.asking import asked
 from lmaas.producer.collector import Collector
 from lmaas.producer.journal import ENDED, ENDED_KEPT, JobEntry, Journal, record
 from lmaas.producer.lost import loss

@@ -25,18 +25,10 @@ from lmaas.broker_config.errors import (
     SealError,
     TimeLimitExceeded,
 )
-from lmaas.broker_config.messages import (
-    Headers,
-    Item,
-    ItemError,
-    ModelCard,
-    Options,
-    Reply,
-    Request,
-    Result,
-    asked,
-)
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, ItemError, ModelCard, Options, Reply, Request, Result
 from lmaas.broker_config.settings import Settings
+from lmaas.producer.asking import asked
 from lmaas.producer.cancelling import Cancelling
 from lmaas.producer.entries import single_item
 from lmaas.producer.linger import Linger

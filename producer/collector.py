@@ -10,8 +10,9 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import BrokerUnavailable, JobError, JobHeld, SealError
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.hosts import is_gone
-from lmaas.broker_config.messages import JOB, Headers, Reply
+from lmaas.broker_config.messages import JOB, Reply
 from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.sealing import Label
 from lmaas.broker_config.seals import Seals

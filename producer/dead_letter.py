@@ -20,7 +20,8 @@ import msgspec
 from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.copies import copied
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Request
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, Request
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.sealing import ENCODING, Label
 from lmaas.broker_config.seals import Seal, Seals, queue_of

@@ -21,7 +21,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from lmaas.broker_config.dead_letter_ids import has_duplicates
 from lmaas.broker_config.declaring import missing
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable, Unroutable
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings

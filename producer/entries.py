@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.headers import shortened
 from lmaas.broker_config.item_errors import content_error, item_error, pair_item, text_item
-from lmaas.broker_config.messages import Item, ItemError, plain, shortened
+from lmaas.broker_config.messages import Item, ItemError, plain
 from lmaas.broker_config.settings import Settings
 
 #: A text, a pair of an id and a text, or an Item; what is none of them gets an error as its result.

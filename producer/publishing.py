@@ -28,15 +28,8 @@ from lmaas.broker_config.errors import (
     Unroutable,
 )
 from lmaas.broker_config.estimator import Estimator
-from lmaas.broker_config.messages import (
-    MAX_TOP_K,
-    MSGPACK,
-    REQUEST,
-    Headers,
-    ModelCard,
-    Request,
-    encode,
-)
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import MAX_TOP_K, MSGPACK, REQUEST, ModelCard, Request, encode
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.scheduling import LANES, Cost, place, rank
 from lmaas.broker_config.sealing import ENCODING, Label

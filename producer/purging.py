@@ -23,16 +23,8 @@ from lmaas.broker_config.copies import copied
 from lmaas.broker_config.dead_letter_ids import dead_letter_id, has_duplicates
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import BrokerRefused, LmaasError, MessageError
-from lmaas.broker_config.messages import (
-    JOB,
-    JSON,
-    MSGPACK,
-    Headers,
-    Reply,
-    Request,
-    encode,
-    known_language,
-)
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JOB, JSON, MSGPACK, Reply, Request, encode, known_language
 from lmaas.broker_config.replies import decode_by_result
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
 from lmaas.broker_config.seals import Seal, Seals

@@ -13,7 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerUnavailable, MessageError
-from lmaas.broker_config.messages import CLOCK, Reply
+from lmaas.broker_config.headers import CLOCK
+from lmaas.broker_config.messages import Reply
 from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.sealing import Label
 from lmaas.broker_config.seals import Seals

@@ -22,7 +22,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, PublishError
 
 from lmaas.broker_config.errors import BrokerError
-from lmaas.broker_config.messages import MAX_NAME, shortened
+from lmaas.broker_config.headers import MAX_NAME, shortened
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.topology import Names
 

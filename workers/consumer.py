@@ -19,8 +19,9 @@ from lmaas.broker_config.connection import Session, harmless_when_gone
 from lmaas.broker_config.declaring import declare, ensure
 from lmaas.broker_config.errors import TopologyMismatch
 from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.limits import broker_sentence
-from lmaas.broker_config.messages import Headers, ItemError
+from lmaas.broker_config.messages import ItemError
 from lmaas.broker_config.scheduling import LANES, misplaced, rank
 from lmaas.broker_config.sealing import Label
 from lmaas.broker_config.seals import Seals, queue_of

@@ -14,7 +14,8 @@ from lmaas.broker_config import tracing
 from lmaas.broker_config.copies import copied
 from lmaas.broker_config.dead_letter_ids import dead_letter_id
 from lmaas.broker_config.errors import MessageError
-from lmaas.broker_config.messages import Headers, ItemError, Request, encode
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import ItemError, Request, encode
 from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings

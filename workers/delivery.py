@@ -15,7 +15,8 @@ from aiormq.exceptions import ChannelInvalidStateError
 from lmaas.broker_config.codes import meaning
 from lmaas.broker_config.connection import harmless_when_gone
 from lmaas.broker_config.errors import SealError
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, ItemError
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, ItemError
 from lmaas.broker_config.seals import Seal
 from lmaas.workers.pack import Pack
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lmaas.broker_config.messages import ItemError, shortened
+from lmaas.broker_config.headers import shortened
+from lmaas.broker_config.messages import ItemError
 from lmaas.broker_config.redaction import Redaction
 from lmaas.workers.delivery import Delivery
 

@@ -12,7 +12,8 @@ from aio_pika import DeliveryMode
 from lmaas.broker_config import tracing
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import MessageError, Unroutable
-from lmaas.broker_config.messages import CLOCK, REPLY, ItemError, Reply, encode
+from lmaas.broker_config.headers import CLOCK
+from lmaas.broker_config.messages import REPLY, ItemError, Reply, encode
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER
 from lmaas.workers.callers import Callers
 from lmaas.workers.consumer import Consumer

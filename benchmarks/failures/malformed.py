@@ -18,7 +18,8 @@ import msgspec
 
 from benchmarks.failures import raw
 from benchmarks.failures.attacks import Attack, attacks
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.topology import routing_key
 

@@ -19,7 +19,8 @@ import pytest
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.declaring import declare
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, Tensor, encode
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Request, Tensor, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import topology
 from lmaas.cli.exits import Exit

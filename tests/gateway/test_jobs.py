@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs

@@ -29,8 +29,9 @@ from yarl import URL
 
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import JSON, Headers, Item, Reply, Request, Result, decode_reply
+from lmaas.broker_config.messages import JSON, Item, Reply, Request, Result, decode_reply
 from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
 from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings

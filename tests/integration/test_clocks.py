@@ -10,7 +10,8 @@ import aio_pika
 import pytest
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import CLOCK, Headers, Item, Request
+from lmaas.broker_config.headers import CLOCK, Headers
+from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client

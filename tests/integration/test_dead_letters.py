@@ -26,8 +26,9 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import BrokerError, BrokerUnavailable
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.hosts import Pauses
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, Result, encode
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Request, Result, encode
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letter_queue

@@ -23,8 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.errors import BrokerUnavailable
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client

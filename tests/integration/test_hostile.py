@@ -14,7 +14,8 @@ from benchmarks.failures.hostile import Found, hostile
 from benchmarks.poisoned import DECODER_BUG
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.copies import copied
-from lmaas.broker_config.messages import JSON, Headers
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letters
 from lmaas.producer.client import Client

@@ -20,9 +20,10 @@ from lmaas.broker_config.errors import (
     LmaasError,
     MessageError,
 )
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.hosts import connect
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.scheduling import LANES
 from lmaas.broker_config.settings import Settings

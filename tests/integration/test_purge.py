@@ -19,7 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import JSON, MSGPACK, Headers, Item, Request, encode
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Request, encode
 from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, Label
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings

@@ -26,7 +26,8 @@ from benchmarks.failures.poison import Poison
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import LmaasError, ModelNotFound
-from lmaas.broker_config.messages import CLOCK, JSON, MSGPACK, Headers, Item, Request, encode
+from lmaas.broker_config.headers import CLOCK, Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names, routing_key
 from lmaas.producer.client import Client

@@ -12,8 +12,9 @@ import yaml
 
 from lmaas.broker_config import asyncapi
 from lmaas.broker_config.codes import Code
+from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.item_errors import item_error
-from lmaas.broker_config.messages import Headers, ModelCard, Reply, Request
+from lmaas.broker_config.messages import ModelCard, Reply, Request
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 

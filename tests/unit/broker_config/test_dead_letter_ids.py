@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from lmaas.broker_config.dead_letter_ids import dead_letter_id, has_duplicates
-from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, Request
 
 #: A random one; the same in every process, as pytest-xdist wants the names of tests to be.
 OURS = "9340cca4105348769e4fb17d5537f989"

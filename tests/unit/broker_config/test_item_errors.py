@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.decoding import decode_request
 from lmaas.broker_config.errors import MessageError
+from lmaas.broker_config.headers import MAX_NAME
 from lmaas.broker_config.item_errors import item_error, text_error, text_item
 from lmaas.broker_config.messages import (
     JSON,
-    MAX_NAME,
     MAX_TENSORS,
     MSGPACK,
     Item,

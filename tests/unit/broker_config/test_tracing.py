@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lmaas.broker_config import tracing
-from lmaas.broker_config.messages import Headers
+from lmaas.broker_config.headers import Headers
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

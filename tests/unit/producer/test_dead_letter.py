@@ -20,7 +20,8 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from lmaas.broker_config.codes import Code
-from lmaas.broker_config.messages import JSON, MSGPACK, REQUEST, Headers, Item, Request, encode
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import JSON, MSGPACK, REQUEST, Item, Request, encode
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.dead_letter import Filter, Summary, again, describe, exported, lane_key
 

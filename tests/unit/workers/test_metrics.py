@@ -9,7 +9,8 @@ from unittest.mock import Mock
 import prometheus_client
 import pytest
 
-from lmaas.broker_config.messages import Headers, Item, Request
+from lmaas.broker_config.headers import Headers
+from lmaas.broker_config.messages import Item, Request
 from lmaas.workers import metrics
 from lmaas.workers.delivery import Delivery
 from lmaas.workers.pack import Pack
