@@ -19,7 +19,9 @@ import msgspec
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables.chunks import Mark
-from lmaas.producer.tables.places import Place, check_output, compressor, reason, unusable
+from lmaas.producer.tables.compression import compressor
+from lmaas.producer.tables.file_errors import reason, unusable
+from lmaas.producer.tables.places import Place, check_output
 
 #: A compressed output gets a member of its own at every checkpoint, and for this many bytes.
 MEMBER_BYTES: Final = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.rows import data_of
 from lmaas.producer.tables import Place, Taking, Wanted, open_table
-from lmaas.producer.tables.places import DAMAGED
+from lmaas.producer.tables.file_errors import DAMAGED
 from lmaas.training.media import (
     SUFFIXES,
     Media,

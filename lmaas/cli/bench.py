@@ -25,7 +25,8 @@ from lmaas.cli import options
 from lmaas.cli.exits import Exit, of_items
 from lmaas.cli.loop import run
 from lmaas.producer.tables import Place
-from lmaas.producer.tables.places import FORMATS, unusable
+from lmaas.producer.tables.file_errors import unusable
+from lmaas.producer.tables.places import FORMATS
 
 #: Formats of a picture.
 _PICTURES: Final = (".png", ".svg", ".pdf")

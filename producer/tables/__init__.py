@@ -31,7 +31,9 @@ from lmaas.producer.tables.chunks import (
     Wanted,
 )
 from lmaas.producer.tables.dialect import Dialect
-from lmaas.producer.tables.places import FILES, PIPE, Place, damaged, open_input
+from lmaas.producer.tables.file_errors import damaged
+from lmaas.producer.tables.inputs import open_input
+from lmaas.producer.tables.places import FILES, PIPE, Place
 from lmaas.producer.tables.recoded import Recoded
 from lmaas.producer.tables.taking import Taking
 from lmaas.producer.tables.unicode import with_line_feeds

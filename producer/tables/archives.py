@@ -20,7 +20,9 @@ from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.producer.tables import contents
 from lmaas.producer.tables.chunks import Table, Wanted, quoted
 from lmaas.producer.tables.contents import Files, Member, TooLarge, Unreadable
-from lmaas.producer.tables.places import DAMAGED, Input, Place, open_bytes, unreadable
+from lmaas.producer.tables.file_errors import DAMAGED, unreadable
+from lmaas.producer.tables.inputs import Input, open_bytes
+from lmaas.producer.tables.places import Place
 from lmaas.producer.tables.taking import NO_FILE, Sieve, is_left
 
 #: An archive that unpacks to more than so many times its size is refused, from so many bytes on.

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from lmaas.producer.tables.places import arrow
+from lmaas.producer.tables.arrow import arrow
 
 _Leaf = Callable[[Any], Any]
 

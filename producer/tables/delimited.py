@@ -29,7 +29,7 @@ from lmaas.producer.tables.chunks import (
     to_utf8,
 )
 from lmaas.producer.tables.dialect import Dialect
-from lmaas.producer.tables.places import Input
+from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.records import Lookahead, Records, allow_long_values
 
 #: The delimiter is found in so many lines or bytes at the beginning.

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.places import LINE_BYTES, Input, damaged
+from lmaas.producer.tables.file_errors import damaged
+from lmaas.producer.tables.inputs import Input
+from lmaas.producer.tables.lines import LINE_BYTES
 
 #: What JSON allows between its tokens.
 BLANK: Final = b" \t\r\n"

@@ -31,6 +31,8 @@ from lmaas.producer.tables.chunks import (
     quoted,
     well_formed,
 )
+from lmaas.producer.tables.file_errors import damaged
+from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.json_array import BLANK, Items
 from lmaas.producer.tables.json_values import (
     Field,
@@ -41,7 +43,7 @@ from lmaas.producer.tables.json_values import (
     python,
     pythons,
 )
-from lmaas.producer.tables.places import Input, Lines, damaged
+from lmaas.producer.tables.lines import Lines
 
 _encoder = msgspec.json.Encoder()
 #: The key of a list, in the first bytes of one object.

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import arrow_types, json_types
+from lmaas.producer.tables.arrow import arrow
 from lmaas.producer.tables.chunks import (
     BYTES_OPTION,
     CHUNK_BYTES,
@@ -32,8 +33,10 @@ from lmaas.producer.tables.chunks import (
     quoted,
     well_formed,
 )
+from lmaas.producer.tables.file_errors import unusable
+from lmaas.producer.tables.inputs import open_file
 from lmaas.producer.tables.parquet_bytes import data_column, has_bytes
-from lmaas.producer.tables.places import Place, arrow, open_file, unusable
+from lmaas.producer.tables.places import Place
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024

@@ -12,9 +12,9 @@ from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.media_types import START, of_content
 from lmaas.broker_config.messages import ItemError
 from lmaas.producer.tables import arrow_types
+from lmaas.producer.tables.arrow import arrow
 from lmaas.producer.tables.chunks import BYTES_OPTION, TEXT_OPTION, Chunk, Wanted, quoted, shown
 from lmaas.producer.tables.contents import checked
-from lmaas.producer.tables.places import arrow
 
 _BYTES: Final = "bytes"
 _PATH: Final = "path"

@@ -24,7 +24,8 @@ from lmaas.producer.tables.chunks import (
     to_bytes,
     to_utf8,
 )
-from lmaas.producer.tables.places import Input, Lines
+from lmaas.producer.tables.inputs import Input
+from lmaas.producer.tables.lines import Lines
 
 COLUMN: Final = "text"
 

@@ -31,7 +31,9 @@ from lmaas.producer.tables.chunks import (
     distinct,
     quoted,
 )
-from lmaas.producer.tables.places import Place, open_file, unusable
+from lmaas.producer.tables.file_errors import unusable
+from lmaas.producer.tables.inputs import open_file
+from lmaas.producer.tables.places import Place
 
 #: A sheet of Excel has no more rows.
 MOST_ROWS: Final = 1_048_576

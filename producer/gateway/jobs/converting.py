@@ -11,8 +11,8 @@ from lmaas.producer.gateway.at_rest.keeping import sync
 from lmaas.producer.gateway.jobs.result_reader import in_order
 from lmaas.producer.gateway.state import State
 from lmaas.producer.tables import Place
+from lmaas.producer.tables.file_errors import unusable
 from lmaas.producer.tables.parquet import Parquet
-from lmaas.producer.tables.places import unusable
 
 
 def convert(state: State, job: str, path: Path, name: str) -> None:

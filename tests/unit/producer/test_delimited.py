@@ -462,7 +462,7 @@ lines_of_quotes = st.lists(st.text('ab,"', min_size=1, max_size=8), max_size=12)
 def test_no_line_is_lost_whatever_the_quotes(lines: list[str]) -> None:
     """Each line is in the values of a row, or in the text of a fault."""
     from lmaas.producer.tables.delimited import read as read_delimited
-    from lmaas.producer.tables.places import Input
+    from lmaas.producer.tables.inputs import Input
 
     numbered = [f"{n},{line}" for n, line in enumerate(lines)]
     file = io.BytesIO("\n".join(["id,text", *numbered, ""]).encode())

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import json_array
+from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.json_array import Items
-from lmaas.producer.tables.places import Input
 
 
 class Slow(io.BytesIO):

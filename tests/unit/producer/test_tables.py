@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import Answers, Chunk, Place, Table, Wanted, encoding, open_table
 from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS
-from lmaas.producer.tables.places import compressor
+from lmaas.producer.tables.compression import compressor
 
 RESULTS = ("label", "score", "error")
 
