@@ -180,36 +180,18 @@ class PackPublisher(Publisher):
         no worker has ever served the model on this broker, Busy when its lane is full, MessageError
         when no worker would accept it, and what `publish` raises.
         """
-        if not is_model_name(request.model):
-            raise ModelNotFound(f"no model can have the name {request.model!r}")
-        if not 0 <= request.options.top_k <= MAX_TOP_K:
-            raise MessageError(
-                f"top_k is {request.options.top_k}; it must be 0 or more, and at most {MAX_TOP_K}"
-            )
-        if len(request.items) > self.settings.max_pack_items:
-            raise MessageError(
-                f"a pack of {len(request.items):,} items; workers accept "
-                f"{self.settings.max_pack_items:,} (setting max_pack_items): make smaller packs"
-            )
-        try:
-            body = encode(request)
-        except UnicodeEncodeError as error:
-            raise MessageError(f"the request cannot be sent: {error}") from error
+        self._check(request)
+        body = _encoded(request)
         sealed = None
         if self._seals.are_used:
             label = Label("request", request.model, reply_to, correlation_id, MSGPACK)
             sealed = await self._seals.seal(body, label)
             body = sealed.body
-        if len(body) > self.settings.largest_pack:
-            raise MessageError(
-                f"a pack of {len(body):,} bytes; workers accept {self.settings.largest_pack:,} "
-                "(setting max_pack_bytes): make smaller packs"
-            )
-        now = int(time.time() * 1000)
-        policy = self.settings.policy
+        self._check_body(body)
         seconds = self.seconds(request.model, len(request.items), len(body))
-        order = rank(policy, seconds, headers.remaining)
-        lane, priority = place(policy, self.settings.ageing, order)
+        order = rank(self.settings.policy, seconds, headers.remaining)
+        lane, priority = place(self.settings.policy, self.settings.ageing, order)
+        now = int(time.time() * 1000)
         message = aio_pika.Message(
             body,
             content_encoding=ENCODING if sealed else None,
@@ -230,6 +212,36 @@ class PackPublisher(Publisher):
             type=REQUEST,
             user_id=self.settings.user,
         )
+        await self._publish_admitted(request, lane, seconds, message)
+        metrics.published()
+        return len(body)
+
+    def _check(self, request: Request) -> None:
+        """Raises ModelNotFound, and MessageError for what no worker would accept."""
+        if not is_model_name(request.model):
+            raise ModelNotFound(f"no model can have the name {request.model!r}")
+        if not 0 <= request.options.top_k <= MAX_TOP_K:
+            raise MessageError(
+                f"top_k is {request.options.top_k}; it must be 0 or more, and at most {MAX_TOP_K}"
+            )
+        if len(request.items) > self.settings.max_pack_items:
+            raise MessageError(
+                f"a pack of {len(request.items):,} items; workers accept "
+                f"{self.settings.max_pack_items:,} (setting max_pack_items): make smaller packs"
+            )
+
+    def _check_body(self, body: bytes) -> None:
+        """Raises MessageError for one that no worker would accept."""
+        if len(body) > self.settings.largest_pack:
+            raise MessageError(
+                f"a pack of {len(body):,} bytes; workers accept {self.settings.largest_pack:,} "
+                "(setting max_pack_bytes): make smaller packs"
+            )
+
+    async def _publish_admitted(
+        self, request: Request, lane: str, seconds: float, message: aio_pika.Message
+    ) -> None:
+        """Into a lane that has room, and is there. Raises Busy and ModelNotFound."""
         queue = self.settings.names.work_queue(request.model, lane)
         if not await self._admission.admits(queue):
             raise Busy(
@@ -248,8 +260,6 @@ class PackPublisher(Publisher):
             ) from error
         finally:
             self._admission.published(queue)
-        metrics.published()
-        return len(body)
 
     async def _publish_to(self, request: Request, lane: str, message: aio_pika.Message) -> None:
         model, work = request.model, self.settings.names.work
@@ -311,3 +321,11 @@ class PackPublisher(Publisher):
     async def _counts(self, queue: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue; none of one that is not there."""
         return await self.counts(queue) or (0, 0)
+
+
+def _encoded(request: Request) -> bytes:
+    """Raises MessageError for a text that is no Unicode."""
+    try:
+        return encode(request)
+    except UnicodeEncodeError as error:
+        raise MessageError(f"the request cannot be sent: {error}") from error
