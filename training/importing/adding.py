@@ -54,57 +54,62 @@ def add(
     examples, of which there is one at least then. Raises DataError, or TrainingError when that
     loses too much.
     """
-    independent = proposal.head.get("meaning") == "independent"
-    if min_score and UNSURE in proposal.labels and not independent:
-        raise DataError(
-            f"{proposal.path}: a label is called {UNSURE!r}, which is what --min-score answers "
-            "below a score; give that label another name with --labels, or leave --min-score out"
-        )
+    _check_labels(proposal, min_score)
     proposal, runtime = probed(proposal, examples)
     samples = list(examples) or _made_up(runtime)
-    whole = drafted(proposal)
-    draft = measured(whole, samples).in_(whole.manifest)
-    if quantize:
-        whole = dataclasses.replace(whole, manifest=draft)
-        smaller, found = quantized(whole, examples, quantize)
-        draft = smaller.manifest
-        proposal = msgspec.structs.replace(
-            proposal,
-            files=smaller.contents,
-            notes=[*proposal.notes, str(found)],
-            record={**proposal.record, "quantized": msgspec.to_builtins(found)},
-        )
+    proposal, draft = _measured(proposal, samples, examples, quantize)
+    kept = [*examples, *runtime.preprocessor.examples, *samples[-2:]]
     try:
         with new_version(name, out_root, others) as (built, place):
             for file, content in proposal.files.items():
                 (built / file).parent.mkdir(parents=True, exist_ok=True)
                 (built / file).write_bytes(content)
-            manifest = Manifest(
+            manifest = msgspec.structs.replace(
+                draft,
                 name=name,
                 version=place.name,
-                labels=proposal.labels,
-                inputs=proposal.inputs,
-                preprocessing=proposal.preprocessing,
-                head=proposal.head,
-                batching=draft.batching,
-                cost=draft.cost,
-                parallelism=draft.parallelism,
                 min_score=min_score,
-                architecture=proposal.architecture,
-                dataset={},
-                metrics={},
                 code_version=version("lmaas"),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 files=checksums(built),
                 training=proposal.record,
             )
-            kept = [*examples, *runtime.preprocessor.examples, *samples[-2:]]
             golden = _golden(built, manifest, proposal, kept)
             write_manifest(built, msgspec.structs.replace(manifest, golden=golden))
     except OSError as error:
         where = out_root / name
         raise DataError(f"{where}: cannot import there: {error.strerror}") from error
     return place, proposal
+
+
+def _check_labels(proposal: Proposal, min_score: float) -> None:
+    """Raises DataError when an answer could not be told from one of the labels."""
+    independent = proposal.head.get("meaning") == "independent"
+    if min_score and UNSURE in proposal.labels and not independent:
+        raise DataError(
+            f"{proposal.path}: a label is called {UNSURE!r}, which is what --min-score answers "
+            "below a score; give that label another name with --labels, or leave --min-score out"
+        )
+
+
+def _measured(
+    proposal: Proposal, samples: Sequence[Item], examples: Sequence[Item], quantize: Quantize | None
+) -> tuple[Proposal, Manifest]:
+    """Its manifest as far as it is known before it has a place: by the samples measured, and
+    quantized where that is asked for, by the examples. Raises TrainingError.
+    """
+    whole = drafted(proposal)
+    draft = measured(whole, samples).in_(whole.manifest)
+    if not quantize:
+        return proposal, draft
+    smaller, found = quantized(dataclasses.replace(whole, manifest=draft), examples, quantize)
+    proposal = msgspec.structs.replace(
+        proposal,
+        files=smaller.contents,
+        notes=[*proposal.notes, str(found)],
+        record={**proposal.record, "quantized": msgspec.to_builtins(found)},
+    )
+    return proposal, smaller.manifest
 
 
 def _golden(
