@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 import msgspec
 from click.core import ParameterSource
 
 from lmaas.broker_config.errors import LmaasError
-from lmaas.broker_config.settings import Settings, masked
+from lmaas.broker_config.settings import Settings
+from lmaas.cli import classify_telling as telling
 from lmaas.cli import loop
 from lmaas.cli.exits import Exit, of_items
 from lmaas.cli.options import (
@@ -30,9 +27,8 @@ from lmaas.cli.options import (
     setting,
 )
 from lmaas.cli.options import models as models_option
+from lmaas.cli.way import Way
 from lmaas.producer.bulk import (
-    CHECKPOINT_ROWS,
-    Classifier,
     Progress,
     Run,
     Summary,
@@ -50,18 +46,11 @@ from lmaas.producer.tables import (
     Taking,
     Wanted,
 )
-from lmaas.producer.tables.chunks import counted, well_formed
 from lmaas.producer.tables.json_lines import JsonLines
 from lmaas.producer.tables.places import FORMATS, WRITTEN
 from lmaas.producer.tables.plain import Plain
 
-if TYPE_CHECKING:
-    from lmaas.broker_config.messages import ModelCard
-    from lmaas.producer.client import Client
-    from lmaas.workers.pool import Pool
-
 _FORMAT: Final = click.Choice(sorted(set(FORMATS.values())))
-_SHOWN_CHARACTERS: Final = 60
 
 
 @click.command()
@@ -147,54 +136,6 @@ def _check_texts_alone(sources: tuple[str, ...]) -> None:
             raise click.UsageError(f"{flag} is for files; what --text gives is printed")
 
 
-class _Way:
-    """A way to the model: this machine's processes, or the queue."""
-
-    def __init__(
-        self, settings: Settings, model: str, version: str | None, *, through_queue: bool
-    ) -> None:
-        """Raises ModelNotFound or ModelDamaged where the model is this machine's.
-
-        Raises SettingsError where the broker's URL, or what belongs to it, is wrong.
-        """
-        self.classifier: AbstractAsyncContextManager[Classifier]
-        self._model = model
-        self._pool: Pool | None = None
-        #: The same, where it is the queue.
-        self.client: Client | None = None
-        self.version = version
-        self.manifest_sha256: str | None = None
-        if through_queue:
-            from lmaas.broker_config.hosts import check
-            from lmaas.producer.client import Client
-
-            check(settings)  # before anything is written
-            self.classifier = self.client = Client(settings)
-        else:
-            from lmaas.workers.pool import Pool
-
-            self._pool = pool = Pool(settings, model, version)
-            self.classifier = pool
-            self.version = pool.manifest.version
-            content = msgspec.json.encode(pool.manifest, order="sorted")
-            self.manifest_sha256 = hashlib.sha256(content).hexdigest()
-
-    def media_types(self) -> tuple[str, ...] | None:
-        """Of the bytes that the model takes; () for texts, None when no worker tells.
-
-        Raises BrokerError.
-        """
-        if self._pool is not None:
-            return tuple(self._pool.media_types())
-        card = loop.run(self._card())
-        return None if card is None else tuple(card.media_types)
-
-    async def _card(self) -> ModelCard | None:
-        assert self.client is not None
-        async with self.client:
-            return await self.client.card(self._model)
-
-
 def _classify_file(
     source: str,
     settings: Settings,
@@ -221,7 +162,7 @@ def _classify_file(
 ) -> Exit:
     place = Place.of(source, source_format, dialect)
     target = Place.to(output, output_format or _piped_format(output, place), output_encoding)
-    way = _Way(settings, model, model_version, through_queue=through_queue)
+    way = Way(settings, model, model_version, through_queue=through_queue)
     wanted = Wanted(text_column, names(keep), pair=pair_column, data=bytes_column, path=path_column)
     if wanted.has_contents(place.has_files):
         taking = Taking(way.media_types(), settings.largest_data, outside)
@@ -237,22 +178,26 @@ def _classify_file(
         min_score=min_score,
         result_prefix=result_prefix,
     )
+    return _run(task, settings, way, resume=resume, as_json=as_json)
+
+
+def _run(task: Task, settings: Settings, way: Way, *, resume: bool, as_json: bool) -> Exit:
     if resume and (rows := finished_rows(task)) is not None:
-        _tell_finished(task, rows, as_json=as_json)
+        telling.finished(task, rows, as_json=as_json)
         return Exit.OK
     with Run(task, settings, resume=resume) as run:
-        _tell_start(run, resume=resume)
+        telling.start(run, resume=resume)
         try:
-            with _bar(run) as report:
+            with telling.bar(run) as report:
                 summary = loop.run(_through(way, run, report))
         except (LmaasError, KeyboardInterrupt):
-            _tell_how_to_go_on(run)
+            telling.how_to_go_on(run)
             raise
-    _tell_end(task, summary, as_json=as_json)
+    telling.end(task, summary, as_json=as_json)
     return of_items(summary.rows, summary.failed)
 
 
-async def _through(way: _Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
+async def _through(way: Way, run: Run, report: Callable[[Progress], None] | None) -> Summary:
     async with way.classifier as classifier:
         client = way.client
         if client is None:
@@ -277,105 +222,6 @@ def _piped_format(output: str, source: Place) -> str | None:
     return {"parquet": "jsonl", "xlsx": "csv"}.get(source.format, source.format)
 
 
-def _tell_finished(task: Task, rows: int, *, as_json: bool) -> None:
-    target = task.target.path
-    if as_json:
-        told = {
-            "input": well_formed(task.source.path),
-            "output": well_formed(target),
-            "rows": rows,
-            "resumed_at": rows,
-            "finished_before": True,
-        }
-        click.echo(msgspec.json.encode(told).decode())
-    click.echo(
-        f"{target}: is finished, with {counted(rows, 'row')}; nothing was done. To classify "
-        f"{task.source.path} again, leave out --resume",
-        err=True,
-    )
-
-
-def _tell_start(run: Run, *, resume: bool) -> None:
-    target = run.task.target.path
-    if run.resumed_at:
-        click.echo(f"{target}: going on after {run.resumed_at:,} rows", err=True)
-    elif resume:
-        click.echo(f"{target}: nothing to resume; starting", err=True)
-    elif run.found:
-        rows = f"{run.found.rows:,}"
-        click.echo(f"{target}: starting over; an earlier run had done {rows} rows", err=True)
-
-
-@contextlib.contextmanager
-def _bar(run: Run) -> Iterator[Callable[[Progress], None] | None]:
-    """A progress bar on a terminal that nothing else is written to."""
-    if not sys.stderr.isatty() or (run.task.target.piped and sys.stdout.isatty()):
-        yield None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[rows]:,} rows"),
-        progress.TextColumn("{task.fields[rate]:,.0f}/s"),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(run.table.name, total=run.table.size, rows=run.resumed_at, rate=0.0)
-
-        def report(now: Progress) -> None:
-            seconds = bar.tasks[0].elapsed or 0
-            rate = (now.rows - run.resumed_at) / seconds if seconds else 0.0
-            bar.update(task, completed=now.consumed, rows=now.rows, rate=rate)
-
-        yield report
-
-
-def _tell_how_to_go_on(run: Run) -> None:
-    if run.task.source.piped or run.task.target.piped:
-        return
-    if not run.saved_rows:
-        click.echo(f"stopped before the first {CHECKPOINT_ROWS:,} rows were saved", err=True)
-        return
-    arguments = [masked(word) if "://" in word else word for word in sys.argv[1:]]
-    if "--resume" not in arguments:
-        arguments.append("--resume")
-    command_line = shlex.join(["lmaas", *arguments])
-    click.echo(f"{run.saved_rows:,} rows are done; continue with: {command_line}", err=True)
-
-
-def _tell_end(task: Task, summary: Summary, *, as_json: bool) -> None:
-    rate = (summary.rows - summary.resumed_at) / max(summary.seconds, 1e-9)
-    if as_json:
-        told = {
-            "input": well_formed(task.source.path),
-            "output": well_formed(task.target.path),
-            "model": task.model,
-            "version": summary.version,
-            "rows": summary.rows,
-            "failed": summary.failed,
-            "failures": summary.failures,
-            "resumed_at": summary.resumed_at,
-            "seconds": round(summary.seconds, 3),
-            "rows_per_second": round(rate, 1),
-        }
-        # Rows and summary do not mix.
-        click.echo(msgspec.json.encode(told).decode(), err=task.target.piped)
-        return
-    click.echo(
-        f"{task.target.path}: {counted(summary.rows, 'row')} in {summary.seconds:.1f} s "
-        f"({rate:,.0f}/s)",
-        err=True,
-    )
-    if summary.failed:
-        more = " …" if summary.failed > len(summary.failures) else ""
-        first = "; ".join(summary.failures)
-        click.echo(f"{counted(summary.failed, 'row')} failed: {first}{more}", err=True)
-
-
 def _classify_texts(
     texts: tuple[str, ...],
     settings: Settings,
@@ -389,7 +235,7 @@ def _classify_texts(
     **_of_files: Any,
 ) -> Exit:
     # One process is this one: a few texts are answered before others have started.
-    way = _Way(
+    way = Way(
         msgspec.structs.replace(settings, processes=1),
         model,
         model_version,
@@ -410,37 +256,10 @@ def _classify_texts(
 
     chunk, answers = loop.run(ask())
     if not as_json and sys.stdout.isatty():
-        _print_table(chunk, answers)
+        telling.table(chunk, answers)
     else:
         results = ("label", "score", "scores", "error") if top_k else ("label", "score", "error")
         table = Table("--text", ("text",), iter(()), lambda: None)
         written = JsonLines(results) if as_json else Plain(table)
         click.echo(written.rows(chunk, answers), nl=False)
     return of_items(len(chunk), sum(error is not None for error in answers.errors))
-
-
-def _print_table(chunk: Chunk, answers: Answers) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    table = RichTable("text", "label", "score")
-    rows = zip(chunk.texts, answers.labels, answers.scores, answers.errors, strict=True)
-    for position, (text, label, score, error) in enumerate(rows):
-        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-        if error is not None or score is None:
-            table.add_row(escape(shown), f"[red]{escape(error or '')}[/red]", "")
-            continue
-        named = "; ".join(label) if isinstance(label, list) else label
-        table.add_row(escape(shown), escape(named or ""), f"{score:.4f}")
-        for other, probability in _others(answers, position).items():
-            table.add_row("", escape(other), f"{probability:.4f}", style="dim")
-    Console().print(table)
-
-
-def _others(answers: Answers, position: int) -> dict[str, float]:
-    """The scores of the labels after the best one, when they were asked for; of all of them where a
-    text may have several."""
-    ranked = answers.ranked[position] if answers.ranked else None
-    scores = msgspec.json.decode(ranked or "{}", type=dict[str, float])
-    return {label: score for label, score in scores.items() if label != answers.labels[position]}
