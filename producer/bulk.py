@@ -29,9 +29,10 @@ from lmaas.producer.checkpoint import Output, PartialFile, Pipe, State, check_sa
 from lmaas.producer.packer import places
 from lmaas.producer.rows import answers_of, packs_of
 from lmaas.producer.tables import Answers, Chunk, Place, Wanted, encoding, footer, open_table
-from lmaas.producer.tables.chunks import check_names, clipped, shown
 from lmaas.producer.tables.folders import covers
 from lmaas.producer.tables.places import FILES, check_output
+from lmaas.producer.tables.quoting import clipped, shown
+from lmaas.producer.tables.wanted import check_names
 from lmaas.producer.threads import beside, settled
 
 #: A run can be resumed from the first chunk that ends at or after each multiple of this,

@@ -29,7 +29,8 @@ from lmaas.producer.tables import (
     encoding,
     footer,
 )
-from lmaas.producer.tables.chunks import check_names, ranking
+from lmaas.producer.tables.cells import ranking
+from lmaas.producer.tables.wanted import check_names
 from lmaas.producer.threads import beside
 
 #: Items and how many of them failed.

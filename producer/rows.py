@@ -11,7 +11,10 @@ from lmaas.broker_config.messages import Item, ItemError, Result
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.packer import Estimate, Packer
 from lmaas.producer.tables import Answers, Chunk
-from lmaas.producer.tables.chunks import ABSENT, ENCODING_HINT, cell, column_of, ranking, shown
+from lmaas.producer.tables.cells import ABSENT, cell, ranking
+from lmaas.producer.tables.chunks import column_of
+from lmaas.producer.tables.quoting import shown
+from lmaas.producer.tables.unicode import ENCODING_HINT
 
 
 def ids_of(chunk: Chunk, column: str | None) -> list[str]:

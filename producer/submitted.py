@@ -12,7 +12,8 @@ from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import Result
 from lmaas.producer.rows import ids_of
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import column_of, counted, nested_names
+from lmaas.producer.tables.chunks import column_of, nested_names
+from lmaas.producer.tables.quoting import counted
 from lmaas.producer.tables.taking import AS_NAMED, Taking
 
 _NOT_IT: Final = (

@@ -8,7 +8,7 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.producer.rows import ids_of, maker_of
 from lmaas.producer.tables import Chunk, Table
-from lmaas.producer.tables.chunks import well_formed
+from lmaas.producer.tables.cells import well_formed
 from lmaas.producer.threads import beside
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.messages import LABEL_SEPARATOR
-from lmaas.producer.tables.chunks import cell
+from lmaas.producer.tables.cells import cell
 from lmaas.training.labels import SPLITS
 
 #: Of each row the place of its label, [rows]; or, where a row may have several labels, 1 for those

@@ -12,14 +12,10 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
 from lmaas.producer.tables import Chunk, Place, Table, Wanted, open_table
-from lmaas.producer.tables.chunks import (
-    BYTES_OPTION,
-    ENCODING_HINT,
-    TEXT_OPTION,
-    cell,
-    quoted,
-    shown,
-)
+from lmaas.producer.tables.cells import cell
+from lmaas.producer.tables.quoting import quoted, shown
+from lmaas.producer.tables.unicode import ENCODING_HINT
+from lmaas.producer.tables.wanted import BYTES_OPTION, TEXT_OPTION
 from lmaas.training.label_sets import listed
 
 #: What the column that is kept has; for a message that there is none.

@@ -31,7 +31,7 @@ from lmaas.cli import broker_certs, broker_users, options
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.cli.published import broker_folder, published, up_file
-from lmaas.producer.tables.chunks import counted
+from lmaas.producer.tables.quoting import counted
 from lmaas.service import logs
 
 #: Seconds that `doctor` waits for a broker: a broker that is away is an answer there.

@@ -14,7 +14,8 @@ import msgspec
 from lmaas.broker_config.settings import masked
 from lmaas.producer.bulk import CHECKPOINT_ROWS, Progress, Run, Summary, Task
 from lmaas.producer.tables import Answers, Chunk
-from lmaas.producer.tables.chunks import counted, well_formed
+from lmaas.producer.tables.cells import well_formed
+from lmaas.producer.tables.quoting import counted
 
 #: Of a text in a table on a terminal.
 _SHOWN_CHARACTERS: Final = 60

@@ -26,8 +26,8 @@ from lmaas.producer.journal import ENDED
 from lmaas.producer.progress import Progress as JobProgress
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Dialect, Place, Taking
-from lmaas.producer.tables.chunks import counted
 from lmaas.producer.tables.places import FORMATS, WRITTEN
+from lmaas.producer.tables.quoting import counted
 
 
 @click.group(invoke_without_command=True)

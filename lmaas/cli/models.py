@@ -32,7 +32,7 @@ from lmaas.cli.models_import import import_
 from lmaas.cli.models_set import set_
 from lmaas.cli.models_sign import SIGNATURE, activation, keys, sign_, sign_version
 from lmaas.cli.models_try import try_
-from lmaas.producer.tables.chunks import clipped, counted
+from lmaas.producer.tables.quoting import clipped, counted
 from lmaas.workers.manifest import Manifest
 from lmaas.workers.marks import moment
 from lmaas.workers.model_version import ModelVersion, read_manifest

@@ -17,9 +17,9 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry
 from lmaas.producer.table_items import table_items
 from lmaas.producer.tables import Dialect, Place, Table, Taking, Wanted, open_table
-from lmaas.producer.tables.chunks import counted
 from lmaas.producer.tables.contents import FILE
 from lmaas.producer.tables.places import FORMATS
+from lmaas.producer.tables.quoting import counted
 
 
 @click.command()

@@ -21,15 +21,7 @@ from lmaas.producer.tables import (
     plain,
     xlsx,
 )
-from lmaas.producer.tables.chunks import (
-    BYTES_OPTION,
-    PATH_OPTION,
-    Answers,
-    Chunk,
-    Encoding,
-    Table,
-    Wanted,
-)
+from lmaas.producer.tables.chunks import Answers, Chunk, Encoding, Table
 from lmaas.producer.tables.dialect import Dialect
 from lmaas.producer.tables.file_errors import damaged
 from lmaas.producer.tables.inputs import open_input
@@ -37,6 +29,7 @@ from lmaas.producer.tables.places import FILES, PIPE, Place
 from lmaas.producer.tables.recoded import Recoded
 from lmaas.producer.tables.taking import Taking
 from lmaas.producer.tables.unicode import with_line_feeds
+from lmaas.producer.tables.wanted import BYTES_OPTION, PATH_OPTION, Wanted
 
 __all__ = [
     "FILES",

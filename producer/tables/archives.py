@@ -18,12 +18,14 @@ from typing import Any, BinaryIO, Final, Self
 
 from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.producer.tables import contents
-from lmaas.producer.tables.chunks import Table, Wanted, quoted
+from lmaas.producer.tables.chunks import Table
 from lmaas.producer.tables.contents import Files, Member, TooLarge, Unreadable
 from lmaas.producer.tables.file_errors import DAMAGED, unreadable
 from lmaas.producer.tables.inputs import Input, open_bytes
 from lmaas.producer.tables.places import Place
+from lmaas.producer.tables.quoting import quoted
 from lmaas.producer.tables.taking import NO_FILE, Sieve, is_left
+from lmaas.producer.tables.wanted import Wanted
 
 #: An archive that unpacks to more than so many times its size is refused, from so many bytes on.
 MOST_RATIO: Final = 200

@@ -16,9 +16,10 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.media_types import START, of_content
 from lmaas.broker_config.messages import ItemError
-from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table, Wanted
+from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table
 from lmaas.producer.tables.taking import PassedOver
 from lmaas.producer.tables.unicode import decoded
+from lmaas.producer.tables.wanted import Wanted
 
 FILE: Final = "file"
 TEXT: Final = "text"

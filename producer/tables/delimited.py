@@ -13,24 +13,20 @@ from typing import Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import dialect as dialects
+from lmaas.producer.tables.cells import cell, to_bytes, to_utf8
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
     Chunk,
     Table,
-    Wanted,
-    cell,
-    clipped,
-    distinct,
     kept_columns,
-    shown,
-    to_bytes,
-    to_utf8,
 )
 from lmaas.producer.tables.dialect import Dialect
 from lmaas.producer.tables.inputs import Input
+from lmaas.producer.tables.quoting import clipped, shown
 from lmaas.producer.tables.records import Lookahead, Records, allow_long_values
+from lmaas.producer.tables.wanted import Wanted, distinct
 
 #: The delimiter is found in so many lines or bytes at the beginning.
 SAMPLE_LINES: Final = 200

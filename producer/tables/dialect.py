@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmaas.broker_config.errors import OptionError
-from lmaas.producer.tables.chunks import shown
+from lmaas.producer.tables.quoting import shown
 
 #: What may stand between the columns of a .csv file; anything else has to be named.
 DELIMITERS: Final = (",", ";", "\t", "|")

@@ -18,11 +18,13 @@ from typing import Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import contents
-from lmaas.producer.tables.chunks import Table, Wanted, quoted
+from lmaas.producer.tables.chunks import Table
 from lmaas.producer.tables.contents import Files, Member, TooLarge, Unreadable
 from lmaas.producer.tables.file_errors import reason, unusable
 from lmaas.producer.tables.places import ARCHIVES, FORMATS, Place
+from lmaas.producer.tables.quoting import quoted
 from lmaas.producer.tables.taking import NO_FILE, Sieve
+from lmaas.producer.tables.wanted import Wanted
 
 _OUTSIDE: Final = "it is a link that leads out of the folder; --outside reads such files, too"
 

@@ -17,20 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.chunks import (
-    ABSENT,
-    CHUNK_BYTES,
-    CHUNK_ROWS,
-    PAIR_OPTION,
-    TEXT_OPTION,
-    Answers,
-    Chunk,
-    Table,
-    Wanted,
-    no_text,
-    quoted,
-    well_formed,
-)
+from lmaas.producer.tables.cells import ABSENT, well_formed
+from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Answers, Chunk, Table
 from lmaas.producer.tables.file_errors import damaged
 from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.json_array import BLANK, Items
@@ -44,6 +32,8 @@ from lmaas.producer.tables.json_values import (
     pythons,
 )
 from lmaas.producer.tables.lines import Lines
+from lmaas.producer.tables.quoting import quoted
+from lmaas.producer.tables.wanted import PAIR_OPTION, TEXT_OPTION, Wanted, no_text
 
 _encoder = msgspec.json.Encoder()
 #: The key of a list, in the first bytes of one object.

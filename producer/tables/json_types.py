@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from lmaas.producer.tables.arrow import arrow
-from lmaas.producer.tables.chunks import ABSENT, cell
+from lmaas.producer.tables.cells import ABSENT, cell
 
 #: What a value can be: a wide integer may not fit into a double, text fits into nothing else.
 STRING: Final = "string"

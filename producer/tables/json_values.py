@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from lmaas.producer.tables.chunks import ABSENT
+from lmaas.producer.tables.cells import ABSENT
 
 Row = dict[str, msgspec.Raw]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.chunks import ENCODING_HINT
 from lmaas.producer.tables.file_errors import DAMAGED, unreadable
 from lmaas.producer.tables.inputs import Input
+from lmaas.producer.tables.unicode import ENCODING_HINT
 
 log = logging.getLogger(__name__)
 

@@ -17,26 +17,22 @@ from typing import Any, BinaryIO, Final
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import arrow_types, json_types
 from lmaas.producer.tables.arrow import arrow
+from lmaas.producer.tables.cells import cell, well_formed
 from lmaas.producer.tables.chunks import (
     BYTES_OPTION,
     CHUNK_BYTES,
     CHUNK_ROWS,
-    PAIR_OPTION,
-    TEXT_OPTION,
     Answers,
     Chunk,
     Table,
-    Wanted,
-    cell,
     kept_columns,
-    no_text,
-    quoted,
-    well_formed,
 )
 from lmaas.producer.tables.file_errors import unusable
 from lmaas.producer.tables.inputs import open_file
 from lmaas.producer.tables.parquet_bytes import data_column, has_bytes
 from lmaas.producer.tables.places import Place
+from lmaas.producer.tables.quoting import quoted
+from lmaas.producer.tables.wanted import PAIR_OPTION, TEXT_OPTION, Wanted, no_text
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024

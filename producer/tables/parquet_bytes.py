@@ -13,8 +13,10 @@ from lmaas.broker_config.media_types import START, of_content
 from lmaas.broker_config.messages import ItemError
 from lmaas.producer.tables import arrow_types
 from lmaas.producer.tables.arrow import arrow
-from lmaas.producer.tables.chunks import BYTES_OPTION, TEXT_OPTION, Chunk, Wanted, quoted, shown
+from lmaas.producer.tables.chunks import Chunk
 from lmaas.producer.tables.contents import checked
+from lmaas.producer.tables.quoting import quoted, shown
+from lmaas.producer.tables.wanted import BYTES_OPTION, TEXT_OPTION, Wanted
 
 _BYTES: Final = "bytes"
 _PATH: Final = "path"

@@ -16,10 +16,11 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.media_types import by_name, fits
-from lmaas.producer.tables.chunks import CHUNK_BYTES, PATH_OPTION, Chunk, Table, Wanted
+from lmaas.producer.tables.chunks import CHUNK_BYTES, Chunk, Table
 from lmaas.producer.tables.contents import Contents, Member, Unreadable
 from lmaas.producer.tables.folders import file_content
 from lmaas.producer.tables.places import Place
+from lmaas.producer.tables.wanted import PATH_OPTION, Wanted
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _OUTSIDE: Final = "it is not below the folder of the table; --outside reads such files, too"

@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from lmaas.broker_config.errors import DataError
+from lmaas.producer.tables.cells import cell, to_bytes, to_utf8
 from lmaas.producer.tables.chunks import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
     Chunk,
     Table,
-    Wanted,
-    cell,
     kept_columns,
-    quoted,
-    to_bytes,
-    to_utf8,
 )
 from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.lines import Lines
+from lmaas.producer.tables.quoting import quoted
+from lmaas.producer.tables.wanted import Wanted
 
 COLUMN: Final = "text"
 

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from lmaas.producer.tables.chunks import Mark, counted
+from lmaas.producer.tables.chunks import Mark
 from lmaas.producer.tables.inputs import Input
 from lmaas.producer.tables.lines import Lines
+from lmaas.producer.tables.quoting import counted
 
 #: The bytes of one row; the parser holds four for each character of a value.
 ROW_BYTES: Final = 32 * 1024 * 1024

@@ -7,7 +7,7 @@ import io
 from typing import Any, BinaryIO, Final, cast
 
 from lmaas.broker_config.errors import DataError
-from lmaas.producer.tables.chunks import to_bytes
+from lmaas.producer.tables.cells import to_bytes
 
 _BLOCK: Final = 1024 * 1024
 #: Byte order mark -> encoding; that of UTF-32 begins with that of UTF-16.
@@ -19,6 +19,11 @@ _MARKS: Final = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _ERRORS: Final = "lmaas.invalid"
+#: What to do with a file that is not UTF-8.
+ENCODING_HINT: Final = (
+    "if the file has another encoding, name it, for example --encoding cp1252 "
+    "(over HTTP: encoding=cp1252)"
+)
 
 
 def as_utf8(file: BinaryIO, encoding: str | None, name: str) -> BinaryIO:

@@ -20,20 +20,13 @@ from typing import Any, BinaryIO, Final
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import advice
-from lmaas.producer.tables.chunks import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
-    Chunk,
-    Table,
-    Wanted,
-    cell,
-    counted,
-    distinct,
-    quoted,
-)
+from lmaas.producer.tables.cells import cell
+from lmaas.producer.tables.chunks import CHUNK_BYTES, CHUNK_ROWS, Chunk, Table
 from lmaas.producer.tables.file_errors import unusable
 from lmaas.producer.tables.inputs import open_file
 from lmaas.producer.tables.places import Place
+from lmaas.producer.tables.quoting import counted, quoted
+from lmaas.producer.tables.wanted import Wanted, distinct
 
 #: A sheet of Excel has no more rows.
 MOST_ROWS: Final = 1_048_576

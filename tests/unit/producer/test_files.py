@@ -20,7 +20,8 @@ from lmaas.broker_config.errors import DataError, OptionError
 from lmaas.broker_config.messages import Item
 from lmaas.producer.table_items import _chunk_items
 from lmaas.producer.tables import Chunk, Place, Table, Taking, Wanted, archives, open_table
-from lmaas.producer.tables.chunks import CHUNK_BYTES, cell
+from lmaas.producer.tables.cells import cell
+from lmaas.producer.tables.chunks import CHUNK_BYTES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PICTURES = Taking(("image/*",), 100)
