@@ -106,7 +106,8 @@ class Session:
     """One connection with one channel, which come back after a loss.
 
     `prepare` makes a new channel ready: it declares, sets the prefetch, consumes. It is run at
-    every start and return, before anybody gets the channel.
+    every start and return, before anybody gets the channel. The last word of `name` says what it
+    is for, and is its label in metrics: no id may stand there, of which there are ever more.
     """
 
     def __init__(

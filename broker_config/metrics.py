@@ -87,7 +87,7 @@ _metrics = functools.cache(Metrics)
 
 @counted
 def reconnected(session: str) -> None:
-    """`session` is its name, whose last word says what it is for; the others are ids."""
+    """`session` is the name of a Session; its label is the last word, as the others may be ids."""
     _metrics().reconnects.labels(session.rpartition(" ")[2]).inc()
 
 

@@ -54,6 +54,7 @@ def test_a_service_that_exposes_the_default_registry_has_our_names() -> None:
         "from broker_config import metrics\n"
         "from lmaas.broker_config.messages import *\n"
         "metrics.published(); metrics.confirmed(0.01); metrics.reconnected('client 1f publish')\n"
+        "metrics.reconnected('job 4e results'); metrics.reconnected('job 5c results')\n"
         "metrics.answered(Reply(model='m', results=[Result(id='0', label='x', score=1.0)]))\n"
         "print(prometheus_client.generate_latest().decode())"
     )
@@ -64,6 +65,7 @@ def test_a_service_that_exposes_the_default_registry_has_our_names() -> None:
         "lmaas_published_packs_total 1.0",
         "lmaas_confirm_seconds_count 1.0",
         'lmaas_reconnects_total{link="publish"} 1.0',
+        'lmaas_reconnects_total{link="results"} 2.0',
         'lmaas_answers_total{outcome="ok"} 1.0',
     ):
         assert line in told.splitlines()
