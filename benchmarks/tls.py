@@ -18,7 +18,8 @@ from benchmarks.report import Report
 from benchmarks.turns import in_turns
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.certificates import Authority, Pair
-from lmaas.broker_config.local_node import LocalNode, free_ports
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 
 #: Goal for TLS against none.

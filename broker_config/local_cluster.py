@@ -21,7 +21,8 @@ from typing import Final, Self
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.guarded import ProcessGroup
-from lmaas.broker_config.local_node import LocalNode, Member, free_ports, listens, start_epmd
+from lmaas.broker_config.local_node import LocalNode, Member, start_epmd
+from lmaas.broker_config.ports import free_ports, listens
 from lmaas.broker_config.together import all_of
 
 #: Seconds for all nodes together; three take about 20 on two cores that have other work.

@@ -15,9 +15,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -31,6 +29,7 @@ from lmaas.broker_config import node_folder
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.guarded import ProcessGroup, kill_left_over
 from lmaas.broker_config.node_folder import USER, Record
+from lmaas.broker_config.ports import free_ports, is_free, listens
 from lmaas.broker_config.rights import Role
 
 #: Seconds that a node may take to answer; it takes 3 to 4 on two cores, and over a minute where
@@ -39,9 +38,6 @@ START_TIMEOUT: Final = 180.0
 #: Seconds that a node may take to stop cleanly before it is killed; it takes 1.
 STOP_TIMEOUT: Final = 20.0
 
-#: Below the ports that systems give to outgoing connections, so that a port stays ours while the
-#: node restarts.
-_PORTS: Final = range(20_000, 32_000)
 _ATTEMPTS: Final = 3
 _POLL: Final = 0.05
 
@@ -338,9 +334,6 @@ def installed_server() -> Path:
     )
 
 
-# ------------------------------------------------------------------------ ports
-
-
 def _choose_ports(record: Record, *, epmd: bool = True) -> None:
     """Free ones; those of the last start when they are. Without `epmd` its port is given."""
     last = [record.amqp_port, record.distribution_port, *([record.epmd_port] if epmd else [])]
@@ -350,44 +343,12 @@ def _choose_ports(record: Record, *, epmd: bool = True) -> None:
             record.epmd_port = another
 
 
-def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on, at this moment."""
-    free = (port for port in iter(lambda: random.choice(_PORTS), None) if is_free(port))
-    chosen: dict[int, None] = {}
-    while len(chosen) < count:
-        chosen[next(free)] = None
-    return list(chosen)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As RabbitMQ does: connections of the last node that still fade away are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
 def start_epmd(
     group: ProcessGroup, folder: Path, environment: Mapping[str, str], port: int
 ) -> subprocess.Popen[bytes]:
     """Erlang's directory of nodes; it is up when something `listens` on its port."""
     command = ("epmd", "-address", "127.0.0.1", "-port", str(port))
     return group.spawn(folder, node_folder.CONSOLE, environment, *command)
-
-
-async def listens(port: int) -> bool:
-    """Whether a program takes connections on a port of 127.0.0.1."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
 
 
 async def _answers(url: str) -> bool:

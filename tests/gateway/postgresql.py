@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lmaas.broker_config.local_node import free_ports
+from lmaas.broker_config.ports import free_ports
 
 
 def _programs() -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lmaas.broker_config.local_node import free_ports
+from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 from tests.image.containers import await_lines, running
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lmaas.broker_config.local_node import free_ports
+from lmaas.broker_config.ports import free_ports
 from tests.image.containers import await_lines, podman, running, service
 
 pytestmark = [pytest.mark.image, pytest.mark.usefixtures("worker")]

@@ -15,7 +15,8 @@ from yarl import URL
 
 from lmaas.broker_config.errors import BrokerRefused, BrokerUnavailable, LimitReached
 from lmaas.broker_config.hosts import connect
-from lmaas.broker_config.local_node import LocalNode, free_ports
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.workers.worker import Worker

@@ -21,8 +21,9 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.errors import BrokerRefused, TopologyMismatch
-from lmaas.broker_config.local_node import LocalNode, free_ports
+from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JSON, Item, Request, decode_reply
+from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import (
     Names,

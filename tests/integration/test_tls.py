@@ -31,7 +31,8 @@ from lmaas.broker_config.certificates import Authority, Pair
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.errors import BrokerRefused, SettingsError
 from lmaas.broker_config.hosts import check, connect
-from lmaas.broker_config.local_node import LocalNode, free_ports
+from lmaas.broker_config.local_node import LocalNode
+from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
