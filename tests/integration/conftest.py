@@ -40,9 +40,9 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.answer import Answer
+from lmaas.workers.begun import Begun
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.execution import Begun
 from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
 from lmaas.workers.settling import Settler
