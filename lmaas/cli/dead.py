@@ -8,21 +8,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from lmaas.broker_config.decoding import decode_request
-from lmaas.broker_config.errors import LmaasError, SealError
-from lmaas.broker_config.messages import Item, ItemError, Request
+from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.cli import options
+from lmaas.cli.dead_shown import Counts, counted, print_all, print_one, shortened
 from lmaas.cli.exits import Exit
 from lmaas.cli.loop import run
 from lmaas.producer import dead_letters
@@ -31,21 +28,7 @@ from lmaas.producer.dead_letter import Filter, Summary, exported
 from lmaas.producer.dead_letters import DeadLetter, Outcome, Report
 from lmaas.producer.tables import Place
 
-#: Characters of a text or a reason that are shown.
-SHOWN_CHARACTERS: Final = 100
-#: Columns of a table that is not on a terminal.
-PIPE_WIDTH: Final = 180
-
-#: Columns of the list, and how narrow they may be; narrow terminals cut the table on the right.
-_COLUMNS: Final = {
-    "id": 32, "error": 13, "model": 9, "lane": 7, "items": 5, "parked": 19, "job": 3
-}  # fmt: skip
-#: Columns for the reason.
-REASON_WIDTH: Final = 60
-
 _F = TypeVar("_F", bound=Callable[..., Any])
-#: Error and model -> messages and items.
-_Counts = tuple[Counter[tuple[str, str]], Counter[tuple[str, str]]]
 
 
 @click.group()
@@ -106,9 +89,6 @@ def _checked(wanted: Filter, everything: bool) -> Filter:
     return wanted
 
 
-# ---------------------------------------------------------------------- list and show
-
-
 @command.command("list")
 @click.option("--limit", type=click.IntRange(0), default=50, help="Messages to list.")
 @_filters
@@ -118,12 +98,12 @@ def list_(settings: Settings, /, limit: int, as_json: bool, **filters: Any) -> N
     """List the latest dead letters, newest first, and count everything by error and model."""
     newest, counts = run(_survey(settings, _filter(**filters), limit))
     if as_json:
-        click.echo(msgspec.json.encode({"parked": newest, "counts": _counted(counts)}))
+        click.echo(msgspec.json.encode({"parked": newest, "counts": counted(counts)}))
     else:
-        _print(newest, counts)
+        print_all(newest, counts)
 
 
-async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[Summary], _Counts]:
+async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[Summary], Counts]:
     newest: list[Summary] = []
     messages, items = counts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     with _bar("read") as report:
@@ -139,51 +119,6 @@ async def _survey(settings: Settings, wanted: Filter, limit: int) -> tuple[list[
 
 def _when(summary: Summary) -> int:
     return summary.parked_ms or 0
-
-
-def _counted(counts: _Counts) -> list[dict[str, Any]]:
-    messages, items = counts
-    return [
-        {"error": error, "model": model, "messages": count, "items": items[error, model]}
-        for (error, model), count in messages.most_common()
-    ]
-
-
-def _print(newest: list[Summary], counts: _Counts) -> None:
-    total = counts[0].total()
-    if not total:
-        click.echo("no dead letter matches")
-        return
-    console = _console()
-    if newest:
-        console.print(_table(newest))
-    shown = f", the newest {len(newest):,} above" if len(newest) < total else ""
-    console.print(f"{total:,} dead letters{shown}", highlight=False)
-    summary = Table("error", "model", "messages", "items")
-    for count in _counted(counts):
-        row = (count["error"], count["model"], f"{count['messages']:,}", f"{count['items']:,}")
-        summary.add_row(*map(_cell, row))
-    console.print(summary)
-
-
-def _table(newest: list[Summary]) -> Table:
-    table = Table()
-    for name, width in _COLUMNS.items():
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
-    table.add_column("reason", no_wrap=True, overflow="ellipsis", max_width=REASON_WIDTH)
-    for summary in newest:
-        row = (
-            summary.id,
-            summary.error,
-            summary.model,
-            summary.lane,
-            summary.items,
-            _moment(summary.parked_ms),
-            summary.job,
-            f"(redacted) {summary.reason or ''}" if summary.redacted else summary.reason,
-        )
-        table.add_row(*map(_cell, row))
-    return table
 
 
 @command.command()
@@ -203,7 +138,7 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
             content = dead_letters.opened(dead_letter, Seals(settings))
         click.echo(exported(message, summary, settings, content))
     else:
-        _print_dead_letter(dead_letter, settings)
+        print_one(dead_letter, settings)
 
 
 async def _find(settings: Settings, name: str) -> DeadLetter:
@@ -215,70 +150,6 @@ async def _find(settings: Settings, name: str) -> DeadLetter:
                 if page:
                     return page[0]
     raise LmaasError(f"no dead letter {name!r} on {settings.broker} (see `lmaas dead list`)")
-
-
-def _print_dead_letter(dead_letter: DeadLetter, settings: Settings) -> None:
-    summary, message = dead_letter
-    fields = msgspec.to_builtins(summary) | {
-        "parked_ms": _moment(summary.parked_ms),
-        "routing key": message.routing_key,
-        "content type": message.content_type,
-        "correlation id": message.correlation_id,
-        "reply to": message.reply_to,
-        "bytes": f"{len(message.body):,}",
-    }
-    table = Table.grid(padding=(0, 2))
-    for field, value in fields.items():
-        if value is not None:
-            table.add_row(field.replace("_ms", "").replace("_", " "), _cell(value))
-    for header, value in sorted(message.headers.items()):
-        table.add_row(Text(f"header {_readable(header)}"), _cell(value))
-    console = _console()
-    console.print(table)
-    console.print(_items_table(dead_letter, settings))
-
-
-def _items_table(dead_letter: DeadLetter, settings: Settings) -> Table | Text:
-    """Within the limits that workers have: what they did not decode is too much for us as well."""
-    body = dead_letter.message.body
-    try:
-        body = dead_letters.opened(dead_letter, Seals(settings))
-        request, faults = decode_request(
-            body,
-            dead_letter.message.content_type,
-            max_item_bytes=sys.maxsize,
-            max_items=settings.max_pack_items,
-            max_bytes=settings.largest_pack,
-        )
-    except SealError as error:
-        return Text(f"sealed: {_shortened(str(error))}")
-    except LmaasError as error:
-        start = repr(body[:SHOWN_CHARACTERS])
-        return Text(f"{_shortened(str(error))}\nbody: {_shortened(start)}")
-    return _rows_of_items(request, faults)
-
-
-def _rows_of_items(request: Request, faults: dict[int, ItemError]) -> Table:
-    table = Table("item", "content")
-    for place, item in enumerate(request.items):
-        lines = [str(faults[place])] if place in faults else _content(item)
-        table.add_row(_cell(item.id), Text("\n").join(map(_cell, lines)))
-    return table
-
-
-def _content(item: Item) -> list[str]:
-    """A line for each text and each tensor; of bytes, how many there are of what."""
-    if item.data is not None:
-        return [f"{item.media_type or 'data'}, {len(item.data):,} bytes"]
-    if item.tensors is not None:
-        return [
-            f"{name}: {tensor.datatype}{tensor.shape}, {len(tensor.data):,} bytes"
-            for name, tensor in item.tensors.items()
-        ]
-    return [text for text in (item.text, item.text_pair) if text is not None]
-
-
-# ---------------------------------------------------------------------- replay and purge
 
 
 @command.command()
@@ -331,7 +202,7 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
     click.echo(f"{outcome.done:,} messages {done}", err=True)
     for key, count in outcome.unroutable.most_common():
         click.echo(
-            f"{count:,} stay dead letters: no queue takes {_shortened(key)!r}; start a worker of "
+            f"{count:,} stay dead letters: no queue takes {shortened(key)!r}; start a worker of "
             "that model first",
             err=True,
         )
@@ -342,12 +213,9 @@ def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
             err=True,
         )
     for name in sorted(outcome.missing):
-        click.echo(f"{_shortened(name)!r} is no dead letter (see `lmaas dead list`)", err=True)
+        click.echo(f"{shortened(name)!r} is no dead letter (see `lmaas dead list`)", err=True)
     if outcome.unroutable or outcome.missing or outcome.redacted:
         context.exit(Exit.SOME_FAILED if outcome.done else Exit.FAILED)
-
-
-# ---------------------------------------------------------------------- export
 
 
 @command.command()
@@ -372,9 +240,6 @@ async def _export(settings: Settings, target: Place, wanted: Filter, *, open_sea
     return count
 
 
-# ---------------------------------------------------------------------- for people's eyes
-
-
 @contextlib.contextmanager
 def _bar(name: str) -> Iterator[Report]:
     """A progress bar on a terminal, nothing in a pipe."""
@@ -385,33 +250,3 @@ def _bar(name: str) -> Iterator[Report]:
     ) as progress:
         task = progress.add_task(name, total=None)
         yield lambda looked, total: progress.update(task, completed=looked, total=total)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-
-
-def _moment(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "?"
-    try:
-        moment = datetime.fromtimestamp(milliseconds / 1000).astimezone()
-    except (ValueError, OverflowError, OSError):  # a foreign program's idea of time
-        return "?"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _cell(value: object) -> Text:
-    """Without markup and control characters, which a foreign program may have written."""
-    return Text("" if value is None else _shortened(str(value)))
-
-
-def _shortened(text: str) -> str:
-    """At most so many characters of a text, on one line."""
-    if len(text) > SHOWN_CHARACTERS:
-        text = text[: SHOWN_CHARACTERS - 1] + "…"
-    return _readable(text)
-
-
-def _readable(text: str) -> str:
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
