@@ -74,19 +74,9 @@ async def accept(
     publishing: asyncio.Task[JobEntry] | None = None
     try:
         with collecting.submitting(draft.job):
-            async with state.writing() as connection:
-                waiting = await table.waiting(connection, owner, draft.model) if owner else ()
-                await table.begin(
-                    connection,
-                    draft,
-                    owner=owner,
-                    holder=collecting.holder,
-                    held_until=collecting.until(),
-                    callback_url=asked.callback_url,
-                    callback_secret=asked.callback_secret,
-                )
+            ahead = await _begun(app, owner, asked, draft)
             publishing = asyncio.create_task(
-                broker.publish(draft, items, **how, ahead=Ahead(waiting), tenant=owner or None)
+                broker.publish(draft, items, **how, ahead=ahead, tenant=owner or None)
             )
             collecting.publishing(draft.job, publishing)
             entry = await publishing
@@ -105,6 +95,23 @@ async def accept(
         raise JobCancelled(draft.job)
     collecting.wake()
     return job
+
+
+async def _begun(app: web.Application, owner: str, asked: Asked, draft: JobEntry) -> Ahead:
+    """The job is noted; what of its owner's jobs comes before it."""
+    collecting = app[COLLECTING]
+    async with app[STATE].writing() as connection:
+        waiting = await table.waiting(connection, owner, draft.model) if owner else ()
+        await table.begin(
+            connection,
+            draft,
+            owner=owner,
+            holder=collecting.holder,
+            held_until=collecting.until(),
+            callback_url=asked.callback_url,
+            callback_secret=asked.callback_secret,
+        )
+    return Ahead(waiting)
 
 
 def _is_cancelled() -> bool:
