@@ -124,27 +124,36 @@ def _trained(
         truth=truth,
         meaning=meaning(truth),
         min_score=min_score,
-        dataset={
-            "name": dataset.name,
-            "sha256": dataset.sha256,
-            "train": len(dataset.train),
-            "validation": len(dataset.validation),
-            "test": len(dataset.test),
-        },
+        dataset=_source(dataset),
         evaluation=_evaluated(raw, scores, dataset, min_score),
         temperature=temperature,
         mistakes=mistakes(
             scores, truth, dataset.labels, dataset.test.items, min_score or THRESHOLD
         ),
-        record=record
-        | {
-            "recipe": msgspec.to_builtins(fitted.recipe),
-            "best_epoch": fitted.best_epoch,
-            **({"curves": fitted.curves} if fitted.curves else {}),
-            "seconds": round(time.monotonic() - started, 1),
-            "versions": {name: version(name) for name in ("keras", "tensorflow", "tf2onnx")},
-        },
+        record=record | _record(fitted, time.monotonic() - started),
     )
+
+
+def _source(dataset: Dataset) -> dict[str, Any]:
+    """For the manifest."""
+    return {
+        "name": dataset.name,
+        "sha256": dataset.sha256,
+        "train": len(dataset.train),
+        "validation": len(dataset.validation),
+        "test": len(dataset.test),
+    }
+
+
+def _record(fitted: Fitted, seconds: float) -> dict[str, Any]:
+    """How it was trained, for the manifest."""
+    return {
+        "recipe": msgspec.to_builtins(fitted.recipe),
+        "best_epoch": fitted.best_epoch,
+        **({"curves": fitted.curves} if fitted.curves else {}),
+        "seconds": round(seconds, 1),
+        "versions": {name: version(name) for name in ("keras", "tensorflow", "tf2onnx")},
+    }
 
 
 def _temperature(fitted: Fitted, dataset: Dataset) -> float:
