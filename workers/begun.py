@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from lmaas.workers.answer import Answer
 from lmaas.workers.answering import Answerer
 from lmaas.workers.delivery import Delivery
 from lmaas.workers.run import Run
+from lmaas.workers.settling.answer import Answer
 from lmaas.workers.shares import Order
 
 

@@ -24,7 +24,6 @@ from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.together import all_of
 from lmaas.workers import metrics
-from lmaas.workers.answer import Answer
 from lmaas.workers.answering import Answerer
 from lmaas.workers.begun import Begun
 from lmaas.workers.consumer import Consumer
@@ -34,7 +33,8 @@ from lmaas.workers.models import Models
 from lmaas.workers.pack import failed_reply, read
 from lmaas.workers.ready_queue import ReadyQueue
 from lmaas.workers.run import Run
-from lmaas.workers.settling import Settler
+from lmaas.workers.settling.answer import Answer
+from lmaas.workers.settling.settler import Settler
 from lmaas.workers.shares import Shares
 
 log = logging.getLogger(__name__)

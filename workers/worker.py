@@ -26,7 +26,7 @@ from lmaas.workers.execution import Execution, grace
 from lmaas.workers.lane import Lane
 from lmaas.workers.notices import Notices
 from lmaas.workers.questions import Answer, Questions
-from lmaas.workers.settling import Settler
+from lmaas.workers.settling.settler import Settler
 from lmaas.workers.updates import Updates
 from lmaas.workers.watch import Watch
 

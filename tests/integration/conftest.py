@@ -39,13 +39,13 @@ from lmaas.broker_config.topology import Names, journal, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
-from lmaas.workers.answer import Answer
 from lmaas.workers.begun import Begun
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
 from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
-from lmaas.workers.settling import Settler
+from lmaas.workers.settling.answer import Answer
+from lmaas.workers.settling.settler import Settler
 from lmaas.workers.worker import Worker
 from tests import leaks, tls
 

@@ -19,11 +19,11 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.producer.client import Client
 from lmaas.workers.batcher import Batch
-from lmaas.workers.claims import Claims
 from lmaas.workers.heads import Scores
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.run import Run
 from lmaas.workers.runtime import Runtime
+from lmaas.workers.settling.claims import Claims
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,

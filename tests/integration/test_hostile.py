@@ -116,7 +116,7 @@ async def test_a_copy_that_the_broker_does_not_take_is_dead_lettered_by_the_brok
         copy.headers["giant"] = "x" * 140_000
         return copy
 
-    monkeypatch.setattr("lmaas.workers.dead_letters.copied", swollen)
+    monkeypatch.setattr("lmaas.workers.settling.dead_letters.copied", swollen)
     async with serving(settings), sending(settings) as sender, Client(settings) as client:
         await sender.body("broken", b"{", "instant")
         name, reply = await sender.reply()

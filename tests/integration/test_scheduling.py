@@ -19,11 +19,11 @@ from lmaas.broker_config.scheduling import lane as lane_of
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from lmaas.workers.answer import Answer
 from lmaas.workers.begun import Begun
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.prefetch import Prefetch
-from lmaas.workers.settling import Settler
+from lmaas.workers.settling.answer import Answer
+from lmaas.workers.settling.settler import Settler
 from lmaas.workers.worker import Worker
 from tests.integration.conftest import (
     LIMIT,

@@ -389,7 +389,7 @@ async def test_memory_that_stays_short_is_the_error_of_its_item_in_the_end(
 async def test_a_pack_over_which_the_worker_has_a_bug_is_dead_lettered_and_holds_nothing(
     foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lmaas.workers.settling.Settler._answer", None)
+    monkeypatch.setattr("lmaas.workers.settling.settler.Settler._answer", None)
     await foreign.send(request(GOOD))
 
     async def is_dead_lettered() -> bool:

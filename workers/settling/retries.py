@@ -17,8 +17,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import routing_key
 from lmaas.workers import metrics
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.outgoing import Outgoing
-from lmaas.workers.reasons import Reasons
+from lmaas.workers.settling.outgoing import Outgoing
+from lmaas.workers.settling.reasons import Reasons
 
 log = logging.getLogger(__name__)
 

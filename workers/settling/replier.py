@@ -18,7 +18,7 @@ from lmaas.broker_config.sealing import ENCODING, KEY_HEADER
 from lmaas.workers.callers import Callers
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.outgoing import Outgoing
+from lmaas.workers.settling.outgoing import Outgoing
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
-from lmaas.workers.answer import Answer
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.outgoing import Outgoing
-from lmaas.workers.reasons import Reasons
+from lmaas.workers.settling.answer import Answer
+from lmaas.workers.settling.outgoing import Outgoing
+from lmaas.workers.settling.reasons import Reasons
 
 log = logging.getLogger(__name__)
 

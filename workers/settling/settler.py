@@ -1,8 +1,4 @@
-"""The end of a pack on the worker: reply, the broker's confirm, then the ack; never otherwise.
-
-A pack that could not be answered goes to a retry queue, when `broker_config.retry` says that a
-later try may go better; else the caller gets its error, and a copy goes to the dead letter queue.
-"""
+"""What becomes of each delivery, and the ack, when the broker has the rest."""
 
 from __future__ import annotations
 
@@ -24,17 +20,17 @@ from lmaas.broker_config.redaction import Redaction
 from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.workers import metrics
-from lmaas.workers.answer import Answer
 from lmaas.workers.callers import Callers
 from lmaas.workers.cancelled import Cancelled
-from lmaas.workers.claims import Claims
 from lmaas.workers.consumer import Consumer
-from lmaas.workers.dead_letters import DeadLetters
 from lmaas.workers.delivery import Delivery
-from lmaas.workers.outgoing import PAUSE, Outgoing
-from lmaas.workers.reasons import Reasons
-from lmaas.workers.replier import Replier
-from lmaas.workers.retries import Retries
+from lmaas.workers.settling.answer import Answer
+from lmaas.workers.settling.claims import Claims
+from lmaas.workers.settling.dead_letters import DeadLetters
+from lmaas.workers.settling.outgoing import PAUSE, Outgoing
+from lmaas.workers.settling.reasons import Reasons
+from lmaas.workers.settling.replier import Replier
+from lmaas.workers.settling.retries import Retries
 
 log = logging.getLogger(__name__)
 
