@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.masked import Masked
 from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state import leases
 from lmaas.producer.gateway.state.database import METADATA, values_of
 
 #: `validating`: its lines are looked at. `in_progress`: they are a job, or about to be one.
@@ -80,9 +81,7 @@ sa.Index(None, batches.c.input_file)
 sa.Index(None, batches.c.state, batches.c.due)
 sa.Index(None, batches.c.expires)
 
-_FREE: Final = batches.c.has_work & (
-    batches.c.held_until.is_(None) | (batches.c.held_until < sa.bindparam("now"))
-)
+_FREE: Final = batches.c.has_work & leases.unheld(batches)
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -328,42 +327,28 @@ async def release(
     connection: AsyncConnection, name: str, holder: str, *, until: float | None = None
 ) -> None:
     """Somebody else may do what is left, from a moment on."""
-    query = sa.update(batches).where(batches.c.id == name, batches.c.holder == holder)
-    await connection.execute(query.values(holder=None, held_until=until))
+    await leases.release(connection, batches, name, holder, until=until)
 
 
 async def are_free(connection: AsyncConnection, now: float) -> bool:
     """Whether there is something to be done that nobody does."""
-    return bool(await connection.scalar(sa.select(sa.exists().where(_FREE)), {"now": now}))
+    return await leases.are_there(connection, _FREE, now)
 
 
 async def take(
     connection: AsyncConnection, holder: str, *, now: float, until: float, most: int
 ) -> list[Batch]:
     """Batches for which something is to be done, at most so many, the oldest first."""
-    free = (
-        sa.select(batches.c.id)
-        .where(_FREE)
-        .order_by(batches.c.created)
-        .limit(most)
-        .with_for_update(skip_locked=True)  # nothing to SQLite, which has one writer
-    )
-    found = list(await connection.scalars(free, {"now": now}))
-    query = (
-        sa.update(batches)
-        .where(batches.c.id.in_(found))
-        .values(holder=holder, held_until=until)
-        .returning(*batches.c)
-    )
-    return await _all(connection, query)
+    rows = await leases.take(connection, batches, _FREE, holder, now=now, until=until, most=most)
+    values = values_of(connection)
+    return [_batch(values, row) for row in rows]
 
 
 async def hold(
     connection: AsyncConnection, names: Collection[str], holder: str, *, until: float
 ) -> None:
     """Go on with those of these batches that are held: whatever else was held is free soon."""
-    query = sa.update(batches).where(batches.c.holder == holder, batches.c.id.in_(names))
-    await connection.execute(query.values(held_until=until))
+    await leases.hold(connection, batches, names, holder, until=until)
 
 
 async def held(connection: AsyncConnection, holder: str) -> dict[str, bool]:

@@ -13,6 +13,7 @@ from lmaas.broker_config.errors import SealError
 from lmaas.broker_config.masked import Masked
 from lmaas.broker_config.messages import ItemError
 from lmaas.producer.gateway.at_rest.values import Values
+from lmaas.producer.gateway.state import leases
 from lmaas.producer.gateway.state.database import METADATA, values_of
 from lmaas.producer.journal import JobEntry
 
@@ -60,9 +61,7 @@ sa.Index(None, jobs.c.holder)
 sa.Index(None, jobs.c.expires)
 
 #: What there is to be done, and nobody does it.
-_FREE: Final = jobs.c.on_broker & (
-    jobs.c.held_until.is_(None) | (jobs.c.held_until < sa.bindparam("now"))
-)
+_FREE: Final = jobs.c.on_broker & leases.unheld(jobs)
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -265,8 +264,7 @@ async def release(
     connection: AsyncConnection, job: str, holder: str, *, until: float | None = None
 ) -> None:
     """Somebody else may do what is left, from a moment on."""
-    query = sa.update(jobs).where(jobs.c.id == job, jobs.c.holder == holder)
-    await connection.execute(query.values(holder=None, held_until=until))
+    await leases.release(connection, jobs, job, holder, until=until)
 
 
 async def settle(connection: AsyncConnection, job: str, holder: str) -> None:
@@ -284,8 +282,7 @@ async def forget(connection: AsyncConnection, job: str, holder: str) -> None:
 
 async def are_free(connection: AsyncConnection, now: float, without: Collection[str]) -> bool:
     """Whether there is something to be done that nobody does, but `without` these owners."""
-    free = _FREE & jobs.c.owner.not_in(without)
-    return bool(await connection.scalar(sa.select(sa.exists().where(free)), {"now": now}))
+    return await leases.are_there(connection, _FREE & jobs.c.owner.not_in(without), now)
 
 
 async def take(
@@ -301,29 +298,17 @@ async def take(
 
     `without` those of these owners.
     """
-    free = (
-        sa.select(jobs.c.id)
-        .where(_FREE, jobs.c.owner.not_in(without))
-        .order_by(jobs.c.created)
-        .limit(most)
-        .with_for_update(skip_locked=True)  # nothing to SQLite, which has one writer
-    )
-    found = list(await connection.scalars(free, {"now": now}))
-    query = (
-        sa.update(jobs)
-        .where(jobs.c.id.in_(found))
-        .values(holder=holder, held_until=until)
-        .returning(*jobs.c)
-    )
-    return await _all(connection, query)
+    free = _FREE & jobs.c.owner.not_in(without)
+    rows = await leases.take(connection, jobs, free, holder, now=now, until=until, most=most)
+    values = values_of(connection)
+    return [_job(values, row) for row in rows]
 
 
 async def hold(
     connection: AsyncConnection, names: Collection[str], holder: str, *, until: float
 ) -> None:
     """Go on with those of these jobs that are held: whatever else was held is free soon."""
-    query = sa.update(jobs).where(jobs.c.holder == holder, jobs.c.id.in_(names))
-    await connection.execute(query.values(held_until=until))
+    await leases.hold(connection, jobs, names, holder, until=until)
 
 
 async def held(connection: AsyncConnection, holder: str) -> dict[str, str]:
