@@ -73,12 +73,10 @@ JSON_ITEMS: Final = 100_000
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class JobCall(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A job in one JSON body."""
+class _Options(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What may be said of any job."""
 
     model: str
-    #: Texts, or items with an id and a kind.
-    items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
     #: The one that is current when the job is submitted, when left out.
     version: str | None = None
     #: The scores of so many labels, best first.
@@ -95,31 +93,22 @@ class JobCall(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     callback_secret: str | None = None
 
 
-class _LooseCall(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class JobCall(_Options, kw_only=True):
+    """A job in one JSON body."""
+
+    #: Texts, or items with an id and a kind.
+    items: Annotated[list[str | GivenItem], msgspec.Meta(min_length=1)]
+
+
+class _LooseCall(_Options, kw_only=True):
     """The same, of which some items are wrong."""
 
-    model: str
     items: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
-    version: str | None = None
-    top_k: TopK = 0
-    min_score: MinScore | None = None
-    priority: Priority = "normal"
-    deadline: _Moment | None = None
-    callback_url: str | None = None
-    callback_secret: str | None = None
 
 
-class FileOptions(Masked, msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class FileOptions(_Options, kw_only=True):
     """What is said of a file, in the query or in the fields of a form."""
 
-    model: str
-    version: str | None = None
-    top_k: TopK = 0
-    min_score: MinScore | None = None
-    priority: Priority = "normal"
-    deadline: _Moment | None = None
-    callback_url: str | None = None
-    callback_secret: str | None = None
     #: The column with the texts; `text`, or the only one, when left out.
     text_column: str | None = None
     #: The column with second texts, for models that judge two texts together.
