@@ -85,9 +85,14 @@ def _name(raw: msgspec.Raw) -> str | None:
 
 
 def _item(place: int, given: str | GivenItem) -> Item:
+    own = None if isinstance(given, str) else given.id
+    return named(str(place) if own is None else own, given)
+
+
+def named(name: str, given: str | GivenItem) -> Item:
+    """What was given, with this id."""
     if isinstance(given, str):
-        return Item(id=str(place), text=given)
-    name = str(place) if given.id is None else given.id
+        return Item(id=name, text=given)
     return Item(
         id=name,
         text=given.text,

@@ -16,7 +16,7 @@ import msgspec
 
 from lmaas.broker_config.codes import Code
 from lmaas.broker_config.messages import Item, ItemError
-from lmaas.producer.gateway.items import GivenItem
+from lmaas.producer.gateway.items import GivenItem, named
 from lmaas.producer.gateway.state.batches import Problem
 
 #: Problems of one file that are told.
@@ -62,7 +62,7 @@ def items_of(name: str, given: bytes) -> list[Item]:
     except _UNREADABLE:
         return _loose(name, given)
     each = found if isinstance(found, list) else [found]
-    return [_item(name, one) for one in each] or [_wrong(name, "`input` is an empty list")]
+    return [named(name, one) for one in each] or [_wrong(name, "`input` is an empty list")]
 
 
 def _loose(name: str, given: bytes) -> list[Item]:
@@ -75,23 +75,10 @@ def _loose(name: str, given: bytes) -> list[Item]:
     items = []
     for raw in each:
         try:
-            items.append(_item(name, _one.decode(raw)))
+            items.append(named(name, _one.decode(raw)))
         except _UNREADABLE as error:
             items.append(_wrong(name, f"`input`: {error}"))
     return items
-
-
-def _item(name: str, given: str | Given) -> Item:
-    if isinstance(given, str):
-        return Item(id=name, text=given)
-    return Item(
-        id=name,
-        text=given.text,
-        text_pair=given.text_pair,
-        data=given.data,
-        media_type=given.media_type,
-        tensors=given.tensors,
-    )
 
 
 def _wrong(name: str, message: str) -> Item:
