@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess.fbank import Fbank, KaldiSpectrogram
+from lmaas.workers.preprocess.one_file import fault
 from lmaas.workers.preprocess.sounds import MAX_RATE, MIN_RATE, UnusableSound, Waveform, waveform
 from lmaas.workers.preprocess.spectrogram import Floats, LogMel, Spectrogram
 
@@ -135,13 +135,7 @@ class AudioPreprocessor:
         )
 
     def check(self, item: Item) -> ItemError | None:
-        if item.data is not None:
-            return None
-        given = "a text" if item.text is not None else "tensors"
-        return ItemError(
-            code=Code.INVALID_ITEM,
-            message=f"this model takes a WAV, FLAC or OGG file (data); the item has {given}",
-        )
+        return fault(item, "a WAV, FLAC or OGG file (data)")
 
     def encode(self, items: Sequence[Item]) -> EncodedSounds:
         made, faults = [], {}

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.workers.batcher import Batch
 from lmaas.workers.manifest import Input
 from lmaas.workers.model_version import MANIFEST, ModelVersion
+from lmaas.workers.preprocess.one_file import fault
 from lmaas.workers.preprocess.pixels import PictureError, Pixels, Shape
 
 #: Side of the examples, in pixels.
@@ -77,13 +77,7 @@ class ImagePreprocessor:
         self.examples = [_example(0), _example(1)]
 
     def check(self, item: Item) -> ItemError | None:
-        if item.data is not None:
-            return None
-        given = "a text" if item.text is not None else "tensors"
-        return ItemError(
-            code=Code.INVALID_ITEM,
-            message=f"this model takes pictures (data, as image/png); the item has {given}",
-        )
+        return fault(item, "pictures (data, as image/png)")
 
     def encode(self, items: Sequence[Item]) -> EncodedImages:
         pictures = [item.data or b"" for item in items]
