@@ -52,11 +52,21 @@ async def once(
             "bad_request",
             f"{HEADER} must have 1 to {LONGEST} printable characters, in UTF-8",
         )
-    state, holder = request.app[STATE], uuid.uuid4().hex
+    holder = uuid.uuid4().hex
     digest = hashlib.sha256(request.path.encode() + b"\0" + digest).digest()
+    if (earlier := await _claimed(request, key, digest, holder)) is not None:
+        return _again(earlier, digest)
+    async with _held(request.app[STATE], holder):
+        return await do(_noting(request, key, holder))
+
+
+async def _claimed(
+    request: web.Request, key: str, digest: bytes, holder: str
+) -> table.Request | None:
+    """What had the key before; None: it is the holder's now."""
     now = time.time()
-    async with state.writing() as connection:
-        earlier = await table.claim(
+    async with request.app[STATE].writing() as connection:
+        return await table.claim(
             connection,
             owner_of(request),
             key,
@@ -65,24 +75,21 @@ async def once(
             now=now,
             until=now + LEASE,
         )
-    if earlier is not None:
-        return _again(earlier, digest)
 
+
+def _noting(request: web.Request, key: str, holder: str) -> Note:
     async def note(connection: AsyncConnection, answer: web.Response) -> None:
-        body = answer.body if isinstance(answer.body, bytes) else b""
-        location = answer.headers.get(hdrs.LOCATION)
         await table.answer(
             connection,
             owner_of(request),
             key,
             holder=holder,
             status=answer.status,
-            location=location,
-            body=body,
+            location=answer.headers.get(hdrs.LOCATION),
+            body=answer.body if isinstance(answer.body, bytes) else b"",
         )
 
-    async with _held(state, holder):
-        return await do(note)
+    return note
 
 
 def _again(earlier: table.Request, digest: bytes) -> web.Response:
