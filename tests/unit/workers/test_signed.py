@@ -52,7 +52,7 @@ def settings(repository: Path, key: Path) -> Settings:
 @pytest.fixture
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
     # What signing does not look at need not be run.
-    monkeypatch.setattr("lmaas.cli.models._runs", lambda: False)
+    monkeypatch.setattr("lmaas.cli.models_tried.can_run", lambda: False)
 
     def run(*arguments: object, keys: bool = True) -> Result:
         environment = {"LMAAS_MODELS": str(settings.models)}
