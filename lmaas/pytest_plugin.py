@@ -18,7 +18,8 @@ def lmaas_service(monkeypatch: pytest.MonkeyPatch) -> Service:
     """
     from lmaas.producer.client import Client
     from lmaas.testing import Service
+    from lmaas.testing.ends import ends
 
     service = Service()
-    monkeypatch.setattr(Client, "_ends", lambda self: service.ends(self.settings, self.id))
+    monkeypatch.setattr(Client, "_ends", lambda self: ends(service, self.settings, self.id))
     return service

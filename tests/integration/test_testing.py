@@ -168,7 +168,7 @@ async def test_without_answers_the_models_that_there_are_are_served(tmp_path: Pa
 
 
 async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    testing._answerer.cache_clear()  # what is loaded stays
+    testing.models._answerer.cache_clear()  # what is loaded stays
     monkeypatch.setitem(sys.modules, "lmaas.workers.answering", None)
     async with testing.Client(models=str(MODELS)) as client:
         with pytest.raises(lmaas.LmaasError, match="install lmaas with its extra `worker`"):
