@@ -16,7 +16,8 @@ from typing import Any, Final, NoReturn
 from benchmarks.failures.poison import Poison, poison_of
 from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
-from lmaas.workers import execution, isolated, pack
+from lmaas.workers import execution, pack
+from lmaas.workers.isolated import child
 from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
@@ -87,7 +88,7 @@ def deadly(plain: Callable[..., Pack]) -> Callable[..., Pack]:
 def harm() -> None:
     """From now on this process comes to harm."""
     Runtime.encode = harmful(Runtime.encode)  # type: ignore[method-assign]
-    execution.read = isolated.read = deadly(pack.read)  # type: ignore[attr-defined]
+    execution.read = child.read = deadly(pack.read)  # type: ignore[attr-defined]
 
 
 if __name__ in {"__main__", "__mp_main__"}:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from benchmarks import poisoned
 from lmaas.broker_config.messages import Item
 from lmaas.cli import worker
-from lmaas.workers import isolated
+from lmaas.workers.isolated import child
 from lmaas.workers.pack import Pack
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
@@ -62,7 +62,7 @@ def mortal_read(plain: Callable[..., Pack]) -> Callable[..., Pack]:
 if __name__ in {"__main__", "__mp_main__"}:
     poisoned.harm()
     Runtime.encode = mortal(Runtime.encode)  # type: ignore[method-assign]
-    isolated.read = mortal_read(isolated.read)  # type: ignore[attr-defined]
+    child.read = mortal_read(child.read)  # type: ignore[attr-defined]
 
 if __name__ == "__main__":
     worker.command()
