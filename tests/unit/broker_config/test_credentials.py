@@ -20,7 +20,7 @@ from aiormq.exceptions import ConnectionNotAllowed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmaas.broker_config import credentials
+from lmaas.broker_config import credentials, password_sources
 from lmaas.broker_config.credentials import Password, current, expired, expiry
 from lmaas.broker_config.errors import PasswordUnavailable, SettingsError
 from lmaas.broker_config.hosts import _hosts, _identified, check, connect
@@ -171,7 +171,7 @@ async def test_a_command_that_fails(
 ) -> None:
     """It is told, with nothing of what it says, and leaves no process."""
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(credentials, "TIME_LIMIT", 5 if "sleep" not in lines else 0.5)
+    monkeypatch.setattr(password_sources, "TIME_LIMIT", 5 if "sleep" not in lines else 0.5)
     settings = Settings(
         broker_password_command=script(tmp_path, f"echo $$ >{tmp_path}/pid\n{lines}")
     )
