@@ -16,7 +16,10 @@ from lmaas.broker_config import media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item, ItemError
 from lmaas.producer.tables import Chunk, Place, Taking, Wanted, open_table
-from lmaas.producer.tables.chunks import BYTES_OPTION, PATH_OPTION, cell, column_of, shown
+from lmaas.producer.tables.cells import cell
+from lmaas.producer.tables.chunks import column_of
+from lmaas.producer.tables.quoting import shown
+from lmaas.producer.tables.wanted import BYTES_OPTION, PATH_OPTION
 from lmaas.training import labels as labelling
 from lmaas.training.media import Examples, Media, check_kind
 from lmaas.training.rows import KEPT, Rows, label_column

@@ -19,7 +19,6 @@ from lmaas.producer.tables import arrow_types, json_types
 from lmaas.producer.tables.arrow import arrow
 from lmaas.producer.tables.cells import cell, well_formed
 from lmaas.producer.tables.chunks import (
-    BYTES_OPTION,
     CHUNK_BYTES,
     CHUNK_ROWS,
     Answers,
@@ -32,7 +31,7 @@ from lmaas.producer.tables.inputs import open_file
 from lmaas.producer.tables.parquet_bytes import data_column, has_bytes
 from lmaas.producer.tables.places import Place
 from lmaas.producer.tables.quoting import quoted
-from lmaas.producer.tables.wanted import PAIR_OPTION, TEXT_OPTION, Wanted, no_text
+from lmaas.producer.tables.wanted import BYTES_OPTION, PAIR_OPTION, TEXT_OPTION, Wanted, no_text
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024
