@@ -109,7 +109,7 @@ async def _purged(
     if has_state and older_than is None:
         purged.remains += await remaining(gateway)
     elif has_state:
-        purged.removed += (await older(gateway, before, dry=dry)).removed
+        purged += await older(gateway, before, dry=dry)
     return purged
 
 

@@ -51,8 +51,14 @@ async def older(settings: GatewaySettings, before: float, *, dry: bool = False) 
             for one in old:
                 query = sa.select(sa.func.count()).select_from(one.table).where(one.condition)
                 purged.note(place, one.what, await connection.scalar(query) or 0)
-        for one in [] if dry else old:
-            await _remove(state, one)
+        if not dry:
+            for one in old:
+                await _remove(state, one)
+            if not await state.empty_log():
+                purged.remains.append(
+                    f"{place}: the log of its database is in use, and may have what was removed; "
+                    "run this again"
+                )
     return purged
 
 
@@ -91,8 +97,6 @@ async def _remove(state: State, old: _Old) -> None:
             names = list(await connection.scalars(query))
         await asyncio.to_thread(old.remove, state, names)
     async with state.writing() as connection:
-        if state.is_sqlite:  # else what was deleted is in the file until it is overwritten
-            await connection.exec_driver_sql("PRAGMA secure_delete = ON")
         delete = sa.delete(old.table).where(old.condition)
         if old.remove is None:
             await connection.execute(delete)

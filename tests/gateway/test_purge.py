@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
@@ -16,7 +17,7 @@ from lmaas.producer.gateway.jobs.result_file import index_path, lines_path
 from lmaas.producer.gateway.purging import older
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.settings.hooks import Hook
-from lmaas.producer.gateway.state import State
+from lmaas.producer.gateway.state import State, database
 from lmaas.producer.gateway.state.batches import batches
 from lmaas.producer.gateway.state.deliveries import deliveries
 from lmaas.producer.gateway.state.files import files
@@ -121,9 +122,23 @@ async def test_nothing_is_left_in_the_database_file(gateway_settings: GatewaySet
     def found() -> int:
         return sum(path.read_bytes().count(CANARY) for path in folder.glob("state.sqlite*"))
 
-    assert found() > 0
-    await older(gateway_settings, NOW)
-    assert found() == 0
+    async with State(gateway_settings) as running:  # a gateway that goes on, and its log with it
+        async with running.writing() as connection:
+            await connection.execute(row(deliveries, id="late", ended=1.0, body=CANARY))
+        assert found() > 0
+        assert (await older(gateway_settings, NOW)).remains == []
+        assert found() == 0
+
+
+async def test_a_log_that_is_in_use_is_told(
+    gateway_settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prepared(gateway_settings)
+    monkeypatch.setattr(database, "_PATIENCE", 0.1)
+    async with State(gateway_settings) as running, running.reading() as connection:
+        await connection.execute(sa.select(jobs))  # it goes on to see what there was
+        (told,) = (await older(gateway_settings, NOW)).remains
+    assert "the log of its database is in use" in told
 
 
 def test_the_command_has_it_too(gateway_settings: GatewaySettings, settings: Settings) -> None:

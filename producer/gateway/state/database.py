@@ -119,6 +119,14 @@ class State:
         if engine is not None:
             await engine.dispose()
 
+    async def empty_log(self) -> bool:
+        """What was deleted leaves SQLite's log, too. False: others were at work all the time."""
+        if not self.is_sqlite:
+            return True
+        async with self._open.connect() as connection:
+            rows = await _pragma(connection, "wal_checkpoint(TRUNCATE)")
+        return rows[0][0] == 0
+
     async def _migrate(self, engine: AsyncEngine) -> None:
         if not self.is_sqlite:
             async with engine.begin() as connection:
@@ -127,11 +135,9 @@ class State:
             return
         with await asyncio.to_thread(_locked, self.folder / _LOCK):
             (self.folder / FILE).touch(mode=0o600)
-            # It stays with the file; outside of a transaction.
+            # It stays with the file.
             async with engine.connect() as connection:
-                raw = await connection.get_raw_connection()
-                cursor: Any = await raw.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
-                await cursor.close()
+                await _pragma(connection, "journal_mode = WAL")
             async with engine.begin() as connection:
                 await connection.run_sync(upgrade, METADATA)
 
@@ -165,6 +171,15 @@ class State:
         """A transaction that only reads. It sees one state, and waits for no writer."""
         async with self._open.execution_options(**{_READS: True}).begin() as connection:
             yield connection
+
+
+async def _pragma(connection: AsyncConnection, pragma: str) -> list[Any]:
+    """The rows of one that SQLite takes outside of a transaction alone."""
+    raw = await connection.get_raw_connection()
+    cursor: Any = await raw.driver_connection.execute(f"PRAGMA {pragma}")  # type: ignore[union-attr]
+    rows = await cursor.fetchall()
+    await cursor.close()
+    return list(rows)
 
 
 def values_of(connection: AsyncConnection) -> Values:
@@ -225,6 +240,7 @@ def _prepare(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = FULL")  # what was committed survives a lost power supply
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA secure_delete = ON")  # what was deleted is not left on free pages
     cursor.close()
 
 
