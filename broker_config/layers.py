@@ -7,6 +7,8 @@ A section of the file is a set of settings of its own: `x` in `[gateway]` has th
 from __future__ import annotations
 
 import difflib
+import functools
+import logging
 import os
 import re
 import tomllib
@@ -19,7 +21,9 @@ import msgspec
 
 from lmaas.broker_config import environment, folders
 from lmaas.broker_config.errors import SettingsError
-from lmaas.broker_config.private_files import check_ours
+from lmaas.broker_config.private_files import check_ours, is_held
+
+log = logging.getLogger(__name__)
 
 #: Those that there are in the file; "" is its top.
 SECTIONS: Final = ("gateway",)
@@ -46,9 +50,11 @@ def together(
     Raises SettingsError naming the setting and where it was set.
     """
     values: dict[str, Any] = {}
-    for path in dict.fromkeys((folders.up_file(), folders.up_file(role), _config_file())):
+    of_up = dict.fromkeys((folders.up_file(), folders.up_file(role)))
+    for path in (*of_up, _config_file()):
         if path is not None:
-            values |= _checked(cls, _part(_read_toml(path), section, path), str(path), section)
+            content = _read_toml(path, is_of_up=path in of_up)
+            values |= _checked(cls, _part(content, section, path), str(path), section)
     values |= _checked(cls, _environment(cls, section), "environment", section)
     given = {name: value for name, value in arguments.items() if value is not None}
     return values | _checked(cls, given, "argument", section)
@@ -74,16 +80,31 @@ def _config_file() -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, *, is_of_up: bool) -> dict[str, Any]:
+    """What it says; nothing where it is not there, or is of an `lmaas up` that was killed."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             if path != Path(os.environ.get(_NAMED, "")):
                 check_ours(path, os.fstat(file.fileno()))
-            return tomllib.loads(file.read())
+            if is_of_up and not is_held(file):
+                _tell_left_over(path)
+                return {}
+            return tomllib.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+@functools.cache
+def _tell_left_over(path: Path) -> None:
+    """Once in a process. Who has its port now would be told the password."""
+    log.warning(
+        "%s is not used: the `lmaas up` or `lmaas broker start` that wrote it was killed; start it "
+        "again",
+        path,
+        extra={"action": "up_file_left_over"},
+    )
 
 
 def _variable(section: str, name: str) -> str:

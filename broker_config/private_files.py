@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,11 +17,52 @@ _EVERYBODY: Final = 0o007
 
 def write_private(path: Path, content: bytes) -> None:
     """Only the owner can read it, and it is never there in part."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with _part(path) as file:
         file.write(content)
-    part.replace(path)
+    _part_of(path).replace(path)
+
+
+@contextlib.contextmanager
+def held(path: Path, content: bytes) -> Iterator[None]:
+    """As `write_private`; then it is there, and locked, for as long as the context lasts.
+
+    The lock goes with this process, also by a kill, after which the file stays.
+    """
+    import fcntl  # which only POSIX has
+
+    with _part(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(content)
+        file.flush()
+        _part_of(path).replace(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_held(file: BinaryIO) -> bool:
+    """Whether a process holds this file (see `held`), as far as this system can say."""
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _part(path: Path) -> BinaryIO:
+    """A new file, which is to be at `path`."""
+    part = _part_of(path)
+    part.unlink(missing_ok=True)
+    return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def opened(setting: str, path: Path) -> BinaryIO:

@@ -12,7 +12,7 @@ from pathlib import Path
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import LmaasError
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.private_files import write_private
+from lmaas.broker_config.private_files import held
 from lmaas.broker_config.rights import ROLES, Role
 
 _HOME = "set HOME or XDG_STATE_HOME"
@@ -31,17 +31,17 @@ def broker_folder() -> Path:
 
 @contextlib.contextmanager
 def published(node: LocalNode) -> Iterator[None]:
-    """The broker's URLs where `Settings.load` looks for them, for this user's eyes only."""
+    """The broker's URLs where `Settings.load` looks for them, for this user's eyes only.
+
+    They count for as long as this process lives: after a kill somebody else might have the port.
+    """
     # The producer's is the last: who finds it finds all.
     files = {up_file(role): node.url_of(role) for role in sorted(ROLES, key="producer".__eq__)}
-    try:
-        for path, url in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_private(path, f'broker_url = "{url}"\n'.encode())
-    except OSError as error:
-        raise LmaasError(f"cannot write {path}: {error.strerror}") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            for path, url in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(path, f'broker_url = "{url}"\n'.encode()))
+        except OSError as error:
+            raise LmaasError(f"cannot write {path}: {error.strerror}") from error
         yield
-    finally:
-        for path in files:
-            path.unlink(missing_ok=True)

@@ -125,7 +125,7 @@ class State:
             return True
         async with self._open.connect() as connection:
             rows = await _pragma(connection, "wal_checkpoint(TRUNCATE)")
-        return rows[0][0] == 0
+        return bool(rows[0][0] == 0)
 
     async def _migrate(self, engine: AsyncEngine) -> None:
         if not self.is_sqlite:

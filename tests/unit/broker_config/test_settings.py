@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +19,7 @@ from yarl import URL
 from lmaas.broker_config import folders
 from lmaas.broker_config.errors import SettingsError
 from lmaas.broker_config.hosts import _url, connect
+from lmaas.broker_config.private_files import held
 from lmaas.broker_config.settings import Settings, hosts, masked
 
 
@@ -44,13 +48,42 @@ def test_a_running_private_broker_is_found_and_beaten_by_everything_else(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     (folder / "lmaas").mkdir()
-    (folder / "lmaas" / "up.toml").write_text('broker_url = "amqp://up/"\n')
-    (folder / "lmaas" / "up-worker.toml").write_text('broker_url = "amqp://worker@up/"\n')
-    assert Settings.load().broker_url == "amqp://up/"
-    assert Settings.load("worker").broker_url == "amqp://worker@up/"
-    assert Settings.load("gateway").broker_url == "amqp://up/"
-    (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
-    assert Settings.load("worker").broker_url == Settings.load().broker_url == "amqp://file/"
+    of_producer, of_worker = folder / "lmaas" / "up.toml", folder / "lmaas" / "up-worker.toml"
+    with (
+        held(of_producer, b'broker_url = "amqp://up/"\n'),
+        held(of_worker, b'broker_url = "amqp://worker@up/"\n'),
+    ):
+        assert Settings.load().broker_url == "amqp://up/"
+        assert Settings.load("worker").broker_url == "amqp://worker@up/"
+        assert Settings.load("gateway").broker_url == "amqp://up/"
+        (folder / "lmaas.toml").write_text('broker_url = "amqp://file/"\n')
+        assert Settings.load("worker").broker_url == Settings.load().broker_url == "amqp://file/"
+    assert not of_producer.exists()
+
+
+#: Publishes a private broker, and is killed.
+KILLED = """
+import os, pathlib, signal, sys
+from lmaas.broker_config.private_files import held
+
+with held(pathlib.Path(sys.argv[1]), b'broker_url = "amqp://up:secret@here/"\\n'):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_private_broker_that_was_killed_is_told_and_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else may have its port by now, and would be given the password."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    (folder / "lmaas").mkdir()
+    up = folder / "lmaas" / "up.toml"
+    ended = subprocess.run([sys.executable, "-c", KILLED, up], timeout=60, check=False)
+    assert (ended.returncode, "secret" in up.read_text()) == (-signal.SIGKILL, True)
+    assert Settings.load().broker_url == Settings().broker_url
+    assert f"{up} is not used: the `lmaas up`" in caplog.text
+    with held(up, b'broker_url = "amqp://up/"\n'):  # it was started again
+        assert Settings.load().broker_url == "amqp://up/"
 
 
 def test_a_named_file_is_read_in_place_of_the_others(
