@@ -142,8 +142,8 @@ class LocalNode:
     async def start(self) -> None:
         """Returns when the node answers; does nothing when it does already.
 
-        Raises LocalNodeError when RabbitMQ is not installed, the folder is used by another
-        process, or the node does not come up.
+        Raises LocalNodeError when RabbitMQ is not installed, the folder cannot be used or is used
+        by another process, or the node does not come up.
         """
         if self.pid is not None:
             return
@@ -152,9 +152,14 @@ class LocalNode:
         try:
             self._open_folder()
             await self._start(server)
-        except BaseException:
+        except BaseException as error:
+            folder = self._folder
             self._close()
             self._remove_temporary()
+            if isinstance(error, OSError) and error.strerror:
+                raise LocalNodeError(
+                    f"the private broker cannot write to its folder {folder}: {error.strerror}"
+                ) from error
             raise
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ can read.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,6 +172,8 @@ def console(folder: Path) -> str:
 
 def complaint(console: str) -> str:
     """The errors in a server's output from the first one on, which is the cause; else its end."""
+    if re.search(r"\benospc\b|no space left on device", console):
+        return "no space is left on the disk of its folder"
     lines = [line.strip() for line in console.splitlines() if line.strip(" =")]
     told = [line.partition("> ")[2].strip() for line in lines if "[error]" in line]
     if "BOOT FAILED" in lines and not told:

@@ -17,7 +17,7 @@ import aio_pika
 import psutil
 import pytest
 
-from lmaas.broker_config import local_node
+from lmaas.broker_config import local_node, node_folder
 from lmaas.broker_config.errors import LocalNodeError
 from lmaas.broker_config.local_node import LocalNode
 
@@ -240,6 +240,24 @@ async def test_a_server_that_dies_at_the_start_says_why_at_once(tmp_path: Path) 
         await node.start()
     assert "\n" not in str(failure.value)
     assert left_of_node(tmp_path) == []
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    folder.mkdir()
+    (folder / "enabled_plugins").mkdir()  # where a file is to be written
+    words = rf"cannot write to its folder {folder}: Is a directory"
+    with pytest.raises(LocalNodeError, match=words):
+        await LocalNode(folder).start()
+
+
+def test_a_full_disk_is_told_in_words() -> None:
+    """As RabbitMQ 3.10 says it at its start, and when it ends."""
+    for console in (
+        '{error, {file_error, "/b/data/lmaas@localhost/coordination/names.dets", enospc}}',
+        'Mnesia(lmaas@localhost): error status: "/b/data/LATEST.LOG": "no space left on device"',
+    ):
+        assert node_folder.complaint(console) == "no space is left on the disk of its folder"
 
 
 async def test_a_time_limit_ends_a_start_and_leaves_nothing(tmp_path: Path) -> None:
