@@ -22,6 +22,7 @@ from pamqp.base import Frame
 
 from lmaas.broker_config import metrics
 from lmaas.broker_config.errors import BrokerSilent
+from lmaas.broker_config.sockets import Sockets
 
 #: Seconds for the broker's answer to one method. A busy broker takes seconds for a durable queue.
 RPC_TIMEOUT: Final = 15.0
@@ -87,9 +88,13 @@ def _at_once(limit: asyncio.Timeout, _: object) -> None:
 
 
 class Connection(aio_pika.Connection):
-    """aio-pika's, with a time limit for each method on its channels."""
+    """aio-pika's, with a time limit for each method on its channels, and with our sockets."""
 
     CHANNEL_CLASS = _Channel
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.kwargs["transport_factory"] = Sockets()
 
     def __del__(self) -> None:
         """Leaves out aio-pika's own, which begins to close a connection that never came about: in

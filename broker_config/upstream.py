@@ -7,21 +7,25 @@ broker is made; what it changes holds for all users of these libraries in the pr
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import aiormq.abc
 import aiormq.connection
+from aiormq.tools import Countdown
 from pamqp import commands
 from pamqp.header import ContentHeader
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,25 @@ def _expect_refusals() -> None:
     commands.Connection.Open.valid_responses = ["Connection.OpenOk", "Connection.Close"]
 
 
+# --- cancellations that are lost -----------------------------------------------------------------
+
+_counted = Countdown.__call__
+
+
+async def _cancellable(countdown: Countdown, awaited: Awaitable[T]) -> T:
+    """In the place of Countdown.__call__: who is cancelled gets no answer, though there is one."""
+    try:
+        limit = asyncio.timeout(countdown.get_timeout())
+    except TimeoutError:
+        return await _counted(countdown, awaited)  # ends it, and raises
+    async with limit:
+        return await awaited
+
+
+def _end_when_cancelled() -> None:
+    Countdown.__call__ = _cancellable  # type: ignore[method-assign, assignment]
+
+
 CHANGES: Final = (
     Change(
         distribution="pamqp",
@@ -189,5 +212,17 @@ CHANGES: Final = (
             "ConnectionClosed with both when that is among the expected answers."
         ),
         make=_expect_refusals,
+    ),
+    Change(
+        distribution="aiormq",
+        versions=">=7.2.4,<8",
+        reason=(
+            "aiormq ends what waits for an answer by a cancellation when the connection is lost, "
+            "and Python 3.11's `asyncio.wait_for`, with which it waits, loses a cancellation in "
+            "the turn of the event loop in which that ends for which it waits. What is asked just "
+            "then waited for its whole time limit, and the connection came back after that. With "
+            "this change it waits with `asyncio.timeout`, as later versions of Python do."
+        ),
+        make=_end_when_cancelled,
     ),
 )

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import aio_pika
 import msgspec
+import psutil
 import pytest
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelAccessRefused
@@ -29,10 +31,11 @@ from aiormq.exceptions import ChannelAccessRefused
 from lmaas.broker_config import credentials, node_folder
 from lmaas.broker_config.certificates import Authority, Pair
 from lmaas.broker_config.connection import Session
-from lmaas.broker_config.errors import BrokerRefused, SettingsError
+from lmaas.broker_config.errors import BrokerRefused, MessageError, SettingsError
 from lmaas.broker_config.hosts import check, connect
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.ports import free_ports
+from lmaas.broker_config.publisher import Publisher
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
@@ -256,6 +259,29 @@ async def test_any_password_comes_from_a_url_a_file_and_a_command(
     ):
         connection = await connect(msgspec.structs.replace(alone, **change), name="t")
         await connection.close()
+
+
+async def test_a_connection_that_the_broker_closes_leaves_no_socket(broker: Broker) -> None:
+    """The broker's own good-bye comes 3 s after it has refused a frame."""
+
+    def sockets() -> int:
+        return sum(
+            one.raddr.port == broker.port
+            for one in psutil.Process().net_connections("tcp")
+            if one.raddr
+        )
+
+    settings = broker.settings(
+        broker_url=f"amqps://{HERE}:{broker.port}",
+        broker_auth="certificate",
+        tls_ca=str(broker.ours.ca),
+    )
+    giant = aio_pika.Message(b"", headers={"giant": "x" * 140_000})
+    async with Publisher(by(settings, broker.ours.user("odd")), "t") as publisher:
+        assert sockets() == 1
+        with pytest.raises(MessageError, match="closed the connection 3 times"):
+            await publisher.publish("", "queue", giant)
+    assert sockets() == 0
 
 
 async def test_users_are_known_by_their_certificates(broker: Broker, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 
 import aiormq.connection
 import pamqp.frame
 import pytest
+from aiormq.tools import Countdown
 from pamqp.header import ContentHeader
 
 from lmaas.broker_config import upstream
@@ -85,3 +87,31 @@ def test_the_reason_for_an_alarm_is_heard_at_any_log_level(
         ("lmaas.broker_config.upstream", "the broker blocks publishers: low on disk"),
         ("lmaas.broker_config.upstream", "the broker takes messages again"),
     ]
+
+
+async def test_a_cancellation_is_not_lost_to_an_answer_of_the_same_turn() -> None:
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def asked() -> str:
+        return await Countdown(60.0)(answer)
+
+    asking = asyncio.create_task(asked())
+    await asyncio.sleep(0)
+    answer.set_result("declared")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_a_countdown_that_is_over_begins_nothing() -> None:
+    begun = False
+
+    async def begin() -> None:
+        nonlocal begun
+        begun = True
+
+    with pytest.raises(TimeoutError):
+        await Countdown(0.0)(begin())
+    assert not begun
+    with pytest.raises(TimeoutError):
+        await Countdown(0.001)(asyncio.Event().wait())
