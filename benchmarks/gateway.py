@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import sys
 import tempfile
@@ -106,7 +105,7 @@ async def listening(
     with (folder / "log").open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "lmaas", "gateway",
-            env=os.environ | rig.environment(engine) | {"LMAAS_CONFIG": str(file)},
+            env=rig.environment(engine) | {"LMAAS_CONFIG": str(file)},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,

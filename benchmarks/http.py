@@ -188,7 +188,7 @@ async def _serving(
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *server.command(port),
-        env=os.environ | environment,
+        env=environment,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,

@@ -120,10 +120,15 @@ async def run(settings: Settings, *command: str) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """All settings that have a value, as a process finds them: none comes from elsewhere."""
-    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
-    return {
-        f"LMAAS_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+    """All variables of a process that finds these settings, and of ours none.
+
+    Those that have no value are left out, whatever our own environment has for them.
+    """
+    values = {
+        f"LMAAS_{name.upper()}": getattr(settings, name) for name in settings.__struct_fields__
+    }
+    return {name: value for name, value in os.environ.items() if name not in values} | {
+        name: ",".join(value) if isinstance(value, tuple) else str(value)
         for name, value in values.items()
         if value is not None
     }
@@ -133,7 +138,7 @@ async def _started(settings: Settings, *command: str) -> asyncio.subprocess.Proc
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
-        env=os.environ | environment(settings),
+        env=environment(settings),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -96,7 +95,7 @@ async def _classified(engine: Settings, texts: Sequence[str], rows: int) -> floa
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "lmaas", "classify", "--queue", "--format", "jsonl",
         "--text-column", "text", "--keep", "id", "-o", "-", "-",
-        env=os.environ | rig.environment(engine),
+        env=rig.environment(engine),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -24,6 +24,8 @@ from lmaas.workers.pack import Pack
 LONGEST_WAIT: Final = 24 * 3600.0
 #: Seconds for an ack to be written: it waits for no answer.
 TELL_TIMEOUT: Final = 10.0
+#: In logs and headers in the place of words that may quote a sealed text.
+WITHHELD: Final = "the words are in the answer, which is sealed"
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +107,7 @@ class Delivery:
         """
         if not self.is_sealed or not meaning(error.code).quotes:
             return error
-        return ItemError(code=error.code, message="the words are in the answer, which is sealed")
+        return ItemError(code=error.code, message=WITHHELD)
 
     @property
     def is_ours(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmaas.broker_config.decoding import decode_request
+from lmaas.broker_config.seals import Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.producer import dead_letters
 from lmaas.producer.dead_letter import Filter
@@ -27,11 +28,15 @@ class DeadItem:
 
 async def dead_items(settings: Settings) -> list[DeadItem]:
     """Every item of every dead-lettered pack, as `lmaas dead` reads them."""
-    found = []
+    found, seals = [], Seals(settings)
     async for page in dead_letters.read(settings, Filter()):
-        for summary, message in page:
+        for one in page:
+            summary, message = one
             request, _ = decode_request(
-                message.body, message.content_type, max_item_bytes=_ANY, max_items=_ANY
+                dead_letters.opened(one, seals),
+                message.content_type,
+                max_item_bytes=_ANY,
+                max_items=_ANY,
             )
             found += [
                 DeadItem(

@@ -149,7 +149,7 @@ async def _send(
     async def has_room() -> bool:
         return worker.code is not None or await queues.waiting(connection, settings) <= AHEAD
 
-    async with RawChannel(settings.broker_url) as raw:
+    async with RawChannel(settings) as raw:
         while batch := list(itertools.islice(messages, BATCH)):
             await raw.publish_all(
                 settings.names.work, [(m.key, m.properties, m.body) for m in batch]
@@ -177,7 +177,7 @@ async def _until_settled(
 
 
 async def _read(settings: Settings, queue: str, numbers: Counter[int | None]) -> None:
-    async with RawChannel(settings.broker_url) as raw:
+    async with RawChannel(settings) as raw:
         async for properties, _ in raw.consume(queue):
             numbers[number_of(properties)] += 1
 

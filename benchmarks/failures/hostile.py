@@ -82,8 +82,8 @@ async def hostile(
         queues.connected(settings) as connection,
         connection.channel() as channel,
         Client(settings) as client,
-        RawChannel(settings.broker_url) as answered,
-        RawChannel(settings.broker_url) as dead_lettered,
+        RawChannel(settings) as answered,
+        RawChannel(settings) as dead_lettered,
         observed(worker, settings.health_port) as seen,
     ):
         await channel.declare_queue(answers, durable=True)
@@ -120,7 +120,7 @@ async def hostile(
 async def _attack(
     settings: Settings, chosen: list[Attack], answers: str, between: float, found: Found
 ) -> None:
-    async with RawChannel(settings.broker_url) as raw:
+    async with RawChannel(settings) as raw:
         for number, attack in enumerate(chosen):
             message = meant(number, attack, routing_key(rig.MODEL, "short"), answers)
             found.kinds[number], found.expected[number] = attack.kind, attack.copies

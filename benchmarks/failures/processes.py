@@ -46,7 +46,7 @@ class Process:
             sys.executable,
             *command,
             # It tells where its threads were when it is aborted.
-            env=os.environ | rig.environment(settings) | {"PYTHONFAULTHANDLER": "1"},
+            env=rig.environment(settings) | {"PYTHONFAULTHANDLER": "1"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

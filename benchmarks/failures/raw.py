@@ -17,6 +17,9 @@ from pamqp import commands
 from pamqp.base import Frame
 from yarl import URL
 
+from lmaas.broker_config.settings import Settings
+from lmaas.broker_config.tls import context_of
+
 METHOD: Final = 1
 HEADER: Final = 2
 BODY: Final = 3
@@ -52,12 +55,15 @@ class Refused(Exception):
 class RawChannel:
     """One connection with one channel, confirms on, no heartbeats."""
 
-    def __init__(self, url: str) -> None:
-        self._url = URL(url)
+    def __init__(self, settings: Settings) -> None:
+        self._url = URL(settings.broker_url)
+        self._tls = context_of(settings, [self._url])
         self._published = 0
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection(self._url.host, self._url.port)
+        self._reader, self._writer = await asyncio.open_connection(
+            self._url.host, self._url.port, ssl=self._tls
+        )
         try:
             await self._open()
         except BaseException:

@@ -98,7 +98,9 @@ class Stage:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, seed: int, pack_items: int, window: int, log: Log) -> AsyncIterator[Stage]:
+    async def open(
+        cls, seed: int, pack_items: int, window: int, log: Log, payload_keys: str | None = None
+    ) -> AsyncIterator[Stage]:
         with tempfile.TemporaryDirectory() as folder:
             async with LocalNode(Path(folder) / "node") as node, Proxy.serving(node.url) as proxy:
                 settings = Settings(
@@ -109,6 +111,7 @@ class Stage:
                     max_attempts=MAX_ATTEMPTS,
                     pack_items=pack_items,
                     window=window,
+                    payload_keys=payload_keys,
                 )
                 direct = msgspec.structs.replace(settings, broker_url=node.url)
                 try:

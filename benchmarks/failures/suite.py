@@ -51,6 +51,8 @@ class Plan:
     #: Items of a pack, and packs on their way: faults find as much at work.
     pack_items: int = Settings().pack_items
     window: int = Settings().window
+    #: As the setting.
+    payload_keys: str | None = None
 
 
 async def measure(
@@ -68,7 +70,9 @@ async def measure(
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(Log(logs)) as log:
         source = Path(folder) / "reviews.csv"
         job.write(source, texts, what.items, poison)
-        async with Stage.open(what.seed, what.pack_items, what.window, log) as stage:
+        async with Stage.open(
+            what.seed, what.pack_items, what.window, log, what.payload_keys
+        ) as stage:
             calm = Path(folder) / "calm.csv"
             outcome.calm_seconds = await _calm(stage, source, calm)
             tell(f"calm run: {outcome.calm_seconds:.1f} s")

@@ -56,12 +56,18 @@ async def measure(
     items: int,
     tell: Callable[[str], None] = print,
     pack_items: int = Settings().pack_items,
+    payload_keys: str | None = None,
 ) -> Found:
     """The whole job; it ends by itself."""
     different = list(numbered(texts, items))
     found = Found(items)
     async with LocalNode() as node:
-        settings = Settings(broker_url=node.url, models=str(rig.MODELS), pack_items=pack_items)
+        settings = Settings(
+            broker_url=node.url,
+            models=str(rig.MODELS),
+            pack_items=pack_items,
+            payload_keys=payload_keys,
+        )
         calm = await _in_process(different, settings)
         tell(f"{len(calm):,} labels in process")
         await _serve_once(settings)

@@ -77,8 +77,13 @@ class Up:
         return self.state / "lmaas" / ("up.toml" if role == "producer" else f"up-{role}.toml")
 
     def settings(self, role: Role) -> Settings:
-        url = tomllib.loads(self.file(role).read_text())["broker_url"]
-        return Settings(broker_url=url, prefix=PREFIX, connect_timeout=10, timeout=LIMIT)
+        return Settings(
+            broker_url=tomllib.loads(self.file(role).read_text())["broker_url"],
+            prefix=PREFIX,
+            connect_timeout=10,
+            timeout=LIMIT,
+            payload_keys=self.variables.get("LMAAS_PAYLOAD_KEYS"),
+        )
 
 
 @pytest.fixture(scope="module")

@@ -27,21 +27,25 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Connection
 from yarl import URL
 
+from lmaas.broker_config.codes import meaning
 from lmaas.broker_config.declaring import declare
 from lmaas.broker_config.estimator import Estimator
 from lmaas.broker_config.headers import Headers
 from lmaas.broker_config.local_node import LocalNode
-from lmaas.broker_config.messages import JSON, Item, Reply, Request, Result, decode_reply
+from lmaas.broker_config.messages import JSON, Item, ItemError, Reply, Request, Result
+from lmaas.broker_config.replies import decoded_reply
 from lmaas.broker_config.scheduling import LANES, UNKNOWN, Cost
+from lmaas.broker_config.sealing import ENCODING, KEY_HEADER, OVERHEAD, Label
 from lmaas.broker_config.seals import Seal, Seals
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import Names, journal, routing_key, topology
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
+from lmaas.producer.dead_letter import request_of, seal_of
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.begun import Begun
 from lmaas.workers.consumer import Consumer
-from lmaas.workers.delivery import Delivery
+from lmaas.workers.delivery import WITHHELD, Delivery
 from lmaas.workers.pack import Pack, read
 from lmaas.workers.pool import Pool
 from lmaas.workers.settling.answer import Answer
@@ -182,6 +186,22 @@ async def waiting_packs(settings: Settings) -> int:
     """Packs in the lanes that nobody has taken."""
     names = [settings.names.work_queue("sentiment", lane) for lane in LANES]
     return sum([await depth(settings, name) or 0 for name in names])
+
+
+def sent_in(dead_letter: AbstractIncomingMessage, settings: Settings) -> Request:
+    """The request that was dead-lettered, sealed or not."""
+    seals, body = Seals(settings), dead_letter.body
+    if seal := seal_of(dead_letter, seals):
+        body = seals.open(body, seal)
+    request = request_of(body, dead_letter.content_type)
+    assert request is not None
+    return request
+
+
+def as_told(error: ItemError, settings: Settings) -> ItemError:
+    """As logs and headers have it: where packs are sealed, without words that may quote a text."""
+    withheld = settings.payload_keys and meaning(error.code).quotes
+    return msgspec.structs.replace(error, message=WITHHELD) if withheld else error
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -524,29 +544,38 @@ class Double(float):
 
 
 class Sender:
-    """Publishes packs one after the other, and hears the replies."""
+    """Publishes packs one after the other, and hears the replies; where there are payload keys, it
+    seals and opens them.
+    """
 
     def __init__(self, publisher: PackPublisher, channel: AbstractChannel, reply_to: str) -> None:
         self.publisher = publisher
+        self._seals = Seals(publisher.settings)
         self._channel = channel
         self._reply_to = reply_to
         self._replies: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
 
     async def send(self, name: str, seconds: float = 0.001, **headers: Any) -> None:
         """A pack that takes so long; 0.0006 s is the least."""
-        text = "x" * max(1, round(seconds / PER_BYTE) - ENVELOPE - len(name))
-        request = Request(model="sentiment", items=[Item(id=name, text=text)])
+        request = Request(model="sentiment", items=[self._item(name, seconds)])
         await self.publisher.publish_pack(
             request, reply_to=self._reply_to, correlation_id=name, headers=Headers(**headers)
         )
 
     async def raw(self, name: str, seconds: float, lane: str, **properties: Any) -> None:
         """The same in JSON from a foreign program, which chooses the lane itself."""
-        text = "x" * max(1, round(seconds / PER_BYTE) - ENVELOPE - len(name))
-        body = {"model": "sentiment", "items": [{"id": name, "text": text}]}
-        await self.body(name, json.dumps(body).encode(), lane, **properties)
+        item = self._item(name, seconds)
+        content = {"model": "sentiment", "items": [{"id": item.id, "text": item.text}]}
+        body = json.dumps(content).encode()
+        if self._seals.are_used:
+            label = Label("request", "sentiment", self._reply_to, name, JSON)
+            body, key = await self._seals.seal(body, label)
+            headers = properties.pop("headers", {}) | {KEY_HEADER: key}
+            properties |= {"headers": headers, "content_encoding": ENCODING}
+        await self.body(name, body, lane, **properties)
 
     async def body(self, name: str, body: bytes, lane: str, **properties: Any) -> None:
+        """These bytes, as they are."""
         exchange = await self._channel.get_exchange(
             self.publisher.settings.names.work, ensure=False
         )
@@ -559,6 +588,11 @@ class Sender:
         )
         await exchange.publish(message, routing_key("sentiment", lane))
 
+    def _item(self, name: str, seconds: float) -> Item:
+        """That of a pack which takes so long, with its seal."""
+        around = ENVELOPE + len(name) + (OVERHEAD if self._seals.are_used else 0)
+        return Item(id=name, text="x" * max(1, round(seconds / PER_BYTE) - around))
+
     async def heard(self, message: AbstractIncomingMessage) -> None:
         await self._replies.put(message)
 
@@ -566,7 +600,10 @@ class Sender:
         """The next one, with its correlation id."""
         async with asyncio.timeout(LIMIT):
             message = await self._replies.get()
-        return message.correlation_id or "", decode_reply(message.body, message.content_type)
+        name, content_type = message.correlation_id or "", message.content_type
+        label = Label("reply", "sentiment", self._reply_to, name, content_type or "")
+        seal = self._seals.found(message.content_encoding, message.headers, lambda: label)
+        return name, await decoded_reply(message.body, content_type, self._seals.opening(seal))
 
     async def replies(self, count: int) -> dict[str, Reply]:
         """The next ones, no two to the same pack."""

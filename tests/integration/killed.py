@@ -13,10 +13,12 @@ import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import poisoned
 from lmaas.broker_config.messages import Item
+from lmaas.broker_config.seals import Opening
+from lmaas.broker_config.settings import Settings
 from lmaas.cli import worker
 from lmaas.workers.isolated import child
 from lmaas.workers.pack import Pack
@@ -49,12 +51,19 @@ def mortal(plain: Callable[..., Encoded]) -> Callable[..., Encoded]:
 
 
 def mortal_read(plain: Callable[..., Pack]) -> Callable[..., Pack]:
-    """`read` of the isolated process that is ended over the bodies that say so."""
+    """`read` of the isolated process that is ended over the bodies that say so, sealed or not."""
 
-    def read(body: bytes, *arguments: Any) -> Pack:
-        if found := re.search(rb"%b (\S+?\.bytes)" % DECODED.encode(), body):
+    def read(
+        body: bytes,
+        content_type: str | None,
+        settings: Settings,
+        model: str,
+        opening: Opening | None,
+    ) -> Pack:
+        content = opening(body) if opening else body
+        if found := re.search(rb"%b (\S+?\.bytes)" % DECODED.encode(), content):
             spend(found[1].decode())
-        return plain(body, *arguments)
+        return plain(body, content_type, settings, model, opening)
 
     return read
 

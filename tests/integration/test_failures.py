@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
@@ -41,10 +42,13 @@ def reviews(of_imdb: list[str], texts: list[str]) -> list[str]:
 
 
 @pytest.mark.usefixtures("rabbitmq")
-async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str]) -> None:
+async def test_nothing_is_lost_doubled_or_wrong_under_faults(
+    reviews: list[str], payload_keys: Path | None
+) -> None:
     what = suite.Plan(
-        items=ITEMS, seed=1, faults=FAULTS, poison=1, kinds=QUICK, pack_items=50, window=8
-    )
+        items=ITEMS, seed=1, faults=FAULTS, poison=1, kinds=QUICK, pack_items=50, window=8,
+        payload_keys=payload_keys and str(payload_keys),
+    )  # fmt: skip
     async with asyncio.timeout(LIMIT):
         outcome = await suite.measure(reviews, what)
     assert outcome.verdict == Verdict()
@@ -58,9 +62,12 @@ async def test_nothing_is_lost_doubled_or_wrong_under_faults(reviews: list[str])
 
 @pytest.mark.usefixtures("rabbitmq")
 @pytest.mark.chaos
-async def test_a_job_that_waits_outlives_two_restarts_of_the_broker(reviews: list[str]) -> None:
+async def test_a_job_that_waits_outlives_two_restarts_of_the_broker(
+    reviews: list[str], payload_keys: Path | None
+) -> None:
+    keys = payload_keys and str(payload_keys)
     async with asyncio.timeout(LIMIT):
-        found = await waiting.measure(reviews, WAITING, pack_items=50)
+        found = await waiting.measure(reviews, WAITING, pack_items=50, payload_keys=keys)
     assert found.verdict == Verdict()
     assert found.answered == WAITING
     assert found.waiting == found.chunks

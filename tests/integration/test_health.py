@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks import rig
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.errors import BrokerUnavailable
 from lmaas.broker_config.headers import Headers
@@ -494,7 +495,7 @@ async def test_a_client_that_nobody_asks_loads_no_library_for_it(
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE,
-        env={"LMAAS_BROKER_URL": settings.broker_url, "LMAAS_PREFIX": settings.prefix},
+        env=rig.environment(settings),
     )  # fmt: skip
     told, _ = await process.communicate()
     assert process.returncode == 0

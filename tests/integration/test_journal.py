@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from aio_pika.abc import AbstractConnection
 
+from benchmarks import rig
 from lmaas.broker_config.connection import Session
 from lmaas.broker_config.local_node import LocalNode
 from lmaas.broker_config.messages import JOB
@@ -123,11 +124,7 @@ async def test_a_reader_that_is_killed_in_the_middle_loses_nothing(
     await write(settings, *week)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", MORTAL, str(acks), str(KEPT)),
-        env={
-            "LMAAS_BROKER_URL": settings.broker_url,
-            "LMAAS_PREFIX": settings.prefix,
-            "LMAAS_PAYLOAD_KEYS": settings.payload_keys or "",
-        },
+        env=rig.environment(settings),
     )
     assert await process.wait() == -signal.SIGKILL
     # One of the acks was for the reader's own mark. A dead reader's entries come back by and by.

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
@@ -26,10 +25,12 @@ from lmaas.producer.dead_letters import read
 from tests.integration.conftest import (
     LIMIT,
     StartWorker,
+    as_told,
     channel_to,
     depth,
     having,
     sending,
+    sent_in,
     until,
     waiting_packs,
 )
@@ -98,7 +99,7 @@ async def test_only_the_guilty_items_fail_and_are_dead_lettered(
     messages = await dead_lettered(settings, len(places))
     found = {}
     for message in messages:
-        (item,) = msgspec.msgpack.decode(message.body, type=Request).items
+        (item,) = sent_in(message, settings).items
         found[int(item.id)] = message.headers["lmaas-error"]
         assert message.headers["lmaas-reason"]
     assert found == {place: kind.code for place, kind in places.items()}
@@ -120,7 +121,7 @@ async def test_several_poisoned_items_in_one_pack_are_told_apart(
     bad = Code.POISON
     assert codes == {0: bad, 4: bad, 9: bad, 5: Code.EMPTY_TEXT}
     (message,) = await dead_lettered(settings, 1)
-    items = msgspec.msgpack.decode(message.body, type=Request).items
+    items = sent_in(message, settings).items
     assert [item.id for item in items] == ["0", "4", "9"]
 
 
@@ -146,11 +147,11 @@ async def test_kinds_beside_each_other_in_one_pack_are_dead_lettered_each_with_i
     assert codes == expected
     found = {}
     for message in await dead_lettered(settings, len(kinds)):
-        (item,) = msgspec.msgpack.decode(message.body, type=Request).items
+        (item,) = sent_in(message, settings).items
         found[int(item.id)] = message.headers["lmaas-error"]
         result = results[int(item.id)]
         assert result.error is not None
-        assert message.headers["lmaas-reason"] == result.error.message
+        assert message.headers["lmaas-reason"] == as_told(result.error, settings).message
     assert found == expected
 
 

@@ -38,12 +38,14 @@ from tests.integration.conftest import (
     LIMIT,
     Stage,
     StartWorker,
+    as_told,
     channel_to,
     consumers,
     depth,
     having,
     make_lanes,
     of_others,
+    sent_in,
     serving,
     until,
     waiting_packs,
@@ -321,11 +323,9 @@ async def test_an_inference_that_fails_is_the_error_of_its_own_item(
     assert results[1].error.code == Code.INTERNAL
     assert "RuntimeError" in results[1].error.message
     dead_lettered = await foreign.dead_lettered()
-    assert [item["text"] for item in msgspec.msgpack.decode(dead_lettered.body)["items"]] == [
-        "cursed"
-    ]
+    assert [item.text for item in sent_in(dead_lettered, settings).items] == ["cursed"]
     assert dead_lettered.headers["lmaas-error"] == Code.INTERNAL
-    assert dead_lettered.headers["lmaas-first-error"] == str(results[1].error)
+    assert dead_lettered.headers["lmaas-first-error"] == str(as_told(results[1].error, settings))
     assert dead_lettered.routing_key == "sentiment.instant"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import msgspec
@@ -91,8 +92,8 @@ def test_packs_are_as_large_as_asked() -> None:
 def test_a_worker_process_has_exactly_these_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(policy="fifo", ageing=0.0, prefetch=3, providers=("A", "B"))
     monkeypatch.setenv("LMAAS_WINDOW", "7")
-    for name, value in rig.environment(settings).items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LMAAS_PAYLOAD_KEYS", "payload.keys")
+    monkeypatch.setattr(os, "environ", rig.environment(settings))
     assert msgspec.structs.asdict(Settings.load()) == msgspec.structs.asdict(settings)
 
 
