@@ -102,12 +102,6 @@ class SigningKey:
                 content = file.read()
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; `lmaas models keys` makes a key") from error
-        if mode & _OTHERS:
-            raise DataError(
-                f"{path}: others than its owner may use this private key (mode "
-                f"{stat.S_IMODE(mode):04o}): `chmod 600 {path}`, and if others may have read it, "
-                "make a new one"
-            )
         try:
             key = load_pem_private_key(content, password=None)
         except TypeError:
@@ -118,6 +112,12 @@ class SigningKey:
             ) from None
         if not isinstance(key, Ed25519PrivateKey):
             raise DataError(f"{path}: no Ed25519 key; `lmaas models keys` makes one")
+        if mode & _OTHERS:
+            raise DataError(
+                f"{path}: others than its owner may use this private key (mode "
+                f"{stat.S_IMODE(mode):04o}): `chmod 600 {path}`, and if others may have read it, "
+                "make a new one"
+            )
         return cls(key)
 
     def sign(

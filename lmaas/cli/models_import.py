@@ -260,7 +260,9 @@ def _convert(
         click.echo(f"note: {note}", err=True)
     items = []
     if examples is not None:
-        items = read_examples(examples, proposal.preprocessing, settings.max_item_bytes)
+        items = read_examples(
+            examples, proposal.preprocessing, proposal.inputs, settings.max_item_bytes
+        )
     place, proposal = add(
         proposal,
         name,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
-import msgspec
 
 from lmaas.broker_config import extras, media_types
 from lmaas.broker_config.errors import DataError
@@ -95,27 +94,14 @@ def _read(path: Path) -> bytes:
 
 
 def _of_json(content: bytes, where: str, inputs: Mapping[str, Tensor]) -> Item:
-    """Values by the names of the inputs, or an item as JSON has it in requests."""
+    """Raises DataError, which says what is to be written."""
+    from lmaas.workers.preprocess.tensors import item_of_json
+
     try:
-        found = msgspec.json.decode(content, type=dict[str, Any])
-        if found.keys() <= {"id", "tensors"} and not found.keys() <= inputs.keys():
-            return msgspec.convert({"id": "1", **found}, Item)
-        return Item(id="1", tensors={name: _tensor(name, found, inputs) for name in found})
-    except (msgspec.DecodeError, ValueError) as error:
+        return item_of_json(content, "1", {name: one.datatype for name, one in inputs.items()})
+    except ValueError as error:
         takes = ", ".join(f'"{name}": {_form(one)}' for name, one in inputs.items())
         raise DataError(f"{where}: this model takes JSON, as {{{takes}}}: {error}") from error
-
-
-def _tensor(name: str, values: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
-    """Raises ValueError or TypeError."""
-    from lmaas.workers.preprocess.tensors import tensor
-
-    if name not in inputs:
-        raise ValueError(f"it has no input {name!r}")
-    try:
-        return tensor(values[name], inputs[name].datatype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name!r}: {error}") from error
 
 
 def _form(one: Tensor) -> str:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import mimetypes
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from lmaas.broker_config import media_types
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.item_errors import text_error
 from lmaas.broker_config.messages import Item
-from lmaas.producer.tables import Place, Wanted, open_table
+from lmaas.producer.tables import Place, Taking, Wanted, open_table
 from lmaas.training.importing.graph import read
+from lmaas.workers.manifest import Input
+from lmaas.workers.preprocess.tensors import DATATYPE, item_of_json
 
-#: Enough to measure with.
-MOST: Final = 256
-_KINDS_OF_TEXT: Final = frozenset({"tokens", "words", "strings"})
+#: Enough to compare and to measure with; so many items, and bytes of all of them.
+MOST: Final = 2048
+MOST_BYTES: Final = 256 * 1024 * 1024
+#: What a model of bytes takes, by its preprocessing.
+_MEDIA: Final = {"image": ("image/*",), "audio": ("audio/*",)}
+_TENSORS: Final = "tensors"
 
 
-def read_examples(path: Path, preprocessing: dict[str, Any], max_item_bytes: int) -> list[Item]:
-    """The first items of a file, or those of a folder. Raises DataError."""
+def read_examples(
+    path: Path, preprocessing: dict[str, Any], inputs: Sequence[Input], max_item_bytes: int
+) -> list[Item]:
+    """The first items of a file, or of a folder, for a model with such a preprocessing and such
+    inputs. Raises DataError."""
     kind = preprocessing["kind"]
-    if kind in _KINDS_OF_TEXT:
+    if kind not in {*_MEDIA, _TENSORS}:
         found = _texts(path, bool(preprocessing.get("pairs")), max_item_bytes)
+    elif kind == _TENSORS:
+        found = _tensors(path, {one.name: DATATYPE.get(one.dtype, "") for one in inputs})
     elif path.suffix == ".jsonl":
         found = _items(path)
     else:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        found = (bytes_item(file) for file in files)
-    items = list(islice(found, MOST))
+        found = _files(path, _MEDIA[kind])
+    items = _first(found)
     if not items:
         raise DataError(f"{path}: there is no item in it")
     return items
@@ -39,7 +47,35 @@ def read_examples(path: Path, preprocessing: dict[str, Any], max_item_bytes: int
 
 def bytes_item(path: Path) -> Item:
     """A file as an item. Raises DataError."""
-    return Item(id=path.name, data=read(path), media_type=mimetypes.guess_type(path.name)[0])
+    return Item(id=path.name, data=read(path), media_type=media_types.by_name(path.name))
+
+
+def _first(items: Iterable[Item]) -> list[Item]:
+    """As many as are enough."""
+    found: list[Item] = []
+    size = 0
+    for item in items:
+        found.append(item)
+        size += item.size
+        if len(found) == MOST or size >= MOST_BYTES:
+            break
+    return found
+
+
+def _files(path: Path, taken: tuple[str, ...]) -> Iterator[Item]:
+    """Those of a folder that the model takes, wherever in it; or the file itself."""
+    if not path.is_dir():
+        yield bytes_item(path)
+        return
+    table = open_table(Place.of(str(path)), Wanted(taking=Taking(taken)))
+    try:
+        for chunk in table.chunks:
+            media = chunk.media or ()
+            for name, content, media_type in zip(chunk.lines, chunk.texts, media, strict=True):
+                if isinstance(content, bytes):
+                    yield Item(id=name, data=content, media_type=media_type)
+    finally:
+        table.close()
 
 
 def _texts(path: Path, pairs: bool, max_item_bytes: int) -> Iterator[Item]:
@@ -54,6 +90,19 @@ def _texts(path: Path, pairs: bool, max_item_bytes: int) -> Iterator[Item]:
                     yield Item(id=f"{table.unit} {chunk.lines[at]}", text=text, text_pair=pair)
     finally:
         table.close()
+
+
+def _tensors(path: Path, datatypes: Mapping[str, str]) -> Iterator[Item]:
+    if path.suffix != ".jsonl":
+        form = ", ".join(f'"{name}": ...' for name in datatypes)
+        raise DataError(
+            f"{path}: the model takes tensors: give JSON Lines (.jsonl), each as {{{form}}}"
+        )
+    for number, line in enumerate(read(path).splitlines(), 1):
+        try:
+            yield item_of_json(line, f"line {number}", datatypes)
+        except ValueError as error:
+            raise DataError(f"{path}: line {number}: no item: {error}") from error
 
 
 def _items(path: Path) -> Iterator[Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -154,6 +154,31 @@ def tensor(values: Any, datatype: str) -> Tensor:
         array = np.array(values, np.dtype(named).newbyteorder("<"))
         data = array.tobytes()
     return Tensor(shape=list(array.shape), datatype=datatype, data=data)
+
+
+def item_of_json(content: bytes, item_id: str, datatypes: Mapping[str, str]) -> Item:
+    """Of `{"x": [[1.5, 2]]}`, values by the names of the inputs, whose types are `datatypes`; or of
+    an item as JSON has it in requests. Raises ValueError."""
+    try:
+        found = msgspec.json.decode(content, type=dict[str, Any])
+        if found.keys() <= {"id", "tensors"} and not found.keys() <= datatypes.keys():
+            return msgspec.convert({"id": item_id, **found}, Item)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+    return Item(
+        id=item_id,
+        tensors={name: _named(name, values, datatypes) for name, values in found.items()},
+    )
+
+
+def _named(name: str, values: Any, datatypes: Mapping[str, str]) -> Tensor:
+    """Raises ValueError."""
+    if name not in datatypes:
+        raise ValueError(f"it has no input {name!r}")
+    try:
+        return tensor(values, datatypes[name])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name!r}: {error}") from error
 
 
 def _words(one: Input) -> str:

@@ -377,8 +377,7 @@ def test_a_private_key_that_others_may_use(key: Path, mode: int) -> None:
 
 
 def test_files_that_are_no_private_key(key: Path, tmp_path: Path) -> None:
-    public = Path(f"{key}.pub")
-    public.chmod(0o600)
+    public = Path(f"{key}.pub")  # which others may read
     with pytest.raises(DataError, match="no private key in PEM"):
         SigningKey.read(public)
     with pytest.raises(DataError, match="lmaas models keys"):
