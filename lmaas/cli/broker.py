@@ -41,9 +41,7 @@ NAMED = 3
 #: Seconds for all that is tried out; a broker in alarm takes no messages.
 TRIAL = 15.0
 
-model_option = click.option(
-    "--model", "models", multiple=True, metavar="NAME", help="Its lanes too; repeat for more."
-)
+model_option = options.lanes_of("Its lanes too; repeat for more.")
 
 
 @click.group()

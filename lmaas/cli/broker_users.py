@@ -53,9 +53,7 @@ def of_users(
 
 
 @click.command("users")
-@click.option(
-    "--model", "models", multiple=True, metavar="NAME", help="What the user `worker` serves.  [any]"
-)
+@options.lanes_of("What the user `worker` serves.  [any]")
 @user_option
 @passwords_file(required=True)
 @vhost_option

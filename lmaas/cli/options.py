@@ -12,6 +12,7 @@ import click
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, OptionError
+from lmaas.broker_config.topology import MAX_MODEL_NAME, is_model_name
 
 if TYPE_CHECKING:
     from lmaas.workers.signing import SigningKey
@@ -57,6 +58,23 @@ def broker(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def lanes_of(help: str) -> Callable[[F], F]:  # noqa: A002
+    """The option for models that have, or get, lanes on the broker."""
+    return click.option(
+        "--model", "models", multiple=True, metavar="NAME", help=help, callback=_model_names
+    )
+
+
+def _model_names(_context: Any, _option: Any, given: tuple[str, ...]) -> tuple[str, ...]:
+    for name in given:
+        if not is_model_name(name):
+            raise click.BadParameter(
+                f"{name!r} cannot be a model's name: that is a folder's, without /, of at most "
+                f"{MAX_MODEL_NAME} bytes"
+            )
+    return given
 
 
 pair_column = click.option(

@@ -80,6 +80,14 @@ def test_definitions_are_json(tmp_path: Path) -> None:
     assert "p.v1.work.m.short" in queues
 
 
+@pytest.mark.parametrize("command", ["declare", "definitions", "doctor", "users"])
+@pytest.mark.parametrize("name", ["a/b", "..", "", "x" * 201])
+def test_no_lanes_are_made_for_what_cannot_be_a_model(command: str, name: str) -> None:
+    ended = lmaas(command, "--model", "good", "--model", name)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{name!r} cannot be a model's name" in ended.stderr
+
+
 def test_start_is_found_by_other_commands_until_it_is_stopped(
     rabbitmq: Path, tmp_path: Path
 ) -> None:
