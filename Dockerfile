@@ -2,8 +2,8 @@
 # An image for each role: client, worker (no TensorFlow), worker-gpu, gateway, training.
 #   docker build --target worker --tag lmaas-worker .
 # Seen: `make image-test`, which builds those of worker and gateway with buildah on a Debian 12 made by
-# debootstrap, and runs them with podman. Not tried yet: Docker, the base that is named below, the
-# other three roles.
+# debootstrap, and runs them with podman; the client's likewise, by `scripts/image client`. Not tried
+# yet: Docker, the base that is named below, the other two roles.
 
 # To pin the base: --build-arg BASE=docker.io/library/python@sha256:...
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
@@ -29,18 +29,18 @@ RUN uv sync --frozen --no-cache --no-dev --no-editable
 
 FROM build AS build-worker
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra worker --extra tokens \
-    --extra security --extra files
+    --extra images --extra audio --extra security --extra files
 COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable --extra worker --extra tokens \
-    --extra security --extra files
+    --extra images --extra audio --extra security --extra files
 
 # onnxruntime-gpu has the same files as onnxruntime, which other extras bring.
 FROM build AS build-worker-gpu
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra gpu --extra tokens \
-    --extra security --extra files --no-install-package onnxruntime
+    --extra images --extra audio --extra security --extra files --no-install-package onnxruntime
 COPY . .
 RUN uv sync --frozen --no-cache --no-dev --no-editable --extra gpu --extra tokens \
-    --extra security --extra files --no-install-package onnxruntime
+    --extra images --extra audio --extra security --extra files --no-install-package onnxruntime
 
 FROM build AS build-gateway
 RUN uv sync --frozen --no-cache --no-dev --no-install-project --extra postgresql --extra files

@@ -98,7 +98,7 @@ build: setup
 	@uv=uv; $$uv --version >/dev/null 2>&1 || uv=.venv-uv/bin/uv; \
 	$$uv build --quiet --out-dir dist && \
 	$$uv export --quiet --frozen --no-dev --all-extras --format cyclonedx1.5 --preview-features sbom-export \
-		--output-file dist/lmaas.cdx.json >/dev/null && ls dist
+		--output-file dist/lmaas.cdx.json >/dev/null && ls dist/*
 
 bench:
 	@scripts/setup bench

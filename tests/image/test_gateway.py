@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ def port() -> int:
     return free_ports(1)[0]
 
 
+@pytest.fixture
+def variables(logins: Mapping[str, str], port: int) -> dict[str, str]:
+    """Those by which a gateway finds the broker, and we find it."""
+    return {"LMAAS_BROKER_URL": logins["gateway"], "LMAAS_GATEWAY_PORT": str(port)}
+
+
 def called(port: int, **headers: str) -> tuple[int, Any]:
     """Status and JSON of a call to classify one text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -33,9 +40,9 @@ def called(port: int, **headers: str) -> tuple[int, Any]:
 
 
 def test_the_service_of_compose_answers_callers_with_a_key(
-    of_the_test: dict[str, str], port: int
+    variables: dict[str, str], port: int
 ) -> None:
-    with running("gateway", of_the_test | {"LMAAS_GATEWAY_PORT": str(port)}) as container:
+    with running("gateway", variables) as container:
         await_lines(container, "gateway: ")
         probe = service("gateway")["healthcheck"]["test"][1:]
         podman("exec", container, *(word.replace("8080", str(port)) for word in probe))
@@ -56,12 +63,8 @@ def test_the_service_of_compose_answers_callers_with_a_key(
         assert called(port, Authorization=f"Bearer {key}")[0] == 200
 
 
-def test_a_user_without_a_home_names_a_folder(of_the_test: dict[str, str], port: int) -> None:
-    variables = of_the_test | {
-        "LMAAS_GATEWAY_HOST": "127.0.0.1",
-        "LMAAS_GATEWAY_PORT": str(port),
-        "LMAAS_GATEWAY_ACCESS": "open",
-    }
+def test_a_user_without_a_home_names_a_folder(variables: dict[str, str], port: int) -> None:
+    variables |= {"LMAAS_GATEWAY_HOST": "127.0.0.1", "LMAAS_GATEWAY_ACCESS": "open"}
     with running("gateway", variables, "--user", "nobody") as container:
         assert podman("wait", container).stdout == "2\n"
         assert "(gateway.folder)" in podman("logs", container).stderr

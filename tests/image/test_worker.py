@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from lmaas.broker_config.settings import Settings
 from lmaas.producer.sync import SyncClient
 from tests.image.containers import podman, service
 
 pytestmark = pytest.mark.image
 
 
-def test_a_container_serves_tells_its_health_and_drains(settings: Settings, worker: str) -> None:
-    with SyncClient(settings) as client:
+def test_a_container_serves_tells_its_health_and_drains(
+    logins: Mapping[str, str], worker: str
+) -> None:
+    with SyncClient(broker_url=logins["producer"]) as client:
         assert client.classify("sentiment", "a wonderful, moving film").label == "positive"
     health = podman("exec", worker, *service("worker")["healthcheck"]["test"][1:])
     assert health.stdout.count(" ready\n") == 2
