@@ -40,7 +40,7 @@ def reviews() -> list[str]:
     """The 25,000 test reviews of IMDB, shuffled the same way each time."""
     from random import Random
 
-    from lmaas.training.datasets import load_imdb
+    from lmaas.training.datasets.of_imdb import load_imdb
 
     texts = list(load_imdb(imdb()).test.texts)
     Random(7).shuffle(texts)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks import rig
 from benchmarks.report import Figure, Report, bars
-from lmaas.training.datasets import load_imdb
+from lmaas.training.datasets.of_imdb import load_imdb
 from lmaas.workers.preprocess.text import FIRST_WORD, UNKNOWN, WordTokenizer
 
 Ids = list[npt.NDArray[np.int32]]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks import rig
 from benchmarks.report import Figure, Report, bars
-from lmaas.training.datasets import Dataset, load_imdb
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.of_imdb import load_imdb
 from lmaas.training.networks import Architecture
 from lmaas.training.train import train
 from lmaas.workers.repository import Repository

@@ -12,7 +12,7 @@ import numpy as np
 
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
-from lmaas.training.datasets import Dataset, Split
+from lmaas.training.datasets.dataset import Dataset, Split
 from lmaas.training.media import UNITS
 
 #: The share of all of them that may be broken; one always may.

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from lmaas.training.datasets import ENOUGH, SPLIT_SEED, Dataset, Split
+from lmaas.training.datasets.cutting import ENOUGH, SPLIT_SEED
+from lmaas.training.datasets.dataset import Dataset, Split
 from lmaas.training.judging import ACCURACY, MICRO_F1, merit
 from lmaas.training.label_sets import strata
 from lmaas.training.networks import Architecture, Fitted

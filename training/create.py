@@ -15,7 +15,7 @@ from typing import Final
 
 from lmaas.broker_config.errors import DataError
 from lmaas.training import export, hub, quietly
-from lmaas.training.datasets import text_items
+from lmaas.training.datasets.dataset import text_items
 from lmaas.training.networks.encoder import EncoderNetwork
 from lmaas.training.networks.pretrained import Floats, Pretrained
 from lmaas.training.one_line import in_one_line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lmaas.broker_config.errors import DataError
 
@@ -39,6 +39,12 @@ def spellings(counts: Mapping[str, int]) -> dict[str, str]:
 def like(label: str, known: Iterable[str]) -> str | None:
     """The label of `known` that differs only as look-alikes do."""
     return next((each for each in known if _folded(each) == _folded(label)), None)
+
+
+def spellings_of_others(used: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Labels of a test -> the look-alikes that were learnt."""
+    alike = {each: like(each, labels) for each in set(used).difference(labels)}
+    return {each: label for each, label in alike.items() if label is not None}
 
 
 def check(counts: Mapping[str, int], name: str, advice: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 
 Opinion = Literal["negative", "positive"]
 

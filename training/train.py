@@ -14,7 +14,7 @@ import msgspec
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.topology import is_model_name
 from lmaas.training import broken, calibration, choosing, export, networks, quietly
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets.dataset import Dataset
 from lmaas.training.evaluate import Scores
 from lmaas.training.judging import Figures, evaluated, meaning, uncalibrated
 from lmaas.training.media import UNITS

@@ -18,7 +18,7 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training.backbone import Backbone, Floats
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets.dataset import Dataset
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.classifier import learnt

@@ -26,7 +26,7 @@ from lmaas.cli.announced import announce
 from lmaas.cli.train_options import Source
 
 if TYPE_CHECKING:
-    from lmaas.training.datasets import Dataset
+    from lmaas.training.datasets.dataset import Dataset
     from lmaas.training.networks import Progress as Report
     from lmaas.training.recipe import Quantize, Recipe
     from lmaas.workers.signing import SigningKey

@@ -18,7 +18,7 @@ from lmaas.producer.tables import Dialect
 from lmaas.producer.tables.places import FORMATS
 
 if TYPE_CHECKING:
-    from lmaas.training.datasets import Dataset
+    from lmaas.training.datasets.dataset import Dataset
     from lmaas.training.recipe import Recipe
 
 _Command = Callable[..., Any]
@@ -68,7 +68,7 @@ class Source:
     def read(self) -> Dataset:
         """Raises DataError."""
         from lmaas.training import imdb
-        from lmaas.training.datasets import load_dataset
+        from lmaas.training.datasets.loading import load_dataset
         from lmaas.training.media_tables import Contents
 
         contents = None

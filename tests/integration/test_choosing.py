@@ -14,8 +14,9 @@ from lmaas.broker_config.extras import NEWEST_PYTHON
 if sys.version_info[:2] > NEWEST_PYTHON:
     pytest.skip("there is no TensorFlow for this Python", allow_module_level=True)
 
-from lmaas.training import choosing, datasets
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training import choosing
+from lmaas.training.datasets.cutting import ENOUGH
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
 from lmaas.workers.repository import Repository
@@ -36,7 +37,7 @@ def test_the_choice_is_in_the_manifest(tmp_path: Path) -> None:
         name="asked",
         labels=tuple(WORDS),
         train=split(90, 1),
-        validation=split(datasets.ENOUGH, 2),
+        validation=split(ENOUGH, 2),
         test=split(30, 3),
         sha256="0" * 64,
     )

@@ -11,7 +11,7 @@ import pytest
 
 from lmaas.broker_config.errors import ModelDamaged, TrainingError
 from lmaas.training import export as export_module
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.export import TOLERANCE, Trained, export
 from lmaas.training.networks import Network, linear
 from lmaas.training.recipe import Recipe

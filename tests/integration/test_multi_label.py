@@ -26,7 +26,8 @@ from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.train import command
 from lmaas.producer.client import Client
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.networks import Architecture
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train

@@ -20,7 +20,8 @@ from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets.dataset import Dataset, Split
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.networks.pictures import PictureNetwork, build, moved
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train

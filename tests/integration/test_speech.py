@@ -18,7 +18,8 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.training import networks
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets.dataset import Dataset, Split
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.networks import Fitted
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train

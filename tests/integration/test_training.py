@@ -24,7 +24,8 @@ from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.service import cores
 from lmaas.training import export, networks, quietly
-from lmaas.training.datasets import Dataset, Split, load_dataset, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.evaluate import Evaluation, log_loss, thresholds
 from lmaas.training.networks import Architecture, Fitted
 from lmaas.training.networks.fitting import EPOCH_STEPS

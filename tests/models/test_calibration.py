@@ -12,7 +12,7 @@ from msgspec import structs
 from lmaas.broker_config.folders import SHIPPED_MODELS
 from lmaas.training import imdb
 from lmaas.training.calibration import temperature
-from lmaas.training.datasets import load_dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.evaluate import evaluate, uncalibrated
 from lmaas.workers.heads import tempered
 from lmaas.workers.repository import Repository

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmaas.training.create import create, read_labels
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets.dataset import Dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
 from lmaas.workers.model_version import read_version

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.evaluate_labels import exactly_right, micro_f1, reached
 from lmaas.training.label_sets import matrix
 from lmaas.training.networks import Architecture, linear

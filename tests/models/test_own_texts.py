@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from lmaas.producer.tables import Place
-from lmaas.training.datasets import Dataset, Split, load_imdb, load_table, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
+from lmaas.training.datasets.of_imdb import load_imdb
+from lmaas.training.datasets.of_tables import load_table
 from lmaas.training.networks import linear
 from lmaas.training.recipe import Recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmaas.training.datasets import load_dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.train import train
 from lmaas.workers.model_version import read_version
 from lmaas.workers.runtime import Runtime

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lmaas.training.datasets import load_dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.quantizing import Quantized
 from lmaas.training.recipe import Quantize, Recipe
 from lmaas.training.train import train

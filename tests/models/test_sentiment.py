@@ -20,7 +20,7 @@ import pytest
 from lmaas.broker_config.folders import SHIPPED_MODELS
 from lmaas.broker_config.messages import Item
 from lmaas.training import imdb
-from lmaas.training.datasets import load_dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 

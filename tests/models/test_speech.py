@@ -12,7 +12,7 @@ from lmaas.broker_config.extras import NEWEST_PYTHON
 if sys.version_info[:2] > NEWEST_PYTHON:
     pytest.skip("there is no TensorFlow for this Python", allow_module_level=True)
 
-from lmaas.training.datasets import load_dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.train import train
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime

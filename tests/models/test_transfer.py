@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets.dataset import Dataset, Split
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
 from lmaas.workers.model_version import read_version

@@ -20,7 +20,7 @@ from lmaas.workers.manifest import Batching, Input
 if TYPE_CHECKING:
     import onnx
 
-    from lmaas.training.datasets import Dataset
+    from lmaas.training.datasets.dataset import Dataset
     from lmaas.training.recipe import Recipe
 
 Architecture = Literal["gap", "ngram", "linear", "cnn", "lstm", "transformer", "encoder"]

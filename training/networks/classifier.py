@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets.dataset import Dataset
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Curves, Fitted, Network, Progress
 from lmaas.training.networks.batches import Ints

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import hub, quietly
-from lmaas.training.datasets import Dataset, texts_of
+from lmaas.training.datasets.dataset import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.bert import Encoder, encoder, pooled

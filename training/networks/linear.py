@@ -21,7 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lmaas.broker_config.messages import Item
-from lmaas.training.datasets import Dataset, Split, texts_of
+from lmaas.training.datasets.dataset import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.judging import right_of_each
 from lmaas.training.label_sets import Truth

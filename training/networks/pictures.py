@@ -19,7 +19,7 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset, Split
+from lmaas.training.datasets.dataset import Dataset, Split
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.batches import Indices, as_dataset

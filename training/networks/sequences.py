@@ -14,7 +14,7 @@ import msgspec
 import onnx
 
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset
+from lmaas.training.datasets.dataset import Dataset
 from lmaas.training.networks import Architecture, Fitted, Progress, fitting, words
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.recurrent import with_lstm

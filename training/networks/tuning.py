@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset, Split
+from lmaas.training.datasets.dataset import Dataset, Split
 from lmaas.training.networks import Progress
 from lmaas.training.networks.batches import Indices, as_dataset, by_length, of_labels, shuffled
 from lmaas.training.networks.bert import Encoder, pooled

@@ -17,7 +17,8 @@ import onnx
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import ENOUGH, Dataset, texts_of
+from lmaas.training.datasets.cutting import ENOUGH
+from lmaas.training.datasets.dataset import Dataset, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, fitting, word_layers
 from lmaas.training.networks.batches import (

@@ -23,7 +23,8 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import LmaasError, TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training.backbone import Backbone
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.recipe import Recipe
 from lmaas.training.train import train
 from lmaas.workers.model_version import read_version

@@ -11,7 +11,8 @@ import pytest
 from lmaas.broker_config.errors import DataError
 from lmaas.broker_config.messages import Item
 from lmaas.training.broken import told, without_broken
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets.dataset import Dataset, Split
+from lmaas.training.datasets.loading import load_dataset
 from tests.unit.training.test_media import ids, many
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lmaas.broker_config.messages import Item
-from lmaas.training import choosing, datasets
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training import choosing
+from lmaas.training.datasets.cutting import ENOUGH
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted
 from lmaas.training.recipe import Recipe
@@ -61,7 +62,7 @@ def fit_of(
 def test_the_best_on_a_large_validation_split_is_kept_as_it_is() -> None:
     fits: list[tuple[Architecture, int]] = []
     told: list[tuple[Architecture, float]] = []
-    data = dataset(1000, datasets.ENOUGH)
+    data = dataset(1000, ENOUGH)
     fit = fit_of({"linear": 4, "ngram": 10}, fits)
     choice = choosing.chosen(data, ("linear", "ngram"), fit, lambda *one: told.append(one))
     assert choice.architecture == "ngram"

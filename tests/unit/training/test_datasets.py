@@ -16,8 +16,10 @@ import pytest
 
 from lmaas.broker_config.errors import DataError
 from lmaas.producer.tables import Dialect
-from lmaas.training import datasets, imdb
-from lmaas.training.datasets import Dataset, load_dataset, load_imdb
+from lmaas.training import imdb
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.loading import load_dataset
+from lmaas.training.datasets.of_imdb import IMDB_NEIGHBOURS, load_imdb
 
 REVIEWS = {
     f"aclImdb/{split}/{label}/{number}_{rating}.txt": f"{split} {label} {number}"
@@ -373,4 +375,4 @@ def test_the_real_archive_has_the_official_sizes(imdb: Path) -> None:
     dataset = load_imdb(imdb)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (22500, 2500, 25000)
     assert np.bincount(dataset.validation.labels).tolist() == [1250, 1250]
-    assert len(dataset.validation) == datasets.IMDB_NEIGHBOURS * 50
+    assert len(dataset.validation) == IMDB_NEIGHBOURS * 50

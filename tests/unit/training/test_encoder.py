@@ -22,7 +22,7 @@ if sys.version_info[:2] > NEWEST_PYTHON:
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.networks import fit
 from lmaas.training.networks.bert import Encoder, encoder
 from lmaas.training.networks.encoder import EncoderNetwork

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.label_sets import decisions, listed, matrix, strata
 
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training.datasets import Dataset, Split, load_dataset
+from lmaas.training.datasets.dataset import Dataset, Split
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.media import read_folder
 
 

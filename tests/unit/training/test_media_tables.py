@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from lmaas.broker_config.errors import DataError, LmaasError
-from lmaas.training.datasets import Dataset, load_dataset
+from lmaas.training.datasets.dataset import Dataset
+from lmaas.training.datasets.loading import load_dataset
 from lmaas.training.media_tables import Contents
 
 PATHS = Contents(path="photo")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from lmaas.training.datasets import Dataset, Split, text_items
+from lmaas.training.datasets.dataset import Dataset, Split, text_items
 from lmaas.training.opinions import opinions, with_opinions
 from lmaas.workers.preprocess.text import WordTokenizer
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.errors import DataError
-from lmaas.training.datasets import Split, load_dataset
+from lmaas.training.datasets.dataset import Split
+from lmaas.training.datasets.loading import load_dataset
 
 SPEAKERS = ("anna", "bo_li")
 NAMES = [
