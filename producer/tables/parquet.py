@@ -10,6 +10,7 @@ of their row if it is the text, and are written to Parquet as they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -69,50 +70,70 @@ def read(place: Place, wanted: Wanted) -> Table:
         raise DataError("Parquet cannot be read from a pipe; name a file")
     file = _open(place)
     close = partial(file.close, force=place.opening is not None)
+    schema = file.schema_arrow
     try:
-        data = None
-        if wanted.data is not None:
-            data = data_column(file.schema_arrow, place.path, wanted)
-            wanted = data.wanted
-        schema = file.schema_arrow
-        nested = [
-            name
-            for name in dict.fromkeys((wanted.text, wanted.pair, *(wanted.keep or ())))
-            if name and name not in schema.names and arrow_types.path(schema, name)
-        ]
-        names = [*schema.names, *nested]
-        known = schema.names if wanted.text is None else names
-        inner = [name for name in arrow_types.nested_names(schema) if name not in known]
-        text = _text_column(place.path, wanted, schema, known, inner)
-        pair = wanted.pair_of(names, place.path, text, inner)
-        kept = wanted.kept_of(schema.names if wanted.keep is None else names, place.path)
-        texts = {text: TEXT_OPTION} if pair is None else {text: TEXT_OPTION, pair: PAIR_OPTION}
-        columns = {name: arrow_types.path(schema, name) for name in (*kept, *texts)}
-        kinds = {name: arrow_types.kind_at(schema, path) for name, path in columns.items()}
+        data = None if wanted.data is None else data_column(schema, place.path, wanted)
+        chosen = _chosen(schema, place.path, wanted if data is None else data.wanted)
         if data is None and not wanted.any_text:
-            for name, option in texts.items():
-                _check_texts(place.path, name, kinds[name], option)
-        for name, kind in kinds.items():
-            if schema.names.count(columns[name][0]) > 1:
-                raise DataError(f"{place.path}: column {quoted(name)} is there twice; rename one")
-            if why := arrow_types.unreadable(kind):
-                raise DataError(
-                    f"{place.path}: column {quoted(name)} has the type {kind}, which cannot be "
-                    f"read ({why}); choose other columns with --keep"
-                )
+            for name, option in chosen.texts.items():
+                _check_texts(place.path, name, chosen.kinds[name], option)
+        _check_readable(schema, place.path, chosen)
     except DataError:
         close()
         raise
-    chunks = _chunks(file, place.path, columns, list(texts), kept)
+    chunks = _chunks(file, place.path, chosen.ways, list(chosen.texts), chosen.kept)
     return Table(
         place.path,
-        kept,
+        chosen.kept,
         chunks if data is None else map(data.filled, chunks),
         close,
         size=file.metadata.num_rows,
         unit="row",
-        types={name: arrow_types.plain(kinds[name]) for name in kept},
+        types={name: arrow_types.plain(chosen.kinds[name]) for name in chosen.kept},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Columns that are read, by names; those with dots may be fields of another one's values."""
+
+    kept: tuple[str, ...]
+    #: Of texts, each with the option that names it.
+    texts: dict[str, str]
+    #: The names on the way to each, and its type.
+    ways: dict[str, list[str]]
+    kinds: dict[str, Any]
+
+
+def _chosen(schema: Any, path: str, wanted: Wanted) -> _Chosen:
+    """Raises DataError for a column that is not there."""
+    nested = [
+        name
+        for name in dict.fromkeys((wanted.text, wanted.pair, *(wanted.keep or ())))
+        if name and name not in schema.names and arrow_types.path(schema, name)
+    ]
+    names = [*schema.names, *nested]
+    known = schema.names if wanted.text is None else names
+    inner = [name for name in arrow_types.nested_names(schema) if name not in known]
+    text = _text_column(path, wanted, schema, known, inner)
+    pair = wanted.pair_of(names, path, text, inner)
+    kept = wanted.kept_of(schema.names if wanted.keep is None else names, path)
+    texts = {text: TEXT_OPTION} if pair is None else {text: TEXT_OPTION, pair: PAIR_OPTION}
+    ways = {name: arrow_types.path(schema, name) for name in (*kept, *texts)}
+    kinds = {name: arrow_types.kind_at(schema, way) for name, way in ways.items()}
+    return _Chosen(kept, texts, ways, kinds)
+
+
+def _check_readable(schema: Any, path: str, chosen: _Chosen) -> None:
+    """Raises DataError for a column that cannot be told from another, or has no values for us."""
+    for name, kind in chosen.kinds.items():
+        if schema.names.count(chosen.ways[name][0]) > 1:
+            raise DataError(f"{path}: column {quoted(name)} is there twice; rename one")
+        if why := arrow_types.unreadable(kind):
+            raise DataError(
+                f"{path}: column {quoted(name)} has the type {kind}, which cannot be "
+                f"read ({why}); choose other columns with --keep"
+            )
 
 
 def _text_column(

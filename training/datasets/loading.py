@@ -48,34 +48,41 @@ def load_dataset(
         if contents is None
         else media_tables.read_table(place(path), contents, label)
     )
-    if media is None and hold_out is not None:
-        raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
-    if media is None and not _is_imdb(path):
-        return load_table(
-            place(path),
-            test=None if test is None else place(test),
-            text=text,
-            label=label,
-            normalize=normalize,
-            separator=separator,
-        )
-    if contents is None and (text or label):
-        option = "--text-column" if text else "--label-column"
-        raise DataError(f"{path}: is no table, whose column {option} could name; leave it out")
-    if media is None:
-        return load_imdb(path)
-    if separator is not None:
-        raise DataError(f"{path}: a picture or a sound has one label; leave --multi-label out")
-    if hold_out is not None:
-        media = held_out(media, hold_out)
-    tested = None
-    if test is not None:
+    if media is not None:
+        if contents is None:
+            _check_no_columns(path, text, label)
+        if separator is not None:
+            raise DataError(f"{path}: a picture or a sound has one label; leave --multi-label out")
+        if hold_out is not None:
+            media = held_out(media, hold_out)
+        if test is None:
+            return load_media(media, normalize=normalize)
         tested = (
             _media_to_test_with(test)
             if contents is None
             else media_tables.read_table(place(test), contents, label)
         )
-    return load_media(media, tested, normalize=normalize)
+        return load_media(media, tested, normalize=normalize)
+    if hold_out is not None:
+        raise DataError(f"{path}: no pictures or sounds, of which files could be held out")
+    if _is_imdb(path):
+        _check_no_columns(path, text, label)
+        return load_imdb(path)
+    return load_table(
+        place(path),
+        test=None if test is None else place(test),
+        text=text,
+        label=label,
+        normalize=normalize,
+        separator=separator,
+    )
+
+
+def _check_no_columns(path: Path, text: str | None, label: str | None) -> None:
+    """Raises DataError when columns are named of what has none."""
+    if text or label:
+        option = "--text-column" if text else "--label-column"
+        raise DataError(f"{path}: is no table, whose column {option} could name; leave it out")
 
 
 def _is_imdb(path: Path) -> bool:
