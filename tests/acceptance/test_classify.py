@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
-import hashlib
 import json
 import os
 import pty
@@ -16,9 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnx
 import openpyxl
 import psutil
 import pyarrow as pa
@@ -29,13 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 from lmaas.cli.exits import Exit
 from lmaas.producer.bulk import CHECKPOINT_ROWS
 from lmaas.workers.manifest import (
-    MODEL,
-    PROBABILITIES,
     WORD_BATCHING,
     WORD_INPUTS,
     Cost,
-    Manifest,
 )
+from tests import versions
 
 #: A good word speaks for "positive", a bad one against it, any other for neither.
 WORDS = ("good", "bad")
@@ -47,7 +42,6 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def save_tiny_model(root: Path, version: str = "1") -> None:
     """A model "sentiment" that counts the words of WORDS."""
     folder = root / "sentiment" / version
-    folder.mkdir(parents=True)
     nodes = [
         helper.make_node("Gather", ["votes", "ids"], ["each"]),
         helper.make_node("ReduceSum", ["each", "words"], ["sum"], keepdims=0),
@@ -63,29 +57,18 @@ def save_tiny_model(root: Path, version: str = "1") -> None:
             numpy_helper.from_array(np.array([1], np.int64), "words"),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, folder / MODEL)
+    versions.save_graph(folder, graph)
     (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in WORDS))
-    manifest = Manifest(
-        name="sentiment",
-        version=version,
+    made = versions.manifest(
+        {"kind": "words", "file": "vocabulary.txt", "max_tokens": 512},
+        WORD_INPUTS,
+        WORD_BATCHING,
+        "vocabulary.txt",
         labels=["negative", "positive"],
-        inputs=WORD_INPUTS,
-        preprocessing={"kind": "words", "file": "vocabulary.txt", "max_tokens": 512},
-        head=PROBABILITIES,
-        batching=WORD_BATCHING,
         architecture="gap",
-        dataset={},
-        metrics={},
         cost=Cost(fixed_seconds=0.001, seconds_per_unit=1e-8),
-        code_version="0",
-        created="2026-01-01T00:00:00Z",
-        files={
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in (MODEL, "vocabulary.txt")
-        },
     )
-    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    versions.describe(folder, made)
 
 
 #: Runs the real command in a process that stops itself once it has sent so many packs.

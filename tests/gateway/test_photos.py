@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import struct
 import zlib
@@ -12,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
@@ -22,8 +20,8 @@ from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import DATA_BYTES, Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.settings import GatewaySettings
-from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
-from lmaas.workers.model_version import MANIFEST
+from lmaas.workers.manifest import Batching, Input
+from tests import versions
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_forms import file, form, found
 from tests.gateway.test_jobs import ended, results, told
@@ -38,35 +36,21 @@ STRENGTH = {"red": (1.0, 0.3, 0.3), "green": (0.3, 1.0, 0.3), "blue": (0.3, 0.3,
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a model `colours` that says which colour a picture has most of."""
     root = tmp_path_factory.mktemp("models")
-    folder = root / "colours" / "1"
-    folder.mkdir(parents=True)
     nodes = [
         helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0),
         helper.make_node("Softmax", ["mean"], ["scores"], axis=1),
     ]
     pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["rows", 3, 8, 8])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", 3])
-    graph = helper.make_graph(nodes, "colours", [pixels], [scores])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
-        folder / MODEL,
+    folder = root / "colours" / "1"
+    versions.save_graph(folder, helper.make_graph(nodes, "colours", [pixels], [scores]))
+    made = versions.manifest(
+        {"kind": "image", "size": [8, 8]},
+        [Input(name="pixels", dtype="float32", shape=[None, 3, 8, 8])],
+        Batching(unit="pixels", most=2**15),
+        labels=COLOURS,
     )
-    manifest = Manifest(
-        name="colours",
-        version="1",
-        labels=list(COLOURS),
-        inputs=[Input(name="pixels", dtype="float32", shape=[None, 3, 8, 8])],
-        preprocessing={"kind": "image", "size": [8, 8]},
-        head={"kind": "scores", "activation": "none"},
-        batching=Batching(unit="pixels", most=2**15),
-        architecture="made up",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="2026-01-01T00:00:00Z",
-        files={MODEL: hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()},
-    )
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    versions.describe(folder, made)
     return root
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,8 +14,8 @@ from lmaas.broker_config.messages import Item
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.gateway.settings import GatewaySettings
-from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
-from lmaas.workers.model_version import MANIFEST
+from lmaas.workers.manifest import Batching, Input
+from tests import versions
 from tests.gateway.conftest import listening
 from tests.gateway.test_forms import file, form, found
 from tests.integration.conftest import serving
@@ -29,8 +27,6 @@ MELS = 20
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     """With a model `pitches` that weighs the lower half of a spectrogram against the upper."""
-    folder = tmp_path / "models" / "pitches" / "1"
-    folder.mkdir(parents=True)
     halves = np.repeat(np.eye(2, dtype=np.float32), MELS // 2, axis=0)
     rank3, rank2 = ["rows", "frames", MELS], ["rows", 2]
     nodes = [
@@ -45,32 +41,21 @@ def models(tmp_path: Path) -> Path:
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, rank2)],
         [numpy_helper.from_array(halves, "halves")],
     )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
-        folder / MODEL,
-    )
-    manifest = Manifest(
-        name="pitches",
-        version="1",
-        labels=["low", "high"],
-        inputs=[Input(name="features", dtype="float32", shape=[None, None, MELS])],
-        preprocessing={
+    folder = tmp_path / "models" / "pitches" / "1"
+    versions.save_graph(folder, graph)
+    made = versions.manifest(
+        {
             "kind": "audio",
             "rate": 8_000,
             "features": {"kind": "log_mel", "n_fft": 256, "hop": 80, "mels": MELS},
             "max_seconds": 10,
             "input": "features",
         },
-        head={"kind": "scores", "activation": "none"},
-        batching=Batching(unit="frames", most=4096),
-        architecture="made up",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="2026-01-01T00:00:00Z",
-        files={MODEL: hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()},
+        [Input(name="features", dtype="float32", shape=[None, None, MELS])],
+        Batching(unit="frames", most=4096),
+        labels=["low", "high"],
     )
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    versions.describe(folder, made)
     return tmp_path / "models"
 
 

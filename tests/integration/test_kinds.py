@@ -6,12 +6,10 @@ Its preprocessor and its head are an installed package's; no line of LMaaS knows
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -25,10 +23,10 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
 from lmaas.workers.isolated.process import IsolatedProcess
-from lmaas.workers.manifest import MODEL, Batching, Input, Manifest
-from lmaas.workers.model_version import MANIFEST
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.pack import Pack
 from lmaas.workers.pool import Pool
+from tests import versions
 from tests.integration.conftest import serving
 
 CODE = """
@@ -106,8 +104,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def letters(settings: Settings, tmp_path: Path, installed: None) -> Settings:
     """Settings with a model `letters`."""
-    folder = tmp_path / "models" / "letters" / "1"
-    folder.mkdir(parents=True)
     names = ["counts", "doubled", "negated"]
     counts, doubled, negated = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in names
@@ -117,26 +113,16 @@ def letters(settings: Settings, tmp_path: Path, installed: None) -> Settings:
         helper.make_node("Neg", ["counts"], ["negated"]),
     ]
     graph = helper.make_graph(nodes, "letters", [counts], [negated, doubled])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
-        folder / MODEL,
-    )
-    manifest = Manifest(
-        name="letters",
-        version="1",
+    folder = tmp_path / "models" / "letters" / "1"
+    versions.save_graph(folder, graph)
+    made = versions.manifest(
+        {"kind": "letters", "letters": "ab"},
+        [Input(name="counts", dtype="float32", shape=[1, 2])],
+        Batching(unit="items", most=1, rows=1),
         labels=["a", "b"],
-        inputs=[Input(name="counts", dtype="float32", shape=[1, 2])],
-        preprocessing={"kind": "letters", "letters": "ab"},
         head={"kind": "difference"},
-        batching=Batching(unit="items", most=1, rows=1),
-        architecture="made up",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="2026-01-01T00:00:00Z",
-        files={MODEL: hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()},
     )
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    versions.describe(folder, made)
     return msgspec.structs.replace(settings, models=str(tmp_path / "models"), max_data_bytes=2**20)
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lmaas.workers.manifest import (
-    MODEL,
-    WORD_BATCHING,
-    WORD_INPUTS,
-    Manifest,
-)
-from lmaas.workers.manifest import (
     PROBABILITIES as OUTPUT,
 )
-from lmaas.workers.model_version import MANIFEST
+from lmaas.workers.manifest import (
+    WORD_BATCHING,
+    WORD_INPUTS,
+)
+from tests import versions
 
 VOCABULARY = "vocabulary.txt"
 WORDS = ("good", "bad", "strange")
@@ -39,7 +34,6 @@ def save(
 
     `external` is a file for the rows: ONNX's external data, which the manifest does not list.
     """
-    folder.mkdir(parents=True)
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["ids", "first"], ["words_"], axis=1),
@@ -53,10 +47,9 @@ def save(
             numpy_helper.from_array(np.array(0, np.int64), "first"),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(
-        model,
-        folder / MODEL,
+    versions.save_graph(
+        folder,
+        graph,
         save_as_external_data=external is not None,
         location=external,
         size_threshold=0,
@@ -78,22 +71,14 @@ def save_multi_label(folder: Path) -> Path:
 
 def describe(folder: Path, labels: Sequence[str], *more: str, meaning: str = "exclusive") -> None:
     """Write a manifest with the checksums of the model, its vocabulary and `more` files."""
-    manifest = Manifest(
-        name=folder.parent.name,
-        version=folder.name,
-        labels=list(labels),
-        inputs=WORD_INPUTS,
-        preprocessing={"kind": "words", "file": VOCABULARY, "max_tokens": 8},
+    made = versions.manifest(
+        {"kind": "words", "file": VOCABULARY, "max_tokens": 8},
+        WORD_INPUTS,
+        WORD_BATCHING,
+        VOCABULARY,
+        *more,
+        labels=labels,
         head={**OUTPUT, "meaning": meaning},
-        batching=WORD_BATCHING,
         architecture="gap",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="2026-01-01T00:00:00Z",
-        files={
-            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            for name in (MODEL, VOCABULARY, *more)
-        },
     )
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    versions.describe(folder, made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
-from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
 from lmaas.workers.preprocess.audio import VARIANCE_OFFSET, Audio, Features
 from lmaas.workers.preprocess.spectrogram import LogMel, Spectrogram
+from tests import versions
 from tests.unit.workers.sounds import encoded, tone
 
 RATE = 8_000
@@ -30,25 +30,12 @@ def version(features: dict[str, Any], *, mask: str | None = "mask", **how: Any) 
     inputs = [Input(name="x", dtype="float32", shape=[None, None])]
     if mask:
         inputs.append(Input(name=mask, dtype="int64", shape=[None, None]))
-    manifest = Manifest(
-        name="m",
-        version="1",
-        labels=["x", "y"],
-        inputs=inputs,
-        preprocessing={
-            "kind": "audio", "rate": RATE, "features": features, "max_seconds": 2, "input": "x",
-            "mask": mask,
-        } | how,
-        head=PROBABILITIES,
-        batching=Batching(unit="frames", most=1024),
-        architecture="a",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="",
-        files={"model.onnx": ""},
-    )  # fmt: skip
-    return ModelVersion(Path("/m/1"), manifest, {})
+    preprocessing = {
+        "kind": "audio", "rate": RATE, "features": features, "max_seconds": 2, "input": "x",
+        "mask": mask,
+    }  # fmt: skip
+    batching = Batching(unit="frames", most=1024)
+    return versions.in_memory(versions.manifest(preprocessing | how, inputs, batching))
 
 
 def sound(seconds: float = 0.5, name: str = "s", **how: Any) -> Item:

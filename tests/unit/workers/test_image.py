@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
-from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import faults, preprocessor
 from lmaas.workers.preprocess.image import Images, values
 from lmaas.workers.preprocess.pixels import PictureError, is_grey, opened
+from tests import versions
 
 RED, WHITE, BLACK = [255, 0, 0], [255, 255, 255], [0, 0, 0]
 
@@ -336,22 +336,12 @@ def test_every_byte_that_is_missing_or_wrong_is_an_error_of_its_item_or_none() -
 def version(
     shape: list[int | None], dtype: str = "uint8", unit: Any = "items", **how: Any
 ) -> ModelVersion:
-    manifest = Manifest(
-        name="m",
-        version="1",
-        labels=["x", "y"],
-        inputs=[Input(name="pixels", dtype=dtype, shape=[None, *shape])],
-        preprocessing={"kind": "image", "size": [4, 4], "layout": "nhwc", "scale": 1.0} | how,
-        head=PROBABILITIES,
-        batching=Batching(unit=unit, most=64),
-        architecture="a",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="",
-        files={"model.onnx": ""},
+    made = versions.manifest(
+        {"kind": "image", "size": [4, 4], "layout": "nhwc", "scale": 1.0} | how,
+        [Input(name="pixels", dtype=dtype, shape=[None, *shape])],
+        Batching(unit=unit, most=64),
     )
-    return ModelVersion(Path("/m/1"), manifest, {})
+    return versions.in_memory(made)
 
 
 def test_a_picture_that_is_none_is_an_error_of_its_own() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,28 +10,15 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item
 from lmaas.workers.batcher import Batch
-from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
+from tests import versions
 
 
 def version(*inputs: Input, **how: Any) -> ModelVersion:
-    manifest = Manifest(
-        name="m",
-        version="1",
-        labels=["x", "y"],
-        inputs=list(inputs),
-        preprocessing={"kind": "strings"} | how,
-        head=PROBABILITIES,
-        batching=Batching(unit="bytes", most=1024),
-        architecture="a",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="",
-        files={"model.onnx": ""},
-    )
-    return ModelVersion(Path("/m/1"), manifest, {})
+    batching = Batching(unit="bytes", most=1024)
+    return versions.in_memory(versions.manifest({"kind": "strings"} | how, inputs, batching))
 
 
 COLUMN = Input(name="text", dtype="object", shape=[None, 1])

@@ -5,7 +5,6 @@ Where models of Keras are imported they are compared with Keras itself.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,30 +14,22 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item
 from lmaas.workers.batcher import Batch
-from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.model_version import ModelVersion
 from lmaas.workers.preprocess import preprocessor
+from tests import versions
 
 WORDS = ["", "[UNK]", "film", "a", "good", "wellmade", "É", "é", "good film", "Well-made", "f"]
 
 
 def version(content: Any = WORDS, **how: Any) -> ModelVersion:
-    manifest = Manifest(
-        name="m",
-        version="1",
-        labels=["x", "y"],
-        inputs=[Input(name="ids", dtype="int64", shape=[None, None])],
-        preprocessing={"kind": "text_vectorization", "file": "vocabulary.json"} | how,
-        head=PROBABILITIES,
-        batching=Batching(unit="tokens", most=1024),
-        architecture="a",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="",
-        files={"model.onnx": "", "vocabulary.json": ""},
+    made = versions.manifest(
+        {"kind": "text_vectorization", "file": "vocabulary.json"} | how,
+        [Input(name="ids", dtype="int64", shape=[None, None])],
+        Batching(unit="tokens", most=1024),
+        "vocabulary.json",
     )
-    return ModelVersion(Path("/m/1"), manifest, {"vocabulary.json": msgspec.json.encode(content)})
+    return versions.in_memory(made, vocabulary=msgspec.json.encode(content))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from lmaas.broker_config.codes import Code
 from lmaas.broker_config.errors import ModelDamaged
 from lmaas.broker_config.messages import Item, Tensor
 from lmaas.workers.batcher import Batch
-from lmaas.workers.manifest import PROBABILITIES, Batching, Input, Manifest
-from lmaas.workers.model_version import ModelVersion
+from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.preprocess import preprocessor
+from tests import versions
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "fine", "film", "dull"]
 PAD, UNKNOWN, CLS, SEP, A, FINE, FILM, DULL = range(len(WORDS))
@@ -38,25 +37,13 @@ def tokenizer() -> Tokenizer:
 
 
 def version(content: str | None = None, inputs: tuple[str, ...] = ("ids",), **how: Any) -> Any:
-    manifest = Manifest(
-        name="m",
-        version="1",
-        labels=["x", "y"],
-        inputs=[Input(name=name, dtype="int64", shape=[None, None]) for name in inputs],
-        preprocessing={
-            "kind": "tokens", "file": "tokenizer.json", "max_tokens": 8, "ids": "ids"
-        } | how,
-        head=PROBABILITIES,
-        batching=Batching(unit="tokens", most=1024),
-        architecture="a",
-        dataset={},
-        metrics={},
-        code_version="0",
-        created="",
-        files={"model.onnx": "", "tokenizer.json": ""},
-    )  # fmt: skip
-    told = (content or tokenizer().to_str()).encode()
-    return ModelVersion(Path("/m/1"), manifest, {"tokenizer.json": told})
+    made = versions.manifest(
+        {"kind": "tokens", "file": "tokenizer.json", "max_tokens": 8, "ids": "ids"} | how,
+        [Input(name=name, dtype="int64", shape=[None, None]) for name in inputs],
+        Batching(unit="tokens", most=1024),
+        "tokenizer.json",
+    )
+    return versions.in_memory(made, tokenizer=(content or tokenizer().to_str()).encode())
 
 
 ALL = {"inputs": ("ids", "mask", "types"), "mask": "mask", "types": "types"}
