@@ -152,8 +152,8 @@ def _check(found: Quantized, how: Quantize) -> None:
     if found.lost > how.limit:
         what = "labels change" if found.accuracy is None else "right answers are lost"
         raise TrainingError(
-            f"{found}. {found.lost:.2%} of the {what}, and {how.limit:.2%} may be: nothing was "
-            "written; --quantize-limit says how many, and --force keeps it"
+            f"{found}. {found.lost:.2%} of the {what}, more than {how.limit:.2%}: nothing was "
+            "written; --quantize-limit says how many may, and --force keeps it"
         )
     if found.faster < NEARLY:  # what is less may be chance
         raise TrainingError(

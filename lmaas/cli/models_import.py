@@ -249,7 +249,7 @@ def _convert(
         raise DataError(problem)
     from lmaas.training.importing import imported
     from lmaas.training.importing.adding import add
-    from lmaas.training.importing.examples import read_examples
+    from lmaas.training.importing.examples import COMPARED, MEASURED, read_examples
     from lmaas.training.importing.proposal import Options
 
     pictures = {key: given.pop(key) for key in _OF_PICTURES}
@@ -261,7 +261,11 @@ def _convert(
     items = []
     if examples is not None:
         items = read_examples(
-            examples, proposal.preprocessing, proposal.inputs, settings.max_item_bytes
+            examples,
+            proposal.preprocessing,
+            proposal.inputs,
+            settings.max_item_bytes,
+            COMPARED if quantize else MEASURED,
         )
     place, proposal = add(
         proposal,

@@ -17,8 +17,9 @@ from lmaas.training.importing.graph import read
 from lmaas.workers.manifest import Input
 from lmaas.workers.preprocess.tensors import DATATYPE, item_of_json
 
-#: Enough to compare and to measure with; so many items, and bytes of all of them.
-MOST: Final = 2048
+#: Enough to measure with, and to compare answers with; and bytes of all of them.
+MEASURED: Final = 256
+COMPARED: Final = 2048
 MOST_BYTES: Final = 256 * 1024 * 1024
 #: What a model of bytes takes, by its preprocessing.
 _MEDIA: Final = {"image": ("image/*",), "audio": ("audio/*",)}
@@ -26,10 +27,14 @@ _TENSORS: Final = "tensors"
 
 
 def read_examples(
-    path: Path, preprocessing: dict[str, Any], inputs: Sequence[Input], max_item_bytes: int
+    path: Path,
+    preprocessing: dict[str, Any],
+    inputs: Sequence[Input],
+    max_item_bytes: int,
+    most: int = MEASURED,
 ) -> list[Item]:
-    """The first items of a file, or of a folder, for a model with such a preprocessing and such
-    inputs. Raises DataError."""
+    """The first `most` items of a file, or of a folder, for a model with such a preprocessing and
+    such inputs. Raises DataError."""
     kind = preprocessing["kind"]
     if kind not in {*_MEDIA, _TENSORS}:
         found = _texts(path, bool(preprocessing.get("pairs")), max_item_bytes)
@@ -39,7 +44,7 @@ def read_examples(
         found = _items(path)
     else:
         found = _files(path, _MEDIA[kind])
-    items = _first(found)
+    items = _first(found, most)
     if not items:
         raise DataError(f"{path}: there is no item in it")
     return items
@@ -50,14 +55,14 @@ def bytes_item(path: Path) -> Item:
     return Item(id=path.name, data=read(path), media_type=media_types.by_name(path.name))
 
 
-def _first(items: Iterable[Item]) -> list[Item]:
-    """As many as are enough."""
+def _first(items: Iterable[Item], most: int) -> list[Item]:
+    """So many, unless fewer are large."""
     found: list[Item] = []
     size = 0
     for item in items:
         found.append(item)
         size += item.size
-        if len(found) == MOST or size >= MOST_BYTES:
+        if len(found) == most or size >= MOST_BYTES:
             break
     return found
 

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lmaas.broker_config.errors import DataError, ModelDamaged
-from lmaas.broker_config.messages import Item
+from lmaas.broker_config.messages import Item, ItemError
 from lmaas.training.importing.proposal import Proposal
 from lmaas.workers.batcher import Batch
 from lmaas.workers.heads import Scores
 from lmaas.workers.manifest import MODEL, Batching, Manifest
 from lmaas.workers.model_version import MANIFEST, ModelVersion
 from lmaas.workers.ort import onnxruntime
-from lmaas.workers.preprocess import Encoded
+from lmaas.workers.preprocess import Encoded, faults
 from lmaas.workers.runtime import Runtime
 
 #: Scores that differ by less are the same; by less than the second, nearly: more than that no user
@@ -55,6 +55,9 @@ def probed(proposal: Proposal, items: Sequence[Item]) -> tuple[Proposal, Runtime
     """
     proposal = _declared(proposal)
     runtime = made(proposal)
+    for item in items:
+        if error := runtime.preprocessor.check(item) or _fault(runtime, item):
+            raise DataError(f"--examples: {item.id}: {error.message}")
     probe = _Probe(proposal, runtime, items)
     proposal = probe.first()
     proposal = _Probe(proposal, runtime, items).together()
@@ -63,6 +66,14 @@ def probed(proposal: Proposal, items: Sequence[Item]) -> tuple[Proposal, Runtime
     for check in proposal.checks:
         proposal = proposal.warned(*check(runtime))
     return proposal, made(proposal)
+
+
+def _fault(runtime: Runtime, item: Item) -> ItemError | None:
+    """What is found to be wrong with it only when it is decoded."""
+    encoded = runtime.encode([item])
+    (batch,) = runtime.batches(encoded.lengths)
+    encoded.arrays(batch)
+    return faults(encoded).get(0)
 
 
 def made(proposal: Proposal) -> Runtime:
@@ -136,11 +147,7 @@ class _Probe:
         self._proposal = proposal
         self._how: Batching = proposal.batching
         self._runtime = runtime
-        preprocessor = runtime.preprocessor
-        for item in given:
-            if error := preprocessor.check(item):
-                raise DataError(f"--examples: {item.id}: {error.message}")
-        own = list(preprocessor.examples)
+        own = list(runtime.preprocessor.examples)
         self._items = (list(given) + own * _SEVERAL)[: max(_SEVERAL, len(own))]
 
     def first(self) -> Proposal:

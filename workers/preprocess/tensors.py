@@ -174,7 +174,7 @@ def item_of_json(content: bytes, item_id: str, datatypes: Mapping[str, str]) -> 
 def _named(name: str, values: Any, datatypes: Mapping[str, str]) -> Tensor:
     """Raises ValueError."""
     if name not in datatypes:
-        raise ValueError(f"it has no input {name!r}")
+        raise ValueError(f"it has no input {name!r}; there are: {', '.join(map(repr, datatypes))}")
     try:
         return tensor(values, datatypes[name])
     except (TypeError, ValueError, OverflowError) as error:

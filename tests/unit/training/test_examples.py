@@ -72,6 +72,7 @@ def test_enough_is_read_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A share of 0.005 of the labels can be told by some thousand items."""
     path = tmp_path / "a.txt"
     path.write_text("text\n" * 3000)
-    assert len(ids(path, "tokens")) == 2048
+    assert len(ids(path, "tokens")) == 256
+    assert len(read_examples(path, {"kind": "tokens"}, [], SIZE, examples.COMPARED)) == 2048
     monkeypatch.setattr(examples, "MOST_BYTES", 10)
     assert len(ids(path, "tokens")) == 3

@@ -68,6 +68,19 @@ def test_a_bare_graph_gets_what_the_options_say(tmp_path: Path) -> None:
         scores(path, picture(), image={"size": (9, 9)})
 
 
+def test_an_example_that_is_no_picture_is_told(tmp_path: Path) -> None:
+    """Else the answers that are kept would be those to nothing."""
+    path = tmp_path / "means.onnx"
+    onnx.save(means("x"), path)
+    proposal = imported(path, Options(scores="values", task="image"))
+    cut = Item(id="cut.png", data=(picture().data or b"")[:40], media_type="image/png")
+    table = Item(id="list.csv", data=b"photo,label\n1.png,cat\n", media_type="text/csv")
+    for wrong in (cut, table):
+        with pytest.raises(DataError, match=f"--examples: {wrong.id}: "):
+            probed(proposal, [picture(), wrong])
+    assert probed(proposal, [picture()])
+
+
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
 @pytest.mark.parametrize(
     ("config", "width", "expected"),

@@ -154,7 +154,7 @@ def test_what_loses_too_much_is_refused(
         onnx.save(graph, target)
 
     monkeypatch.setitem(quantizing._CONVERTERS, "int8", spoilt)
-    with pytest.raises(TrainingError, match=rf"{told}, and 5\.00% may be: nothing was written"):
+    with pytest.raises(TrainingError, match=rf"{told}, more than 5\.00%: nothing was written"):
         quantized(version(tmp_path), ITEMS, INT8, truth)
     generous = Quantize(kind="int8", limit=1.0)
     assert quantized(version(tmp_path / "again"), ITEMS, generous, truth)[1].lost > 0.5
