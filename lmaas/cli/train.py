@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +11,6 @@ import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lmaas.broker_config import extras
 from lmaas.broker_config.errors import DataError, OptionError, TrainingError
@@ -22,12 +18,12 @@ from lmaas.broker_config.messages import UNSURE
 from lmaas.broker_config.settings import Settings
 from lmaas.broker_config.topology import is_model_name
 from lmaas.cli import options, train_options
+from lmaas.cli import train_telling as telling
 from lmaas.cli.announced import announce
 from lmaas.cli.train_options import Source
 
 if TYPE_CHECKING:
     from lmaas.training.datasets.dataset import Dataset
-    from lmaas.training.networks import Progress as Report
     from lmaas.training.recipe import Quantize, Recipe
     from lmaas.workers.signing import SigningKey
 
@@ -86,11 +82,11 @@ def command(
     with console.status(escape(f"reading {source}")):
         dataset = _read(source, min_score)
         dataset, architecture, recipe = _planned(dataset, source, architecture, recipe)
-    _introduce(dataset)
+    telling.introduce(dataset)
     recipe = _with_folder(recipe, dataset)
     with console.status("starting TensorFlow"):
         from lmaas.training.train import train
-    with _bar(console) as report:
+    with telling.bar(console) as report:
         path = train(
             dataset,
             architecture,
@@ -100,16 +96,14 @@ def command(
             recipe=recipe,
             progress=report,
             min_score=min_score,
-            command=_told(sys.argv),
+            command=telling.shown(sys.argv),
             shows_items=not no_examples,
             quantize=quantize,
-            tell=lambda tried, figure: console.print(
-                f"{tried}: {_merit(dataset)}{figure:.4f} of the texts that were held out",
-                highlight=False,
-            ),
-            note=lambda line: click.echo(f"note: {line}", err=True),
+            tell=telling.trials(console, dataset),
+            note=telling.note,
         )
-    _conclude(path, settings, sign)
+    telling.conclude(path)
+    announce(path, settings, sign)
 
 
 def _check(name: str, architecture: Any, recipe: Recipe) -> None:
@@ -134,11 +128,6 @@ def _read(source: Source, min_score: float) -> Dataset:
             "below a score; give the label another name, or leave --min-score out"
         )
     return dataset
-
-
-def _merit(dataset: Dataset) -> str:
-    """What architectures are compared by, unless it is the accuracy."""
-    return "micro F1 " if dataset.multi_label else ""
 
 
 def _with_folder(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -190,27 +179,6 @@ def _lacking() -> str | None:
     return problem
 
 
-def _introduce(dataset: Dataset) -> None:
-    from lmaas.training.media import UNITS
-
-    what = "labels, any number a text" if dataset.multi_label else "classes"
-    for note in dataset.notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(
-        f"{dataset.name}: {len(dataset.labels):,} {what}; {len(dataset.train):,} "
-        f"{UNITS[dataset.kind]} to train on, {len(dataset.validation):,} to validate, "
-        f"{len(dataset.test):,} to test",
-        err=True,
-    )
-
-
-def _told(words: Sequence[str]) -> str:
-    """A command line as it can be shown to others: of paths that begin at `/` the last name."""
-    return shlex.join(
-        ["lmaas", *(Path(word).name if word[0:1] == "/" else word for word in words[1:])]
-    )
-
-
 def _writable(folder: Path) -> Path:
     """Told before the hours of training, and not after."""
     try:
@@ -220,60 +188,3 @@ def _writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise TrainingError(f"{folder}: nobody may write there; name another with --models")
     return folder
-
-
-@contextlib.contextmanager
-def _bar(console: Console) -> Iterator[Report]:
-    """A bar an epoch on a terminal, a line an epoch everywhere."""
-    progress = Progress(
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.4f}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    task = progress.add_task("train", total=None, epoch=1, loss=0.0, accuracy=0.0)
-
-    def report(epoch: int, batch: int, batches: int, metrics: Mapping[str, float]) -> None:
-        progress.update(
-            task,
-            completed=batch,
-            total=batches,
-            epoch=epoch,
-            loss=metrics.get("loss", 0.0),
-            accuracy=metrics.get("accuracy", 0.0),
-        )
-        if "val_loss" in metrics:
-            console.print(
-                f"epoch {epoch}: loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f}; "
-                f"validation loss {metrics['val_loss']:.4f}, "
-                f"accuracy {metrics['val_accuracy']:.4f}",
-                highlight=False,
-            )
-
-    with progress:
-        yield report
-
-
-def _conclude(path: Path, settings: Settings, sign: SigningKey | None) -> None:
-    from lmaas.training import choosing
-    from lmaas.training.export import PAGE
-    from lmaas.training.judging import figures
-    from lmaas.training.quantizing import Quantized
-    from lmaas.workers.model_version import read_manifest
-
-    manifest = read_manifest(path)
-    metrics = figures(manifest)
-    console = Console()
-    for table in metrics.tables():
-        console.print(table)
-    if quantized := manifest.training.get("quantized"):
-        click.echo(str(msgspec.convert(quantized, Quantized)), err=True)
-    for line in choosing.told(
-        manifest.architecture, manifest.training, manifest.dataset, metrics.accuracy
-    ):
-        click.echo(line, err=True)
-    click.echo(f"the evaluation to look at: {path / PAGE}", err=True)
-    announce(path, settings, sign)
