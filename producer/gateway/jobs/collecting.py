@@ -28,6 +28,7 @@ from lmaas.producer.gateway.state import State
 from lmaas.producer.gateway.state import idempotency as keys
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Counts, Job, JobState
+from lmaas.producer.gateway.state.leases import BEAT, LEASE, RENEWAL, RETRY
 from lmaas.producer.journal import JobEntry
 from lmaas.producer.threads import opened, settled
 
@@ -45,13 +46,6 @@ MOST: Final = 64
 #: jobs last long leave room for those of others.
 MOST_OF_ONE: Final = MOST // 2
 GULP: Final = 8
-#: Seconds between two looks at the table, for which the counts in it may be late.
-BEAT: Final = 0.5
-#: Seconds that a job is held without being renewed, and between two renewals.
-LEASE: Final = 10.0
-RENEWAL: Final = LEASE / 4
-#: Seconds until what could not be done is tried again.
-RETRY: Final = 5.0
 #: Seconds between two looks for what has expired.
 SWEEP: Final = 60.0
 #: Seconds after its last change when a file that is sent up has nobody any more who sends it.

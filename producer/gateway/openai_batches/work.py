@@ -38,6 +38,7 @@ from lmaas.producer.gateway.state import jobs as jobs_table
 from lmaas.producer.gateway.state.batches import Batch, Problem
 from lmaas.producer.gateway.state.files import File
 from lmaas.producer.gateway.state.jobs import Job
+from lmaas.producer.gateway.state.leases import BEAT, LEASE, RENEWAL, RETRY
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,6 @@ T = TypeVar("T")
 
 #: Batches that one gateway does something for at a time.
 MOST: Final = 8
-#: Seconds between two looks at the table.
-BEAT: Final = 0.5
-#: Seconds that a batch is held without being renewed, and between two renewals.
-LEASE: Final = 10.0
-RENEWAL: Final = LEASE / 4
-#: Seconds until what could not be done is tried again.
-RETRY: Final = 5.0
 #: Seconds between two looks for what has expired.
 SWEEP: Final = 60.0
 #: Seconds after which a file of which the table says nothing is nobody's.

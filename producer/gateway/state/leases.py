@@ -6,9 +6,18 @@ A table of such rows has the columns `id`, `created`, `holder` and `held_until`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+#: Seconds between two looks at a table; what is noted there with a look may be so late.
+BEAT: Final = 0.5
+#: Seconds that a row is held without being renewed, and between two renewals.
+LEASE: Final = 10.0
+RENEWAL: Final = LEASE / 4
+#: Seconds until what could not be done with a row is tried again.
+RETRY: Final = 5.0
 
 
 def unheld(table: sa.Table) -> sa.ColumnElement[bool]:
