@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelInvalidStateError
+from prometheus_client import REGISTRY
 
 from lmaas.broker_config import node_folder
 from lmaas.broker_config.connection import Session
@@ -249,6 +250,16 @@ async def test_a_collector_whose_line_breaks_gets_every_chunk_once(
                 proxy.cut()
         assert (await jobs.progress("j")).state == "collected"
     assert [label for number in sorted(chunks) for label in chunks[number]] == plain
+    # Whatever the job is called, it is counted as what it is for.
+    found = links_that_came_back()
+    assert "results" in found
+    assert not any("j" in link.split() for link in found)
+
+
+def links_that_came_back() -> set[str]:
+    """The labels of the metric."""
+    (counted,) = (each for each in REGISTRY.collect() if each.name == "lmaas_reconnects")
+    return {sample.labels["link"] for sample in counted.samples}
 
 
 async def test_a_session_ends_while_it_comes_back_whatever_the_library_makes_of_that(
