@@ -212,6 +212,7 @@ def _converted_in(folder: Path, contents: Mapping[str, bytes], kind: Numbers) ->
     for name, content in contents.items():
         (source.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (source.parent / name).write_bytes(content)
+    source.write_bytes(_with_one_opset(contents[MODEL]))
     try:
         with _quietly():
             _CONVERTERS[kind](source, target)
@@ -221,6 +222,19 @@ def _converted_in(folder: Path, contents: Mapping[str, bytes], kind: Numbers) ->
         told = " ".join(str(error).split())
         raise TrainingError(f"--quantize {kind}: this graph cannot be: {told}") from error
     return {path.name: path.read_bytes() for path in target.parent.iterdir()}
+
+
+def _with_one_opset(graph: bytes) -> bytes:
+    """Graphs that were merged may say twice which operators they have (the domain is called "", or
+    "ai.onnx"), which the tools do not take."""
+    model = onnx.load_model_from_string(graph)
+    versions: dict[str, int] = {}
+    for one in model.opset_import:
+        domain = "" if one.domain == "ai.onnx" else one.domain
+        versions[domain] = max(one.version, versions.get(domain, 0))
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*one) for one in versions.items())
+    return bytes(model.SerializeToString())
 
 
 def _int8(source: Path, target: Path) -> None:

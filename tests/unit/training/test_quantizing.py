@@ -90,6 +90,17 @@ def test_fp16_takes_and_gives_what_it_did(tmp_path: Path) -> None:
     assert found.difference < 0.01
 
 
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_a_graph_that_says_its_operators_twice(tmp_path: Path, domain: str) -> None:
+    """As one does that was merged of several: the network `lstm`."""
+    graph = graphs.classifier()
+    (opset,) = (one.version for one in graph.opset_import if not one.domain)
+    graph.opset_import.append(onnx.helper.make_opsetid(domain, opset))
+    whole = drafted(imported(graphs.folder(tmp_path / "hub", graph), Options()))
+    smaller, _ = quantized(whole, ITEMS, INT8)
+    assert onnx.TensorProto.INT8 in types(smaller.contents[MODEL])
+
+
 def test_a_full_folder_of_temporary_files_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
