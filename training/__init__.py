@@ -22,8 +22,6 @@ def quietly() -> Iterator[None]:
     warns of later, as of a network that is one of several in a process, is nothing to a user.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # One order of summation on every CPU, and a message less.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as chatter:

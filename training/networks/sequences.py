@@ -27,6 +27,9 @@ with quietly():
     import keras
     import tensorflow as tf
 
+#: Words, with padding and unknown. What a network makes of rarer ones it has learnt by heart: of
+#: IMDB's validation reviews `cnn` with 30,000 gets three in a hundred less right.
+VOCABULARY: Final = 8_000
 #: Numbers a word, and units between what was pooled and the answer.
 DIMENSION: Final = 64
 HIDDEN: Final = 64
@@ -75,7 +78,10 @@ def fit(
     recipe = fitting.filled(recipe, max_tokens=512, epochs=12, patience=2, batch=64)
     sizes = recipe.sizes
     sizes = msgspec.structs.replace(
-        sizes, dimension=sizes.dimension or DIMENSION, hidden=sizes.hidden or HIDDEN
+        sizes,
+        vocabulary=min(sizes.vocabulary, VOCABULARY),
+        dimension=sizes.dimension or DIMENSION,
+        hidden=sizes.hidden or HIDDEN,
     )
     tokenizer, recipe = words.vocabulary(dataset, msgspec.structs.replace(recipe, sizes=sizes))
     model = build(architecture, recipe, len(dataset.labels), multi_label=dataset.multi_label)
