@@ -8,7 +8,7 @@ than one place, and only words are pooled.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import onnx
@@ -30,11 +30,9 @@ with quietly():
 #: Words, with padding and unknown. What a network makes of rarer ones it has learnt by heart: of
 #: IMDB's validation reviews `cnn` with 30,000 gets three in a hundred less right.
 VOCABULARY: Final = 8_000
-#: Numbers a word, and units between what was pooled and the answer.
-DIMENSION: Final[Mapping[Architecture, int]] = {"cnn": 64, "lstm": 64, "transformer": 32}
+#: Units between what was pooled and the answer.
 HIDDEN: Final = 64
-#: Shares of the words, and of the numbers before a dense layer, that a training step leaves out.
-WORD_DROPOUT: Final = 0.2
+#: Share of the numbers before a dense layer that a training step leaves out.
 DROPOUT: Final = 0.5
 #: Of the convolutions: neighbouring words that each one looks at, and what it gives for them.
 WIDTHS: Final = (2, 3, 4)
@@ -47,8 +45,6 @@ HEADS: Final = 2
 FEED_FORWARD: Final = 64
 #: Share of what a part of a block adds that a training step leaves out.
 BLOCK_DROPOUT: Final = 0.1
-#: Of whose numbers the maximum over the words is pooled, too.
-HIGHEST: Final[frozenset[Architecture]] = frozenset({"cnn"})
 #: Added to what is no word before a maximum.
 _FAR: Final = -1e9
 
@@ -84,7 +80,7 @@ def fit(
     sizes = msgspec.structs.replace(
         sizes,
         vocabulary=min(sizes.vocabulary, VOCABULARY),
-        dimension=sizes.dimension or DIMENSION[architecture],
+        dimension=sizes.dimension or _KINDS[architecture].dimension,
         hidden=sizes.hidden or HIDDEN,
     )
     tokenizer, recipe = words.vocabulary(dataset, msgspec.structs.replace(recipe, sizes=sizes))
@@ -102,11 +98,11 @@ def build(
     architecture: Architecture, recipe: Recipe, classes: int, *, multi_label: bool = False
 ) -> keras.Model:
     """A network to train; it ends as those of `word_layers` do."""
-    sizes = recipe.sizes
+    sizes, kind = recipe.sizes, _KINDS[architecture]
     ids = keras.Input((None,), dtype="int32", name="ids")
     present = keras.ops.not_equal(ids, PADDING)
-    rows = WordRows(sizes.vocabulary, sizes.dimension)(ids)
-    rows = _LAYERS[architecture](rows, present, recipe)
+    rows = WordRows(sizes.vocabulary, sizes.dimension, kind.word_dropout)(ids)
+    rows = kind.layers(rows, present, recipe)
     answer = keras.Sequential(
         [
             keras.layers.Dropout(DROPOUT),
@@ -115,8 +111,7 @@ def build(
             output(classes, multi_label=multi_label),
         ]
     )
-    pooled = Pooled(highest=architecture in HIGHEST)
-    return keras.Model(ids, answer(pooled(rows, present)))
+    return keras.Model(ids, answer(Pooled(highest=kind.highest)(rows, present)))
 
 
 def _cnn(rows: Any, present: Any, recipe: Recipe) -> Any:
@@ -152,10 +147,23 @@ def _transformer(rows: Any, present: Any, recipe: Recipe) -> Any:
     return rows
 
 
-_LAYERS: Final[Mapping[Architecture, Callable[[Any, Any, Recipe], Any]]] = {
-    "cnn": _cnn,
-    "lstm": _lstm,
-    "transformer": _transformer,
+class _Kind(NamedTuple):
+    """What makes one of the networks, chosen by IMDB's validation reviews."""
+
+    #: Of the words' rows, and of which are no padding; gives as many rows.
+    layers: Callable[[Any, Any, Recipe], Any]
+    #: Numbers a word.
+    dimension: int
+    #: Share of the words that a training step leaves out.
+    word_dropout: float
+    #: Whether the maximum over the words is pooled, too.
+    highest: bool
+
+
+_KINDS: Final[Mapping[Architecture, _Kind]] = {
+    "cnn": _Kind(_cnn, dimension=64, word_dropout=0.2, highest=True),
+    "lstm": _Kind(_lstm, dimension=64, word_dropout=0.4, highest=True),
+    "transformer": _Kind(_transformer, dimension=32, word_dropout=0.2, highest=False),
 }
 
 
@@ -165,10 +173,10 @@ class WordRows(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     While it is trained some words are left out, each of them whole.
     """
 
-    def __init__(self, vocabulary: int, dimension: int) -> None:
+    def __init__(self, vocabulary: int, dimension: int, dropout: float) -> None:
         super().__init__()
         self._embedding = keras.layers.Embedding(vocabulary, dimension)
-        self._dropout = keras.layers.Dropout(WORD_DROPOUT, noise_shape=(None, None, 1))
+        self._dropout = keras.layers.Dropout(dropout, noise_shape=(None, None, 1))
 
     def call(self, ids: Any, training: bool = False) -> Any:
         rows = self._embedding(ids)
