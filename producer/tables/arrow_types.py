@@ -54,9 +54,51 @@ def kind_at(schema: Any, way: list[str]) -> Any:
     return kind
 
 
-def array_at(batch: Any, way: list[str]) -> Any:
-    """The array of a field, without dictionaries."""
-    return inside(batch.column(way[0]), way[1:])
+def array_at(batch: Any, way: list[str], kind: Any) -> Any:
+    """The array of a field, which has this type, without dictionaries."""
+    array, wanted = inside(batch.column(way[0]), way[1:]), plain(kind)
+    return array if array.type == wanted else array.cast(wanted)
+
+
+def decoded_bytes(array: Any) -> int:
+    """Of its values, those of dictionaries, however deep, as often as they are named."""
+    pa = arrow("Parquet")
+    import pyarrow.compute as pc
+
+    types, kind = pa.types, array.type
+    if types.is_dictionary(kind) and _is_binary(kind.value_type):
+        lengths = pc.binary_length(array.dictionary)
+        return pc.sum(pc.take(lengths, array.indices).cast(pa.int64())).as_py() or 0
+    if types.is_struct(kind):
+        return sum(map(decoded_bytes, array.flatten()))
+    if types.is_map(kind):  # which Arrow cannot flatten
+        begin, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return sum(decoded_bytes(one[begin:end]) for one in (array.keys, array.items))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return decoded_bytes(array.flatten())
+    return int(array.nbytes)
+
+
+def longest_of_dictionary(array: Any) -> int:
+    """Bytes of the longest value of each dictionary that each row has one value of, together."""
+    pa = arrow("Parquet")
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type) and _is_binary(array.type.value_type):
+        return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(longest_of_dictionary, array.flatten()))
+    return 0
+
+
+def _is_binary(kind: Any) -> bool:
+    types = arrow("Parquet").types
+    return bool(
+        types.is_string(kind)
+        or types.is_binary(kind)
+        or types.is_large_string(kind)
+        or types.is_large_binary(kind)
+    )
 
 
 def inside(array: Any, way: list[str]) -> Any:
@@ -123,6 +165,10 @@ def _mapped(kind: Any, leaf: _Leaf) -> Any:
     if types.is_dictionary(kind):
         return _mapped(kind.value_type, leaf)
     if types.is_map(kind):
+        if any(map(types.is_null, _leaves(kind.item_type))):
+            raise TypeError(
+                "maps to nulls cannot be converted"
+            )  # Arrow 26 makes broken maps of them
         return pa.map_(_mapped(kind.key_type, leaf), _mapped(kind.item_type, leaf))
     if types.is_struct(kind):
         return pa.struct([one.with_type(_mapped(one.type, leaf)) for one in kind])
@@ -135,6 +181,18 @@ def _mapped(kind: Any, leaf: _Leaf) -> Any:
     if types.is_list_view(kind) or types.is_large_list_view(kind):
         raise TypeError("views of lists cannot be converted")  # Arrow 26 makes broken lists of them
     return leaf(kind)
+
+
+def _leaves(kind: Any) -> list[Any]:
+    """The types without others inside."""
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    _mapped(kind, note)
+    return found
 
 
 def _inner(kind: Any, leaf: _Leaf) -> Any:

@@ -9,6 +9,8 @@ of their row if it is the text, and are written to Parquet as they were.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +31,7 @@ from lmaas.producer.tables.chunks import (
 )
 from lmaas.producer.tables.file_errors import unusable
 from lmaas.producer.tables.inputs import open_file
+from lmaas.producer.tables.lines import LINE_BYTES
 from lmaas.producer.tables.parquet_bytes import data_column, has_bytes
 from lmaas.producer.tables.places import Place
 from lmaas.producer.tables.quoting import quoted
@@ -36,6 +39,8 @@ from lmaas.producer.tables.wanted import BYTES_OPTION, PAIR_OPTION, TEXT_OPTION,
 
 #: A row group of the output ends with the chunk that brings it to this many bytes or rows.
 GROUP_BYTES: Final = 32 * 1024 * 1024
+#: Bytes that the rows of a chunk may have, at the worst, where dictionaries are decoded at once.
+GROWN_BYTES: Final = 256 * 1024 * 1024
 GROUP_ROWS: Final = 64 * CHUNK_ROWS
 
 
@@ -81,7 +86,8 @@ def read(place: Place, wanted: Wanted) -> Table:
     except DataError:
         close()
         raise
-    chunks = _chunks(file, place.path, chosen.ways, list(chosen.texts), chosen.kept)
+    batches = _batches(place, file, [way[0] for way in chosen.ways.values()])
+    chunks = _chunks(batches, place.path, chosen)
     return Table(
         place.path,
         chosen.kept,
@@ -162,14 +168,16 @@ def _check_texts(path: str, name: str, kind: Any, option: str) -> None:
         raise no_text(path, name, fields, option)
 
 
-def _open(place: Place) -> Any:
+def _open(place: Place, dictionaries: Sequence[int] = ()) -> Any:
+    """`dictionaries` are the numbers of leaves that are not decoded."""
     pa = arrow("Parquet")
     import pyarrow.parquet as pq
 
     path, opened = place.path, open_file(place)
     try:
         # Without pre-buffering a row group is read piece by piece, however large it is.
-        how = {"pre_buffer": False, "buffer_size": 1024 * 1024}
+        how: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1024 * 1024}
+        how["read_dictionary"] = list(dictionaries)
         if place.opening is not None:
             return pq.ParquetFile(opened, **how)
         opened.close()
@@ -187,21 +195,90 @@ def _not_parquet(path: str, error: Exception) -> DataError:
     return DataError(f"{path}: is not Parquet or is damaged ({str(error).splitlines()[0]})")
 
 
-def _chunks(
-    file: Any, path: str, columns: dict[str, list[str]], texts: list[str], kept: tuple[str, ...]
-) -> Iterator[Chunk]:
-    """`texts` names the column of texts, and that of second ones if there is one."""
+def _batches(place: Place, file: Any, columns: Sequence[str]) -> Iterator[Any]:
+    """Batches of these columns, each of bounded size when it is decoded.
+
+    A few bytes of a file can stand for gigabytes, when its dictionary has a long value that all
+    rows name; where that may be, values stay in dictionaries until batches are cut. Raises
+    DataError, also when one row is too large, and what Arrow raises.
+    """
+    rows, needed = _rows_a_chunk(file), list(dict.fromkeys(columns))
+    leaves = [file.schema.column(number) for number in range(len(file.schema))]
+    texts = [
+        number
+        for number, leaf in enumerate(leaves)
+        if leaf.physical_type == "BYTE_ARRAY"
+        and any(f"{leaf.path}.".startswith(f"{name}.") for name in needed)
+    ]
+    with _opened(place, texts) as encoded:
+        grows = _may_grow(encoded, needed, rows)
+    # How many values a row has of those that repeat is not known.
+    texts = [number for number in texts if grows or leaves[number].max_repetition_level]
+    row = 1
+    with _opened(place, texts) as source:
+        for batch in source.iter_batches(rows, columns=needed, use_threads=False):
+            for part in _bounded(batch):
+                if len(part) == 1 and (size := _decoded_bytes(part)) > LINE_BYTES:
+                    raise DataError(
+                        f"{place.path}: row {row:,} has {size:,} bytes; at most "
+                        f"{LINE_BYTES >> 20} MiB are read"
+                    )
+                yield part
+                row += len(part)
+
+
+@contextlib.contextmanager
+def _opened(place: Place, dictionaries: Sequence[int]) -> Iterator[Any]:
+    file = _open(place, dictionaries)
+    try:
+        yield file
+    finally:
+        file.close(force=place.opening is not None)
+
+
+def _may_grow(encoded: Any, columns: list[str], rows: int) -> bool:
+    """Whether so many rows may have more than GROWN_BYTES, by the longest values of dictionaries.
+
+    Each row group has its own, which its first row brings along.
+    """
+    for group in range(encoded.num_row_groups):
+        first = encoded.iter_batches(1, row_groups=[group], columns=columns, use_threads=False)
+        for batch in itertools.islice(first, 1):
+            if rows * sum(map(arrow_types.longest_of_dictionary, batch.columns)) > GROWN_BYTES:
+                return True
+    return False
+
+
+def _bounded(batch: Any) -> Iterator[Any]:
+    """Its parts, in order, each of a row or of twice CHUNK_BYTES at most when it is decoded."""
+    if len(batch) < 2 or _decoded_bytes(batch) <= 2 * CHUNK_BYTES:
+        yield batch
+        return
+    pa, half = arrow("Parquet"), len(batch) // 2
+    # Not by `slice`: who casts a part of a list would decode the whole of it.
+    for rows in (range(half), range(half, len(batch))):
+        yield from _bounded(batch.take(pa.array(rows)))
+
+
+def _decoded_bytes(batch: Any) -> int:
+    """Of its values, those of dictionaries as often as rows have them."""
+    return sum(arrow_types.decoded_bytes(column) for column in batch.columns)
+
+
+def _chunks(batches: Iterator[Any], path: str, chosen: _Chosen) -> Iterator[Chunk]:
+    """Raises DataError."""
     pa = arrow("Parquet")
     start = 0
-    needed = list(dict.fromkeys(way[0] for way in columns.values()))
-    batches = file.iter_batches(_rows_a_chunk(file), columns=needed, use_threads=False)
     try:
         for batch in batches:
-            arrays = {name: arrow_types.array_at(batch, way) for name, way in columns.items()}
-            given = [list(Column(arrays[name])) for name in texts]
+            arrays = {
+                name: arrow_types.array_at(batch, way, chosen.kinds[name])
+                for name, way in chosen.ways.items()
+            }
+            given = [list(Column(arrays[name])) for name in chosen.texts]
             yield Chunk(
                 start,
-                {name: Column(arrays[name]) for name in kept},
+                {name: Column(arrays[name]) for name in chosen.kept},
                 given[0],
                 range(start + 1, start + len(batch) + 1),
                 {},
