@@ -2,8 +2,8 @@
 # An image for each role: client, worker (no TensorFlow), worker-gpu, gateway, training.
 #   docker build --target worker --tag lmaas-worker .
 # Seen: `make image-test`, which builds those of worker and gateway with buildah on a Debian 12 made by
-# debootstrap, and runs them with podman; the client's likewise, by `scripts/image client`. Not tried
-# yet: Docker, the base that is named below, the other two roles.
+# debootstrap, and runs them with podman; those of client and training likewise, by `scripts/image client
+# training`. Not tried yet: Docker, the base that is named below, worker-gpu.
 
 # To pin the base: --build-arg BASE=docker.io/library/python@sha256:...
 # Any other base needs Python 3.11 or later, with its module venv, and certificates of authorities.
