@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -25,6 +25,9 @@ class GivenItem(msgspec.Struct, forbid_unknown_fields=True):
     #: Ready-made inputs of the model, by name.
     tensors: dict[str, Tensor] | None = None
 
+
+#: Where the values of a tensor are, in msgspec's words.
+_VALUES: Final = "`$.tensors[...].data`"
 
 Strict = TypeVar("Strict", bound="_Items")
 Loose = TypeVar("Loose", bound="_RawItems")
@@ -67,8 +70,16 @@ class Body(Generic[Strict, Loose]):
         try:
             return _item(place, self._item.decode(raw))
         except msgspec.DecodeError as error:
-            fault = ItemError(code=Code.INVALID_ITEM, message=str(error))
+            fault = ItemError(code=Code.INVALID_ITEM, message=_told(error))
             return Item(id=_name(raw) or str(place), error=fault)
+
+
+def _told(error: msgspec.DecodeError) -> str:
+    """What is wrong, and where; of lists of numbers what is to be done with them."""
+    words = str(error)
+    if words.endswith(_VALUES):
+        words += "; it is base64 of their bytes; POST /v2/models/NAME/infer takes lists"
+    return words
 
 
 class _Named(msgspec.Struct):
