@@ -210,6 +210,7 @@ def _batches(place: Place, file: Any, columns: Sequence[str]) -> Iterator[Any]:
         if leaf.physical_type == "BYTE_ARRAY"
         and any(f"{leaf.path}.".startswith(f"{name}.") for name in needed)
     ]
+    _check_average(place, file.metadata, texts)
     with _opened(place, texts) as encoded:
         grows = _may_grow(encoded, needed, rows)
     # How many values a row has of those that repeat is not known.
@@ -225,6 +226,17 @@ def _batches(place: Place, file: Any, columns: Sequence[str]) -> Iterator[Any]:
                     )
                 yield part
                 row += len(part)
+
+
+def _check_average(place: Place, meta: Any, leaves: Sequence[int]) -> None:
+    """Raises DataError for rows that are too large by the file's own figures, before it is read."""
+    for group in map(meta.row_group, range(meta.num_row_groups)):
+        size = sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
+        if size > LINE_BYTES * max(group.num_rows, 1):
+            raise DataError(
+                f"{place.path}: {group.num_rows:,} rows have {size:,} bytes; at most "
+                f"{LINE_BYTES >> 20} MiB are read of a row"
+            )
 
 
 @contextlib.contextmanager

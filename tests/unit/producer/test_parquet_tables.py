@@ -241,3 +241,7 @@ def test_a_row_that_is_larger_than_any_line_may_be_is_an_error(tmp_path: Path) -
     table = open_table(Place.of(str(path)), Wanted())
     with pytest.raises(DataError, match=r"row 2 has 68,157,44. bytes; at most 64 MiB are read"):
         list(table.chunks)
+    pq.write_table(pa.table({"text": texts[1:]}), path, compression="zstd")
+    table = open_table(Place.of(str(path)), Wanted())
+    with pytest.raises(DataError, match=r"1 rows have 68,\d+,\d+ bytes; at most 64 MiB"):
+        list(table.chunks)
