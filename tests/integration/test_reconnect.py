@@ -84,8 +84,14 @@ async def plain(client: Client, worker: Worker, texts: list[str]) -> list[str | 
 
 @pytest.fixture
 def own(settings: Settings, node: LocalNode) -> Settings:
-    """On the broker of the test's own, in small packs, of which hundreds are on their way."""
-    return msgspec.structs.replace(settings, broker_url=node.url, pack_items=5, window=100)
+    """On the broker of the test's own, in small packs, of which hundreds are on their way.
+
+    On a busy machine a restart of the broker takes more than half a minute.
+    """
+    patient = {"connect_timeout": LIMIT, "publish_timeout": LIMIT, "timeout": LIMIT}
+    return msgspec.structs.replace(
+        settings, broker_url=node.url, pack_items=5, window=100, **patient
+    )
 
 
 async def restart(node: LocalNode) -> None:
