@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import string
 import subprocess
@@ -199,7 +200,10 @@ async def test_nobody_publishes_in_the_name_of_another(installation: Installatio
 
 
 @pytest.mark.parametrize("user", ["producer", "gateway", ODD])
-async def test_callers_have_calls_answered_and_jobs(installation: Installation, user: str) -> None:
+async def test_callers_have_calls_answered_and_jobs(
+    installation: Installation, user: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     settings = installation.settings(user)
     async with serving(installation.settings("worker")):
         async with Client(settings) as client:
@@ -217,6 +221,8 @@ async def test_callers_have_calls_answered_and_jobs(installation: Installation, 
             assert await depth(settings, other.queue) is None
             states = {one.entry.job: one.state for one in await jobs.list()}
             assert states == {entry.job: "collected", "other": "cancelled"}
+            assert await jobs.policies() == []
+    assert "refused for user" not in caplog.text  # what it may not do is nothing unusual
     async with Jobs(installation.settings("shop")) as jobs:
         assert await jobs.list() == []
 
