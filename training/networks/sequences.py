@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import onnx
 
 from lmaas.training import quietly
@@ -30,6 +31,8 @@ with quietly():
 #: Words, with padding and unknown. What a network makes of rarer ones it has learnt by heart: of
 #: IMDB's validation reviews `cnn` with 30,000 gets three in a hundred less right.
 VOCABULARY: Final = 8_000
+#: Texts are long when half of them have so many words.
+LONG: Final = 100
 #: Units between what was pooled and the answer.
 HIDDEN: Final = 64
 #: Share of the numbers before a dense layer that a training step leaves out.
@@ -84,7 +87,14 @@ def fit(
         hidden=sizes.hidden or HIDDEN,
     )
     tokenizer, recipe = words.vocabulary(dataset, msgspec.structs.replace(recipe, sizes=sizes))
-    model = build(architecture, recipe, len(dataset.labels), multi_label=dataset.multi_label)
+    words_a_text = np.median([len(each) for each in tokenizer(dataset.train.texts)])
+    model = build(
+        architecture,
+        recipe,
+        len(dataset.labels),
+        multi_label=dataset.multi_label,
+        long=bool(words_a_text >= LONG),
+    )
     course = words.learn(model, dataset, tokenizer, recipe, progress)
     return Fitted(
         network=SequenceNetwork(model, tokenizer),
@@ -95,13 +105,18 @@ def fit(
 
 
 def build(
-    architecture: Architecture, recipe: Recipe, classes: int, *, multi_label: bool = False
+    architecture: Architecture,
+    recipe: Recipe,
+    classes: int,
+    *,
+    multi_label: bool = False,
+    long: bool = False,
 ) -> keras.Model:
-    """A network to train; it ends as those of `word_layers` do."""
+    """A network to train, perhaps for `long` texts; it ends as those of `word_layers` do."""
     sizes, kind = recipe.sizes, _KINDS[architecture]
     ids = keras.Input((None,), dtype="int32", name="ids")
     present = keras.ops.not_equal(ids, PADDING)
-    rows = WordRows(sizes.vocabulary, sizes.dimension, kind.word_dropout)(ids)
+    rows = WordRows(sizes.vocabulary, sizes.dimension, kind.word_dropout[long])(ids)
     rows = kind.layers(rows, present, recipe)
     answer = keras.Sequential(
         [
@@ -154,16 +169,16 @@ class _Kind(NamedTuple):
     layers: Callable[[Any, Any, Recipe], Any]
     #: Numbers a word.
     dimension: int
-    #: Share of the words that a training step leaves out.
-    word_dropout: float
+    #: Shares of the words that a training step leaves out, of short texts and of long ones.
+    word_dropout: tuple[float, float]
     #: Whether the maximum over the words is pooled, too.
     highest: bool
 
 
 _KINDS: Final[Mapping[Architecture, _Kind]] = {
-    "cnn": _Kind(_cnn, dimension=64, word_dropout=0.2, highest=True),
-    "lstm": _Kind(_lstm, dimension=64, word_dropout=0.4, highest=True),
-    "transformer": _Kind(_transformer, dimension=32, word_dropout=0.2, highest=False),
+    "cnn": _Kind(_cnn, dimension=64, word_dropout=(0.2, 0.2), highest=True),
+    "lstm": _Kind(_lstm, dimension=64, word_dropout=(0.2, 0.4), highest=True),
+    "transformer": _Kind(_transformer, dimension=32, word_dropout=(0.2, 0.2), highest=False),
 }
 
 
