@@ -163,7 +163,9 @@ def _planned(
     architecture = architecture or ("encoder" if recipe.encoder else "ngram")
     if architecture == "ngram" and recipe.runs is None:
         recipe = msgspec.structs.replace(recipe, runs=True)
-    return with_opinions(dataset), architecture, recipe
+    if architecture in ("gap", "ngram") and recipe.runs is not False:
+        dataset = with_opinions(dataset)
+    return dataset, architecture, recipe
 
 
 def _lacking() -> str | None:

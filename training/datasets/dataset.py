@@ -64,6 +64,9 @@ class Dataset:
     sha256: str
     #: What a user should know before the training, a line each.
     notes: tuple[str, ...] = ()
+    #: Single sentences to learn from beside the texts of `train`; read by networks that learn from
+    #: runs of those, and by no others.
+    sentences: Split | None = None
 
     @property
     def multi_label(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ Indices = npt.NDArray[np.int64]
 
 _WEIGHTS: Final = tf.TensorSpec((None,), tf.float32)
 
+#: How much the sentences of a step count together, against its texts, and at most: each counts no
+#: more than a run.
+SENTENCES_WEIGHT: Final = 0.25
 #: Batches are made of texts of similar length out of so many batches' worth of shuffled texts.
 NEIGHBOURHOOD: Final = 50
 
@@ -72,22 +76,51 @@ def by_length(ids: Sequence[Sized], chosen: Indices, size: int) -> list[Indices]
     return [rising[start : start + size] for start in range(0, len(rising), size)]
 
 
+class Beside(NamedTuple):
+    """What a network of words learns from beside whole texts."""
+
+    runs: Runs
+    #: Of single sentences, and their labels.
+    ids: Sequence[Ints] = ()
+    labels: Ints = np.zeros(0, np.int32)
+
+
 def training(
-    ids: Sequence[Ints], labels: Ints, size: int, seed: int, runs: Runs | None = None
+    ids: Sequence[Ints], labels: Ints, size: int, seed: int, beside: Beside | None = None
 ) -> tf.data.Dataset:
-    """Batches of texts and labels without end; with `runs`, of a run of each text as well, and
-    how much each counts.
+    """Batches of texts and labels without end. With `beside`, each also has a run of each of its
+    texts, and its share of the sentences, and says how much each counts: a batch of sentences
+    alone would move a network as far as one of texts, and there may be more of them.
     """
-    if runs is None:
+    if beside is None:
         return _labelled(ids, labels, lambda: shuffled(ids, size, seed))
+    runs = beside.runs
+    everything = [*ids, *beside.ids]
+    truth = np.concatenate([labels, beside.labels]) if beside.ids else labels
+    steps = math.ceil(len(ids) / size)
+    a_sentence = min(SENTENCES_WEIGHT * len(ids) / max(len(beside.ids), 1), WEIGHT)
+
+    def order() -> Iterator[Indices]:
+        shares = _dealt(len(beside.ids), steps, seed)
+        for texts, share in zip(shuffled(ids, size, seed), shares, strict=False):
+            yield np.concatenate([texts, len(ids) + share])
 
     def weighted(chosen: Indices) -> tuple[Ints, Ints, Floats]:
-        cut, whose = runs.of(chosen)
-        matrix = padded([*(ids[i] for i in chosen), *cut])
-        weights = np.repeat(np.array([1, WEIGHT], np.float32), [len(chosen), len(cut)])
-        return matrix, labels[np.concatenate([chosen, whose])], weights
+        texts = chosen[chosen < len(ids)]
+        cut, whose = runs.of(texts)
+        matrix = padded([*(everything[i] for i in chosen), *cut])
+        parts = len(texts), len(chosen) - len(texts), len(cut)
+        weights = np.repeat(np.array([1, a_sentence, WEIGHT], np.float32), parts)
+        return matrix, truth[np.concatenate([chosen, whose])], weights
 
-    return as_dataset(weighted, lambda: shuffled(ids, size, seed), (*_signature(labels), _WEIGHTS))
+    return as_dataset(weighted, order, (*_signature(labels), _WEIGHTS))
+
+
+def _dealt(count: int, hands: int, seed: int) -> Iterator[Indices]:
+    """Numbers up to `count` dealt out to so many, in another order each time, without end."""
+    random = np.random.default_rng(seed)
+    while True:
+        yield from np.array_split(random.permutation(count), hands)
 
 
 def validation(ids: Sequence[Ints], labels: Ints, size: int) -> tf.data.Dataset:

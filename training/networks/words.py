@@ -18,10 +18,11 @@ from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import quietly
 from lmaas.training.datasets.cutting import ENOUGH
-from lmaas.training.datasets.dataset import Dataset, texts_of
+from lmaas.training.datasets.dataset import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress, fitting, word_layers
 from lmaas.training.networks.batches import (
+    Beside,
     by_length,
     padded,
     training,
@@ -92,18 +93,21 @@ def fit(
     tokenizer, recipe = vocabulary(dataset, recipe)
     ids = tokenizer(dataset.train.texts)
     runs = Runs(dataset.train.texts, ids, recipe.seed)
+    alone = dataset.sentences
+    beside = Beside(runs, tokenizer(alone.texts), alone.labels) if alone else Beside(runs)
+    labels = (Split.of(dataset.train, alone) if alone else dataset.train).labels
 
     def trained(with_runs: bool) -> tuple[keras.Sequential, fitting.Course]:
         keras.utils.set_random_seed(recipe.seed)
         model = word_layers.build(
             architecture,
             recipe.sizes,
-            ids,
-            dataset.train.labels,
+            [*ids, *beside.ids],
+            labels,
             len(dataset.labels),
             recipe.activation,
         )
-        used = runs if with_runs else None
+        used = beside if with_runs else None
         return model, learn(model, dataset, tokenizer, recipe, progress, used)
 
     with_runs = bool(recipe.runs)
@@ -123,8 +127,9 @@ def fit(
 
 def vocabulary(dataset: Dataset, recipe: Recipe) -> tuple[WordTokenizer, Recipe]:
     """The tokenizer of the training texts, and the recipe with the sizes that these leave."""
+    sentences = dataset.sentences.texts if dataset.sentences else []
     tokenizer = WordTokenizer.fit(
-        dataset.train.texts, recipe.sizes.vocabulary - FIRST_WORD, recipe.max_tokens
+        [*dataset.train.texts, *sentences], recipe.sizes.vocabulary - FIRST_WORD, recipe.max_tokens
     )
     sizes = recipe.sizes.fitted(len(tokenizer.words) + FIRST_WORD, len(dataset.labels))
     return tokenizer, msgspec.structs.replace(recipe, sizes=sizes)
@@ -136,9 +141,9 @@ def learn(
     tokenizer: WordTokenizer,
     recipe: Recipe,
     progress: Progress | None,
-    runs: Runs | None = None,
+    beside: Beside | None = None,
 ) -> fitting.Course:
-    """Train a network of word ids, with `runs` of the training texts also on those.
+    """Train a network of word ids, with `beside` also on that.
 
     Raises TrainingError when the loss is no number.
     """
@@ -146,14 +151,14 @@ def learn(
     fitting.compile_for(recipe, model, multi_label=dataset.multi_label)
     return fitting.learn(
         model,
-        training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed, runs),
+        training(tokenizer(train.texts), train.labels, recipe.batch, recipe.seed, beside),
         validation(tokenizer(held.texts), held.labels, recipe.batch),
         steps=fitting.steps_of(len(train), recipe),
         recipe=recipe,
         progress=progress,
         # With runs, the loss is least before the accuracy is highest: scores get too sure, which
         # their calibration puts right afterwards.
-        by="val_accuracy" if runs and len(held) >= ENOUGH else "val_loss",
+        by="val_accuracy" if beside and len(held) >= ENOUGH else "val_loss",
     )
 
 

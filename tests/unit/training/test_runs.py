@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lmaas.training.networks.batches import training
+from lmaas.training.networks.batches import SENTENCES_WEIGHT, Beside, training
 from lmaas.training.networks.runs import LONGEST, WEIGHT, Runs
 from lmaas.workers.preprocess.text import WordTokenizer
 
@@ -70,7 +70,7 @@ def test_a_batch_has_its_texts_and_then_a_run_of_each() -> None:
     tokenizer, of = runs(texts)
     ids = tokenizer(texts)
     labels: npt.NDArray[np.int32] = np.array([0, 1, 2], np.int32)
-    ((matrix, truth, weights),) = training(ids, labels, 3, 17, of).take(1)
+    ((matrix, truth, weights),) = training(ids, labels, 3, 17, Beside(of)).take(1)
     assert weights.numpy() == pytest.approx([1, 1, 1, WEIGHT, WEIGHT])
     numbers = truth.numpy().tolist()
     assert sorted(numbers[:3]) == [0, 1, 2]
@@ -79,3 +79,21 @@ def test_a_batch_has_its_texts_and_then_a_run_of_each() -> None:
         words, whole = row[row > 0].tolist(), ids[label].tolist()
         assert (words == whole) == (weight == 1)
         assert any(whole[at : at + len(words)] == words for at in range(len(whole)))
+
+
+def test_sentences_are_dealt_out_to_the_batches_and_all_of_them_come_up_once() -> None:
+    texts = [TEXT, "one two", "ten. nine", "four"]
+    tokenizer, of = runs(texts)
+    alone = tokenizer(["five", "six", "seven", "eight", "nine"])
+    beside = Beside(of, alone, np.full(5, 9, np.int32))
+    labels: npt.NDArray[np.int32] = np.array([0, 1, 2, 3], np.int32)
+    epoch = list(training(tokenizer(texts), labels, 2, 17, beside).take(2))
+    dealt = []
+    for matrix, truth, weights in epoch:
+        found = truth.numpy() == 9
+        assert (~found[:2]).all(), "its texts are first"
+        assert weights.numpy()[found] == pytest.approx(SENTENCES_WEIGHT * 4 / 5)
+        dealt += [row[row > 0].tolist() for row in matrix.numpy()[found]]
+    assert sorted(dealt) == sorted(ids.tolist() for ids in alone)
+    of_texts = np.concatenate([truth.numpy()[:2] for _, truth, _ in epoch])
+    assert sorted(of_texts.tolist()) == [0, 1, 2, 3]
