@@ -200,7 +200,7 @@ async def _with_bar(
 def _finish(context: click.Context, done: str, outcome: Outcome) -> None:
     """Say what came of it, and end with the exit code for that."""
     click.echo(f"{outcome.done:,} messages {done}", err=True)
-    for key, count in outcome.unroutable.most_common():
+    for key, count in sorted(outcome.unroutable.items(), key=lambda kept: (-kept[1], kept[0])):
         click.echo(
             f"{count:,} stay dead letters: no queue takes {shortened(key)!r}; start a worker of "
             "that model first",

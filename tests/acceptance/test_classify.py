@@ -90,8 +90,6 @@ Pool.run = run_and_stop
 cli.main()
 """
 ROWS = 2 * CHECKPOINT_ROWS + 5000
-#: Of the output, when a run is on its way, with rows that are saved.
-FIRST_BYTES = 30 * CHECKPOINT_ROWS
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +231,7 @@ def test_interrupted(lmaas: Command, reviews: Path, tmp_path: Path, number: int)
 def by_processes(
     environment: dict[str, str], reviews: Path, tmp_path: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """`lmaas classify` with two processes, in a group of its own, with the first rows written."""
+    """`lmaas classify` with two processes, in a group of its own, with the first rows saved."""
     command = "classify reviews.csv --text-column review -o out.csv --processes 2"
     with reviews.open("a") as file:  # more than is done before somebody kills
         file.writelines(f"{n},a good film\n" for n in range(6 * ROWS))
@@ -245,8 +243,8 @@ def by_processes(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        partial = tmp_path / "out.csv.partial"
-        while not (partial.exists() and partial.stat().st_size > FIRST_BYTES):
+        saved = tmp_path / "out.csv.partial.json"
+        while not saved.exists():
             assert process.poll() is None
             os.sched_yield()
         yield process

@@ -351,12 +351,13 @@ async def test_a_body_that_comes_at_some_pace_is_read(
 ) -> None:
     impatient = msgspec.structs.replace(gateway_settings, body_timeout=1.0)
     key, _ = await made(gateway_settings)
-    body = json.dumps(CALL).encode().ljust(15 * 1024)  # which takes longer than that
+    piece = 4 * 1024  # of which one is enough for four periods
+    body = json.dumps(CALL).encode().ljust(30 * piece)  # which takes longer than one
 
     async def slowly() -> AsyncIterator[bytes]:
-        for start in range(0, len(body), 512):
-            yield body[start : start + 512]
-            await asyncio.sleep(0.05)  # ten times the pace that is asked for
+        for start in range(0, len(body), piece):
+            yield body[start : start + piece]
+            await asyncio.sleep(0.05)
 
     async with listening(impatient, settings) as gateway:
         status, _ = await gateway.post("/v1/classify", data=slowly(), headers=bearer(key))

@@ -87,7 +87,7 @@ def fit(
         hidden=sizes.hidden or HIDDEN,
     )
     tokenizer, recipe = words.vocabulary(dataset, msgspec.structs.replace(recipe, sizes=sizes))
-    words_a_text = np.median([len(each) for each in tokenizer(dataset.train.texts)])
+    words_a_text = np.median([len(text.split()) for text in dataset.train.texts])
     model = build(
         architecture,
         recipe,
