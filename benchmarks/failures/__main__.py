@@ -146,7 +146,7 @@ def waiting_command(items: int, target: Path | None, page: Path | None) -> None:
 
 
 @main.command("fuzz")
-@click.option("--messages", type=click.IntRange(min=100), default=100_000, show_default=True)
+@click.option("--messages", type=click.IntRange(min=1_000), default=100_000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @output.kept
 def fuzz_command(messages: int, seed: int, target: Path | None, page: Path | None) -> None:

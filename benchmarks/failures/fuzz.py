@@ -158,7 +158,8 @@ async def _send(
             found.copies |= {m.number: m.copies for m in batch if m.copies > 1}
             found.sent += len(batch)
             await until(has_room, POLL)
-            if not found.before and found.sent >= count * WARM_UP:
+            # What may still wait has taught the worker nothing.
+            if not found.before and found.sent - AHEAD >= count * WARM_UP:
                 seen.begin()
                 found.before = seen.before
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from benchmarks.failures.fuzz import fuzz
 from lmaas.broker_config.settings import Settings
+from tests import tls
 
 MESSAGES = 2_000
-#: Bytes by which a worker may grow that has seen few messages before: by 40 MiB here, with other
-#: work beside it by up to 80, and by no more of three times as many messages.
-MAY_GROW = 100 * 2**20
+#: Bytes by which a worker may grow that has seen a quarter of them before: by 25 MiB here, alone
+#: as well as beside other work. TLS has buffers of its own.
+MAY_GROW = (100 if tls.are_wanted() else 64) * 2**20
 #: Seconds for which its event loop may stand still, beside whatever else runs.
 MAY_BLOCK = 3
 
