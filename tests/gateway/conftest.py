@@ -16,7 +16,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.serving import serving as serving_http
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import MODELS, client, lanes, node, own_node, serving, texts
+from tests.integration.conftest import client, lanes, node, own_node, texts
+from tests.integration.lanes import MODELS, serving
 
 __all__ = ["client", "lanes", "node", "own_node", "texts"]
 

@@ -31,7 +31,8 @@ from tests.gateway.test_jobs import PARQUET, ended, results, told
 from tests.gateway.test_jobs_survive import CALL, EXPECTED, has, process
 from tests.gateway.test_openai_batches import CLASSIFICATIONS, SECRET, calling, line
 from tests.gateway.test_openai_batches import ended as batch_ended
-from tests.integration.conftest import LIMIT, Stage, having, serving, until
+from tests.integration.lanes import LIMIT, having, serving, until
+from tests.integration.stage import Stage
 from tests.payload_keys import sealed
 
 CANARY = "zzcanaryzz"

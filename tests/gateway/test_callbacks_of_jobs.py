@@ -26,7 +26,7 @@ from tests.gateway.receivers import Came, Receiver, receiving, statuses
 from tests.gateway.test_callbacks import MINE, OURS
 from tests.gateway.test_hooks import BAD, GOOD, SECRET, by_github, signed
 from tests.gateway.test_jobs_survive import process
-from tests.integration.conftest import until
+from tests.integration.lanes import until
 
 CALL = {"model": "sentiment", "items": [{"id": "a", "text": GOOD}, {"id": "b", "text": ""}]}
 

@@ -15,7 +15,7 @@ from lmaas.broker_config.errors import SettingsError
 from lmaas.producer.gateway import certificate as module
 from lmaas.producer.gateway.certificate import Certificate
 from lmaas.producer.gateway.settings import GatewaySettings
-from tests.integration.conftest import until
+from tests.integration.lanes import until
 
 HERE = "127.0.0.1"
 

@@ -17,7 +17,7 @@ import pytest
 
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
-from tests.integration.conftest import LIMIT
+from tests.integration.lanes import LIMIT
 
 CALL = {"model": "sentiment", "items": ["a wonderful, moving film"]}
 

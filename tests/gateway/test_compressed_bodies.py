@@ -24,7 +24,7 @@ from lmaas.producer.gateway.decompression import Decompressor
 from lmaas.producer.gateway.failures import HttpError
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT
+from tests.integration.lanes import LIMIT
 
 CALL = b'{"model": "sentiment", "items": ["a wonderful, moving film"]}'
 ROWS = b"text\n" + b"".join(b"film number %d was a delight\n" % n for n in range(500))

@@ -20,7 +20,7 @@ from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State, keys
 from lmaas.producer.gateway.state.jobs import jobs
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT, channel_to, make_lanes, serving, until
+from tests.integration.lanes import LIMIT, channel_to, make_lanes, serving, until
 
 #: Jobs of the key that has many of them.
 MANY = 18

@@ -16,7 +16,7 @@ from lmaas.producer.gateway.forms import FIELDS
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_jobs import ended, results
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

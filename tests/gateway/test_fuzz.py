@@ -23,7 +23,8 @@ from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.settings.hooks import Hook
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_keys import CALL, bearer, made
-from tests.integration.conftest import StartWorker, start_worker
+from tests.integration.conftest import start_worker
+from tests.integration.worker_process import StartWorker
 
 __all__ = ["start_worker"]
 

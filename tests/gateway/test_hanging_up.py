@@ -14,7 +14,7 @@ from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
 from tests.gateway.conftest import Gateway
-from tests.integration.conftest import LIMIT, until
+from tests.integration.lanes import LIMIT, until
 
 GOOD = "a wonderful, moving film"
 

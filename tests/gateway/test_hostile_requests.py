@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gateway.conftest import Gateway
-from tests.integration.conftest import LIMIT
+from tests.integration.lanes import LIMIT
 
 CALL = b'{"model": "sentiment", "items": ["a wonderful, moving film"]}'
 END = b"\r\n\r\n"

@@ -25,7 +25,7 @@ from lmaas.producer.gateway.app import create_app
 from lmaas.producer.gateway.inference_protocol.codec import LENGTH
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

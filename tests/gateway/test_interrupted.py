@@ -21,7 +21,7 @@ from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import jobs as table
 from lmaas.producer.gateway.state.jobs import Job
 from lmaas.producer.journal import JobEntry
-from tests.integration.conftest import LIMIT, until
+from tests.integration.lanes import LIMIT, until
 
 ASKED = Asked(model="sentiment")
 

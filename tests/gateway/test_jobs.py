@@ -27,7 +27,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT, Stage, channel_to, having, until
+from tests.integration.lanes import LIMIT, channel_to, having, until
+from tests.integration.stage import Stage
 
 GOOD = "a wonderful, moving film"
 PARQUET = "application/vnd.apache.parquet"

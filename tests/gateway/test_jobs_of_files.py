@@ -15,7 +15,7 @@ import pytest
 from lmaas.broker_config.settings import Settings
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_jobs import PARQUET, ended, results, told
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

@@ -28,7 +28,8 @@ from lmaas.producer.gateway.state.jobs import Job
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_commands import line, of
 from tests.gateway.test_jobs import LONG, ended, results, told
-from tests.integration.conftest import LIMIT, Stage, having, until
+from tests.integration.lanes import LIMIT, having, until
+from tests.integration.stage import Stage
 
 ITEMS = [{"id": str(number), "text": LONG} for number in range(12)]
 CALL = {"model": "sentiment", "items": ITEMS}

@@ -20,7 +20,7 @@ from lmaas.producer.gateway import api_keys, callers
 from lmaas.producer.gateway.settings import GatewaySettings
 from lmaas.producer.gateway.state import State, keys
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import LIMIT
+from tests.integration.lanes import LIMIT
 
 CALL = {"model": "sentiment", "items": ["a wonderful, moving film"]}
 

@@ -17,7 +17,7 @@ from lmaas.broker_config.statuses import LaneStatus, WorkerStatus
 from lmaas.producer.gateway.monitoring.looks import FRESH, TOO_LONG, Look, Looks, states
 from lmaas.workers.worker import Worker
 from tests.gateway.conftest import Gateway
-from tests.integration.conftest import channel_to, until
+from tests.integration.lanes import channel_to, until
 
 BODY = b'{"model": "sentiment", "items": [{"id": "a", "text": "a fine film"}]}'
 

@@ -15,7 +15,7 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.workers.worker import Worker
 from tests.gateway.conftest import Gateway
-from tests.integration.conftest import LIMIT, serving
+from tests.integration.lanes import LIMIT, serving
 from tests.unit.workers import networks
 
 TEXTS = ["good", "strange", "bad"]

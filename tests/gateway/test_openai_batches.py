@@ -30,7 +30,8 @@ from lmaas.producer.journal import JobEntry
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import receiving
 from tests.gateway.test_jobs_survive import process
-from tests.integration.conftest import LIMIT, Stage, having, serving, until
+from tests.integration.lanes import LIMIT, having, serving, until
+from tests.integration.stage import Stage
 
 GOOD = "a wonderful, moving film"
 BAD = "dull and awful, a waste of time"

@@ -15,7 +15,7 @@ from tests.gateway.chromium import Page, browsing
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_keys import made
 from tests.gateway.test_monitoring import put_dead
-from tests.integration.conftest import depth, until
+from tests.integration.lanes import depth, until
 
 GOOD = "a wonderful, moving film"
 ROWS = "[...document.querySelectorAll('#{} tbody tr')]"

@@ -13,7 +13,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_jobs import PARQUET, ended, results
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

@@ -25,7 +25,7 @@ from tests import versions
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.test_forms import file, form, found
 from tests.gateway.test_jobs import ended, results, told
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 
 COLOURS = ("red", "green", "blue")
 #: Parts of a picture that are of its colour.

@@ -25,7 +25,7 @@ from tests.gateway import test_openai_batches as batches
 from tests.gateway.conftest import Gateway, listening
 from tests.gateway.receivers import receiving, statuses
 from tests.gateway.test_jobs import CALL, EXPECTED, ended, results, told
-from tests.integration.conftest import serving, until
+from tests.integration.lanes import serving, until
 from tests.payload_keys import new_keys, sealed
 
 

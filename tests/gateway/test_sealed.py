@@ -10,7 +10,7 @@ import pytest
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.gateway.settings import GatewaySettings
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import having, make_lanes, serving, until
+from tests.integration.lanes import having, make_lanes, serving, until
 from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"

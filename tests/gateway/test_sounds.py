@@ -18,7 +18,7 @@ from lmaas.workers.manifest import Batching, Input
 from tests import versions
 from tests.gateway.conftest import listening
 from tests.gateway.test_forms import file, form, found
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.unit.workers.sounds import encoded, saying, tone
 
 MELS = 20

@@ -39,7 +39,6 @@ from tests.gateway.test_jobs import ended, results, told
 from tests.gateway.test_jobs_survive import process
 from tests.gateway.test_openai_batches import calling, counts, line, submitted
 from tests.gateway.test_openai_batches import ended as batch_ended
-from tests.integration.conftest import LIMIT, MODELS, channel_to, depth, serving, until
 from tests.integration.forbidden import (
     Action,
     of_callers,
@@ -48,6 +47,7 @@ from tests.integration.forbidden import (
     of_operators,
     of_workers,
 )
+from tests.integration.lanes import LIMIT, MODELS, channel_to, depth, serving, until
 
 PREFIX = "up"
 GOOD = "a wonderful, moving film"

@@ -16,15 +16,9 @@ import lmaas
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from tests.integration.conftest import (
-    LIMIT,
-    Sender,
-    Stage,
-    having,
-    sending,
-    until,
-    waiting_packs,
-)
+from tests.integration.lanes import LIMIT, having, until, waiting_packs
+from tests.integration.sender import Sender, sending
+from tests.integration.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("priced", "lanes")
 

@@ -17,17 +17,9 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.workers.prefetch import Prefetch
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
-    LIMIT,
-    Sender,
-    Stage,
-    depth,
-    having,
-    make_lanes,
-    sending,
-    until,
-    waiting_packs,
-)
+from tests.integration.lanes import LIMIT, depth, having, make_lanes, until, waiting_packs
+from tests.integration.sender import Sender, sending
+from tests.integration.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("priced")
 

@@ -25,15 +25,8 @@ from lmaas.workers.run import Run
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.settling.claims import Claims
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
-    LIMIT,
-    channel_to,
-    make_lanes,
-    of_others,
-    serving,
-    until,
-    waiting_packs,
-)
+from tests.integration.lanes import LIMIT, channel_to, make_lanes, serving, until, waiting_packs
+from tests.integration.sender import of_others
 
 #: Eight batches of eight texts.
 LONG = [f"a truly {'very ' * size}good film" for size in range(64)]

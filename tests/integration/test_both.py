@@ -31,7 +31,7 @@ from lmaas.broker_config.settings import DATA_BYTES, Settings
 from lmaas.producer.client import Client
 from lmaas.producer.sync import SyncClient
 from lmaas.workers.repository import Repository
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
     MODELS,
     in_process,

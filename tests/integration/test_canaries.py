@@ -38,7 +38,7 @@ from lmaas.service.logs import JsonLines
 from lmaas.workers.runtime import Runtime
 from tests import leaks
 from tests.gateway.conftest import Gateway, listening
-from tests.integration.conftest import channel_to, having, serving, until
+from tests.integration.lanes import channel_to, having, serving, until
 from tests.payload_keys import new_keys, sealed
 from tests.unit.workers import networks
 

@@ -17,7 +17,7 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import MODELS, channel_to, serving, until
+from tests.integration.lanes import MODELS, channel_to, serving, until
 
 
 async def test_a_client_learns_which_models_there_are(worker: Worker, client: Client) -> None:

@@ -28,7 +28,7 @@ from lmaas.broker_config.messages import Reply
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from tests.integration.conftest import LIMIT, depth, in_process, serving, until, waiting_packs
+from tests.integration.lanes import LIMIT, depth, in_process, serving, until, waiting_packs
 from tests.unit.workers import networks
 
 GOOD = "a wonderful, moving film"

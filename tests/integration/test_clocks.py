@@ -15,7 +15,7 @@ from lmaas.broker_config.messages import Item, Request
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from tests.integration.conftest import StartWorker
+from tests.integration.worker_process import StartWorker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 real = time.time

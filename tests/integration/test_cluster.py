@@ -24,14 +24,7 @@ from lmaas.producer.client import Client
 from lmaas.producer.journal import JobEntry, read, record
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
-    channel_to,
-    depth,
-    having,
-    make_lanes,
-    serving,
-    waiting_packs,
-)
+from tests.integration.lanes import channel_to, depth, having, make_lanes, serving, waiting_packs
 
 pytestmark = pytest.mark.chaos
 

@@ -39,9 +39,8 @@ from lmaas.producer.dead_letter import Filter, Summary
 from lmaas.producer.dead_letter_queue import LARGEST_PAGE
 from lmaas.producer.dead_letters import DeadLetter, export, purge, read, replay
 from lmaas.producer.tables import Place
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
-    Proxy,
     channel_to,
     depth,
     having,
@@ -50,6 +49,7 @@ from tests.integration.conftest import (
     until,
     waiting_packs,
 )
+from tests.integration.proxy import Proxy
 
 GOOD = "a wonderful, moving film"
 ALL = Filter()

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.failures.processes import forked_by
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
-from tests.integration.conftest import LIMIT, StartWorker, depth, having, until, waiting_packs
+from tests.integration.lanes import LIMIT, depth, having, until, waiting_packs
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from lmaas.broker_config.settings import Settings
-from tests.integration.conftest import LIMIT, Proxy, StartWorker, consumers, depth, until
+from tests.integration.lanes import LIMIT, consumers, depth, until
+from tests.integration.proxy import Proxy
+from tests.integration.worker_process import StartWorker
 
 #: What the scripts begin with. A child that hangs is ended, and its parent tells.
 HEAD = """

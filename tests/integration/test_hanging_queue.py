@@ -20,7 +20,7 @@ from lmaas.cli import up
 from lmaas.producer.client import Client
 from lmaas.workers import watch
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, having, serving, until
+from tests.integration.lanes import LIMIT, having, serving, until
 
 MODEL = "sentiment"
 SHORT = 2.0

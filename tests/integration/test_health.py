@@ -36,19 +36,10 @@ from lmaas.workers import watch
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.worker import Worker
 from tests.gateway.conftest import listening
-from tests.integration.conftest import (
-    LIMIT,
-    Sender,
-    Stage,
-    StartWorker,
-    channel_to,
-    consumers,
-    having,
-    make_lanes,
-    of_others,
-    serving,
-    until,
-)
+from tests.integration.lanes import LIMIT, channel_to, consumers, having, make_lanes, serving, until
+from tests.integration.sender import Sender, of_others
+from tests.integration.stage import Stage
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -22,18 +22,18 @@ from lmaas.producer.client import Client
 from lmaas.producer.dead_letter import Filter
 from lmaas.workers.worker import Worker
 from tests import tls
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
-    StartWorker,
     channel_to,
     depth,
     having,
     make_lanes,
-    sending,
     serving,
     until,
     waiting_packs,
 )
+from tests.integration.sender import sending
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 #: Bytes by which a worker may grow, and seconds for which its event loop may stand still. TLS has

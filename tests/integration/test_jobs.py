@@ -28,7 +28,7 @@ from lmaas.producer.collect import collect
 from lmaas.producer.journal import JobEntry, _opened, newest
 from lmaas.producer.tables import Place
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, channel_to, depth, serving, until, waiting_packs
+from tests.integration.lanes import LIMIT, channel_to, depth, serving, until, waiting_packs
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 

@@ -21,7 +21,7 @@ from lmaas.producer import journal
 from lmaas.producer.batch import Jobs
 from lmaas.producer.journal import JobEntry, State, newest, read, record
 from lmaas.producer.publishing import PackPublisher
-from tests.integration.conftest import channel_to, depth, having, make_lanes, until
+from tests.integration.lanes import channel_to, depth, having, make_lanes, until
 
 #: Of so many jobs that have ended it is known, here.
 KEPT = 20

@@ -27,7 +27,7 @@ from lmaas.workers.manifest import Batching, Input
 from lmaas.workers.pack import Pack
 from lmaas.workers.pool import Pool
 from tests import versions
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 
 CODE = """
 import numpy as np

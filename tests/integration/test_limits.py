@@ -20,7 +20,8 @@ from lmaas.broker_config.ports import free_ports
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import LIMIT, StartWorker, having, serving
+from tests.integration.lanes import LIMIT, having, serving
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 

@@ -15,7 +15,8 @@ from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
 from lmaas.producer.client import Client
 from lmaas.workers.pack import Pack
-from tests.integration.conftest import StartWorker, serving
+from tests.integration.lanes import serving
+from tests.integration.worker_process import StartWorker
 from tests.unit.workers import networks
 
 NAN = float("nan")

@@ -34,7 +34,7 @@ from lmaas.training.train import train
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 
 #: The words that give a label away.
 WORDS = {"price": ["cheap", "cost"], "delivery": ["late", "parcel"], "quality": ["broken", "solid"]}

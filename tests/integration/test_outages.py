@@ -32,22 +32,22 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
-    Proxy,
-    Stage,
-    StartWorker,
     channel_to,
     consumers,
     depth,
     having,
     make_lanes,
-    sending,
     serving,
     until,
     waiting_packs,
 )
+from tests.integration.proxy import Proxy
+from tests.integration.sender import sending
+from tests.integration.stage import Stage
 from tests.integration.test_reconnect import classified
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 #: Seconds in which consumers are back once the broker is, on a busy machine, too.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lmaas.broker_config.settings import Settings
 from lmaas.cli.exits import Exit
-from tests.integration.conftest import MODELS, serving
+from tests.integration.lanes import MODELS, serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

@@ -28,7 +28,7 @@ from lmaas.training.train import train
 from lmaas.workers.preprocess.image import Images
 from lmaas.workers.repository import Repository
 from lmaas.workers.runtime import Runtime
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 
 RANDOM = np.random.default_rng(5)
 

@@ -22,19 +22,19 @@ from lmaas.broker_config.settings import Settings
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letter import Filter
 from lmaas.producer.dead_letters import read
-from tests.integration.conftest import (
+from tests.integration.killed import DECODED, WORD
+from tests.integration.lanes import (
     LIMIT,
-    StartWorker,
     as_told,
     channel_to,
     depth,
     having,
-    sending,
     sent_in,
     until,
     waiting_packs,
 )
-from tests.integration.killed import DECODED, WORD
+from tests.integration.sender import sending
+from tests.integration.worker_process import StartWorker
 
 GOOD = "a wonderful, moving film"
 POISONED = ("benchmarks.poisoned",)

@@ -24,7 +24,7 @@ from lmaas.cli.exits import Exit
 from lmaas.producer import batch
 from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
-from tests.integration.conftest import LIMIT, depth, having, make_lanes, serving, until
+from tests.integration.lanes import LIMIT, depth, having, make_lanes, serving, until
 
 GOOD = "a wonderful, moving film"
 

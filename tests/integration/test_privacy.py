@@ -22,7 +22,7 @@ from lmaas.producer.dead_letter import Filter, request_of
 from lmaas.producer.dead_letters import DeadLetter, opened, read, replay
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.settling.settler import Settler
-from tests.integration.conftest import LIMIT, depth, having, make_lanes, serving, until
+from tests.integration.lanes import LIMIT, depth, having, make_lanes, serving, until
 from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"

@@ -33,7 +33,7 @@ from lmaas.producer.dead_letters import DeadLetter, opened, read
 from lmaas.producer.purging import Removed, about, older
 from lmaas.producer.submitted import Submitted
 from lmaas.producer.tables import Place
-from tests.integration.conftest import LIMIT, channel_to, depth, having, make_lanes, serving, until
+from tests.integration.lanes import LIMIT, channel_to, depth, having, make_lanes, serving, until
 from tests.payload_keys import new_keys, sealed
 
 GOOD = "a wonderful, moving film"

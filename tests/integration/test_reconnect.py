@@ -24,7 +24,8 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.publishing import PackPublisher
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import Proxy, depth, serving, until, waiting_packs
+from tests.integration.lanes import depth, serving, until, waiting_packs
+from tests.integration.proxy import Proxy
 
 GOOD = "a wonderful, moving film"
 #: Seconds without a result, of thousands of texts, with a restart of the broker in between.

@@ -38,7 +38,6 @@ from lmaas.producer.batch import Jobs
 from lmaas.producer.client import Client
 from lmaas.producer.dead_letters import Filter, purge, read, replay
 from lmaas.producer.purging import about
-from tests.integration.conftest import LIMIT, Stage, channel_to, depth, having, serving, until
 from tests.integration.forbidden import (
     Action,
     gets,
@@ -50,6 +49,8 @@ from tests.integration.forbidden import (
     of_workers_of_others,
     publishes,
 )
+from tests.integration.lanes import LIMIT, channel_to, depth, having, serving, until
+from tests.integration.stage import Stage
 
 GOOD: Final = "a wonderful, moving film"
 PREFIX: Final = "rights"

@@ -25,20 +25,9 @@ from lmaas.workers.prefetch import Prefetch
 from lmaas.workers.settling.answer import Answer
 from lmaas.workers.settling.settler import Settler
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
-    LIMIT,
-    PER_BYTE,
-    Double,
-    Sender,
-    Stage,
-    consumers,
-    depth,
-    having,
-    sending,
-    serving,
-    until,
-    waiting_packs,
-)
+from tests.integration.lanes import LIMIT, consumers, depth, having, serving, until, waiting_packs
+from tests.integration.sender import Double, Sender, sending
+from tests.integration.stage import PER_BYTE, Stage
 
 pytestmark = pytest.mark.usefixtures("lanes")
 

@@ -48,17 +48,17 @@ from lmaas.producer.client import Client
 from lmaas.producer.dead_letter import Filter
 from lmaas.workers.consumer import Consumer
 from lmaas.workers.runtime import Runtime
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
     channel_to,
     depth,
     having,
     in_process,
     make_lanes,
-    of_others,
     serving,
     until,
 )
+from tests.integration.sender import of_others
 from tests.payload_keys import new_keys, sealed
 
 CANARY = "zzcanaryzz"

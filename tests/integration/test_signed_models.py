@@ -15,7 +15,7 @@ from lmaas.cli.models_sign import sign_version
 from lmaas.producer.client import Client
 from lmaas.workers.signing import SigningKey, write_pair
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import serving, until
+from tests.integration.lanes import serving, until
 from tests.unit.workers import networks
 
 

@@ -16,7 +16,7 @@ import pytest
 from lmaas.broker_config.errors import BrokerUnavailable, ItemFailed, ModelNotFound
 from lmaas.broker_config.settings import Settings
 from lmaas.producer.sync import SyncClient
-from tests.integration.conftest import LIMIT, make_lanes, serving, waiting_packs
+from tests.integration.lanes import LIMIT, make_lanes, serving, waiting_packs
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 

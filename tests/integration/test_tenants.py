@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from lmaas.broker_config.settings import Settings
-from tests.integration.conftest import Sender, Stage, having
+from tests.integration.lanes import having
+from tests.integration.sender import Sender
+from tests.integration.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("lanes", "priced")
 

@@ -15,7 +15,7 @@ import pytest
 import lmaas
 from lmaas import testing
 from lmaas.broker_config.codes import Code
-from tests.integration.conftest import LIMIT, MODELS
+from tests.integration.lanes import LIMIT, MODELS
 
 FORMS: list[tuple[Any, str, float, dict[str, float]]] = [
     ("good", "good", 1.0, {"good": 1.0}),

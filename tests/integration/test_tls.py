@@ -42,7 +42,7 @@ from lmaas.producer.client import Client
 from lmaas.workers.worker import Worker
 from tests import leaks, tls
 from tests.integration import tokens
-from tests.integration.conftest import LIMIT, serving, until
+from tests.integration.lanes import LIMIT, serving, until
 from tests.integration.test_jobs import results_of
 from tests.unit.workers import networks
 

@@ -28,7 +28,7 @@ from lmaas.broker_config.topology import (
     routing_key,
     topology,
 )
-from tests.integration.conftest import LIMIT
+from tests.integration.lanes import LIMIT
 
 both_types = pytest.mark.parametrize("queue_type", get_args(QueueType))
 

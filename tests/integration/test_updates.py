@@ -19,7 +19,7 @@ from lmaas.producer.client import Client
 from lmaas.workers.pack import glanced
 from lmaas.workers.repository import activate
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import MODELS, serving, until
+from tests.integration.lanes import MODELS, serving, until
 
 PACK = Request(
     model="mine", items=[Item(id=str(place), text="a wonderful film") for place in range(40)]

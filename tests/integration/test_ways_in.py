@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lmaas.broker_config.settings import Settings
-from tests.integration.conftest import serving
+from tests.integration.lanes import serving
 from tests.integration.test_kinds import installed, letters
 
 __all__ = ["installed", "letters"]

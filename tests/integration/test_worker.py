@@ -34,22 +34,22 @@ from lmaas.producer.client import Client
 from lmaas.workers.preprocess import Encoded
 from lmaas.workers.runtime import Runtime
 from lmaas.workers.worker import Worker
-from tests.integration.conftest import (
+from tests.integration.lanes import (
     LIMIT,
-    Stage,
-    StartWorker,
     as_told,
     channel_to,
     consumers,
     depth,
     having,
     make_lanes,
-    of_others,
     sent_in,
     serving,
     until,
     waiting_packs,
 )
+from tests.integration.sender import of_others
+from tests.integration.stage import Stage
+from tests.integration.worker_process import StartWorker
 
 GOOD, BAD = "a wonderful, moving film", "an awful, boring waste of time"
 

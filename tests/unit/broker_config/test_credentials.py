@@ -25,7 +25,7 @@ from lmaas.broker_config.credentials import Password, current, expired, expiry
 from lmaas.broker_config.errors import PasswordUnavailable, SettingsError
 from lmaas.broker_config.hosts import _hosts, _identified, check, connect
 from lmaas.broker_config.settings import Settings
-from tests.integration.conftest import until
+from tests.integration.lanes import until
 
 #: Each has something that a URL, a shell, a line or AMQP could read otherwise.
 PASSWORDS = ("secret", "with @:/?#%, and ünïcode", " blanks ", "a%2Fb", string.punctuation,
