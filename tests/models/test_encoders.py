@@ -27,6 +27,16 @@ def accuracy(folder: Path, data: Dataset) -> float:
     return sum(right) / len(right)
 
 
+@pytest.mark.parametrize("unfreeze", [0, 7])
+def test_all_texts(minilm: Path, tmp_path: Path, unfreeze: int) -> None:
+    """Frozen, and all of it learns."""
+    data = banking()
+    recipe = Recipe(encoder=str(minilm), unfreeze=unfreeze)
+    found = accuracy(train(data, "encoder", out_root=tmp_path, name="all", recipe=recipe), data)
+    print(f"\naccuracy {found:.4f}")  # noqa: T201
+    assert found >= 0.925
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ten_texts_a_class(minilm: Path, tmp_path: Path, seed: int) -> None:
     data = few(seed)

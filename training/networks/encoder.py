@@ -19,11 +19,12 @@ from tokenizers import Tokenizer
 from lmaas.broker_config.errors import TrainingError
 from lmaas.broker_config.messages import Item
 from lmaas.training import hub, quietly
-from lmaas.training.datasets.dataset import Dataset, texts_of
+from lmaas.training.datasets.dataset import Dataset, Split, texts_of
 from lmaas.training.evaluate import Scores
 from lmaas.training.networks import Architecture, Fitted, Progress
 from lmaas.training.networks.bert import Encoder, encoder, pooled
 from lmaas.training.networks.classifier import classifier, filled, learnt
+from lmaas.training.networks.fitting import Course
 from lmaas.training.networks.graph import converted
 from lmaas.training.networks.pretrained import TOKENIZER, Floats, Pretrained
 from lmaas.training.networks.tuning import Tuned, tune
@@ -120,17 +121,17 @@ def fit(
     recipe = recipe.filled(max_tokens=MAX_TOKENS)
     pretrained = Pretrained(Path(recipe.encoder), recipe.pooling)
     recipe = msgspec.structs.replace(recipe, pooling=pretrained.pooling)
-    network = EncoderNetwork(pretrained, recipe.max_tokens)
     train = _train_all if recipe.unfreeze else _train_classifier
-    fitted = train(network, dataset, recipe, progress)
+    fitted = train(pretrained, dataset, recipe, progress)
     name = hub.called(pretrained.folder)
     return dataclasses.replace(fitted, recipe=msgspec.structs.replace(fitted.recipe, encoder=name))
 
 
 def _train_classifier(
-    network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
+    pretrained: Pretrained, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
     """Once with the validation texts left out, which shows how good it is, and once with them."""
+    network = EncoderNetwork(pretrained, recipe.max_tokens)
     rows = network.rows([*dataset.train.texts, *dataset.validation.texts], progress)
     found = learnt(rows, dataset, recipe, progress)
     network.classifier = found.classifier
@@ -138,18 +139,42 @@ def _train_classifier(
 
 
 def _train_all(
-    network: EncoderNetwork, dataset: Dataset, recipe: Recipe, progress: Progress | None
+    pretrained: Pretrained, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Fitted:
-    """The classifier, and then the encoder's last blocks with it."""
-    train = dataset.train
+    """The classifier, and then the encoder's last blocks with it; twice, as above."""
+    recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
+    recipe = recipe.filled(patience=recipe.epochs)
+    honest, course = _tuned(pretrained, dataset, recipe, progress)
+    validation = honest.predict(dataset.validation.items)
+    del honest  # the next one is as large
+    # The steps fall to 0 within these epochs: no other number of them would do.
+    network, last = _tuned(pretrained, _with_all(dataset), recipe, progress)
+    return Fitted(
+        network=network,
+        recipe=recipe,
+        best_epoch=last.best_epoch,
+        validation=validation,
+        curves=course.curves,
+    )
+
+
+def _tuned(
+    pretrained: Pretrained, dataset: Dataset, recipe: Recipe, progress: Progress | None
+) -> tuple[EncoderNetwork, Course]:
+    network, train = EncoderNetwork(pretrained, recipe.max_tokens), dataset.train
     rows = network.rows(train.texts, progress)
     how = filled(Recipe(), len(train))
     network.classifier = classifier(rows, train.labels, len(dataset.labels), how)
-    recipe = recipe.filled(batch=32, epochs=8, learning_rate=1e-4)
-    recipe = recipe.filled(patience=recipe.epochs)
-    course = tune(network.whole(), network.encoded, dataset, recipe, progress)
-    return Fitted(
-        network=network, recipe=recipe, best_epoch=course.best_epoch, curves=course.curves
+    return network, tune(network.whole(), network.encoded, dataset, recipe, progress)
+
+
+def _with_all(dataset: Dataset) -> Dataset:
+    """With no text left out to validate with."""
+    held = dataset.validation
+    return dataclasses.replace(
+        dataset,
+        train=Split.of(dataset.train, held),
+        validation=Split(items=[], labels=held.labels[:0]),
     )
 
 

@@ -84,7 +84,8 @@ def learn(
     progress: Progress | None,
     by: Literal["val_loss", "val_accuracy"] = "val_loss",
 ) -> Course:
-    """Train a compiled model; the weights of the epoch that is best `by` this are kept.
+    """Train a compiled model; the weights of the epoch that is best `by` this are kept, and without
+    `validation` those of the last.
 
     `data` gives batches of inputs and labels (see `label_sets.Truth`) without end, `validation`
     once through. Raises TrainingError when the loss is no number.
@@ -93,17 +94,19 @@ def learn(
     stop = keras.callbacks.EarlyStopping(
         by, mode=mode, patience=recipe.patience, restore_best_weights=True
     )
+    told = [Reporter(progress, steps)] if progress else []
     model.fit(
         data,
         steps_per_epoch=steps,
         validation_data=validation,
         epochs=recipe.epochs,
-        callbacks=[stop, *([Reporter(progress, steps)] if progress else [])],
+        callbacks=told if validation is None else [stop, *told],
         shuffle=False,
         verbose=0,
     )
     curves = curves_of(model)
-    return Course(best_epoch=int(best(curves[by])) + 1, curves=curves)
+    last = recipe.epochs if validation is None else int(best(curves[by])) + 1
+    return Course(best_epoch=last, curves=curves)
 
 
 def curves_of(model: keras.Model) -> Curves:

@@ -56,13 +56,14 @@ class Tuned(keras.Model):  # type: ignore[misc]  # Keras has no types
 def tune(
     model: Tuned, encode: Encode, dataset: Dataset, recipe: Recipe, progress: Progress | None
 ) -> Course:
-    """Leave the weights of the epoch with the best validation accuracy in the model.
+    """Leave the weights of the epoch with the best validation accuracy in the model; where no text
+    is left out to validate with, those of the last.
 
     The last `recipe.unfreeze` blocks learn; with more of them than there are, the embeddings too.
     Raises TrainingError.
     """
     model.encoder.unfreeze(recipe.unfreeze)
-    steps = math.ceil(len(dataset.train) / recipe.batch)
+    steps, held = math.ceil(len(dataset.train) / recipe.batch), dataset.validation
     model.compile(
         optimizer=_optimizer(recipe.learning_rate, steps * recipe.epochs),
         **judging("", len(dataset.labels), multi_label=dataset.multi_label),
@@ -70,7 +71,7 @@ def tune(
     return learn(
         model,
         _learning(encode(dataset.train.texts), dataset.train, recipe),
-        _measuring(encode(dataset.validation.texts), dataset.validation, recipe),
+        _measuring(encode(held.texts), held, recipe) if len(held) else None,
         steps=steps,
         recipe=recipe,
         progress=progress,

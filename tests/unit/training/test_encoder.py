@@ -163,6 +163,10 @@ def test_the_last_blocks_learn_and_the_others_stay(tmp_path: Path) -> None:
         any(map(np.any, map(np.not_equal, *pair))) for pair in zip(before, after, strict=True)
     ]
     assert changed == [False, False, True]
+    held = opinions().validation.items
+    assert fitted.validation is not None  # by one that had not learnt from these texts
+    assert fitted.validation.shape == (len(held), 2)
+    assert not np.array_equal(fitted.validation, fitted.network.predict(held))
 
 
 def parts(made: Encoder) -> list[list[Any]]:
