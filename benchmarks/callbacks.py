@@ -5,17 +5,19 @@ receiver answers nine by 500 once, twice or three times before it accepts them, 
 checks each signature, and is in the process that measures.
 
 By the receiver's clock a try is early when the delay of the schedule has not passed since the
-answer to the try before. It is out of order when another one that was due later came first.
+answer to the try before. It is out of order when another one that was due later came long before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import bisect
 import contextlib
 import hashlib
 import hmac
 import itertools
+import math
 import os
 import time
 from collections import Counter
@@ -33,8 +35,9 @@ COUNT = 10_000
 #: Seconds before each try, and by which part of itself each is longer at most, at random.
 DELAYS = (0.0, 1.0, 2.0, 4.0)
 JITTER = 0.2
-#: Seconds by which two tries may change places: some are on their way together, and the gateway
-#: looks twice a second for those that have come due.
+#: Seconds by which two tries may change places, of those in which they are due as of those in which
+#: they come: some are on their way together, and the gateway looks twice a second for those that
+#: have come due.
 TOGETHER = 1.0
 #: Seconds in which all of them end.
 LIMIT = 480.0
@@ -208,9 +211,13 @@ def _retries(every: Mapping[str, Sequence[Try]]) -> Iterator[Retry]:
 
 
 def _out_of_order(every: Mapping[str, Sequence[Try]], retries: Sequence[Retry]) -> int:
-    """Those that came after one that was due later, by more than TOGETHER."""
+    """Those that were due before one that came before them, each by more than TOGETHER."""
     began = min(tries[0].came for tries in every.values())
     firsts = [Retry(tries[0].came, began, began) for tries in every.values()]
     order = sorted((*firsts, *retries), key=lambda one: one.came)
-    latest = itertools.accumulate((one.earliest for one in order), max)
-    return sum(before > one.latest + TOGETHER for before, one in zip(latest, order, strict=True))
+    moments = [one.came for one in order]
+    latest = [-math.inf, *itertools.accumulate((one.earliest for one in order), max)]
+    return sum(
+        latest[bisect.bisect(moments, one.came - TOGETHER)] > one.latest + TOGETHER
+        for one in order
+    )
