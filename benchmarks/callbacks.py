@@ -218,6 +218,5 @@ def _out_of_order(every: Mapping[str, Sequence[Try]], retries: Sequence[Retry]) 
     moments = [one.came for one in order]
     latest = [-math.inf, *itertools.accumulate((one.earliest for one in order), max)]
     return sum(
-        latest[bisect.bisect(moments, one.came - TOGETHER)] > one.latest + TOGETHER
-        for one in order
+        latest[bisect.bisect(moments, one.came - TOGETHER)] > one.latest + TOGETHER for one in order
     )
