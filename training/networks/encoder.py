@@ -147,8 +147,9 @@ def _train_all(
     honest, course = _tuned(pretrained, dataset, recipe, progress)
     validation = honest.predict(dataset.validation.items)
     del honest  # the next one is as large
-    # The steps fall to 0 within these epochs: no other number of them would do.
-    network, last = _tuned(pretrained, _with_all(dataset), recipe, progress)
+    # As many epochs as were taken before it stopped, within which the rate falls to 0.
+    again = msgspec.structs.replace(recipe, epochs=len(course.curves["loss"]))
+    network, last = _tuned(pretrained, _with_all(dataset), again, progress)
     return Fitted(
         network=network,
         recipe=recipe,

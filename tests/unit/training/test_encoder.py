@@ -169,6 +169,19 @@ def test_the_last_blocks_learn_and_the_others_stay(tmp_path: Path) -> None:
     assert not np.array_equal(fitted.validation, fitted.network.predict(held))
 
 
+def test_what_stops_early_learns_from_all_texts_for_as_long(tmp_path: Path) -> None:
+    folder = bert.save(tmp_path / "encoder")
+    # Nothing becomes better by such steps.
+    rate = 1e-9
+    recipe = Recipe(
+        encoder=str(folder), batch=50, epochs=9, patience=1, unfreeze=1, learning_rate=rate
+    )
+    with in_one_line():
+        fitted = fit("encoder", opinions(), recipe, None)
+    assert fitted.curves is not None
+    assert fitted.best_epoch == len(fitted.curves["loss"]) == 2
+
+
 def parts(made: Encoder) -> list[list[Any]]:
     """The weights of the embeddings, and of each block."""
     embeddings = [made.words, made.positions, made.norm]
