@@ -312,9 +312,16 @@ async def test_what_the_broker_dead_lettered_is_not_answered_to_others_when_it_i
     operator = installation.settings("operator")
     async with channel_to(installation.settings("producer")) as channel:
         work = await channel.get_exchange(f"{V}.work", ensure=False)
-        for reply_to in (f"{SHOP}.client.c", f"{V}.user.producer.client.c"):
+        for name, reply_to in (
+            ("other", f"{SHOP}.client.c"),
+            ("own", f"{V}.user.producer.client.c"),
+        ):
             message = aio_pika.Message(
-                REQUEST, content_type=JSON, reply_to=reply_to, user_id="producer"
+                REQUEST,
+                content_type=JSON,
+                correlation_id=name,
+                reply_to=reply_to,
+                user_id="producer",
             )
             await work.publish(message, "sentiment.short")
     async with channel_to(installation.settings("worker")) as channel:
@@ -324,7 +331,10 @@ async def test_what_the_broker_dead_lettered_is_not_answered_to_others_when_it_i
         await until(lambda: _has(operator, DEAD, 2))
         assert (await replay(operator, Filter())).done == 2
         found = [await lane.get(timeout=LIMIT, no_ack=True) for _ in range(2)]
-    assert [one.reply_to for one in found] == [None, f"{V}.user.producer.client.c"]
+    assert {one.correlation_id: one.reply_to for one in found} == {
+        "other": None,
+        "own": f"{V}.user.producer.client.c",
+    }
 
 
 async def test_a_monitor_sees_the_models_and_may_not_use_them(installation: Installation) -> None:
